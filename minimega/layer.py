@@ -1,0 +1,116 @@
+"""A layer: parameters in one fixed order, and a forward pass; and the place of a batch in the run.
+
+B batch, T time.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from minimega import random
+from minimega.autograd import Parameter, Tensor, in_layer
+from minimega.backend import library
+from minimega.ops import dropout
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a batch stands in the run and in the text: positions, dropout and the cache are functions of it.
+
+    `samples` (B,) numbers the sequences within the whole step's batch and `positions` (T,) the tokens within
+    the window, wherever the batch was cut. `key` is that of the seed and the step. `recall(layer, k, v)`
+    gives the keys and values to attend to; a cache adds those of earlier tokens.
+    """
+
+    samples: np.ndarray
+    positions: np.ndarray
+    key: int = 0
+    training: bool = False
+    recall: Callable = lambda layer, k, v: (k, v)
+
+    def keep(self, layer: str, p: float, *inner: np.ndarray) -> Callable | None:
+        """A function that draws this layer's dropout mask, True with chance 1 - p (None: keep all).
+
+        The coordinates of an entry are (sample, *inner), which broadcast together.
+        """
+        if not self.training or p == 0:
+            return None
+        key = random.key(self.key, layer)
+        samples = self.samples.reshape(-1, *[1] * max(np.ndim(c) for c in inner))
+        return lambda: random.uniform(key, samples, *inner) >= p
+
+
+def place(tokens, start: int = 0, **known) -> Place:
+    """The place of a batch (B, T) that is whole: samples from 0, positions from `start`.
+
+    >>> place(np.zeros((2, 3), int), start=5).positions.tolist()
+    [5, 6, 7]
+    """
+    xp, (batch, time) = library(tokens), tokens.shape
+    return Place(xp.arange(batch), xp.arange(start, start + time), **known)
+
+
+class Layer:
+    """Something with parameters and a forward pass; parts may be layers, or lists of layers.
+
+    Parameters are listed in the order in which `__init__` sets them, named by their path.
+
+    >>> class Scale(Layer):
+    ...     def __init__(self, d_model):
+    ...         self.weight = Parameter((d_model,), mean=1.0)
+    ...     def forward(self, x):
+    ...         return x * self.weight
+    >>> scale = Scale(3).named("scale")
+    >>> list(scale.parameters())
+    ['scale.weight']
+    """
+
+    name = ""
+
+    def __call__(self, *inputs, **options) -> Tensor:
+        with in_layer(self.name):
+            return self.forward(*inputs, **options)
+
+    def parts(self) -> Iterator[tuple[str, "Parameter | Layer"]]:
+        """Parameters and layers that stand in this one, with the names of their attributes."""
+        for name, part in vars(self).items():
+            if isinstance(part, Parameter | Layer):
+                yield name, part
+            elif isinstance(part, list):
+                yield from ((f"{name}{i}", p) for i, p in enumerate(part) if isinstance(p, Parameter | Layer))
+
+    def named(self, name: str = "") -> "Layer":
+        """Name this layer and all that stands in it; a shared parameter keeps its first name."""
+        self.name = name
+        for inner, part in self.parts():
+            path = f"{name}.{inner}" if name else inner
+            if isinstance(part, Layer):
+                part.named(path)
+            elif not part.name:
+                part.name = path
+        return self
+
+    def parameters(self) -> dict[str, Parameter]:
+        """Every parameter by its name, each once, in one fixed order."""
+        found: dict[str, Parameter] = {}
+        for _, part in self.parts():
+            found |= part.parameters() if isinstance(part, Layer) else {part.name: part}
+        return found
+
+    def draw(self, seed: int = 0, dtype: str = "float32", xp=np) -> "Layer":
+        """Give every parameter its first value: a pure function of the seed and the parameters' names."""
+        for parameter in self.parameters().values():
+            parameter.draw(seed, dtype, xp)
+        return self
+
+
+class Dropout(Layer):
+    """Drops features with chance p while training: (B, T, D) -> (B, T, D)."""
+
+    def __init__(self, p: float):
+        self.p = p
+
+    def forward(self, x, place):
+        features = library(x.data).arange(x.shape[-1])
+        return dropout(x, keep=place.keep(self.name, self.p, place.positions[:, None], features), p=self.p)

@@ -1,0 +1,168 @@
+"""The configuration, the block, and gpt(): a flat list of layers from tokens to logits.
+
+B batch, T time, D width, V vocabulary.
+"""
+
+from dataclasses import asdict, dataclass
+
+from minimega.attention import Attention
+from minimega.autograd import Parameter, Tensor
+from minimega.embedding import Embedding, SinusoidalEmbedding
+from minimega.errors import BadInput
+from minimega.head import Head, cross_entropy
+from minimega.layer import Dropout, Layer, Place, place
+from minimega.mlp import ACTIVATIONS, MLP
+from minimega.norm import LayerNorm
+
+
+@dataclass(frozen=True)
+class Config:
+    """What a model is: all that decides its parameters and its function.
+
+    >>> gpt(Config(vocab_size=50257, context=1024, d_model=768, nhead=12, num_layers=12)).count()
+    124439808
+    """
+
+    vocab_size: int
+    context: int = 128
+    d_model: int = 128
+    nhead: int = 4
+    num_layers: int = 2
+    d_hidden: int = 0  # 0: four times d_model
+    dropout: float = 0.0
+    activation: str = "gelu"
+    norm_position: str = "pre"
+    positions: str = "learned"
+    tied: bool = True
+    head_bias: bool = False
+    attention: bool = True
+
+    def __post_init__(self):
+        for name in ("vocab_size", "context", "d_model", "nhead", "num_layers"):
+            if getattr(self, name) < 1:
+                raise BadInput(f"{name} is {getattr(self, name)}; it must be at least 1")
+        if self.d_hidden < 0:
+            raise BadInput(f"d_hidden is {self.d_hidden}; it must be at least 1 (or 0 for 4 d_model)")
+        if self.d_model % self.nhead:
+            raise BadInput(
+                f"d_model {self.d_model} cannot be shared out over {self.nhead} heads: "
+                f"choose nhead so that it divides d_model"
+            )
+        if not 0 <= self.dropout < 1:
+            raise BadInput(f"dropout is {self.dropout}; it must lie in [0, 1)")
+        choices = {"activation": ACTIVATIONS, "norm_position": NORM_POSITIONS, "positions": POSITIONS}
+        for name, known in choices.items():
+            if getattr(self, name) not in known:
+                raise BadInput(f"{name} is {getattr(self, name)!r}; it can be {' or '.join(known)}")
+        if not self.d_hidden:
+            object.__setattr__(self, "d_hidden", 4 * self.d_model)
+
+    as_dict = asdict
+
+
+# Published shapes: Radford et al. 2019 (the released checkpoints), Brown et al. 2020 table 2.1,
+# Shoeybi et al. 2019 tables 1 and 2, Smith et al. 2022 section 2.3.
+SHAPES: dict[str, dict[str, int]] = {
+    "tiny": {"num_layers": 2, "d_model": 128, "nhead": 4, "context": 128},
+    "gpt2": {"num_layers": 12, "d_model": 768, "nhead": 12, "context": 1024, "vocab_size": 50257},
+    "gpt2-medium": {"num_layers": 24, "d_model": 1024, "nhead": 16, "context": 1024, "vocab_size": 50257},
+    "gpt2-large": {"num_layers": 36, "d_model": 1280, "nhead": 20, "context": 1024, "vocab_size": 50257},
+    "gpt2-xl": {"num_layers": 48, "d_model": 1600, "nhead": 25, "context": 1024, "vocab_size": 50257},
+    "megatron-8.3b": {"num_layers": 72, "d_model": 3072, "nhead": 32, "context": 1024, "vocab_size": 51200},
+    "gpt3-175b": {"num_layers": 96, "d_model": 12288, "nhead": 96, "context": 2048, "vocab_size": 50257},
+    "megatron-turing-nlg": {
+        "num_layers": 105,
+        "d_model": 20480,
+        "nhead": 128,
+        "context": 2048,
+        "vocab_size": 51200,
+    },
+}
+
+
+class PreNorm(Layer):
+    """x + dropout(branch(norm(x))): the gradient also flows along x untouched (Radford et al. 2019)."""
+
+    def __init__(self, branch: Layer, d_model: int, dropout: float):
+        self.norm, self.branch, self.dropout = LayerNorm(d_model), branch, Dropout(dropout)
+
+    def forward(self, x, place):
+        return x + self.dropout(self.branch(self.norm(x), place), place)
+
+
+class PostNorm(PreNorm):
+    """norm(x + dropout(branch(x))): the first transformers (Vaswani et al. 2017, section 3.1)."""
+
+    def forward(self, x, place):
+        return self.norm(x + self.dropout(self.branch(x, place), place))
+
+
+NORM_POSITIONS = {"pre": PreNorm, "post": PostNorm}
+POSITIONS = {"learned": Embedding, "sinusoidal": SinusoidalEmbedding}
+
+
+class Block(Layer):
+    """Attention, then an MLP, each with a norm and a way around it: (B, T, D) -> (B, T, D)."""
+
+    def __init__(self, config: Config):
+        c, around = config, NORM_POSITIONS[config.norm_position]
+        # 2 num_layers branches add up on the residual path: drawn this much smaller, their sum keeps its size
+        std_out = 0.02 / (2 * c.num_layers) ** 0.5
+        if c.attention:
+            branch = Attention(c.d_model, c.nhead, c.dropout, std_out)
+            self.attention = around(branch, c.d_model, c.dropout)
+        self.mlp = around(MLP(c.d_model, c.d_hidden, c.activation, std_out), c.d_model, c.dropout)
+
+    def forward(self, x, place):
+        for _, part in self.parts():
+            x = part(x, place)
+        return x
+
+
+class Final(LayerNorm):
+    """The norm before the head, which takes a place as every layer of the list does."""
+
+    def forward(self, x, place):
+        return super().forward(x)
+
+
+class Model(Layer):
+    """A flat list of layers from tokens (B, T) to logits (B, T, V)."""
+
+    def __init__(self, config: Config, layers: dict[str, Layer]):
+        self.config, self.layers = config, layers
+
+    def parts(self):
+        return iter(self.layers.items())
+
+    def forward(self, tokens, at: Place | None = None) -> Tensor:
+        at, x = at or place(tokens), tokens
+        for layer in self.layers.values():
+            x = layer(x, at)
+        return x
+
+    def loss(self, tokens, targets, at: Place | None = None, count: int | None = None) -> Tensor:
+        """The mean cross-entropy over the counted targets (those not below 0), in nats."""
+        return cross_entropy(self(tokens, at), targets, count=count)
+
+    def count(self) -> int:
+        """The number of parameters, shared ones once; nothing is allocated to know it."""
+        return sum(p.size for p in self.parameters().values())
+
+
+def gpt(config: Config) -> Model:
+    """A decoder-only transformer: embedding, blocks, the last norm (pre-norm only), head. Not drawn yet.
+
+    >>> import numpy as np
+    >>> gpt(Config(vocab_size=10, d_model=8, nhead=2)).draw(seed=0)(np.zeros((1, 5), int)).shape
+    (1, 5, 10)
+    """
+    c = config
+    first = POSITIONS[c.positions](c.vocab_size, c.context, c.d_model, c.dropout)
+    layers: dict[str, Layer] = {"embedding": first}
+    layers |= {f"block{i}": Block(c) for i in range(c.num_layers)}
+    if c.norm_position == "pre":
+        layers["norm"] = Final(c.d_model)
+    table = first.tokens if c.tied else Parameter((c.vocab_size, c.d_model), std=0.02)
+    layers["head"] = Head(table, c.head_bias)
+    return Model(c, layers).named()

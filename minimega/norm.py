@@ -1,0 +1,44 @@
+"""LayerNorm: each token's features to mean 0 and variance 1, then scaled and shifted by what is learned.
+
+D width.
+"""
+
+from minimega.autograd import Parameter, op
+from minimega.backend import library
+from minimega.layer import Layer
+
+
+@op
+def layer_norm(x, w, b, eps: float = 1e-5):
+    """y = (x - mean) / sqrt(variance + eps) * w + b over the last axis: (..., D), (D,), (D,) -> (..., D).
+
+    Ba, Kiros and Hinton 2016, equation 4.
+    """
+    centred = x - x.mean(axis=-1, keepdims=True)
+    r = 1 / library(x).sqrt((centred * centred).mean(axis=-1, keepdims=True) + eps)  # (..., 1)
+    xhat = centred * r
+    y = xhat * w
+    y += b
+
+    def back(dy):
+        dxhat = dy * w
+        # The mean and the variance are functions of x too. Following x through them takes two terms away
+        # from the plain r * dxhat: the part of dxhat along the ones, and the part of it along xhat.
+        dx = dxhat - dxhat.mean(axis=-1, keepdims=True)
+        dx -= xhat * (dxhat * xhat).mean(axis=-1, keepdims=True)
+        dx *= r
+        rows = tuple(range(dy.ndim - 1))
+        return dx, lambda: (dy * xhat).sum(axis=rows), lambda: dy.sum(axis=rows)
+
+    return y, back
+
+
+class LayerNorm(Layer):
+    """Layer normalisation over d_model features; it starts as the plain one (w = 1, b = 0)."""
+
+    def __init__(self, d_model: int):
+        self.weight = Parameter((d_model,), mean=1.0)
+        self.bias = Parameter((d_model,))
+
+    def forward(self, x):
+        return layer_norm(x, self.weight, self.bias)

@@ -1,0 +1,285 @@
+"""Arithmetic, one function an operation: forward, then its backward as a closure.
+
+dy is the gradient of the loss with respect to the output y, dx that with respect to x, and dx.shape ==
+x.shape always. Where the forward broadcast x, the backward sums over what was repeated: each copy passed
+its own part of the gradient on.
+
+Gradients that may not be wanted (of a constant, say) are given as functions, which are called only if they
+are. What a closure names, it keeps in memory: where a shape is enough, the closure names the shape.
+"""
+
+import numpy as np
+
+from minimega.autograd import Tensor, op
+from minimega.backend import library, normal_axis
+
+
+def unbroadcast(dy, shape: tuple[int, ...]):
+    """Sum dy over the axes along which an array of this shape was repeated.
+
+    >>> unbroadcast(np.ones((4, 2, 3)), (2, 1)).tolist()
+    [[12.0], [12.0]]
+    """
+    added = dy.ndim - len(shape)
+    stretched = tuple(i + added for i, n in enumerate(shape) if n == 1 != dy.shape[i + added])
+    if added or stretched:
+        dy = dy.sum(axis=tuple(range(added)) + stretched, keepdims=True)
+    return dy.reshape(shape)
+
+
+@op
+def add(a, b):
+    """a + b, broadcasting."""
+    shapes = np.shape(a), np.shape(b)
+    return a + b, lambda dy: (lambda: unbroadcast(dy, shapes[0]), lambda: unbroadcast(dy, shapes[1]))
+
+
+@op
+def subtract(a, b):
+    """a - b, broadcasting."""
+    shapes = np.shape(a), np.shape(b)
+    return a - b, lambda dy: (lambda: unbroadcast(dy, shapes[0]), lambda: unbroadcast(-dy, shapes[1]))
+
+
+@op
+def multiply(a, b):
+    """a * b, broadcasting: each factor's gradient is dy times the other one."""
+    return a * b, lambda dy: (
+        lambda: unbroadcast(dy * b, np.shape(a)),
+        lambda: unbroadcast(dy * a, np.shape(b)),
+    )
+
+
+@op
+def divide(a, b):
+    """a / b, broadcasting."""
+    y = a / b
+
+    def back(dy):
+        return lambda: unbroadcast(dy / b, np.shape(a)), lambda: unbroadcast(-dy * y / b, np.shape(b))
+
+    return y, back
+
+
+@op
+def power(x, exponent: float):
+    """x to a constant power."""
+    return x**exponent, lambda dy: dy * exponent * x ** (exponent - 1)
+
+
+@op
+def negative(x):
+    """-x."""
+    return -x, lambda dy: -dy
+
+
+@op
+def matmul(a, b):
+    """a @ b over the last two axes, broadcasting those before: (..., M, K) @ (..., K, N) -> (..., M, N)."""
+    if a.ndim < 2 or b.ndim < 2:
+        raise ValueError(f"matmul wants matrices, or stacks of them: {a.shape} @ {b.shape}")
+
+    def back(dy):
+        return (
+            lambda: unbroadcast(dy @ b.swapaxes(-1, -2), a.shape),
+            lambda: unbroadcast(a.swapaxes(-1, -2) @ dy, b.shape),
+        )
+
+    return a @ b, back
+
+
+@op
+def exp(x):
+    """e to the x."""
+    y = library(x).exp(x)
+    return y, lambda dy: dy * y
+
+
+@op
+def log(x):
+    """The natural logarithm."""
+    return library(x).log(x), lambda dy: dy / x
+
+
+@op
+def sqrt(x):
+    """The square root."""
+    y = library(x).sqrt(x)
+    return y, lambda dy: dy / (2 * y)
+
+
+@op
+def tanh(x):
+    """The hyperbolic tangent."""
+    y = library(x).tanh(x)
+    return y, lambda dy: dy * (1 - y * y)
+
+
+@op
+def sum(x, axis=None, keepdims: bool = False):
+    """The sum over some axes (all of them for None)."""
+    axes = normal_axis(axis, x.ndim)
+    kept = tuple(1 if i in axes else n for i, n in enumerate(x.shape))
+    shape = x.shape
+    y = x.sum(axis=axes, keepdims=keepdims)
+    # every summand passes dy on unchanged
+    return y, lambda dy: library(dy).broadcast_to(dy.reshape(kept), shape)
+
+
+@op
+def mean(x, axis=None, keepdims: bool = False):
+    """The mean over some axes (all of them for None)."""
+    y, back = sum(x, axis, keepdims)
+    count = x.size // y.size
+    return y / count, lambda dy: back(dy / count)
+
+
+@op
+def max(x, axis=None, keepdims: bool = False):
+    """The largest entry along some axes; entries that tie share the gradient equally."""
+    axes = normal_axis(axis, x.ndim)
+    kept = tuple(1 if i in axes else n for i, n in enumerate(x.shape))
+    y = x.max(axis=axes, keepdims=True)
+    winners = x == y
+
+    def back(dy):
+        return winners * (dy.reshape(kept) / winners.sum(axis=axes, keepdims=True))
+
+    return y if keepdims else y.squeeze(axes), back
+
+
+@op
+def reshape(x, *shape: int):
+    """The same entries in another shape."""
+    old = x.shape
+    return x.reshape(*shape), lambda dy: dy.reshape(old)
+
+
+@op
+def transpose(x, *axes: int):
+    """The axes in another order (reversed if none is given)."""
+    order = axes or tuple(reversed(range(x.ndim)))
+    back_again = tuple(int(i) for i in np.argsort(order))
+    return x.transpose(order), lambda dy: dy.transpose(back_again)
+
+
+@op
+def take(x, index):
+    """x[index] by slices, numbers, arrays; an entry that is taken twice gets both gradients."""
+
+    shape, dtype, xp = x.shape, x.dtype, library(x)
+
+    def back(dy):
+        dx = xp.zeros(shape, dtype)
+        if _takes_once(index):
+            dx[index] = dy
+        else:
+            xp.add.at(dx, index, dy)  # an assignment would keep only the last gradient of a repeated entry
+        return dx
+
+    return x[index], back
+
+
+def _takes_once(index) -> bool:
+    parts = index if isinstance(index, tuple) else (index,)
+    return all(isinstance(p, slice | int | type(None) | type(Ellipsis)) for p in parts)
+
+
+@op
+def concatenate(*xs, axis: int = 0):
+    """The arrays one after another along an axis; the gradient is cut at the same places."""
+    ends = np.cumsum([x.shape[axis] for x in xs])
+    return library(*xs).concatenate(xs, axis), lambda dy: tuple(
+        library(dy).split(dy, ends[:-1].tolist(), axis)
+    )
+
+
+@op
+def softmax(x, axis: int = -1):
+    """exp(x) over its sum along an axis, from x less its largest entry so that exp cannot overflow."""
+    y = library(x).exp(x - x.max(axis=axis, keepdims=True))
+    y /= y.sum(axis=axis, keepdims=True)
+    # dy_i/dx_j = y_i (1[i=j] - y_j): the second term, summed over i, is the same for every j but for y_j
+    return y, lambda dy: y * (dy - (dy * y).sum(axis=axis, keepdims=True))
+
+
+@op
+def log_softmax(x, axis: int = -1):
+    """The logarithm of softmax(x), without dividing."""
+    shifted = x - x.max(axis=axis, keepdims=True)
+    y = shifted - library(x).log(library(x).exp(shifted).sum(axis=axis, keepdims=True))
+    return y, lambda dy: dy - library(y).exp(y) * dy.sum(axis=axis, keepdims=True)
+
+
+@op
+def relu(x):
+    """x where it is positive, 0 elsewhere."""
+    return library(x).maximum(x, 0), lambda dy: dy * (x > 0)
+
+
+GELU_SCALE, GELU_CUBE = float(np.sqrt(2 / np.pi)), 0.044715
+
+
+@op
+def gelu(x):
+    """x times the chance that a standard normal is below x, by the tanh formula of GPT-2.
+
+    y = x/2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))); Hendrycks and Gimpel 2016, section 2.
+    """
+    t = x * x  # built up in place: fresh arrays of this size cost more than the arithmetic
+    t *= GELU_CUBE
+    t += 1
+    t *= x
+    t *= GELU_SCALE
+    t = library(x).tanh(t, out=t)
+
+    def back(dy):
+        # dy/dx = (1 + t)/2 + x/2 (1 - t^2) d(inner)/dx
+        slope = x * x
+        slope *= 3 * GELU_CUBE * GELU_SCALE
+        slope += GELU_SCALE
+        slope *= x
+        slope *= 1 - t * t
+        slope += t
+        slope += 1
+        slope *= 0.5
+        slope *= dy
+        return slope
+
+    y = t + 1
+    y *= x
+    y *= 0.5
+    return y, back
+
+
+@op
+def dropout(x, keep=None, p: float = 0.0):
+    """Keep an entry with chance 1 - p and scale it by 1/(1 - p), which keeps its mean.
+
+    Srivastava et al. 2014. `keep()` gives the booleans, shape of x; the backward pass asks for them again
+    instead of storing them. None for `keep` drops nothing.
+    """
+    if keep is None:
+        return x, lambda dy: dy
+    scale = x.dtype.type(1 / (1 - p))
+    return x * keep() * scale, lambda dy: dy * keep() * scale
+
+
+def _install() -> None:
+    """Give Tensor its operators: a + b of tensors is add(a, b)."""
+    for name, f in {
+        "add": add,
+        "sub": subtract,
+        "mul": multiply,
+        "truediv": divide,
+        "matmul": matmul,
+    }.items():
+        setattr(Tensor, f"__{name}__", lambda a, b, f=f: f(a, b))
+        setattr(Tensor, f"__r{name}__", lambda a, b, f=f: f(b, a))
+    for name, f in {"pow": power, "neg": negative, "getitem": take}.items():
+        setattr(Tensor, f"__{name}__", f)
+    for f in (sum, mean, max, exp, log, sqrt, tanh, reshape, transpose):
+        setattr(Tensor, f.__name__, f)
+
+
+_install()

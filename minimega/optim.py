@@ -1,0 +1,154 @@
+"""Optimizers, learning-rate schedules, and clipping by the global norm.
+
+w a weight, g its gradient, lr the learning rate, n the number of the step (from 1).
+"""
+
+import math
+from collections.abc import Iterable
+
+from minimega.autograd import Parameter
+from minimega.backend import library
+from minimega.errors import BadInput
+
+
+class Optimizer:
+    """Changes weights in place from their gradients; what it remembers of each lies in `state`, by name.
+
+    A subclass names its `slots` (the arrays that it keeps for a weight, zero at first) and writes `update`.
+    """
+
+    slots: tuple[str, ...] = ()
+
+    def __init__(self, beta1: float = 0.9, beta2: float = 0.99, eps: float = 1e-8, weight_decay: float = 0.0):
+        self.beta1, self.beta2, self.eps, self.weight_decay = beta1, beta2, eps, weight_decay
+        self.steps = 0
+        self.state: dict[str, dict] = {}
+
+    def step(self, parameters: Iterable[Parameter], lr: float) -> None:
+        """One step for every parameter that has a gradient; matrices decay, biases and norms do not."""
+        self.steps += 1
+        for p in parameters:
+            if p.grad is not None:
+                slots = self.state.setdefault(p.name, {})
+                for slot in self.slots:
+                    if slot not in slots:
+                        slots[slot] = library(p.data).zeros_like(p.data)
+                self.update(p.data, p.grad, lr, self.weight_decay * p.decays, **slots)
+
+    def update(self, w, g, lr: float, decay: float, **slots) -> None:
+        raise NotImplementedError
+
+
+class SGD(Optimizer):
+    """w -= lr (g + decay w)."""
+
+    def update(self, w, g, lr, decay):
+        w -= lr * (g + decay * w)
+
+
+class Momentum(Optimizer):
+    """A running sum of gradients, beta1 of it kept: v = beta1 v + g, w -= lr v (Polyak 1964)."""
+
+    slots = ("velocity",)
+
+    def update(self, w, g, lr, decay, velocity):
+        velocity *= self.beta1
+        velocity += g + decay * w
+        w -= lr * velocity
+
+
+class AdaGrad(Optimizer):
+    """Each weight's step shrinks with the squares that it has seen (Duchi et al. 2011)."""
+
+    slots = ("squares",)
+
+    def update(self, w, g, lr, decay, squares):
+        g = g + decay * w
+        squares += g * g
+        w -= lr * g / (library(w).sqrt(squares) + self.eps)
+
+
+class Adam(Optimizer):
+    """Running means of gradients and of their squares, corrected for starting at 0 (Kingma and Ba 2014).
+
+    The decay is added to the gradient: it goes through the means.
+    """
+
+    slots = ("mean", "square")
+
+    def update(self, w, g, lr, decay, mean, square):
+        if decay:
+            g = g + decay * w
+        mean += (1 - self.beta1) * (g - mean)
+        square += (1 - self.beta2) * (g * g - square)
+        # mean / (1 - beta1^n) over sqrt(square / (1 - beta2^n)) + eps
+        step = library(w).sqrt(square)
+        step /= math.sqrt(1 - self.beta2**self.steps)
+        step += self.eps
+        library(w).divide(mean, step, out=step)
+        step *= lr / (1 - self.beta1**self.steps)
+        w -= step
+
+
+class AdamW(Adam):
+    """Adam whose decay acts on the weights directly, beside the means (Loshchilov and Hutter 2017)."""
+
+    def update(self, w, g, lr, decay, mean, square):
+        if decay:
+            w *= 1 - lr * decay
+        super().update(w, g, lr, 0.0, mean, square)
+
+
+OPTIMIZERS = {"sgd": SGD, "momentum": Momentum, "adagrad": AdaGrad, "adam": Adam, "adamw": AdamW}
+
+
+def gradient_norm(parameters: Iterable[Parameter]) -> float:
+    """The square root of the sum of all squared gradient entries, added up in float64.
+
+    >>> import numpy as np
+    >>> p = Parameter((2,)).draw(0); p.grad = np.array([3.0, 4.0]); gradient_norm([p])
+    5.0
+    """
+    total = 0.0
+    for p in parameters:
+        if p.grad is not None:
+            flat = p.grad.reshape(-1).astype("float64")
+            total += float(flat @ flat)
+    return math.sqrt(total)
+
+
+def clip(parameters: Iterable[Parameter], most: float, norm: float) -> None:
+    """Scale all gradients by most/norm where their norm is larger (Pascanu et al. 2013); 0 does not clip."""
+    if most and norm > most:
+        for p in parameters:
+            if p.grad is not None:
+                p.grad = p.grad * p.grad.dtype.type(most / norm)
+
+
+SCHEDULES = ("constant", "cosine", "linear", "step")
+
+
+def learning_rate(
+    schedule: str, step: int, steps: int, lr: float, warmup: int = 0, min_lr: float = 0.0
+) -> float:
+    """The learning rate of a step (from 1) of a run of `steps`.
+
+    It rises linearly over the warm-up steps, to lr at step `warmup`. Then: constant stays; cosine and
+    linear fall to min_lr at the last step; step divides by 10 at a half and at three quarters of what
+    remains, never below min_lr.
+
+    >>> [round(learning_rate("linear", n, 6, 1.0, warmup=2), 2) for n in range(1, 7)]
+    [0.5, 1.0, 0.75, 0.5, 0.25, 0.0]
+    """
+    if step <= warmup:
+        return lr * step / warmup
+    done = (step - warmup) / max(steps - warmup, 1)
+    if schedule == "constant":
+        return lr
+    if schedule == "linear":
+        return min_lr + (lr - min_lr) * (1 - done)
+    if schedule == "cosine":
+        return min_lr + (lr - min_lr) * (1 + math.cos(math.pi * done)) / 2
+    if schedule == "step":
+        return max(min_lr, lr * 0.1 ** ((done > 0.5) + (done > 0.75)))
+    raise BadInput(f"schedule is {schedule!r}; it can be {', '.join(SCHEDULES)}")
