@@ -16,7 +16,6 @@ def cross_entropy(logits, targets, count: int | None = None):
     A target below 0 is not counted. `count` is the number of counted tokens of the whole batch, of which
     these may be a part; by default it is counted here.
 
-    >>> import numpy as np
     >>> loss, back = cross_entropy(np.zeros((2, 4)), np.array([1, -1]))
     >>> round(float(loss), 4), back(1.0).round(2).tolist()      # log 4; the second token is not counted
     (1.3863, [[0.25, -0.75, 0.25, 0.25], [0.0, 0.0, 0.0, 0.0]])

@@ -153,7 +153,6 @@ class Model(Layer):
 def gpt(config: Config) -> Model:
     """A decoder-only transformer: embedding, blocks, the last norm (pre-norm only), head. Not drawn yet.
 
-    >>> import numpy as np
     >>> gpt(Config(vocab_size=10, d_model=8, nhead=2)).draw(seed=0)(np.zeros((1, 5), int)).shape
     (1, 5, 10)
     """

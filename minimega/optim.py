@@ -105,7 +105,6 @@ OPTIMIZERS = {"sgd": SGD, "momentum": Momentum, "adagrad": AdaGrad, "adam": Adam
 def gradient_norm(parameters: Iterable[Parameter]) -> float:
     """The square root of the sum of all squared gradient entries, added up in float64.
 
-    >>> import numpy as np
     >>> p = Parameter((2,)).draw(0); p.grad = np.array([3.0, 4.0]); gradient_norm([p])
     5.0
     """
