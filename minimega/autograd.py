@@ -103,6 +103,8 @@ def op(f: Callable) -> Callable:
 
     @functools.wraps(f)
     def call(*args, **options):
+        if any(isinstance(a, Tensor) for a in options.values()):
+            raise TypeError(f"{f.__name__} takes Tensors by position, not by keyword")
         if not any(isinstance(a, Tensor) for a in args):
             return f(*args, **options)
         y, back = f(*(a.data if isinstance(a, Tensor) else a for a in args), **options)
@@ -122,8 +124,9 @@ def backward(y: Tensor, dy=None, keep_graph: bool = False) -> None:
         if y.data.size != 1:
             raise ValueError(f"backward from a tensor of shape {y.shape} needs its gradient: backward(dy)")
         dy = library(y.data).ones_like(y.data)
-    if np.shape(dy) != y.shape:
-        raise ValueError(f"the gradient given to backward has shape {np.shape(dy)}, the tensor {y.shape}")
+    dy = library(y.data).asarray(dy, dtype=y.dtype)
+    if dy.shape != y.shape:
+        raise ValueError(f"the gradient given to backward has shape {dy.shape}, the tensor {y.shape}")
     order = _makers_first(y)
     arrived = {id(y): [dy]}  # by tensor, the gradients that came from its users
     waiting = []  # gradients of leaves, not computed yet

@@ -141,7 +141,7 @@ def learning_rate(
     """
     if step <= warmup:
         return lr * step / warmup
-    done = (step - warmup) / max(steps - warmup, 1)
+    done = min((step - warmup) / max(steps - warmup, 1), 1.0)
     if schedule == "constant":
         return lr
     if schedule == "linear":
