@@ -84,7 +84,7 @@ GROUPS: dict[str, tuple[Option, ...]] = {
         Option("eval-filename", str, None, "train evaluate", "the text to evaluate on", shown="held out"),
         Option("tales", int, 12000, TRAIN, "how many tales are written to learn from", FROM_1),
         Option("tokenizer", WORDS, None, TRAIN, "what a token is", shown="word for tales, else bpe"),
-        Option("vocab-size", int, None, BUILD, "the most tokens that a vocabulary may have", FROM_1, "by shape"),
+        Option("vocab-size", int, None, BUILD, "the largest vocabulary to make", FROM_1, "by shape"),
     ),
     "model": (
         Option("model-type", tuple(SHAPES), "tiny", BUILD, "a named shape, which the options below change"),
