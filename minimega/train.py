@@ -4,9 +4,10 @@ All of it is a pure function of the model, the batch and the step's number, so t
 resumed anywhere. B batch, T time.
 """
 
+import functools
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -61,19 +62,20 @@ def gradients(model: Model, inputs, targets, key: int = 0, accumulate: int = 1) 
     xp, (batch, length) = library(inputs), inputs.shape
     for rows in xp.arange(batch).reshape(accumulate, -1):
         at = Place(rows, xp.arange(length), key, training=True)
-        part = model.loss(inputs[rows], targets[rows], at, count=count)
+        ask = functools.partial(model.loss, inputs[rows], targets[rows], at, count=count)
+        part = ask()
         if not math.isfinite(float(part.data)):
-            raise RunFailed(f"the loss is {float(part.data)}: it began in {_origin(model, part)}")
+            raise RunFailed(f"the loss is {float(part.data)}: it began in {_origin(model, ask)}")
         loss += float(part.data)
         part.backward()
     return loss
 
 
-def _origin(model: Model, loss) -> str:
+def _origin(model: Model, ask: Callable) -> str:
     for name, p in model.parameters().items():
         if not bool(library(p.data).isfinite(p.data).all()):
             return f"the weights {name}"
-    return f"layer {first_not_finite(loss).layer}"
+    return f"layer {first_not_finite(ask)}"
 
 
 def train_step(model: Model, optimizer: Optimizer, recipe: Recipe, step: int, inputs, targets) -> dict:
