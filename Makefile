@@ -2,7 +2,7 @@
 
 # An interpreter of your own choice: make demo PYTHON=python3.12
 PYTHON ?=
-PIP = -m pip install --quiet --disable-pip-version-check --no-input -c constraints.txt
+PIP = -m pip install -qq --disable-pip-version-check --no-input -c constraints.txt
 TESTS = OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1
 
 .PHONY: help demo test parity lint clean
