@@ -87,7 +87,8 @@ def run_folder(weights: Path) -> Path:
     raise BadInput(f"{weights}: no tokenizer.json beside it or one folder up, as a run's folder has")
 
 
-def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+def read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """The arrays of a .safetensors file by name, and what its header says."""
     try:
         with safe_open(path, framework="numpy") as file:
             return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
@@ -97,7 +98,7 @@ def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
 
 def load_model(weights: Path, dtype: str | None = None, xp=np) -> Model:
     """The model in a .safetensors that minimega wrote, its numbers as they are or in another dtype."""
-    arrays, header = _read(weights)
+    arrays, header = read(weights)
     if header.get("format") != FORMAT:
         raise BadInput(f"{weights} was not written by minimega (its header does not say so)")
     if header.get("version") != str(VERSION):
@@ -132,8 +133,8 @@ def resume(folder: Path, model: Model, optimizer: Optimizer) -> dict:
         state = json.loads((folder / "state.json").read_text())
     except (OSError, ValueError) as why:
         raise BadInput(f"{folder}/state.json cannot be read ({why})") from None
-    fill(model, _read(folder / "model.safetensors")[0], folder, xp=xp)
-    slots, header = _read(folder / "optimizer.safetensors")
+    fill(model, read(folder / "model.safetensors")[0], folder, xp=xp)
+    slots, header = read(folder / "optimizer.safetensors")
     optimizer.steps, optimizer.state = int(header["steps"]), {}
     for path, array in slots.items():
         name, slot = path.rsplit("/", 1)

@@ -19,18 +19,16 @@ from minimega.errors import BadInput, RunFailed
 from minimega.layer import Place
 from minimega.model import Model
 from minimega.optim import Optimizer, clip, gradient_norm, learning_rate
-from minimega.tokens import Windows
+from minimega.tokens import Batches, Windows
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a model is trained: the batch of a step, the number of steps, and the learning rate over them.
+    """How a model is trained: the number of steps, and the learning rate over them.
 
-    `batch` is the number of sequences of one optimizer step; `accumulate` splits it into that many
-    parts, one after another, and never enlarges it.
+    `accumulate` splits each step's batch into that many parts, one after another; it never enlarges it.
     """
 
-    batch: int
     steps: int
     lr: float = 1e-3
     schedule: str = "constant"
@@ -39,13 +37,6 @@ class Recipe:
     clip: float = 1.0
     accumulate: int = 1
     seed: int = 0
-
-    def __post_init__(self):
-        if self.batch % self.accumulate:
-            raise BadInput(
-                f"a batch of {self.batch} sequences cannot be split into {self.accumulate} equal parts: "
-                f"choose --accumulate so that it divides --train-batch-size"
-            )
 
     def lr_at(self, step: int) -> float:
         return learning_rate(self.schedule, step, self.steps, self.lr, self.warmup, self.min_lr)
@@ -60,6 +51,8 @@ def gradients(model: Model, inputs, targets, key: int = 0, accumulate: int = 1) 
     """
     count, loss = int((targets >= 0).sum()), 0.0
     xp, (batch, length) = library(inputs), inputs.shape
+    if batch % accumulate:
+        raise BadInput(f"a batch of {batch} sequences cannot be split into {accumulate} equal parts")
     for rows in xp.arange(batch).reshape(accumulate, -1):
         at = Place(rows, xp.arange(length), key, training=True)
         ask = functools.partial(model.loss, inputs[rows], targets[rows], at, count=count)
@@ -95,16 +88,16 @@ def train_step(model: Model, optimizer: Optimizer, recipe: Recipe, step: int, in
 
 
 def train(
-    model: Model, optimizer: Optimizer, windows: Windows, recipe: Recipe, start: int = 0
+    model: Model, optimizer: Optimizer, batches: Batches, recipe: Recipe, start: int = 0
 ) -> Iterator[dict]:
-    """Train from step start + 1 on, and give a record of each: step, epoch, loss, lr, grad_norm, tokens_per_s.
+    """Train from step start + 1 on; give of each step, epoch, loss, lr, grad_norm and tokens_per_s.
 
     The caller may do what it likes between two steps: evaluate, save, stop.
     """
     xp = library(next(iter(model.parameters().values())).data)
     for step in range(start + 1, recipe.steps + 1):
         began = time.perf_counter()
-        inputs, targets, epoch = windows.batch(step, recipe.batch, recipe.seed)
+        inputs, targets, epoch = batches(step)
         try:
             record = train_step(model, optimizer, recipe, step, xp.asarray(inputs), xp.asarray(targets))
         except RunFailed as why:
@@ -119,7 +112,7 @@ def evaluate(model: Model, windows: Windows, batch: int) -> float:
     total, count = 0.0, 0
     with no_grad():
         for first in range(0, len(windows), batch):
-            inputs, targets = windows.rows(np.arange(first, min(first + batch, len(windows))))
+            inputs, targets = windows.take(np.arange(first, min(first + batch, len(windows))))
             counted = int((targets >= 0).sum())
             total += counted * float(model.loss(xp.asarray(inputs), xp.asarray(targets)).data)
             count += counted
