@@ -8,7 +8,8 @@ import numpy as np
 from minimega.autograd import op
 from minimega.backend import library
 from minimega.layer import Layer
-from minimega.linear import Linear
+from minimega.linear import ColumnLinear, RowLinear
+from minimega.parallel.tensor import ALONE, Shares
 
 
 @op
@@ -85,20 +86,22 @@ def heads_apart(x, heads: int):
 
 
 class Attention(Layer):
-    """Causal self-attention with its two projections; dropout falls on the attention weights."""
+    """Causal self-attention, its heads shared out, with its two projections; dropout falls on the weights."""
 
-    def __init__(self, d_model: int, nhead: int, dropout: float = 0.0, std_out: float = 0.02):
-        self.nhead, self.dropout = nhead, dropout
-        self.qkv = Linear(d_model, 3 * d_model)
-        self.out = Linear(d_model, d_model, std=std_out)
+    def __init__(
+        self, d_model: int, nhead: int, dropout: float = 0.0, std_out: float = 0.02, shares: Shares = ALONE
+    ):
+        self.heads, self.dropout = shares.group.piece(nhead), dropout
+        self.qkv = ColumnLinear(d_model, 3 * d_model, shares=shares)
+        self.out = RowLinear(d_model, d_model, std_out, shares)
 
     def forward(self, x, place):
-        heads = library(place.positions).arange(self.nhead)[:, None, None]
-        keep = place.keep(self.name, self.dropout, heads, place.positions[:, None], place.positions)
+        heads = library(place.window).arange(self.heads.start, self.heads.stop)
+        inner = heads[:, None, None], place.window[:, None], place.window
         y = self_attention(
-            self.qkv(x),
-            heads=self.nhead,
-            keep=keep,
+            self.qkv(x, place),
+            heads=len(heads),
+            keep=place.keep(self.name, self.dropout, *inner),
             p=self.dropout,
             recall=lambda k, v: place.recall(self.name, k, v),
         )

@@ -6,18 +6,25 @@ B batch, T time, D width, V vocabulary.
 from minimega.autograd import Parameter, op
 from minimega.backend import library, sum_rows
 from minimega.layer import Dropout, Layer
+from minimega.parallel.tensor import ALONE, Shares
 
 
 @op
-def embedding(table, ids):
+def embedding(table, ids, first: int = 0):
     """The row of each token: (V, D) table, (B, T) ids -> (B, T, D).
+
+    A table that is a piece of a larger one begins with its row `first`; other tokens get zeros, so that the
+    sum over all pieces is the whole table's answer.
 
     >>> y, back = embedding(np.eye(3), np.array([[2, 2]]))
     >>> back(np.ones((1, 2, 3)))[2].tolist()            # a token that stands twice gets both gradients
     [2.0, 2.0, 2.0]
     """
-    count, width = table.shape
-    return table[ids], lambda dy: sum_rows(dy.reshape(-1, width), ids.ravel(), count)
+    count, rows = len(table), ids - first
+    here = (rows >= 0) & (rows < count)
+    y = table[rows * here]
+    y[~here] = 0
+    return y, lambda dy: sum_rows(dy[here], rows[here], count)
 
 
 def sinusoids(positions, d_model: int):
@@ -35,24 +42,32 @@ def sinusoids(positions, d_model: int):
 class Embedding(Layer):
     """Token vectors plus learned position vectors, then dropout."""
 
-    def __init__(self, vocab_size: int, context: int, d_model: int, dropout: float = 0.0):
-        self.tokens = Parameter((vocab_size, d_model), std=0.02)
-        self.positions = Parameter((context, d_model), std=0.02)
-        self.dropout = Dropout(dropout)
+    def __init__(
+        self, vocab_size: int, context: int, d_model: int, dropout: float = 0.0, shares: Shares = ALONE
+    ):
+        self.tokens = Parameter((vocab_size, d_model), std=0.02, axis=0, shares=shares)
+        self.positions = Parameter((context, d_model), std=0.02, shares=shares)
+        self.shares, self.dropout = shares, Dropout(dropout)
+
+    def look_up(self, ids):
+        """The token vectors, of which this rank has those of its piece of the vocabulary."""
+        rows = embedding(self.tokens, ids, first=self.tokens.piece[0].start)
+        return self.shares.leave(rows, self.name)  # (B, T, D)
 
     def forward(self, ids, place):
-        x = embedding(self.tokens, ids) + embedding(self.positions, place.positions)  # (B, T, D) + (T, D)
-        return self.dropout(x, place)
+        return self.dropout(self.look_up(ids) + embedding(self.positions, place.positions), place)
 
 
 class SinusoidalEmbedding(Embedding):
     """Token vectors scaled by sqrt(D), plus fixed position vectors (Vaswani et al. 2017, section 3.4)."""
 
-    def __init__(self, vocab_size: int, context: int, d_model: int, dropout: float = 0.0):
-        super().__init__(vocab_size, context, d_model, dropout)
+    def __init__(
+        self, vocab_size: int, context: int, d_model: int, dropout: float = 0.0, shares: Shares = ALONE
+    ):
+        super().__init__(vocab_size, context, d_model, dropout, shares)
         del self.positions
 
     def forward(self, ids, place):
-        x = embedding(self.tokens, ids)
+        x = self.look_up(ids)
         waves = sinusoids(place.positions, x.shape[-1]).astype(x.dtype)
         return self.dropout(x * x.shape[-1] ** 0.5 + waves, place)

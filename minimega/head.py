@@ -7,14 +7,21 @@ from minimega.autograd import Parameter, op
 from minimega.backend import library
 from minimega.layer import Layer
 from minimega.linear import linear
+from minimega.parallel import regions
+from minimega.parallel.comm import SELF, Group
+from minimega.parallel.tensor import ALONE, Shares
 
 
 @op
-def cross_entropy(logits, targets, count: int | None = None):
+def cross_entropy(logits, targets, count: int | None = None, first: int = 0, group: Group = SELF):
     """The sum of -log softmax(logits)[target] over the counted tokens, over count: (..., V), (...) -> ().
 
     A target below 0 is not counted. `count` is the number of counted tokens of the whole batch, of which
     these may be a part; by default it is counted here.
+
+    Where the vocabulary is cut over the ranks of a group, `first` is the first token of this rank's logits.
+    Two numbers a token travel (the largest logit, and the sum of exponentials with the target's logit),
+    never the logits.
 
     >>> loss, back = cross_entropy(np.zeros((2, 4)), np.array([1, -1]))
     >>> round(float(loss), 4), back(1.0).round(2).tolist()      # log 4; the second token is not counted
@@ -24,13 +31,16 @@ def cross_entropy(logits, targets, count: int | None = None):
     shape, rows, ids = logits.shape, logits.reshape(-1, logits.shape[-1]), targets.ravel()  # (N, V), (N,)
     counted = ids >= 0
     count = int(counted.sum() if count is None else count)  # a NumPy integer would make float32 float64
-    places = xp.flatnonzero(counted), ids[counted]
-    p = rows - rows.max(axis=-1, keepdims=True)
-    right = p[places]  # before exp overwrites it
+    here = counted & (first <= ids) & (ids < first + rows.shape[1])  # whose target is among these logits
+    places = xp.flatnonzero(here), ids[here] - first
+    p = rows - group.all_reduce(rows.max(axis=-1, keepdims=True), "max", label="cross-entropy")
+    sums = xp.zeros((2, len(ids)), p.dtype)  # of exp, and of the target's logit
+    sums[1][here] = p[places]  # before exp overwrites it
     p = xp.exp(p, out=p)
-    total = p.sum(axis=-1, keepdims=True)
-    loss = (xp.log(total[counted, 0]) - right).sum() / max(count, 1)
-    p /= total
+    sums[0] = p.sum(axis=-1)
+    total, right = group.all_reduce(sums, label="cross-entropy")
+    loss = (xp.log(total) - right)[counted].sum() / max(count, 1)
+    p /= total[:, None]
 
     def back(dy):
         dlogits = p.copy()
@@ -47,9 +57,18 @@ class Head(Layer):
     The table is the embedding's own (tied: Press and Wolf 2017) or another; the bias is optional.
     """
 
-    def __init__(self, table: Parameter, bias: bool = False):
-        self.weight = table
-        self.bias = Parameter(table.whole_shape[:1]) if bias else None
+    def __init__(self, table: Parameter, bias: bool = False, shares: Shares = ALONE):
+        self.weight, self.shares = table, shares
+        self.bias = Parameter(table.whole_shape[:1], axis=0, shares=shares) if bias else None
 
     def forward(self, x, place):
-        return linear(x, self.weight.transpose(), self.bias)
+        """This rank's piece of the vocabulary."""
+        return linear(self.shares.enter(x, place, self.name), self.weight.transpose(), self.bias)
+
+    def whole(self, logits):
+        """The logits of all ranks side by side: (B, T, V) on each."""
+        return regions.join(logits, group=self.shares.group, axis=-1, length=self.weight.whole_shape[0])
+
+    def loss(self, logits, targets, count: int | None = None):
+        first, group = self.weight.piece[0].start, self.shares.group
+        return cross_entropy(logits, targets, count=count, first=first, group=group)

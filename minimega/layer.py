@@ -4,7 +4,7 @@ B batch, T time.
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -18,16 +18,23 @@ from minimega.ops import dropout
 class Place:
     """Where a batch stands in the run and in the text: positions, dropout and the cache are functions of it.
 
-    `samples` (B,) numbers the sequences within the whole step's batch and `positions` (T,) the tokens within
+    `samples` (B,) numbers the sequences within the whole step's batch, `positions` the tokens that are held
+    here and `window` (T,) all tokens of the window, by their places within
     the window, wherever the batch was cut. `key` is that of the seed and the step. `recall(layer, k, v)`
     gives the keys and values to attend to; a cache adds those of earlier tokens.
     """
 
     samples: np.ndarray
-    positions: np.ndarray
+    window: np.ndarray
     key: int = 0
     training: bool = False
     recall: Callable = lambda layer, k, v: (k, v)
+    held: slice = field(default_factory=lambda: slice(None))
+
+    @property
+    def positions(self) -> np.ndarray:
+        """The tokens that this rank holds here."""
+        return self.window[self.held]
 
     def keep(self, layer: str, p: float, *inner: np.ndarray) -> Callable | None:
         """A function that draws this layer's dropout mask, True with chance 1 - p (None: keep all).

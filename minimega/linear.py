@@ -1,10 +1,11 @@
-"""y = x W + b.
+"""y = x W + b; and W cut by its columns, or by its rows.
 
 B batch, T time, I and O the widths of input and output.
 """
 
 from minimega.autograd import Parameter, op
 from minimega.layer import Layer
+from minimega.parallel.tensor import ALONE, Shares
 
 
 @op
@@ -30,12 +31,31 @@ def linear(x, w, b=None):
     return y.reshape(*shape[:-1], w.shape[1]), back
 
 
-class Linear(Layer):
-    """A learned linear map from d_in to d_out; weights start normal with deviation std, the bias at 0."""
+class ColumnLinear(Layer):
+    """A learned linear map whose outputs are shared out: each rank has its columns of the matrix.
 
-    def __init__(self, d_in: int, d_out: int, std: float = 0.02):
-        self.weight = Parameter((d_in, d_out), std=std)
-        self.bias = Parameter((d_out,))
+    (B, T, I) -> (B, T, O), this rank's piece of it. Weights start normal with deviation std, the bias at 0.
+    """
+
+    def __init__(self, d_in: int, d_out: int, std: float = 0.02, shares: Shares = ALONE):
+        self.shares = shares
+        self.weight = Parameter((d_in, d_out), std=std, axis=1, shares=shares)
+        self.bias = Parameter((d_out,), axis=0, shares=shares)
+
+    def forward(self, x, place):
+        return linear(self.shares.enter(x, place, self.name), self.weight, self.bias)
+
+
+class RowLinear(Layer):
+    """A learned linear map whose inputs are shared out: each rank has its rows, and a part of the sum.
+
+    (B, T, I), this rank's piece of it -> (B, T, O). The bias is added once, to the sum.
+    """
+
+    def __init__(self, d_in: int, d_out: int, std: float = 0.02, shares: Shares = ALONE):
+        self.shares = shares
+        self.weight = Parameter((d_in, d_out), std=std, axis=0, shares=shares)
+        self.bias = Parameter((d_out,), shares=shares)
 
     def forward(self, x):
-        return linear(x, self.weight, self.bias)
+        return self.shares.leave(linear(x, self.weight), self.name) + self.bias

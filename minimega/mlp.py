@@ -5,18 +5,26 @@ D width, F hidden width.
 
 from minimega import ops
 from minimega.layer import Layer
-from minimega.linear import Linear
+from minimega.linear import ColumnLinear, RowLinear
+from minimega.parallel.tensor import ALONE, Shares
 
 ACTIVATIONS = {"gelu": ops.gelu, "relu": ops.relu}
 
 
 class MLP(Layer):
-    """D -> F, activation, F -> D; place is not needed, since no token looks at another."""
+    """D -> F, activation, F -> D; the hidden features are shared out."""
 
-    def __init__(self, d_model: int, d_hidden: int, activation: str = "gelu", std_out: float = 0.02):
+    def __init__(
+        self,
+        d_model: int,
+        d_hidden: int,
+        activation: str = "gelu",
+        std_out: float = 0.02,
+        shares: Shares = ALONE,
+    ):
         self.activation = ACTIVATIONS[activation]
-        self.up = Linear(d_model, d_hidden)
-        self.down = Linear(d_hidden, d_model, std=std_out)
+        self.up = ColumnLinear(d_model, d_hidden, shares=shares)
+        self.down = RowLinear(d_hidden, d_model, std_out, shares)
 
     def forward(self, x, place):
-        return self.down(self.activation(self.up(x)))
+        return self.down(self.activation(self.up(x, place)))

@@ -3,16 +3,17 @@
 B batch, T time, D width, V vocabulary.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 from minimega.attention import Attention
 from minimega.autograd import Parameter, Tensor
 from minimega.embedding import Embedding, SinusoidalEmbedding
 from minimega.errors import BadInput
-from minimega.head import Head, cross_entropy
+from minimega.head import Head
 from minimega.layer import Dropout, Layer, Place, place
 from minimega.mlp import ACTIVATIONS, MLP
 from minimega.norm import LayerNorm
+from minimega.parallel.tensor import ALONE, Shares
 
 
 @dataclass(frozen=True)
@@ -83,8 +84,8 @@ SHAPES: dict[str, dict[str, int]] = {
 class PreNorm(Layer):
     """x + dropout(branch(norm(x))): the gradient also flows along x untouched (Radford et al. 2019)."""
 
-    def __init__(self, branch: Layer, d_model: int, dropout: float):
-        self.norm, self.branch, self.dropout = LayerNorm(d_model), branch, Dropout(dropout)
+    def __init__(self, branch: Layer, d_model: int, dropout: float, shares: Shares = ALONE):
+        self.norm, self.branch, self.dropout = LayerNorm(d_model, shares), branch, Dropout(dropout)
 
     def forward(self, x, place):
         return x + self.dropout(self.branch(self.norm(x), place), place)
@@ -104,14 +105,17 @@ POSITIONS = {"learned": Embedding, "sinusoidal": SinusoidalEmbedding}
 class Block(Layer):
     """Attention, then an MLP, each with a norm and a way around it: (B, T, D) -> (B, T, D)."""
 
-    def __init__(self, config: Config):
-        c, around = config, NORM_POSITIONS[config.norm_position]
+    def __init__(self, config: Config, shares: Shares = ALONE):
+        c = config
         # 2 num_layers branches add up on the residual path: drawn this much smaller, their sum keeps its size
         std_out = 0.02 / (2 * c.num_layers) ** 0.5
+
+        def around(branch: Layer) -> Layer:
+            return NORM_POSITIONS[c.norm_position](branch, c.d_model, c.dropout, shares)
+
         if c.attention:
-            branch = Attention(c.d_model, c.nhead, c.dropout, std_out)
-            self.attention = around(branch, c.d_model, c.dropout)
-        self.mlp = around(MLP(c.d_model, c.d_hidden, c.activation, std_out), c.d_model, c.dropout)
+            self.attention = around(Attention(c.d_model, c.nhead, c.dropout, std_out, shares))
+        self.mlp = around(MLP(c.d_model, c.d_hidden, c.activation, std_out, shares))
 
     def forward(self, x, place):
         for _, part in self.parts():
@@ -127,41 +131,53 @@ class Final(LayerNorm):
 
 
 class Model(Layer):
-    """A flat list of layers from tokens (B, T) to logits (B, T, V)."""
+    """A flat list of layers from tokens (B, T) to logits (B, T, V), shared out over the ranks of a group."""
 
-    def __init__(self, config: Config, layers: dict[str, Layer]):
-        self.config, self.layers = config, layers
+    def __init__(self, config: Config, layers: dict[str, Layer], shares: Shares):
+        self.config, self.layers, self.shares = config, layers, shares
 
     def parts(self):
         return iter(self.layers.items())
 
-    def forward(self, tokens, at: Place | None = None) -> Tensor:
+    def hidden(self, tokens, at: Place | None = None) -> Tensor:
+        """What the last layer gives: the logits of this rank's piece of the vocabulary."""
         at, x = at or place(tokens), tokens
+        at = replace(at, held=self.shares.tokens(len(at.window)))
         for layer in self.layers.values():
             x = layer(x, at)
         return x
 
+    def forward(self, tokens, at: Place | None = None) -> Tensor:
+        return self.layers["head"].whole(self.hidden(tokens, at))
+
     def loss(self, tokens, targets, at: Place | None = None, count: int | None = None) -> Tensor:
         """The mean cross-entropy over the counted targets (those not below 0), in nats."""
-        return cross_entropy(self(tokens, at), targets, count=count)
+        return self.layers["head"].loss(self.hidden(tokens, at), targets, count)
 
     def count(self) -> int:
         """The number of parameters, shared ones once; nothing is allocated to know it."""
         return sum(p.size for p in self.parameters().values())
 
 
-def gpt(config: Config) -> Model:
+def gpt(config: Config, shares: Shares = ALONE) -> Model:
     """A decoder-only transformer: embedding, blocks, the last norm (pre-norm only), head. Not drawn yet.
+
+    `shares` says how it is cut over ranks (not at all by default).
 
     >>> gpt(Config(vocab_size=10, d_model=8, nhead=2)).draw(seed=0)(np.zeros((1, 5), int)).shape
     (1, 5, 10)
     """
     c = config
-    first = POSITIONS[c.positions](c.vocab_size, c.context, c.d_model, c.dropout)
+    if c.nhead % shares.group.size:
+        raise BadInput(
+            f"{c.nhead} heads cannot be shared out over {shares.group.size} ranks: "
+            f"choose --tp so that it divides --nhead"
+        )
+    first = POSITIONS[c.positions](c.vocab_size, c.context, c.d_model, c.dropout, shares)
     layers: dict[str, Layer] = {"embedding": first}
-    layers |= {f"block{i}": Block(c) for i in range(c.num_layers)}
+    layers |= {f"block{i}": Block(c, shares) for i in range(c.num_layers)}
     if c.norm_position == "pre":
-        layers["norm"] = Final(c.d_model)
-    table = first.tokens if c.tied else Parameter((c.vocab_size, c.d_model), std=0.02)
-    layers["head"] = Head(table, c.head_bias)
-    return Model(c, layers).named()
+        layers["norm"] = Final(c.d_model, shares)
+    untied = Parameter((c.vocab_size, c.d_model), std=0.02, axis=0, shares=shares)
+    layers["head"] = Head(first.tokens if c.tied else untied, c.head_bias, shares)
+    return Model(c, layers, shares).named()

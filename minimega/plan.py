@@ -20,7 +20,7 @@ def activations(config: Config, batch: int, dtype: str = "float32") -> int:
     attention weights, B H T T.
 
     >>> activations(Config(vocab_size=500), batch=16)
-    60812288
+    60814464
     """
     c, n = config, batch * config.context
     width, hidden = n * c.d_model, n * c.d_hidden
@@ -31,8 +31,8 @@ def activations(config: Config, batch: int, dtype: str = "float32") -> int:
     numbers = c.num_layers * (mlp + attention * c.attention)
     numbers += norm * (c.norm_position == "pre") + width * (c.positions == "sinusoidal")
     numbers += width + n * c.vocab_size  # the head's input, and the probabilities
-    # whole numbers: each token; for each target its place, its value, whether it counts; the positions
-    return numbers * np.dtype(dtype).itemsize + n * (8 + 17) + 8 * c.context * (c.positions == "learned")
+    # each token and whether its row is here; each target's place, value and whether it counts; the positions
+    return numbers * np.dtype(dtype).itemsize + n * (9 + 17) + 9 * c.context * (c.positions == "learned")
 
 
 def workspace(config: Config, batch: int, dtype: str = "float32") -> int:

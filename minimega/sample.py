@@ -53,7 +53,7 @@ def last_logits(model: Model, tokens, cache: Cache | None = None, seen: int = 0)
     positions = xp.arange(max(start, seen) - start, tokens.shape[1] - start)
     at = Place(xp.arange(len(tokens)), positions)
     if cache is not None:
-        at = Place(at.samples, at.positions, recall=cache.recall)
+        at = Place(at.samples, positions, recall=cache.recall)
     with no_grad():
         return model(window, at).data[:, -1]
 

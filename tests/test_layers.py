@@ -10,7 +10,7 @@ from minimega.embedding import Embedding, SinusoidalEmbedding, sinusoids
 from minimega.gradcheck import assert_gradients, check
 from minimega.head import Head
 from minimega.layer import Dropout, Layer, Place, place
-from minimega.linear import Linear
+from minimega.linear import ColumnLinear, RowLinear
 from minimega.mlp import MLP
 from minimega.model import Block, Config, Final, PostNorm, PreNorm
 from minimega.norm import LayerNorm
@@ -200,7 +200,8 @@ def test_gradients_of_layers(make, training):
 
 
 def test_gradients_of_layers_without_a_place():
-    assert_gradients(drawn(Linear(D, 3)), x_like())
+    assert_gradients(drawn(RowLinear(D, 3)), x_like())
+    assert_gradients(drawn(ColumnLinear(D, 3)), x_like(), at_place(False))
     assert_gradients(drawn(LayerNorm(D)), x_like())
 
 
@@ -329,8 +330,8 @@ def test_masks_differ_between_layers_steps_and_seeds():
 class Two(Layer):
     def __init__(self):
         self.last = Parameter((2, 2), std=1.0)
-        self.first = Linear(2, 2)
-        self.many = [Linear(2, 2), Linear(2, 2)]
+        self.first = RowLinear(2, 2)
+        self.many = [RowLinear(2, 2), RowLinear(2, 2)]
         self.shared = self.first.weight
         self.note = "no part"
 

@@ -1,0 +1,60 @@
+"""Tensor parallelism: how the ranks of a group share out one model; two settings of the same regions.
+
+Between a column-cut and a row-cut linear layer each rank goes its own way with its piece of the features.
+What lies between those pairs (norms, dropout, the residual path) is done by all ranks on all tokens, or by
+each on its own.
+
+B batch, T time, D width, p ranks.
+"""
+
+from minimega.parallel import regions
+from minimega.parallel.comm import SELF, Group
+
+
+class Shares:
+    """Outside of the pairs every rank holds all tokens (Shoeybi et al. 2019, section 3).
+
+    `partial` says what each rank's gradient of a parameter that all hold is: here the whole gradient, equal
+    on all.
+    """
+
+    partial = False
+
+    def __init__(self, group: Group = SELF):
+        self.group = group
+
+    def enter(self, x, place, label: str):
+        """Into a pair: whole -> whole, for ranks that go on differently (f)."""
+        return regions.copy(x, group=self.group, label=label)
+
+    def leave(self, x, label: str):
+        """Out of a pair: partial -> whole (g)."""
+        return regions.reduce(x, group=self.group, label=label)
+
+    def tokens(self, length: int) -> slice:
+        """Which of the window's tokens this rank holds outside of the pairs."""
+        return slice(0, length)
+
+
+class SequenceShares(Shares):
+    """Sequence parallelism: outside of the pairs each rank holds its own tokens.
+
+    Korthikanti et al. 2022, section 4.2. So its gradient of a parameter that all ranks hold is a part: the
+    sum over its tokens.
+    """
+
+    partial = True
+
+    def enter(self, x, place, label):
+        """(B, its tokens, D) -> (B, T, D)."""
+        return regions.gather(x, group=self.group, axis=1, length=len(place.window), label=label)
+
+    def leave(self, x, label):
+        """(B, T, D) partial -> (B, its tokens, D)."""
+        return regions.scatter(x, group=self.group, axis=1, label=label)
+
+    def tokens(self, length):
+        return self.group.piece(length)
+
+
+ALONE = Shares()  # one rank that holds everything
