@@ -16,6 +16,7 @@ import numpy as np
 from minimega import launch
 from minimega.backend import library
 from minimega.errors import BadInput
+from minimega.parallel.transport import ways
 
 Wait = Callable[[], object]  # waits for a message under way and gives the array; may be called again
 
@@ -265,8 +266,6 @@ def world(xp=np, threads: int | None = None) -> Group:
     launch.set_threads(threads)
     try:
         from mpi4py import MPI
-
-        from minimega.parallel import transport
     except (ImportError, RuntimeError) as error:
         raise BadInput(f"{given} ranks were started, but mpi4py finds no MPI: {launch.INSTALL}") from error
     if given != MPI.COMM_WORLD.size:
@@ -277,7 +276,7 @@ def world(xp=np, threads: int | None = None) -> Group:
     launch.guard()
     # A communicator of our own: that of all ranks stays free for the last words of a job that fails.
     comm = MPI.COMM_WORLD.Dup()
-    return Ranks(comm, transport.ways(comm, xp), "world", Counter(), range(comm.size))
+    return Ranks(comm, ways(comm, xp), "world", Counter(), range(comm.size))
 
 
 def _contiguous(x):

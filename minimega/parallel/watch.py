@@ -6,6 +6,7 @@ collectives that both take part in, so one stream of notes between them is enoug
 """
 
 import atexit
+import math
 import sys
 import time
 from collections.abc import Sequence
@@ -37,16 +38,17 @@ class Watch:
     def __init__(self, world: Group, seconds: float):
         self.comm, self.rank, self.seconds = world.comm.Dup(), world.rank, seconds
         self.last = dict.fromkeys(world.ranks, "nothing")
+        self.failed = False
         atexit.register(self.end, world.ranks)
 
-    def enter(self, what: str, ranks: Sequence[int], place: str) -> None:
+    def enter(self, what: str, ranks: Sequence[int], place: str, seconds: float) -> None:
         """Tell the others what this rank enters, hear what they do, and go on if it is the same."""
         mine = f"{what}, {place}"
         packet = mine.encode()[:NOTE].ljust(NOTE)
         notes, boxes = {self.rank: mine}, {r: bytearray(NOTE) for r in ranks if r != self.rank}
         sent = [self.comm.Isend(packet, r) for r in boxes]
         coming = {r: self.comm.Irecv(box, r) for r, box in boxes.items()}
-        end = time.monotonic() + self.seconds
+        end = time.monotonic() + seconds
         while coming and time.monotonic() < end:
             for r in [r for r, request in coming.items() if request.Test()]:
                 del coming[r]
@@ -55,6 +57,7 @@ class Watch:
                     end = min(end, time.monotonic() + 0.5)
             time.sleep(5e-5)
         if coming or any(not note.startswith(f"{what}, ") for note in notes.values()):
+            self.failed = True
             raise RunFailed(self._report(notes, sorted(coming)))
         for request in sent:
             request.Wait()
@@ -62,8 +65,10 @@ class Watch:
 
     def end(self, ranks: Sequence[int]) -> None:
         """The program's end is a collective too: a rank that comes here alone has left the others behind."""
-        try:
-            self.enter(END, ranks, f"after {self.last[self.rank]}")
+        if self.failed:
+            return
+        try:  # without a limit: one rank may have more to do at the end, and nobody waits for an answer
+            self.enter(END, ranks, f"after {self.last[self.rank]}", math.inf)
         except RunFailed as error:
             launch.fail(error)
 
@@ -123,7 +128,7 @@ class Watched(Group):
 
     def _enter(self, what: str, x=None) -> None:
         of = "" if x is None else f" of {np.shape(x)} {getattr(x, 'dtype', '')}"
-        self.watch.enter(f"{what}{of} in {self.name}", self.ranks, _place())
+        self.watch.enter(f"{what}{of} in {self.name}", self.ranks, _place(), self.watch.seconds)
 
 
 def _place() -> str:
