@@ -128,7 +128,7 @@ def check_fits(
 
 
 def _most(config: Config, has: int, dtype: str, optimizer: str) -> int:
-    """The most sequences at a time that fit: but for the weights, all that is needed grows with their number."""
+    """The most sequences at a time that fit: all but the weights grows in step with their number."""
     fixed = needs(config, 0, dtype, optimizer)
     return max(0, (has - fixed) // (needs(config, 1, dtype, optimizer) - fixed))
 
