@@ -6,6 +6,7 @@ timed and checked alone.
 """
 
 import functools
+import operator
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -17,14 +18,28 @@ from minimega.backend import library
 
 _recording = ContextVar("recording", default=True)
 _layer = ContextVar("layer", default="")
+_watch = ContextVar("watch", default=lambda y: None)
+
+
+class Operation:
+    """What `backward` needs of an operation that ran: its closure, but not its value, which may be freed.
+
+    `inputs` says where the gradients go: to the Operation that made an argument, to a leaf, nowhere (None).
+    """
+
+    __slots__ = ("back", "inputs", "layer", "name", "shape")
+
+    def __init__(self, name: str, args: tuple, back: Callable, shape: tuple[int, ...]):
+        self.inputs = tuple((a.maker or a) if isinstance(a, Tensor) else None for a in args)
+        self.name, self.back, self.shape, self.layer = name, back, shape, _layer.get()
 
 
 class Tensor:
     """An array, and how it was made.
 
-    `data` is the array. A leaf (made by hand, not by an operation) collects its gradient in `grad`, of the
-    same shape; gradients add up over calls of `backward` until `grad` is set to None. Constants need no
-    Tensor: pass the raw array, and no gradient is computed for it.
+    `data` is the array, `maker` the Operation that gave it. A leaf (made by hand: no maker) collects its
+    gradient in `grad`, of the same shape; gradients add up over calls of `backward` until `grad` is set to
+    None. Constants need no Tensor: pass the raw array, and no gradient is computed for it.
 
     >>> x = Tensor(np.array([1.0, 2.0, 3.0]))
     >>> y = (x * x).sum()
@@ -33,17 +48,15 @@ class Tensor:
     [2.0, 4.0, 6.0]
     """
 
-    __slots__ = ("__weakref__", "back", "data", "grad", "layer", "made_by", "parents")
+    __slots__ = ("__weakref__", "data", "grad", "maker")
     __array_ufunc__ = None  # array * tensor asks the tensor, instead of making an array of tensors
 
-    def __init__(self, data, parents: tuple = (), back: Callable | None = None, made_by: str = ""):
+    def __init__(self, data, maker: Operation | None = None):
         self.data = np.asarray(data) if library(data) is np else data
-        self.grad = None
-        self.parents, self.back, self.made_by = parents, back, made_by
-        self.layer = _layer.get()
+        self.grad, self.maker = None, maker
 
     def __repr__(self) -> str:
-        return f"Tensor{self.shape}" + (f" made by {self.made_by}" if self.made_by else "")
+        return f"Tensor{self.shape}" + (f" made by {self.maker.name}" if self.maker else "")
 
     shape = property(lambda self: self.data.shape)
     ndim = property(lambda self: self.data.ndim)
@@ -77,9 +90,9 @@ class Parameter(Tensor):
     decays = property(lambda self: len(self.whole_shape) > 1)
 
     def draw(self, seed: int, dtype: str = "float32", xp=np) -> "Parameter":
-        places = xp.arange(self.size).reshape(self.whole_shape)
         data = xp.full(self.whole_shape, self.mean)
         if self.std:
+            places = xp.arange(self.size).reshape(self.whole_shape)
             data += self.std * random.normal(random.key(seed, "parameter", self.name), places)
         self.data, self.grad = data.astype(dtype), None
         return self
@@ -89,9 +102,8 @@ def op(f: Callable) -> Callable:
     """Let an operation take Tensors: on raw arrays f gives (y, back) as ever; on Tensors it gives a Tensor.
 
     `back(dy)` gives one gradient, or a tuple with one for each positional argument (those after the last
-    differentiable one may be left out). A gradient is an array, None, or a function that gives it: such a
-    function is called only where the gradient is wanted, and late, so that a message may travel in the
-    meantime.
+    differentiable one may be left out). A gradient is an array, None, or a function that gives it, which is
+    called only where the gradient is wanted, and late, so that a message may travel in the meantime.
 
     >>> @op
     ... def double(x):
@@ -103,10 +115,13 @@ def op(f: Callable) -> Callable:
 
     @functools.wraps(f)
     def call(*args, **options):
+        if any(isinstance(a, Tensor) for a in options.values()):
+            raise TypeError(f"{f.__name__} takes Tensors by position, not by keyword")
         if not any(isinstance(a, Tensor) for a in args):
             return f(*args, **options)
         y, back = f(*(a.data if isinstance(a, Tensor) else a for a in args), **options)
-        return Tensor(y, args, back, f.__name__) if _recording.get() else Tensor(y)
+        _watch.get()(y)
+        return Tensor(y, Operation(f.__name__, args, back, np.shape(y)) if _recording.get() else None)
 
     return call
 
@@ -114,107 +129,90 @@ def op(f: Callable) -> Callable:
 def backward(y: Tensor, dy=None, keep_graph: bool = False) -> None:
     """Walk from y back to its leaves and add to each leaf's `grad`; dy is the gradient of y (1 for a scalar).
 
-    What an operation kept is released as soon as it was used, unless `keep_graph`; a second backward
-    through released operations raises RuntimeError. With `keep_graph=True` it adds the same gradients once
-    more.
+    What an operation kept is released as soon as it was used, and a second backward through it raises
+    RuntimeError; with `keep_graph=True` it is kept, and a second one adds the same gradients once more.
     """
-    if dy is None:
-        if y.data.size != 1:
-            raise ValueError(f"backward from a tensor of shape {y.shape} needs its gradient: backward(dy)")
-        dy = library(y.data).ones_like(y.data)
-    if np.shape(dy) != y.shape:
-        raise ValueError(f"the gradient given to backward has shape {np.shape(dy)}, the tensor {y.shape}")
+    if dy is None and y.data.size != 1:
+        raise ValueError(f"backward from a tensor of shape {y.shape} needs its gradient: backward(dy)")
+    dy = library(y.data).asarray(np.ones(y.shape) if dy is None else dy, dtype=y.dtype)
+    if dy.shape != y.shape:
+        raise ValueError(f"the gradient given to backward has shape {dy.shape}, the tensor {y.shape}")
     order = _makers_first(y)
-    arrived = {id(y): [dy]}  # by tensor, the gradients that came from its users
-    waiting = []  # gradients of leaves, not computed yet
+    arrived = {id(y.maker): [dy]}  # by operation, the gradients of its value that came from its users
+    waiting = [] if y.maker else [(y, dy)]  # gradients of leaves, not computed yet
     while order:
-        t = order.pop()
-        if id(t) not in arrived:
+        made = order.pop()
+        if id(made) not in arrived:
             continue
-        dy = _total(arrived.pop(id(t)))
-        if t.back is None:
-            if t.made_by:
-                raise RuntimeError(
-                    f"{t!r}: an earlier backward used up its graph; keep_graph=True there keeps it"
-                )
-            waiting.append((t, dy))
-            continue
-        dxs = t.back(dy)
-        # Only now the weights' gradients of the operation before: a message that this one sent travels
-        # meanwhile.
+        if made.back is None:
+            raise RuntimeError(f"{made.name}: an earlier backward used it up; keep_graph=True there keeps it")
+        gradients = (_computed(dx, made) for dx in arrived.pop(id(made)))
+        dxs = made.back(functools.reduce(operator.add, gradients))  # never in place: some pass their dy on
+        # only now the weights' gradients of the operation before: this one's message travels meanwhile
         _add_up(waiting)
         waiting = []
-        for x, dx in zip(t.parents, dxs if isinstance(dxs, tuple) else (dxs,), strict=False):
-            if not isinstance(x, Tensor) or dx is None:
-                continue
-            if is_leaf(x):
+        for x, dx in zip(made.inputs, dxs if isinstance(dxs, tuple) else (dxs,), strict=False):
+            if isinstance(x, Tensor) and dx is not None:
                 waiting.append((x, dx))
-            else:
+            elif isinstance(x, Operation) and dx is not None:
                 arrived.setdefault(id(x), []).append(dx)
         if not keep_graph:
-            t.back, t.parents = None, ()
+            made.back, made.inputs = None, ()
     _add_up(waiting)
 
 
-def is_leaf(t: Tensor) -> bool:
-    """Whether no operation made this tensor: its gradient is collected, not passed on."""
-    return not t.made_by
-
-
-def _total(gradients: list):
-    """The sum of what came in, in the order in which it came; functions are called now."""
-    first, *rest = (g() if callable(g) else g for g in gradients)
-    return functools.reduce(
-        lambda a, b: a + b, rest, first
-    )  # never in place: operations may pass on their dy itself
+def _computed(dx, x: Tensor | Operation):
+    """A gradient that is wanted now: functions are called."""
+    dx = dx() if callable(dx) else dx
+    if dx.shape != x.shape:
+        raise ValueError(f"a gradient of shape {dx.shape} came back for a value of shape {x.shape}")
+    return dx
 
 
 def _add_up(waiting: list) -> None:
     for leaf, dx in waiting:
-        dx = dx() if callable(dx) else dx
-        if dx.shape != leaf.shape:
-            raise ValueError(f"a gradient of shape {dx.shape} came back for {leaf!r}")
+        dx = _computed(dx, leaf)
         leaf.grad = dx if leaf.grad is None else leaf.grad + dx
 
 
-def _makers_first(y: Tensor) -> list[Tensor]:
-    """Every tensor that y was made from and y itself, each after those it was made from (no recursion)."""
-    order, seen, todo = [], set(), [(y, False)]
+def _makers_first(y: Tensor) -> list[Operation]:
+    """Every operation on the way to y, each after those that made what it takes (no recursion)."""
+    order, seen, todo = [], set(), [(y.maker, False)] if y.maker else []
     while todo:
-        t, makers_done = todo.pop()
+        made, makers_done = todo.pop()
         if makers_done:
-            order.append(t)
-        elif id(t) not in seen:
-            seen.add(id(t))
-            todo.append((t, True))
-            todo.extend((x, False) for x in t.parents if isinstance(x, Tensor) and not is_leaf(x))
+            order.append(made)
+        elif id(made) not in seen:
+            seen.add(id(made))
+            todo.append((made, True))
+            todo.extend((x, False) for x in made.inputs if isinstance(x, Operation))
     return order
 
 
 @contextmanager
-def no_grad() -> Iterator[None]:
+def _inside(variable: ContextVar, value) -> Iterator[None]:
+    token = variable.set(value)
+    try:
+        yield
+    finally:
+        variable.reset(token)
+
+
+def no_grad():
     """Inside, operations on Tensors remember nothing: evaluation and generation hold no activations."""
-    token = _recording.set(False)
-    try:
-        yield
-    finally:
-        _recording.reset(token)
+    return _inside(_recording, False)
 
 
-@contextmanager
-def in_layer(name: str) -> Iterator[None]:
-    """Tensors made inside belong to the layer of this name: for `saved_bytes` and for messages."""
-    token = _layer.set(name)
-    try:
-        yield
-    finally:
-        _layer.reset(token)
+def in_layer(name: str):
+    """Operations run inside belong to the layer of this name: for `saved_bytes` and for messages."""
+    return _inside(_layer, name)
 
 
 def recompute(f: Callable) -> Callable:
     """Keep nothing of f but its inputs, and compute it again in the backward pass (Chen et al. 2016).
 
-    f takes Tensors and gives one; the parameters inside it get their gradients as usual.
+    f takes Tensors and gives one. The parameters inside it get their gradients as usual; what an operation
+    made has to come in as an argument.
 
     >>> x = Tensor(np.array([3.0]))
     >>> recompute(lambda x: x * x * x)(x).backward()
@@ -226,17 +224,17 @@ def recompute(f: Callable) -> Callable:
     def call(*args):
         if not _recording.get():
             return f(*args)
-        layer = _layer.get()
+        layer, held = _layer.get(), [Tensor(a.data) if isinstance(a, Tensor) else a for a in args]
         with no_grad():
-            y = f(*args)
+            y = f(*held)
 
         def back(dy):
-            again = [Tensor(a.data) if isinstance(a, Tensor) else a for a in args]
-            with in_layer(layer):
+            again = [Tensor(a.data) if isinstance(a, Tensor) else a for a in held]
+            with in_layer(layer), _inside(_recording, True):
                 f(*again).backward(dy)
             return tuple(a.grad if isinstance(a, Tensor) else None for a in again)
 
-        return Tensor(y.data, args, back, "recompute")
+        return Tensor(y.data, Operation("recompute", args, back, y.shape))
 
     return call
 
@@ -244,22 +242,22 @@ def recompute(f: Callable) -> Callable:
 def saved_bytes(y: Tensor) -> dict[str, int]:
     """The bytes that the backward pass of y holds, by the layer that made them; parameters are not counted.
 
-    It reads what the closures hold. An array that several closures share counts once, for the first of
-    them; a view counts as the whole array that it keeps alive.
+    It reads the closures. An array that several of them share counts once, for the first of them; a view
+    counts as the whole array that it keeps alive.
 
     >>> x = Tensor(np.zeros(1000))
     >>> saved_bytes(x.exp())                  # exp keeps its output
     {'': 8000}
     """
     order = _makers_first(y)
-    seen = {id(_owner(p.data)) for t in order for p in t.parents if isinstance(p, Parameter)}
+    seen = {id(_owner(p.data)) for made in order for p in made.inputs if isinstance(p, Parameter)}
     held: dict[str, int] = {}
-    for t in order:
-        for array in _arrays(t.back):
+    for made in order:
+        for array in _arrays(made.back):
             owner = _owner(array)
             if id(owner) not in seen:
                 seen.add(id(owner))
-                held[t.layer] = held.get(t.layer, 0) + owner.nbytes
+                held[made.layer] = held.get(made.layer, 0) + owner.nbytes
     return held
 
 
@@ -271,24 +269,29 @@ def _owner(array):
 
 def _arrays(thing, depth: int = 0) -> Iterator:
     """The arrays that a closure can reach: through its cells, and the tuples, lists and functions in them."""
-    if isinstance(thing, Tensor):
-        thing = thing.data
-    if hasattr(thing, "nbytes") and hasattr(thing, "ndim"):
-        if getattr(thing, "ndim", 0):
-            yield thing
+    thing = thing.data if isinstance(thing, Tensor) else thing
+    if hasattr(thing, "nbytes") and getattr(thing, "ndim", 0):
+        yield thing
     elif depth < 8:
-        if callable(thing):
-            inside = [c.cell_contents for c in getattr(thing, "__closure__", None) or ()]
-            inside += [*getattr(thing, "args", ())]
-        else:
-            inside = thing if isinstance(thing, tuple | list) else ()
-        for part in inside:
+        inside = thing if isinstance(thing, tuple | list) else ()
+        for part in inside or [c.cell_contents for c in getattr(thing, "__closure__", None) or ()]:
             yield from _arrays(part, depth + 1)
 
 
-def first_not_finite(y: Tensor) -> Tensor | None:
-    """The first tensor on the way to y that holds an infinity or a NaN, or None: where a run went wrong."""
-    for t in _makers_first(y):
-        if not bool(library(t.data).isfinite(t.data).all()):
-            return t
-    return None
+def first_not_finite(f: Callable) -> str | None:
+    """Run f and name the layer that first gave an infinity or a NaN (None: none did).
+
+    A run that went wrong is run again for that: with the same key it is the same run, dropout and all.
+
+    >>> first_not_finite(lambda: Tensor(np.array(-1.0)) * np.inf)
+    ''
+    """
+    layers: list[str] = []
+
+    def look(y) -> None:
+        if not bool(library(y).isfinite(y).all()):
+            layers.append(_layer.get())
+
+    with no_grad(), _inside(_watch, look):
+        f()
+    return layers[0] if layers else None

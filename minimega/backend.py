@@ -91,4 +91,4 @@ def normal_axis(axis: int | Sequence[int] | None, ndim: int) -> tuple[int, ...]:
     ((2,), (0, 1))
     """
     axes = range(ndim) if axis is None else (axis,) if isinstance(axis, int) else axis
-    return tuple(sorted(a % ndim for a in axes))
+    return tuple(sorted(range(ndim)[a] for a in axes))  # a % ndim would take an axis that does not exist

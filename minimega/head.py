@@ -21,9 +21,9 @@ def cross_entropy(logits, targets, count: int | None = None):
     (1.3863, [[0.25, -0.75, 0.25, 0.25], [0.0, 0.0, 0.0, 0.0]])
     """
     xp = library(logits)
-    rows, ids = logits.reshape(-1, logits.shape[-1]), targets.ravel()  # (N, V), (N,)
+    shape, rows, ids = logits.shape, logits.reshape(-1, logits.shape[-1]), targets.ravel()  # (N, V), (N,)
     counted = ids >= 0
-    count = int(counted.sum()) if count is None else count
+    count = int(counted.sum() if count is None else count)  # a NumPy integer would make float32 float64
     places = xp.flatnonzero(counted), ids[counted]
     p = rows - rows.max(axis=-1, keepdims=True)
     right = p[places]  # before exp overwrites it
@@ -36,7 +36,7 @@ def cross_entropy(logits, targets, count: int | None = None):
         dlogits = p.copy()
         dlogits[places] -= 1  # softmax less the one-hot target
         dlogits *= (counted * (dy / max(count, 1))).astype(p.dtype)[:, None]
-        return dlogits.reshape(logits.shape)
+        return dlogits.reshape(shape)
 
     return loss, back
 

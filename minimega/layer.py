@@ -92,9 +92,11 @@ class Layer:
         return self
 
     def parameters(self) -> dict[str, Parameter]:
-        """Every parameter by its name, each once, in one fixed order."""
+        """Every parameter by its name, each once, in one fixed order (ValueError before they have names)."""
         found: dict[str, Parameter] = {}
-        for _, part in self.parts():
+        for attribute, part in self.parts():
+            if isinstance(part, Parameter) and not part.name:
+                raise ValueError(f"the parameter {attribute} has no name yet: call named() on the model")
             found |= part.parameters() if isinstance(part, Layer) else {part.name: part}
         return found
 

@@ -17,7 +17,7 @@ def linear(x, w, b=None):
     >>> y[0, 0], dx[0, 0], dw()[0, 0], db()[0]
     (np.float64(3.0), np.float64(4.0), np.float64(2.0), np.float64(2.0))
     """
-    rows = x.reshape(-1, x.shape[-1])  # (BT, I): one large product instead of B small ones
+    shape, rows = x.shape, x.reshape(-1, x.shape[-1])  # (BT, I): one large product instead of B small ones
     y = rows @ w  # (BT, O)
     if b is not None:
         y += b
@@ -25,9 +25,9 @@ def linear(x, w, b=None):
     def back(dy):
         dy = dy.reshape(-1, w.shape[1])  # (BT, O)
         # every row used the same w and b: their gradients are sums over the rows
-        return (dy @ w.T).reshape(x.shape), lambda: rows.T @ dy, lambda: dy.sum(axis=0)
+        return (dy @ w.T).reshape(shape), lambda: rows.T @ dy, lambda: dy.sum(axis=0)
 
-    return y.reshape(*x.shape[:-1], w.shape[1]), back
+    return y.reshape(*shape[:-1], w.shape[1]), back
 
 
 class Linear(Layer):

@@ -8,6 +8,8 @@ Gradients that may not be wanted (of a constant, say) are given as functions, wh
 are. What a closure names, it keeps in memory: where a shape is enough, the closure names the shape.
 """
 
+import math
+
 import numpy as np
 
 from minimega.autograd import Tensor, op
@@ -53,18 +55,21 @@ def multiply(a, b):
 @op
 def divide(a, b):
     """a / b, broadcasting."""
-    y = a / b
+    y, shape = a / b, np.shape(a)
 
     def back(dy):
-        return lambda: unbroadcast(dy / b, np.shape(a)), lambda: unbroadcast(-dy * y / b, np.shape(b))
+        return lambda: unbroadcast(dy / b, shape), lambda: unbroadcast(-dy * y / b, np.shape(b))
 
     return y, back
 
 
 @op
-def power(x, exponent: float):
-    """x to a constant power."""
-    return x**exponent, lambda dy: dy * exponent * x ** (exponent - 1)
+def power(a, b):
+    """a to the power of b, broadcasting (a has to be positive where the gradient of b is wanted)."""
+    return a**b, lambda dy: (
+        lambda: unbroadcast(dy * b * a ** (b - 1), np.shape(a)),
+        lambda: unbroadcast(dy * a**b * library(a, b).log(a), np.shape(b)),
+    )
 
 
 @op
@@ -130,7 +135,7 @@ def sum(x, axis=None, keepdims: bool = False):
 def mean(x, axis=None, keepdims: bool = False):
     """The mean over some axes (all of them for None)."""
     y, back = sum(x, axis, keepdims)
-    count = x.size // y.size
+    count = math.prod(x.shape[a] for a in normal_axis(axis, x.ndim))
     return y / count, lambda dy: back(dy / count)
 
 
@@ -143,7 +148,7 @@ def max(x, axis=None, keepdims: bool = False):
     winners = x == y
 
     def back(dy):
-        return winners * (dy.reshape(kept) / winners.sum(axis=axes, keepdims=True))
+        return winners * (dy.reshape(kept) / winners.sum(axis=axes, keepdims=True, dtype=dy.dtype))
 
     return y if keepdims else y.squeeze(axes), back
 
@@ -158,7 +163,7 @@ def reshape(x, *shape: int):
 @op
 def transpose(x, *axes: int):
     """The axes in another order (reversed if none is given)."""
-    order = axes or tuple(reversed(range(x.ndim)))
+    order = tuple(range(x.ndim)[a] for a in axes) or tuple(reversed(range(x.ndim)))
     back_again = tuple(int(i) for i in np.argsort(order))
     return x.transpose(order), lambda dy: dy.transpose(back_again)
 
@@ -226,7 +231,8 @@ def gelu(x):
 
     y = x/2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))); Hendrycks and Gimpel 2016, section 2.
     """
-    t = x * x  # built up in place: fresh arrays of this size cost more than the arithmetic
+    # built up in place: fresh arrays of this size cost more than the arithmetic (a number becomes an array)
+    t = library(x).asarray(x * x)
     t *= GELU_CUBE
     t += 1
     t *= x
@@ -273,10 +279,11 @@ def _install() -> None:
         "mul": multiply,
         "truediv": divide,
         "matmul": matmul,
+        "pow": power,
     }.items():
         setattr(Tensor, f"__{name}__", lambda a, b, f=f: f(a, b))
         setattr(Tensor, f"__r{name}__", lambda a, b, f=f: f(b, a))
-    for name, f in {"pow": power, "neg": negative, "getitem": take}.items():
+    for name, f in {"neg": negative, "getitem": take}.items():
         setattr(Tensor, f"__{name}__", f)
     for f in (sum, mean, max, exp, log, sqrt, tanh, reshape, transpose):
         setattr(Tensor, f.__name__, f)

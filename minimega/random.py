@@ -52,13 +52,14 @@ def bits(key: int, *coordinates):
     """
     xp = library(*coordinates)
     h = xp.full((1,) * max(np.ndim(c) for c in coordinates), key, np.uint64)
-    for c in coordinates:
-        h = h + (xp.asarray(c).astype(np.uint64) + np.uint64(1)) * np.uint64(STEP)
-        h ^= h >> np.uint64(30)
-        h *= np.uint64(FIRST)
-        h ^= h >> np.uint64(27)
-        h *= np.uint64(SECOND)
-        h ^= h >> np.uint64(31)
+    with np.errstate(over="ignore"):  # products wrap around; NumPy would warn of it for single numbers
+        for c in coordinates:
+            h = h + (xp.asarray(c).astype(np.uint64) + np.uint64(1)) * np.uint64(STEP)
+            h ^= h >> np.uint64(30)
+            h *= np.uint64(FIRST)
+            h ^= h >> np.uint64(27)
+            h *= np.uint64(SECOND)
+            h ^= h >> np.uint64(31)
     return h
 
 

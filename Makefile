@@ -1,0 +1,66 @@
+# The project's commands. `make` alone lists them.
+
+# An interpreter of your own choice: make demo PYTHON=python3.12
+PYTHON ?=
+PIP = -m pip install -qq --disable-pip-version-check --no-input -c constraints.txt
+TESTS = OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1
+
+.PHONY: help demo test parity lint clean
+.DELETE_ON_ERROR:
+
+help:
+	@echo "make demo     train the default model on the built-in tales and print what it writes (minutes)"
+	@echo "make test     run the whole test suite"
+	@echo "make parity   hold the code to torch and transformers (installs both, in .venv-parity)"
+	@echo "make lint     style and format of the code"
+	@echo "make clean    remove the environments and caches; runs/ stays"
+
+demo: .venv/installed
+	@.venv/bin/minimega train --save-dir runs/demo --overwrite
+	@echo && echo "What it writes:" && echo
+	@.venv/bin/minimega generate --model-filename runs/demo
+
+test: .venv/installed-dev
+	@$(TESTS) .venv/bin/python -m pytest -n 2
+
+parity: .venv-parity/installed
+	@$(TESTS) .venv-parity/bin/python -m pytest tests/parity tests/test_bench.py
+
+lint: .venv/installed-dev
+	@.venv/bin/ruff check .
+	@.venv/bin/ruff format --check .
+
+clean:
+	rm -rf .venv .venv-parity build minimega.egg-info .pytest_cache .ruff_cache
+	find minimega tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The stamps below are older than pyproject.toml or constraints.txt where something has to be installed anew.
+.venv/installed: .venv/bin/python pyproject.toml constraints.txt
+	@echo "installing the packages that minimega needs ..."
+	@.venv/bin/python $(PIP) -e .
+	@touch $@
+
+.venv/installed-dev: .venv/bin/python pyproject.toml constraints.txt
+	@echo "installing the packages that minimega and its tests need ..."
+	@.venv/bin/python $(PIP) -e '.[dev]'
+	@touch $@ .venv/installed
+
+.venv-parity/installed: .venv-parity/bin/python pyproject.toml constraints.txt
+	@echo "installing torch and transformers, which the parity tests compare with (several minutes) ..."
+	@.venv-parity/bin/python $(PIP) -e '.[dev,parity]'
+	@touch $@
+
+# The first interpreter that runs and is new enough: some of the names found may be shims that run nothing.
+.venv/bin/python .venv-parity/bin/python:
+	@for python in $(PYTHON) python3 python3.14 python3.13 python3.12 python3.11 python; do \
+	    if "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then found=$$python; break; fi; \
+	done; \
+	if [ -z "$$found" ]; then \
+	    echo "minimega needs Python 3.11 or newer, and found none; install one and name it: make demo PYTHON=..." >&2; \
+	    exit 1; \
+	fi; \
+	if ! "$$found" -c 'import ensurepip, venv' 2>/dev/null; then \
+	    echo "$$found cannot make environments (Debian keeps that apart): sudo apt install python3-venv" >&2; \
+	    exit 1; \
+	fi; \
+	"$$found" -m venv $(@:/bin/python=)

@@ -1,0 +1,142 @@
+"""Checkpoints: a folder for each, renamed when it is whole; safetensors, never pickle.
+
+RUN/config.toml, tokenizer.json, log.jsonl, loss.png
+RUN/step-200/model.safetensors        weights; the header holds format, version and the model's
+configuration RUN/step-200/optimizer.safetensors    what the optimizer remembers RUN/step-200/state.json
+the step, and all else that a resumed run must find as it was RUN/latest                            the
+name of the newest whole checkpoint
+"""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from minimega.backend import library, to_numpy
+from minimega.errors import BadInput
+from minimega.model import Config, Model, gpt
+from minimega.optim import Optimizer
+
+FORMAT, VERSION = "minimega", 1
+
+
+def save(run: Path, step: int, model: Model, optimizer: Optimizer, state: dict, keep: int = 2) -> Path:
+    """Write RUN/step-N whole or not at all, point `latest` at it, and remove all but the newest `keep`.
+
+    An OSError (a full disk) leaves what was there before.
+    """
+    folder, work = run / f"step-{step}", run / f"step-{step}.tmp"
+    shutil.rmtree(work, ignore_errors=True)
+    try:
+        work.mkdir()
+        header = {"format": FORMAT, "version": str(VERSION), "config": json.dumps(model.config.as_dict())}
+        weights = {name: to_numpy(p.data) for name, p in model.parameters().items()}
+        _write(work / "model.safetensors", weights, header)
+        slots = {
+            f"{name}/{slot}": to_numpy(a) for name, s in optimizer.state.items() for slot, a in s.items()
+        }
+        _write(work / "optimizer.safetensors", slots, {"steps": str(optimizer.steps)})
+        (work / "state.json").write_text(json.dumps({"version": VERSION, "step": step, **state}, indent=1))
+        shutil.rmtree(folder, ignore_errors=True)
+        work.rename(folder)
+        (run / "latest.tmp").write_text(folder.name)
+        (run / "latest.tmp").rename(run / "latest")
+    except (OSError, SafetensorError) as why:
+        shutil.rmtree(work, ignore_errors=True)
+        raise why if isinstance(why, OSError) else OSError(str(why)) from None
+    for old in sorted(run.glob("step-*[0-9]"), key=lambda f: int(f.name[5:]))[:-keep]:
+        shutil.rmtree(old, ignore_errors=True)
+    return folder
+
+
+def _write(path: Path, arrays: dict[str, np.ndarray], header: dict[str, str]) -> None:
+    save_file({name: np.ascontiguousarray(a) for name, a in arrays.items()}, path, metadata=header)
+
+
+def newest(run: Path) -> Path:
+    """The newest whole checkpoint of a run's folder."""
+    if not run.is_dir():
+        raise BadInput(f"{run}: there is no such run folder")
+    try:
+        folder = run / (run / "latest").read_text().strip()
+    except OSError:
+        raise BadInput(f"{run} holds no finished checkpoint (no file `latest` in it)") from None
+    if not folder.is_dir():
+        raise BadInput(f"{run}/latest names {folder.name}, which is not there")
+    return folder
+
+
+def weights_file(model_filename: str) -> Path:
+    """The .safetensors that `--model-filename` means: itself, or the newest of a run's folder."""
+    path = Path(model_filename)
+    if path.suffix != ".safetensors":
+        path = (path if (path / "model.safetensors").exists() else newest(path)) / "model.safetensors"
+    if not path.is_file():
+        raise BadInput(f"{path}: there is no such file; give a run's folder or a .safetensors in one")
+    return path
+
+
+def run_folder(weights: Path) -> Path:
+    """The run's folder that a weights file lies in: the one with the tokenizer."""
+    for folder in weights.resolve().parents[:2]:
+        if (folder / "tokenizer.json").is_file():
+            return folder
+    raise BadInput(f"{weights}: no tokenizer.json beside it or one folder up, as a run's folder has")
+
+
+def read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """The arrays of a .safetensors file by name, and what its header says."""
+    try:
+        with safe_open(path, framework="numpy") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+    except (SafetensorError, OSError, ValueError) as why:
+        raise BadInput(f"{path} cannot be read as a checkpoint; it may be cut short ({why})") from None
+
+
+def load_model(weights: Path, dtype: str | None = None, xp=np) -> Model:
+    """The model in a .safetensors that minimega wrote, its numbers as they are or in another dtype."""
+    arrays, header = read(weights)
+    if header.get("format") != FORMAT:
+        raise BadInput(f"{weights} was not written by minimega (its header does not say so)")
+    if header.get("version") != str(VERSION):
+        raise BadInput(
+            f"{weights} has version {header.get('version')}; this minimega reads version {VERSION}"
+        )
+    try:
+        model = gpt(Config(**json.loads(header["config"])))
+    except (KeyError, TypeError, ValueError) as why:
+        raise BadInput(f"{weights}: the configuration in its header is damaged ({why})") from None
+    fill(model, arrays, weights, dtype, xp)
+    return model
+
+
+def fill(model: Model, arrays: dict[str, np.ndarray], source: Path, dtype: str | None = None, xp=np) -> None:
+    """Give every parameter of the model its array, after a check that names and shapes agree."""
+    parameters = model.parameters()
+    if odd := sorted(parameters.keys() ^ arrays.keys()):
+        raise BadInput(f"{source} holds another model: {odd[0]} is in only one of the two")
+    for name, p in parameters.items():
+        if arrays[name].shape != p.whole_shape:
+            raise BadInput(
+                f"{source} holds another model: {name} is {arrays[name].shape}, not {p.whole_shape}"
+            )
+        p.data, p.grad = xp.asarray(arrays[name].astype(dtype or arrays[name].dtype)), None
+
+
+def resume(folder: Path, model: Model, optimizer: Optimizer) -> dict:
+    """Fill a model and its optimizer from a checkpoint of the same shape, and give the rest of its state."""
+    xp = library(next(iter(model.parameters().values())).data)
+    try:
+        state = json.loads((folder / "state.json").read_text())
+    except (OSError, ValueError) as why:
+        raise BadInput(f"{folder}/state.json cannot be read ({why})") from None
+    fill(model, read(folder / "model.safetensors")[0], folder, xp=xp)
+    slots, header = read(folder / "optimizer.safetensors")
+    optimizer.steps, optimizer.state = int(header["steps"]), {}
+    for path, array in slots.items():
+        name, slot = path.rsplit("/", 1)
+        optimizer.state.setdefault(name, {})[slot] = xp.asarray(array)
+    return state

@@ -1,0 +1,242 @@
+"""What the gradient checker stands on: one face for all that can be checked, and derivatives by differences.
+
+The differences look at the forward alone. Along a line x + t v, with values y(t), the central difference
+(y(h) - y(-h)) / 2h is off by c h^2 + c' h^4 + ...; three of them, at h, h/2 and h/4, cancel the first two terms
+(Richardson 1911, Romberg 1955), so that a large step can be taken and rounding stays small.
+"""
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from minimega.autograd import Parameter, Tensor, no_grad
+from minimega.backend import library, to_numpy
+from minimega.errors import BadInput
+from minimega.layer import Layer
+
+STEP, SHRINK, TRIES = 4e-3, 0.1, 6  # the first step, relative to the values; then ever smaller ones
+
+
+class CannotJudge(BadInput):
+    """The gradients can be called neither right nor wrong: says what stands in the way."""
+
+
+@dataclass
+class Linearized:
+    """One forward pass: its value, the arrays that it was given, and its backward pass."""
+
+    y: np.ndarray
+    inputs: list
+    back: Callable[[np.ndarray], list]
+    outputs: object = None  # the very array that the forward returned, to see whether somebody changes it
+
+
+class Subject:
+    """A raw operation, a function of Tensors, a layer or a model as one function of floating-point arrays.
+
+    `names` and `arrays` are what is differentiated: the floating-point inputs, then the parameters of a layer.
+    `evaluations` counts forward passes. Every call works on copies. Raises CannotJudge for inputs that have no
+    gradient.
+    """
+
+    def __init__(self, f: Callable, inputs: tuple):
+        layer = f if isinstance(f, Layer) else getattr(f, "__self__", None)
+        self.layer = layer if isinstance(layer, Layer) else None
+        self.f = f.loss if self.layer is f and hasattr(f, "loss") else f
+        self.name = getattr(f, "__name__", type(f).__name__)
+        self.evaluations, self.xp = 0, library(*inputs)
+        self.inputs = [x if _passed_on(x, self.layer) else np.asarray(to_numpy(x)) for x in inputs]
+        self.places = [i for i, x in enumerate(self.inputs) if not _passed_on(x, self.layer)]
+        words = _argument_names(self.f, len(inputs))
+        self.tokens = {w: x for w, x in zip(words, inputs, strict=True) if _passed_on(x, self.layer) and _integers(x)}
+        self.names, self.arrays = [words[i] for i in self.places], [self.inputs[i] for i in self.places]
+        self.parameters: list[Parameter] = self._parameters()
+        self.names += [p.name for p in self.parameters]
+        self.kept = [(p.data, p.grad) for p in self.parameters]
+        self.arrays += [np.asarray(to_numpy(p.data)) for p in self.parameters]
+        self._refuse_what_has_no_gradient()
+        self.raw = self.layer is None and self._is_raw()
+
+    def _parameters(self) -> list[Parameter]:
+        if self.layer is None:
+            return []
+        return list(self.layer.named(self.layer.name).parameters().values())
+
+    def _refuse_what_has_no_gradient(self) -> None:
+        if not self.arrays or not any(a.size for a in self.arrays):
+            raise CannotJudge(
+                f"{self.name}: no arguments to differentiate; give at least one array of floats"
+            )
+        for name, a in zip(self.names, self.arrays, strict=True):
+            if a.dtype.kind == "O":
+                raise CannotJudge(
+                    f"{name} holds no numbers: bind what is no array with a lambda, and draw a layer's "
+                    "parameters first (layer.draw(seed=0))"
+                )
+            if a.dtype.kind != "f":
+                raise CannotJudge(
+                    f"{name} is an array of {a.dtype}, which has no gradient: give floats, or bind it with a "
+                    f"lambda, as in check(lambda x: f(x, {name}), x)"
+                )
+            if not np.isfinite(a).all():
+                raise CannotJudge(f"{name} holds a value that is not finite, at {_first(~np.isfinite(a))}")
+
+    def _is_raw(self) -> bool:
+        """Whether f gives (y, back) on arrays; a function of Tensors gives a Tensor on Tensors instead."""
+        try:
+            result = self.f(*self._arguments([self.xp.array(a) for a in self.arrays]))
+        except Exception as error:  # a function of Tensors may fail on arrays in any way
+            reason = error
+        else:
+            if isinstance(result, tuple) and len(result) == 2 and callable(result[1]):
+                return True
+            reason = None
+        try:
+            with no_grad():
+                made = self.f(*self._arguments([Tensor(self.xp.array(a)) for a in self.arrays]))
+        except Exception as error:
+            raise reason or error from None
+        if not isinstance(made, Tensor):
+            raise reason or CannotJudge(
+                f"{self.name} gave {type(made).__name__}: on arrays it must give (y, back), on Tensors a Tensor"
+            )
+        return False
+
+    def _arguments(self, differentiated: list) -> list:
+        arguments = list(self.inputs)
+        for i, x in zip(self.places, differentiated, strict=False):
+            arguments[i] = x
+        return arguments
+
+    def _call(self, arrays: list) -> Tensor:
+        """The Tensor that a function of Tensors gives, the parameters holding their share of the arrays."""
+        split = len(arrays) - len(self.parameters)
+        for p, a in zip(self.parameters, arrays[split:], strict=True):
+            p.data, p.grad = a, None
+        self.leaves = [Tensor(a) for a in arrays[:split]] + self.parameters
+        return self.f(*self._arguments(self.leaves[:split]))
+
+    def linearize(self, arrays: list) -> Linearized:
+        """The forward pass and its `back`, which gives one NumPy array (or None) for each of the arrays."""
+        self.evaluations += 1
+        passed = [self.xp.array(a) for a in arrays]
+        if self.raw:
+            y, back = self.f(*self._arguments(passed))
+            return Linearized(_output(y), passed, lambda dy: self._raw_gradients(back, dy), y)
+        made = self._call(passed)
+        leaves = self.leaves
+
+        def back(dy) -> list:
+            for leaf in leaves:
+                leaf.grad = None
+            made.backward(dy, keep_graph=True)
+            return [None if leaf.grad is None else np.array(to_numpy(leaf.grad)) for leaf in leaves]
+
+        return Linearized(_output(made.data), passed, back, made.data)
+
+    def _raw_gradients(self, back: Callable, dy) -> list:
+        result = back(dy)
+        result = result if isinstance(result, tuple) else (result,)
+        given = [g() if callable(g) else g for g in result[: max(self.places) + 1]]
+        given += [None] * (max(self.places) + 1 - len(given))
+        return [None if given[i] is None else np.array(to_numpy(given[i])) for i in self.places]
+
+    def value(self, arrays: list) -> np.ndarray:
+        """The forward pass alone, as a float64 array."""
+        self.evaluations += 1
+        passed = [self.xp.array(a) for a in arrays]
+        if self.raw:
+            return _output(self.f(*self._arguments(passed))[0])
+        with no_grad():
+            return _output(self._call(passed).data)
+
+    def restore(self) -> None:
+        """Give the layer's parameters back the arrays that they held."""
+        for p, (data, grad) in zip(self.parameters, self.kept, strict=True):
+            p.data, p.grad = data, grad
+
+
+def _passed_on(x, layer: Layer | None) -> bool:
+    """Token numbers, places and options go to a layer as they are: its parameters are what is checked."""
+    return layer is not None and not (hasattr(x, "dtype") and x.dtype.kind == "f")
+
+
+def _integers(x) -> bool:
+    return isinstance(x, np.ndarray) and x.dtype.kind in "iu"
+
+
+def _argument_names(f: Callable, count: int) -> list[str]:
+    try:
+        parameters = inspect.signature(f).parameters.values()
+    except (TypeError, ValueError):
+        parameters = ()
+    names = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)][:count]
+    return names + [f"argument {i}" for i in range(len(names), count)]
+
+
+def _output(y) -> np.ndarray:
+    y = np.asarray(to_numpy(y))
+    if y.dtype.kind != "f":
+        raise CannotJudge(f"the output is an array of {y.dtype}: only floats have a gradient")
+    return y.astype(np.float64)
+
+
+def _first(where: np.ndarray) -> tuple[int, ...]:
+    return tuple(int(i) for i in np.argwhere(where)[0])
+
+
+@dataclass
+class Slope:
+    """dy/dt along a line: the value, how far it may be off, and whether left and right disagree."""
+
+    value: np.ndarray
+    error: np.ndarray
+    kink: bool
+
+
+def slope(g: Callable[[float], np.ndarray], y0: np.ndarray, size: np.ndarray | None = None) -> Slope:
+    """The derivative at t = 0 of a vector g(t) with g(0) = y0, by differences (six calls of g, or more).
+
+    The step shrinks until two extrapolations agree. A kink is found where the slope to the right and the one
+    to the left stay apart as the step is halved. `size` is the size of the numbers that were added up to g
+    (|g| unless given): it sets the rounding. Raises CannotJudge where no step stays in g's domain.
+
+    >>> s = slope(lambda t: np.array([np.exp(t)]), np.ones(1))
+    >>> bool(abs(s.value[0] - 1) < 1e-12), s.kink
+    (True, False)
+    >>> slope(lambda t: np.array([abs(t)]), np.zeros(1)).kink
+    True
+    """
+    best, least = None, np.inf
+    size = np.max(np.abs(y0) if size is None else size, initial=0)
+    for step in STEP * SHRINK ** np.arange(TRIES):
+        steps = step * np.array([1, 0.5, 0.25])
+        right, left = [g(t) for t in steps], [g(-t) for t in steps]
+        if not np.isfinite(right + left).all():
+            continue
+        d = [(r - m) / (2 * t) for r, m, t in zip(right, left, steps, strict=True)]
+        first, second = (4 * d[1] - d[0]) / 3, (4 * d[2] - d[1]) / 3  # h^2 gone
+        value, error = (16 * second - first) / 15, np.abs(second - first)  # h^4 gone
+        rounding = np.finfo(float).eps * size / steps[-1]
+        gap = [np.abs(r - 2 * y0 + m) / t for r, m, t in zip(right, left, steps, strict=True)]
+        kinks = (gap[2] > 0.75 * gap[1]) & (
+            gap[2] > 1e-6 * np.max(np.abs(d[2]) + gap[2], initial=0) + 1e3 * rounding
+        )
+        worst = np.max(np.where(kinks, 0, error), initial=0)
+        if worst < least:
+            best, least = Slope(value, error + rounding, bool(kinks.any())), worst
+        if worst <= max(1e-10 * np.max(np.abs(value), initial=0), 2 * rounding):
+            break
+    if best is None:
+        raise CannotJudge(
+            "the values next to the input are not finite, however small the step (too large a step)"
+        )
+    return best
+
+
+def scales(x: np.ndarray) -> np.ndarray:
+    """How far each entry may be moved, for a step of 1: its size, or the typical size of the array if larger."""
+    typical = np.sqrt(np.mean(x * x)) if x.size else 0
+    return np.maximum(np.abs(x), typical if typical > 0 else 1.0)

@@ -1,0 +1,174 @@
+"""What a training run needs in memory, what this machine has, and the nearest shape that fits.
+
+B batch, T time, D width, F hidden width, H heads, V vocabulary; N = B T tokens.
+"""
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from minimega.errors import BadInput
+from minimega.model import SHAPES, Config, gpt
+from minimega.optim import OPTIMIZERS
+
+
+def parameters(config: Config) -> int:
+    """The number of parameters, from models of one and two layers: any number of layers costs the same.
+
+    >>> parameters(Config(vocab_size=50257, context=1024, d_model=768, nhead=12, num_layers=12))
+    124439808
+    """
+    one, two = (gpt(replace(config, num_layers=n)).count() for n in (1, 2))
+    return one + (config.num_layers - 1) * (two - one)
+
+
+def activations(config: Config, batch: int, dtype: str = "float32") -> int:
+    """The bytes that the backward pass of one batch holds, as `autograd.saved_bytes` counts them.
+
+    A block of attention and a GELU MLP keeps 10 N D + 3 N F numbers (22 N D where F = 4 D), and the
+    attention weights, B H T T.
+
+    >>> activations(Config(vocab_size=500), batch=16)
+    60812288
+    """
+    c, n = config, batch * config.context
+    width, hidden = n * c.d_model, n * c.d_hidden
+    norm = width + n  # the normalised input, and each token's 1/deviation
+    mlp = norm + width + (3 if c.activation == "gelu" else 2) * hidden  # GELU keeps its tanh too
+    # the input; queries, keys and values; the scaled queries; the heads' outputs, apart and side by side
+    attention = norm + 7 * width + batch * c.nhead * c.context**2
+    numbers = c.num_layers * (mlp + attention * c.attention)
+    numbers += norm * (c.norm_position == "pre") + width * (c.positions == "sinusoidal")
+    numbers += width + n * c.vocab_size  # the head's input, and the probabilities
+    # whole numbers: each token; for each target its place, its value, whether it counts; the positions
+    return numbers * np.dtype(dtype).itemsize + n * (8 + 17) + 8 * c.context * (c.positions == "learned")
+
+
+def workspace(config: Config, batch: int, dtype: str = "float32") -> int:
+    """About the bytes of what one operation makes and drops again: the largest operation's.
+
+    Measured, not derived: GELU's slope in the backward, the attention weights' gradient (or their dropout
+    mask, drawn from 8-byte integers), or the logits' gradient.
+    """
+    c, n, item = config, batch * config.context, np.dtype(dtype).itemsize
+    scores, width = batch * c.nhead * c.context**2 * c.attention, n * c.d_model
+    mask = 16 * scores if c.dropout else 0
+    largest = max(4 * n * c.d_hidden * item, (scores + 6 * width) * item + mask, n * c.vocab_size * item)
+    return largest + 2 * width * item
+
+
+def memory(config: Config, batch: int, dtype: str = "float32", optimizer: str = "adamw") -> dict[str, int]:
+    """What training needs, in bytes, part by part; `batch` sequences are worked through at a time.
+
+    >>> memory(Config(vocab_size=500), batch=16)["optimizer"]        # two numbers a parameter
+    3817472
+    """
+    weights = parameters(config) * np.dtype(dtype).itemsize
+    return {
+        "parameters": weights,
+        "gradients": weights,
+        "optimizer": weights * len(OPTIMIZERS[optimizer].slots),
+        "activations": activations(config, batch, dtype),
+        "workspace": workspace(config, batch, dtype),
+    }
+
+
+def needs(config: Config, batch: int, dtype: str = "float32", optimizer: str = "adamw") -> int:
+    """The bytes that training needs at its peak: the sum of `memory`."""
+    return sum(memory(config, batch, dtype, optimizer).values())
+
+
+def machine_memory(root: Path = Path("/")) -> int | None:
+    """The bytes of memory that this process may use: the machine's, or its control group's limit if lower.
+
+    None where the system does not tell.
+    """
+    try:
+        known = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
+    except (AttributeError, ValueError, OSError):  # a system without these names
+        known = []
+    groups = root / "proc/self/cgroup"
+    lines = groups.read_text().splitlines() if groups.is_file() else []
+    own = next((line[4:] for line in lines if line.startswith("0::/")), "")
+    folder = root / "sys/fs/cgroup" / own
+    limits = [up / "memory.max" for up in (folder, *folder.parents)]
+    for limit in (*limits, root / "sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        text = limit.read_text().strip() if limit.is_file() else "max"
+        known += [int(text)] if text.isdigit() else []
+    return min(known, default=None)
+
+
+def check_fits(
+    config: Config, batch: int, dtype: str = "float32", optimizer: str = "adamw", has: int | None = None
+) -> None:
+    """BadInput where training, `batch` sequences at a time, needs more than `has` bytes (this machine's).
+
+    It says what is needed, what there is, and what comes nearest: fewer sequences at a time, or else the
+    largest named shape that fits.
+
+    >>> try:
+    ...     check_fits(Config(vocab_size=500, d_model=4096), batch=16, has=8 * 10**9)
+    ... except BadInput as told:
+    ...     print(str(told).splitlines()[1])
+    6.5 GB of it whatever their number; this machine has 8.0 GB.
+    """
+    has = machine_memory() if has is None else has
+    whole, fixed = (needs(config, n, dtype, optimizer) for n in (batch, 0))
+    if has is None or whole <= has:
+        return
+    told = (
+        f"{_name(config)} ({_count(parameters(config))} parameters) needs {size(whole)} to train in {dtype} "
+        f"with {_sequences(batch)} at a time,\n"
+        f"{size(fixed)} of it whatever their number; this machine has {size(has)}.\n"
+    )
+    if most := _most(config, has, dtype, optimizer):
+        raise BadInput(
+            f"{told}{_sequences(most)} at a time would fit: --train-batch-size {most}, "
+            f"or --accumulate, which works through a larger batch in parts."
+        )
+    shapes = sorted(SHAPES.values(), key=lambda shape: shape["num_layers"] * shape["d_model"] ** 2)
+    for shape in reversed(shapes):
+        near = Config(**{"vocab_size": config.vocab_size} | shape)
+        if most := min(batch, _most(near, has, dtype, optimizer)):
+            need = size(needs(near, most, dtype, optimizer))
+            near_is = f"--model-type {_name(near)}, with {_sequences(most)} at a time ({need})"
+            raise BadInput(f"{told}The nearest shape that fits is {near_is}.")
+    raise BadInput(f"{told}No named shape fits.")
+
+
+def _most(config: Config, has: int, dtype: str, optimizer: str) -> int:
+    """The most sequences at a time that fit: all but the weights grows in step with their number."""
+    fixed = needs(config, 0, dtype, optimizer)
+    return max(0, (has - fixed) // (needs(config, 1, dtype, optimizer) - fixed))
+
+
+def _name(config: Config) -> str:
+    for name, shape in SHAPES.items():
+        if all(getattr(config, key) == value for key, value in shape.items() if key != "vocab_size"):
+            return name
+    return f"a model of {config.num_layers} layers of width {config.d_model}"
+
+
+def _sequences(count: int) -> str:
+    return f"{count} sequence{'s' * (count != 1)}"
+
+
+def size(count: float) -> str:
+    """Bytes for a person, in powers of 1000.
+
+    >>> size(8_473_000_000_000), size(25_200_000_000), size(512)
+    ('8.5 TB', '25 GB', '512 B')
+    """
+    return _short(count, ("B", "kB", "MB", "GB", "TB", "PB"))
+
+
+def _count(count: float) -> str:
+    return _short(count, ("", "thousand", "million", "billion", "trillion")).strip()
+
+
+def _short(count: float, units: tuple[str, ...]) -> str:
+    power = min(max(len(str(int(count))) - 1, 0) // 3, len(units) - 1)
+    value = count / 1000**power
+    return f"{value:.{1 if power and value < 10 else 0}f} {units[power]}"

@@ -1,0 +1,85 @@
+"""What a run says while it works, what it writes down, and how it is asked to stop."""
+
+import json
+import math
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tqdm import tqdm
+
+
+@contextmanager
+def interruptible() -> Iterator[list[int]]:
+    """A list to which the first Ctrl-C or SIGTERM adds its number; a second one acts as usual."""
+    asked: list[int] = []
+
+    def note(number, _frame):
+        asked.append(number)
+        for n, usual in before.items():
+            signal.signal(n, usual)
+
+    before = {n: signal.signal(n, note) for n in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield asked
+    finally:
+        for n, usual in before.items():
+            signal.signal(n, usual)
+
+
+class Log:
+    """log.jsonl: a JSON object a line, in full precision; a resumed run drops the lines after its step."""
+
+    def __init__(self, path: Path | None, start: int):
+        self.file = None
+        if path:
+            lines = path.read_text().splitlines(keepends=True) if start and path.exists() else []
+            kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= start]
+            path.write_text("".join(kept))
+            self.file = path.open("a")
+
+    def write(self, record: dict) -> None:
+        if self.file:
+            self.file.write(json.dumps(record) + "\n")
+            self.file.flush()
+
+    def close(self) -> None:
+        if self.file:
+            self.file.close()
+
+
+class Progress:
+    """A bar on a terminal; elsewhere a plain line at the start, every ten seconds and at the end."""
+
+    def __init__(self, steps: int, start: int):
+        self.steps, self.begun, self.start = steps, time.monotonic(), start
+        self.said = -math.inf
+        form = "{percentage:3.0f}% |{bar}| step {n_fmt}/{total_fmt}, {postfix}{remaining} left"
+        self.bar = (
+            tqdm(total=steps, initial=start, bar_format=form, leave=False) if sys.stderr.isatty() else None
+        )
+
+    def show(self, record: dict) -> None:
+        step = record["step"]
+        text = f"loss {record['loss']:.4f}, {record['tokens_per_s']:,.0f} tokens/s"
+        if self.bar is not None:
+            self.bar.set_postfix_str(text + ", ", refresh=False)
+            self.bar.update()
+        elif time.monotonic() - self.said >= 10 or step == self.steps:
+            self.said = time.monotonic()
+            left = (self.said - self.begun) / (step - self.start) * (self.steps - step)
+            say(f"step {step}/{self.steps}: {text}, {left:.0f} s left")
+
+    def say(self, text: str) -> None:
+        self.bar.write(text, file=sys.stdout) if self.bar is not None else say(text)
+
+    def close(self) -> None:
+        if self.bar is not None:
+            self.bar.close()
+
+
+def say(text: str) -> None:
+    print(text, flush=True)

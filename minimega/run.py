@@ -1,0 +1,267 @@
+"""A run: its texts, its folder, its log and its signals, around the loop of train.py.
+
+RUN/config.toml      every option         RUN/log.jsonl   a line a step, a line an evaluation
+RUN/tokenizer.json   the vocabulary       RUN/loss.png    the picture of both
+RUN/step-N/          see checkpoint.py    RUN/latest      which of them is the newest
+"""
+
+import math
+import shutil
+import signal
+import tempfile
+import zlib
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from types import SimpleNamespace as Options
+
+import numpy as np
+
+from minimega import checkpoint, corpus, metrics, options, plan, show, tokens
+from minimega.backend import device, keep_memory
+from minimega.errors import BadInput, RunFailed
+from minimega.model import Config, Model, gpt
+from minimega.optim import OPTIMIZERS
+from minimega.progress import Log, Progress, interruptible, say
+from minimega.train import Recipe, evaluate, train
+
+
+@dataclass(frozen=True)
+class Texts:
+    """What is learned from and what is held out, as windows, and the losses to compare with, if known."""
+
+    tokenizer: tokens.Tokenizer
+    train: tokens.Windows
+    held_out: tokens.Windows
+    floor: float | None
+    bigram: float | None
+    digest: int  # of all tokens: a resumed run must find the same texts
+
+    @property
+    def lines(self) -> dict[str, float]:
+        """The horizontal lines of the picture, by name."""
+        named = {"the best bigram model": self.bigram, "the floor": self.floor}
+        return {name: loss for name, loss in named.items() if loss is not None}
+
+
+def open_texts(o: Options) -> tuple[corpus.Corpus, corpus.Corpus]:
+    """The text to learn from and the one to evaluate on, as the options name them."""
+    whole = corpus.open_corpus(o.train_filename, seed=o.seed, tales=o.tales)
+    return (whole, corpus.open_corpus(o.eval_filename)) if o.eval_filename else whole.split()
+
+
+def read_texts(o: Options, context: int, work: Path, tokenizer: tokens.Tokenizer | None = None) -> Texts:
+    """Tokenize the texts that the options name; their streams of integers are files in `work`."""
+    learned, held_out = open_texts(o)
+    if tokenizer is None:
+        kind = o.tokenizer or ("word" if o.train_filename == "tales" else "bpe")
+        tokenizer = tokens.train(kind, learned.documents(), o.vocab_size)
+    try:
+        stream = tokens.tokenize(learned.documents(), tokenizer, work / "train.npy")
+        other = tokens.tokenize(held_out.documents(), tokenizer, work / "held_out.npy")
+    except BadInput as why:
+        raise BadInput(f"{o.eval_filename or o.train_filename} is too short: {why}") from None
+    windows = tokens.Windows(other, context)
+    floor = held_out.floor()
+    bigram = None if floor is None else corpus.bigram_floor(*windows.take(range(len(windows))))
+    return Texts(
+        tokenizer,
+        tokens.Windows(stream, context),
+        windows,
+        floor,
+        bigram,
+        zlib.crc32(other, zlib.crc32(stream)),
+    )
+
+
+def run_training(o: Options) -> int:
+    """`minimega train`: see options.py for what it takes. Gives the exit status."""
+    folder = Path(o.save_dir) if o.save_dir else None
+    newest = None
+    if o.resume:
+        newest, o = _resumed(folder, o)
+    elif folder:
+        _open_folder(folder, o.overwrite)
+    xp = device(o.device)
+    keep_memory()
+    source = checkpoint.weights_file(o.init_from) if o.init_from else None
+    known = newest.parent if newest else checkpoint.run_folder(source) if source else None
+    tokenizer = tokens.load(known / "tokenizer.json") if known else None
+    with tempfile.TemporaryDirectory(dir=folder, prefix="tokens-") as work:
+        config = _shape_of(source, o) if source else None
+        texts = read_texts(o, config.context if config else o.context, Path(work), tokenizer)
+        config = config or options.model_config(o, texts.tokenizer.size)
+        plan.check_fits(config, o.train_batch_size // o.accumulate, o.dtype, o.optimizer)
+        model = gpt(config).draw(o.seed, o.dtype, xp)
+        if source:
+            checkpoint.fill(model, checkpoint.read(source)[0], source, o.dtype, xp)
+        run = _Run(o, folder, texts, tokens.Batches(texts.train, o.train_batch_size, o.seed), model)
+        if newest:
+            run.resume(newest)
+        elif folder:
+            run.begin()
+        return run.go()
+
+
+class _Run:
+    """The loop with all that happens between two steps."""
+
+    def __init__(self, o: Options, folder: Path | None, texts: Texts, batches: tokens.Batches, model: Model):
+        self.o, self.folder, self.texts, self.batches, self.model = o, folder, texts, batches, model
+        self.optimizer = OPTIMIZERS[o.optimizer](o.beta1, o.beta2, o.eps, o.weight_decay)
+        self.epoch = batches.steps_per_epoch
+        self.steps = o.num_steps or o.num_epochs * self.epoch
+        self.start, self.saved, self.eval_loss = 0, None, math.nan
+
+    def resume(self, newest: Path) -> None:
+        """Go on where a checkpoint stopped."""
+        state = checkpoint.resume(newest, self.model, self.optimizer)
+        if state["digest"] != self.texts.digest:
+            raise BadInput(f"{self.o.train_filename} is not the text that this run began with")
+        self.start = self.saved = state["step"]
+
+    def begin(self) -> None:
+        """Replace what the folder held by the first files of this run."""
+        for path in _found(self.folder):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        (self.folder / "config.toml").write_text(options.to_toml(self.o), encoding="utf-8")
+        self.texts.tokenizer.save(self.folder / "tokenizer.json")
+
+    def go(self) -> int:
+        o = self.o
+        recipe = Recipe(self.steps, o.lr, o.schedule, o.warmup, o.min_lr, o.clip, o.accumulate, o.seed)
+        say(self.opening())
+        log = Log(self.folder / "log.jsonl" if self.folder else None, self.start)
+        progress = Progress(self.steps, self.start)
+        # what is not finite is looked for and named; NumPy need not warn of it too
+        with interruptible() as asked, np.errstate(all="ignore"):
+            try:
+                for record in train(self.model, self.optimizer, self.batches, recipe, self.start):
+                    step, last = record["step"], record["step"] == self.steps
+                    log.write(record)
+                    progress.show(record)
+                    if last or step % (o.eval_every or self.epoch) == 0 or step % self.epoch == 0:
+                        self.eval_loss = evaluate(self.model, self.texts.held_out, o.eval_batch_size)
+                        measured = {
+                            "eval_loss": self.eval_loss,
+                            "perplexity": metrics.perplexity(self.eval_loss),
+                        }
+                        log.write({"step": step, **measured})
+                        progress.say(f"step {step}: held out {self.eval_loss:.4f}")
+                    if last or asked or step % (o.save_every or self.epoch) == 0:
+                        self.save(step, record["epoch"])
+                    if asked and not last:
+                        progress.close()
+                        return self.stopped(step, asked[0])
+            except (RunFailed, OSError, MemoryError) as why:
+                progress.close()
+                raise RunFailed(f"{why or 'the memory is full'}\n{self.what_is_left()}") from None
+            finally:
+                progress.close()
+                log.close()
+        self.picture()
+        say(self.closing())
+        return 0
+
+    def save(self, step: int, epoch: int) -> None:
+        if self.folder:
+            state = {"epoch": epoch, "digest": self.texts.digest}
+            checkpoint.save(self.folder, step, self.model, self.optimizer, state, self.o.keep)
+            self.saved = step
+
+    def picture(self) -> None:
+        if self.folder:
+            show.run_picture(self.folder / "loss.png", self.folder / "log.jsonl", self.texts.lines)
+
+    def opening(self) -> str:
+        c = self.model.config
+        begin = f"from step {self.start} " if self.start else ""
+        return (
+            f"{self.model.count():,} parameters: {c.num_layers} layers of width {c.d_model}, "
+            f"vocabulary {c.vocab_size}; {len(self.texts.train):,} windows of {c.context} tokens\n"
+            f"training {begin}to step {self.steps} ({self.epoch} steps an epoch)"
+        )
+
+    def closing(self) -> str:
+        loss = self.eval_loss
+        said = [f"held out: loss {loss:.4f} nats a token, perplexity {metrics.perplexity(loss):.2f}"]
+        if self.texts.floor is not None:
+            floor, bigram = self.texts.floor, self.texts.bigram
+            share = (bigram - loss) / (bigram - floor)
+            said.append(
+                f"the best that any bigram model reaches: {bigram:.4f}; the floor: {floor:.4f}; "
+                f"{share:.0%} of the way down"
+            )
+        if self.folder:
+            said.append(f"the picture: {self.folder / 'loss.png'}")
+            said.append(f"its writing: minimega generate --model-filename {self.folder}")
+        return "\n".join(said)
+
+    def stopped(self, step: int, number: int) -> int:
+        self.picture()
+        name = signal.Signals(number).name
+        say(f"{name}: stopped after step {step}. {self.what_is_left()}")
+        return 128 + number
+
+    def what_is_left(self) -> str:
+        if self.saved is None:
+            return "Nothing was saved." if self.folder else "Nothing was saved (there was no --save-dir)."
+        return (
+            f"The checkpoint of step {self.saved} is whole; go on with: "
+            f"minimega train --save-dir {self.folder} --resume"
+        )
+
+
+def _found(folder: Path) -> list[Path]:
+    """What an earlier run left in this folder."""
+    names = ("config.toml", "tokenizer.json", "log.jsonl", "loss.png", "latest", "step-*")
+    return [path for name in names for path in folder.glob(name)]
+
+
+def _open_folder(folder: Path, overwrite: bool) -> None:
+    """Make a new run's folder; a run that it holds is refused, or left until the new one can begin."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise BadInput(f"--save-dir {folder} is a file, not a folder") from None
+    except PermissionError:
+        raise BadInput(f"--save-dir {folder}: no permission to make this folder") from None
+    if _found(folder) and not overwrite:
+        raise BadInput(
+            f"{folder} holds a run already; --resume goes on with it, --overwrite removes it, "
+            f"another --save-dir leaves it alone"
+        )
+
+
+def _resumed(folder: Path | None, o: Options) -> tuple[Path, Options]:
+    """The newest checkpoint of the folder, and its options with what may change on the way."""
+    if folder is None:
+        raise BadInput("--resume needs the run's folder: --save-dir RUN")
+    newest = checkpoint.newest(folder)
+    kept = options.complete("train", options.read(folder / "config.toml"))
+    for name in sorted(o.given - options.MAY_CHANGE):
+        if getattr(o, name) != getattr(kept, name):
+            raise BadInput(
+                f"--{name.replace('_', '-')} is {getattr(kept, name)} in this run, and cannot change in it; "
+                f"--init-from {folder} starts a new run from its weights"
+            )
+    changes = {name: getattr(o, name) for name in o.given & options.MAY_CHANGE}
+    if "num_epochs" in changes and "num_steps" not in changes:
+        changes["num_steps"] = None
+    return newest, replace_options(kept, **changes)
+
+
+def replace_options(o: Options, **changes) -> Options:
+    return Options(**{**vars(o), **changes})
+
+
+def _shape_of(source: Path, o: Options) -> Config:
+    """The shape of the model to start from; an option that asks for another one is refused."""
+    config = checkpoint.load_model(source).config
+    asked = options.model_config(o, config.vocab_size)
+    for field in fields(Config):
+        theirs, ours = getattr(config, field.name), getattr(asked, field.name)
+        if field.name in o.given and field.name != "dropout" and theirs != ours:
+            raise BadInput(
+                f"--init-from {source}: its {field.name} is {theirs}, not {ours}; leave the option out"
+            )
+    return replace(config, dropout=asked.dropout)

@@ -1,0 +1,125 @@
+"""Generation: one token after another, with a cache of the keys and values of those before.
+
+B texts, N tokens so far, T window, V vocabulary.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from minimega import random
+from minimega.autograd import no_grad
+from minimega.backend import library, to_numpy
+from minimega.layer import Place
+from minimega.model import Model
+
+
+def window_start(count: int, context: int) -> int:
+    """Where the window begins that sees the last of `count` tokens.
+
+    While all fit, it begins at the first. A full window slides on by half its length at once (its later
+    half becomes its beginning), because a slide moves every token to another position, where its keys and
+    values are others: each slide fills the cache anew, and one slide every half window costs little.
+
+    >>> [window_start(n, 4) for n in range(1, 10)]
+    [0, 0, 0, 0, 2, 2, 4, 4, 6]
+    """
+    jump = context - context // 2
+    return 0 if count <= context else -(-(count - context) // jump) * jump
+
+
+class Cache:
+    """The keys and values of the tokens seen, by layer: (B, H, up to `context`, C), written in place."""
+
+    def __init__(self, context: int):
+        self.context, self.kept = context, {}
+
+    def recall(self, layer: str, k, v):
+        """Put these keys and values after the earlier ones, and give all of them."""
+        if layer not in self.kept:
+            room = (*k.shape[:2], self.context, k.shape[-1])
+            self.kept[layer] = [0, library(k).empty(room, k.dtype), library(v).empty(room, v.dtype)]
+        start, keys, values = self.kept[layer]
+        end = self.kept[layer][0] = start + k.shape[2]
+        keys[:, :, start:end], values[:, :, start:end] = k, v
+        return keys[:, :, :end], values[:, :, :end]
+
+
+def last_logits(model: Model, tokens, cache: Cache | None = None, seen: int = 0):
+    """The logits (B, V) after the tokens (B, N); with a cache, the `seen` first are not computed again."""
+    xp, context = library(tokens), model.config.context
+    start = window_start(tokens.shape[1], context)
+    window = tokens[:, max(start, seen) :]
+    positions = xp.arange(max(start, seen) - start, tokens.shape[1] - start)
+    at = Place(xp.arange(len(tokens)), positions)
+    if cache is not None:
+        at = Place(at.samples, at.positions, recall=cache.recall)
+    with no_grad():
+        return model(window, at).data[:, -1]
+
+
+def next_logits(model: Model, tokens, cached: bool = True) -> Iterator:
+    """Gives the logits (B, V) after the tokens (B, N); send it the next tokens (B,) for those after them."""
+    seen, start, cache = 0, 0, Cache(model.config.context)
+    while True:
+        moved = window_start(tokens.shape[1], model.config.context)
+        if moved != start:
+            seen, start, cache = 0, moved, Cache(model.config.context)
+        chosen = yield last_logits(model, tokens, cache, seen) if cached else last_logits(model, tokens)
+        seen = tokens.shape[1]
+        tokens = library(tokens).concatenate((tokens, chosen[:, None]), axis=1)
+
+
+def choose(logits, uniform, temperature: float = 1.0, top_k: int = 0, top_p: float = 1.0) -> np.ndarray:
+    """One token for each row of logits (B, V), by one number in [0, 1) for each row: (B,) -> (B,).
+
+    The logits are divided by the temperature (0: the likeliest token). `top_k` keeps the k likeliest (0:
+    all; Fan et al. 2018), `top_p` the fewest whose chance reaches p (Holtzman et al. 2019, section 3.1).
+    The likelier tokens come first on the line from 0 to 1; the number points at one.
+
+    >>> choose(np.log([[0.2, 0.7, 0.1]]), uniform=[0.75]).tolist()
+    [0]
+    >>> choose(np.log([[0.2, 0.7, 0.1]]), uniform=[0.75], temperature=0).tolist()
+    [1]
+    """
+    logits = to_numpy(logits).astype(np.float64)
+    if temperature == 0:
+        return logits.argmax(axis=-1)
+    order = np.argsort(-logits, axis=-1, kind="stable")  # (B, V)
+    ranked = np.take_along_axis(logits, order, axis=-1) / temperature
+    p = np.exp(ranked - ranked[:, :1])
+    if top_k:
+        p[:, top_k:] = 0
+    p /= p.sum(axis=-1, keepdims=True)
+    before = np.cumsum(p, axis=-1) - p  # the chance of the likelier ones
+    p[before >= top_p] = 0
+    line = np.cumsum(p, axis=-1)
+    place = (line <= np.asarray(uniform)[:, None] * line[:, -1:]).sum(axis=-1)
+    return np.take_along_axis(order, np.minimum(place, (p > 0).sum(axis=-1) - 1)[:, None], axis=-1)[:, 0]
+
+
+def generate(
+    model: Model,
+    prompt: list[int],
+    length: int,
+    texts: range = range(1),
+    seed: int = 0,
+    banned: tuple[int, ...] = (),
+    **choice,
+) -> Iterator[np.ndarray]:
+    """Continue a prompt by `length` tokens, once for each number in `texts`: yields (B,) tokens at a time.
+
+    A text depends on the seed and its own number alone, not on its neighbours. `choice` goes to `choose`;
+    the tokens `banned` never come.
+    """
+    xp = library(next(iter(model.parameters().values())).data)
+    numbers = np.asarray(texts)
+    tokens = xp.asarray(np.tile(np.asarray(prompt), (len(numbers), 1)))
+    talk = next_logits(model, tokens)
+    logits = next(talk)
+    for n in range(length):
+        logits[:, list(banned)] = -np.inf
+        chosen = choose(logits, random.uniform(random.key(seed, "sample", n), numbers), **choice)
+        yield chosen
+        if n + 1 < length:
+            logits = talk.send(xp.asarray(chosen))

@@ -1,0 +1,76 @@
+"""A trained model at work: how well it predicts a text, and what it writes."""
+
+import tempfile
+from pathlib import Path
+from types import SimpleNamespace as Options
+
+from minimega import checkpoint, corpus, metrics, options, tokens
+from minimega.backend import device, keep_memory
+from minimega.errors import BadInput
+from minimega.model import Model
+from minimega.progress import say
+from minimega.run import open_texts
+from minimega.sample import generate
+from minimega.train import evaluate
+
+
+def load(o: Options) -> tuple[Model, Path]:
+    """The model that `--model-filename` names, on `--device`, and the folder of its run."""
+    keep_memory()
+    weights = checkpoint.weights_file(o.model_filename)
+    return checkpoint.load_model(weights, xp=device(o.device)), checkpoint.run_folder(weights)
+
+
+def run_evaluation(o: Options) -> int:
+    """`minimega evaluate`: the loss on a text, by default on what the model's run held out."""
+    model, folder = load(o)
+    if o.eval_filename:
+        text = corpus.open_corpus(o.eval_filename)
+    else:
+        text = open_texts(options.complete("train", options.read(folder / "config.toml")))[1]
+    tokenizer = tokens.load(folder / "tokenizer.json")
+    with tempfile.TemporaryDirectory(prefix="minimega-") as work:
+        stream = tokens.tokenize(text.documents(), tokenizer, Path(work) / "text.npy")
+        loss = evaluate(model, tokens.Windows(stream, model.config.context), o.eval_batch_size)
+    say(f"loss {loss:.4f} nats a token, perplexity {metrics.perplexity(loss):.2f}")
+    return 0
+
+
+def run_generation(o: Options) -> int:
+    """`minimega generate`: texts that continue the prompt, to the screen or one a line to a file."""
+    model, folder = load(o)
+    tokenizer = tokens.load(folder / "tokenizer.json")
+    texts = []
+    for first in range(0, o.generate_num_sentences, 64):  # as many at once as memory surely holds
+        numbers = range(first, min(first + 64, o.generate_num_sentences))
+        texts += write(model, tokenizer, numbers, o)
+    lines = [" ".join(text.split()) for text in texts]
+    if o.generate_filename:
+        try:
+            Path(o.generate_filename).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+        except (FileNotFoundError, IsADirectoryError, PermissionError) as why:
+            raise BadInput(f"--generate-filename {o.generate_filename}: {why.strerror}") from None
+        say(f"{len(lines)} texts in {o.generate_filename}")
+    else:
+        say("\n\n".join(lines))
+    return 0
+
+
+def write(model: Model, tokenizer: tokens.Tokenizer, numbers: range, o: Options) -> list[str]:
+    """The texts with these numbers, each up to its first start token (the end of a document) or `--stop`."""
+    prompt = [tokenizer.start, *(tokenizer.encode(o.prompt) if o.prompt else [])]
+    choice = {"temperature": o.temperature, "top_k": o.top_k, "top_p": o.top_p}
+    never = (tokenizer.unknown,)
+    rows: list[list[int]] = [[] for _ in numbers]
+    ended = [False] * len(rows)
+    for chosen in generate(model, prompt, o.generate_sentence_length, numbers, o.seed, never, **choice):
+        for n, token in enumerate(chosen.tolist()):
+            ended[n] = ended[n] or token == tokenizer.start
+            if not ended[n]:
+                rows[n].append(token)
+                ended[n] = bool(o.stop) and o.stop in tokenizer.decode(rows[n])
+        if all(ended):
+            break
+    texts = [tokenizer.decode(prompt + row) for row in rows]
+    begun = len(tokenizer.decode(prompt))  # the prompt may hold the stop text itself
+    return [t[:begun] + t[begun:].split(o.stop)[0] if o.stop else t for t in texts]

@@ -1,0 +1,202 @@
+"""The command line as a person types it: what is wrong is said in at most three lines, with its status."""
+
+import errno
+import os
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pytest
+
+from minimega import cli
+from minimega.errors import RunFailed
+
+BAD = [
+    ("trian", "did you mean train?"),
+    ("train --learning-rate 1", "train has no option --learning-rate"),
+    ("train --num-step 3", "did you mean --num-steps?"),
+    ("train --num_step 3", "did you mean --num-steps?"),
+    ("train --train 3", "did you mean --train-filename?"),
+    ("train --temperature 1", "--temperature: it is an option of generate"),
+    ("train text.txt", "'text.txt' belongs to no option"),
+    ("train -x", "no option -x"),
+    ("train --lr", "--lr needs a value"),
+    ("train --lr -1e-3", "--lr=-"),
+    ("train --lr --seed 1", "--lr needs a value"),
+    ("train --lr 0", "above 0"),
+    ("train --lr -1", "above 0"),
+    ("train --lr nan", "above 0"),
+    ("train --lr inf", "above 0"),
+    ("train --lr fast", "'fast'"),
+    ("train --min-lr 1", "above --lr"),
+    ("train --d-model 0", "at least 1"),
+    ("train --nhead 0", "at least 1"),
+    ("train --num-layers 0", "at least 1"),
+    ("train --context 0", "at least 1"),
+    ("train --d-hidden 0", "at least 1"),
+    ("train --vocab-size 0", "at least 1"),
+    ("train --train-batch-size 0", "at least 1"),
+    ("train --eval-batch-size 0", "at least 1"),
+    ("train --num-epochs 0", "at least 1"),
+    ("train --num-steps 0", "at least 1"),
+    ("train --num-steps 1.5", "a whole number"),
+    ("train --accumulate 0", "at least 1"),
+    ("train --accumulate 3", "divides the batch"),
+    ("train --keep 0", "at least 1"),
+    ("train --seed -1", "0 or more"),
+    ("train --warmup -1", "0 or more"),
+    ("train --clip -1", "0 or more"),
+    ("train --dropout 1", "below 1"),
+    ("train --dropout -0.1", "at least 0"),
+    ("train --beta2 1", "below 1"),
+    ("train --d-model 100 --nhead 3", "divides d_model"),
+    ("train --model-type gpt3", "did you mean gpt3-175b?"),
+    ("train --optimizer adan", "did you mean adam"),
+    ("train --untied maybe", "true or false"),
+    ("train --resume", "needs --save-dir"),
+    ("train --resume --overwrite --save-dir x", "choose one of them"),
+    ("train --resume --init-from y --save-dir x", "choose one of them"),
+    ("train --config absent.toml", "absent.toml cannot be read"),
+    ("generate", "needs --model-filename"),
+    ("evaluate", "needs --model-filename"),
+    ("generate --model-filename x --temperature -1", "0 or more"),
+    ("generate --model-filename x --top-p 0", "above 0"),
+    ("generate --model-filename x --top-p 1.5", "at most 1"),
+    ("generate --model-filename x --top-k -1", "0 or more"),
+    ("generate --model-filename x --generate-num-sentences 0", "at least 1"),
+    ("generate --model-filename x --generate-sentence-length 0", "at least 1"),
+    ("generate --lr 1", "it is an option of train"),
+    ("gradcheck --shapes 3x4", "FILE.py:function"),
+    ("gradcheck a.py:f", "needs --shapes"),
+]
+
+
+@pytest.mark.parametrize(("words", "says"), BAD, ids=[words for words, _ in BAD])
+def test_bad_input_is_one_clear_sentence(words, says, capsys):
+    assert cli.main(words.split()) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and err.startswith("minimega: ") and says in err
+    assert len(err.splitlines()) == 1 and "Traceback" not in err
+
+
+def minimega(*words, **more):
+    return subprocess.run([sys.executable, "-m", "minimega", *words], capture_output=True, text=True, **more)
+
+
+def test_the_command_as_the_shell_runs_it():
+    ended = minimega("train", "--d_model=100", "--nhead", "3")
+    assert ended.returncode == 2 and ended.stdout == ""
+    assert ended.stderr.startswith("minimega: d_model 100") and len(ended.stderr.splitlines()) == 1
+
+
+def test_help_is_quick_to_load():
+    """No picture, progress bar or tokenizer is imported to show what there is."""
+    code = "import sys, minimega.cli as c; c.main(['train', '--help']); print(*sys.modules)"
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = ended.stdout.splitlines()[-1].split()
+    assert not {"matplotlib", "tokenizers", "tqdm", "safetensors", "cupy", "torch"} & set(loaded)
+
+
+def test_what_there_is(capsys):
+    for words in ([], ["--help"], ["-h"]):
+        assert cli.main(words) == 0
+        shown = capsys.readouterr().out
+        assert all(f"  {command} " in shown for command in cli.COMMANDS)
+    assert cli.main(["--version"]) == 0
+    assert capsys.readouterr().out.startswith("minimega ")
+
+
+@pytest.mark.parametrize("command", cli.COMMANDS)
+def test_help_shows_every_option_of_the_command_with_its_sentence(command, capsys):
+    assert cli.main([command, "--help"]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    for name, option in cli.TABLE.items():
+        assert (f" --{name} " in shown) == (command in option.commands.split()), name
+        if command in option.commands.split():
+            assert option.text in shown
+
+
+@pytest.mark.parametrize("word", ["--num_layers=3", "--num-layers=3"])
+def test_underscores_stand_for_hyphens_in_names_alone(word):
+    options = cli.parse("train", [word, "--train_filename", "my_text.txt"])
+    assert (options.num_layers, options.train_filename) == (3, "my_text.txt")
+
+
+def test_text_that_looks_like_an_option():
+    assert cli.parse("generate", ["--model-filename", "a", "--prompt=--do_not"]).prompt == "--do_not"
+
+
+def raiser(error):
+    def run(argv):
+        raise error
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "says"),
+    [
+        (RunFailed("the loss is nan\nsecond\nthird\nfourth"), 1, "the loss is nan"),
+        (
+            OSError(errno.ENOSPC, "No space left on device", "runs/a/x"),
+            1,
+            "runs/a/x: No space left on device; free",
+        ),
+        (PermissionError(errno.EACCES, "Permission denied", "runs"), 1, "runs: Permission denied; choose"),
+        (OSError("odd"), 1, "odd"),
+        (MemoryError("Unable to allocate 3 GiB"), 1, "out of memory: Unable to allocate 3 GiB"),
+        (MemoryError(), 1, "out of memory"),
+        (KeyboardInterrupt(), 130, "stopped"),
+    ],
+)
+def test_failures_speak_to_a_person(monkeypatch, capsys, error, status, says):
+    monkeypatch.setattr(cli, "run", raiser(error))
+    assert cli.main(["train"]) == status
+    err = capsys.readouterr().err
+    assert err.startswith("minimega: ") and says in err and len(err.splitlines()) <= 3
+
+
+def test_a_mistake_of_our_own_is_not_hidden(monkeypatch):
+    monkeypatch.setattr(cli, "run", raiser(KeyError("x")))
+    with pytest.raises(KeyError):
+        cli.main(["train"])
+
+
+@pytest.mark.skipif(os.name == "nt", reason="pipes of Unix")
+def test_a_reader_that_goes_away_is_no_error():
+    reader, writer = os.pipe()
+    os.close(reader)
+    ended = subprocess.run(
+        [sys.executable, "-m", "minimega", "train", "--help"],
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    os.close(writer)
+    assert (ended.returncode, ended.stderr) == (1, "")
+
+
+@pytest.mark.parametrize(
+    ("words", "module", "function"),
+    [
+        ("train", "run", "run_training"),
+        ("evaluate --model-filename x", "use", "run_evaluation"),
+        ("generate --model-filename x", "use", "run_generation"),
+        ("bench", "bench", "bench"),
+    ],
+)
+def test_each_command_goes_to_its_function(monkeypatch, words, module, function):
+    seen = []
+    fake = SimpleNamespace(**{function: lambda options: seen.append(options) or 7})
+    monkeypatch.setitem(sys.modules, f"minimega.{module}", fake)
+    assert cli.main(words.split()) == 7
+    assert seen[0].command == words.split()[0]
+
+
+def test_gradcheck_goes_to_its_function(monkeypatch):
+    seen = []
+    fake = SimpleNamespace(run_command=lambda *words: seen.append(words) or 1)
+    monkeypatch.setitem(sys.modules, "minimega.gradcheck", fake)
+    words = "gradcheck a.py:f --shapes 3x4,4x5 --seed 2 --picture p.png"
+    assert cli.main(words.split()) == 1
+    assert seen == [("a.py:f", "3x4,4x5", 2, "p.png")]

@@ -1,0 +1,140 @@
+"""The table of options, what wins over what, the TOML file, and the documentation made from the table."""
+
+from pathlib import Path
+
+import pytest
+
+from minimega import options
+from minimega.cli import parse
+from minimega.errors import BadInput
+from minimega.model import gpt
+
+ROOT = Path(__file__).resolve().parents[1]
+
+# The names that the project promises (the words of its description), by command.
+PROMISED = """model-type train-filename eval-filename save-dir train-batch-size eval-batch-size num-epochs
+num-steps lr d-model nhead num-layers context dropout activation d-hidden norm-position positions untied
+head-bias no-attention tokenizer vocab-size optimizer beta1 beta2 eps schedule warmup min-lr clip weight-decay
+accumulate seed dtype eval-every save-every keep resume overwrite init-from device config"""
+PROMISED_OF_GENERATE = """model-filename generate-filename generate-num-sentences generate-sentence-length
+prompt temperature top-k top-p stop seed device config"""
+
+
+@pytest.fixture
+def toml(tmp_path):
+    def write(text: str) -> str:
+        path = tmp_path / "run.toml"
+        path.write_text(text, encoding="utf-8")
+        return str(path)
+
+    return write
+
+
+def test_the_promised_names_exist():
+    assert set(PROMISED.split()) <= set(options.of_command("train"))
+    assert set(PROMISED_OF_GENERATE.split()) <= set(options.of_command("generate"))
+    assert {"model-filename", "eval-filename", "eval-batch-size"} <= set(options.of_command("evaluate"))
+
+
+def test_default_training_is_the_promised_one():
+    o = parse("train", [])
+    assert (o.optimizer, o.lr, o.beta1, o.beta2, o.clip) == ("adamw", 1e-3, 0.9, 0.99, 1.0)
+    assert (o.activation, o.untied, o.train_filename, o.model_type) == ("gelu", False, "tales", "tiny")
+    assert o.given == frozenset()
+
+
+def test_every_default_is_within_its_own_range():
+    for option in options.TABLE.values():
+        if option.default is not None:
+            assert option.check(option.default, option.name) == option.default
+
+
+@pytest.mark.parametrize("command", options.COMMANDS)
+def test_every_option_belongs_to_commands_that_exist(command):
+    assert options.of_command(command)
+    for option in options.TABLE.values():
+        assert set(option.commands.split()) <= set(options.COMMANDS), option.name
+
+
+def test_what_wins(toml):
+    path = toml('model-type = "gpt2"\nnhead = 6\nlr = 0.5\n')
+    o = parse("train", ["--config", path, "--lr", "0.25"])
+    assert o.lr == 0.25  # the command line, over the file
+    assert o.nhead == 6  # the file, over the shape that it names itself
+    assert o.num_layers == 12 and o.context == 1024  # the shape, over the defaults
+    assert o.beta2 == 0.99  # the default
+    assert o.given == {"config", "model_type", "nhead", "lr"}
+
+
+@pytest.mark.parametrize("name", ["num_layers", "num-layers"])
+def test_a_file_may_use_either_spelling_and_whole_numbers_for_numbers(toml, name):
+    o = parse("train", ["--config", toml(f"{name} = 5\nlr = 1\n")])
+    assert (o.num_layers, o.lr, type(o.lr)) == (5, 1.0, float)
+
+
+def test_one_file_may_serve_several_commands(toml):
+    path = toml('lr = 0.5\ntemperature = 0.1\nmodel-filename = "runs/a"\n')
+    assert parse("generate", ["--config", path]).temperature == 0.1
+    assert parse("train", ["--config", path]).lr == 0.5
+
+
+def test_a_flag_of_the_file_can_be_taken_back(toml):
+    path = toml("untied = true\n")
+    assert parse("train", ["--config", path]).untied is True
+    assert parse("train", ["--config", path, "--untied", "false"]).untied is False
+    assert parse("train", ["--untied", "--lr", "1"]).untied is True
+
+
+def test_a_run_writes_down_what_reads_back_the_same(toml):
+    words = (
+        "--num-steps 7 --lr 0.5 --untied --train-filename a.txt --model-type gpt2 --save-dir x --overwrite"
+    )
+    o = parse("train", words.split())
+    again = options.complete("train", options.read(toml(options.to_toml(o))))
+    differ = {key for key in vars(o) if getattr(o, key) != getattr(again, key)} - {"given"}
+    assert differ == {"save_dir", "overwrite"}  # facts of one call
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("lr = ", "not a TOML file"),
+        ("learning-rate = 1", "learning-rate"),
+        ("num_layer = 1", "did you mean num-layers?"),
+        ("config = 'a'", "sets config"),
+        ("lr = 'fast'", "it must be a number above 0"),
+        ("num-layers = 1.5", "it must be a whole number"),
+        ("num-layers = true", "it must be a whole number"),
+        ("untied = 1", "it must be true or false"),
+        ("train-filename = 3", "it must be text"),
+        ("activation = 3", "one of gelu, relu"),
+        ("activation = 'gelo'", "did you mean gelu?"),
+        ("dropout = 1.0", "below 1"),
+        ("lr = nan", "above 0"),
+        ("[model]\nlr = 1", "sets model"),
+    ],
+)
+def test_a_wrong_file_is_told_so(toml, text, says):
+    with pytest.raises(BadInput, match=r"run\.toml") as error:
+        parse("train", ["--config", toml(text)])
+    assert says in str(error.value)
+
+
+def test_files_that_cannot_be_read(tmp_path):
+    (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
+    for path in (tmp_path / "absent.toml", tmp_path, tmp_path / "binary"):
+        with pytest.raises(BadInput, match=path.name):
+            parse("train", ["--config", str(path)])
+
+
+def test_the_model_that_the_options_describe():
+    words = "--model-type gpt2 --d-hidden 100 --untied --head-bias --no-attention --positions sinusoidal"
+    config = options.model_config(parse("train", words.split()), vocab_size=11)
+    assert (config.vocab_size, config.d_model, config.d_hidden, config.tied) == (11, 768, 100, False)
+    assert (config.head_bias, config.attention, config.positions) == (True, False, "sinusoidal")
+    assert gpt(options.model_config(parse("train", ["--model-type", "gpt2"]), 50257)).count() == 124439808
+
+
+def test_the_documentation_is_current():
+    text = (ROOT / "docs" / "options.md").read_text(encoding="utf-8")
+    assert text == options.as_markdown() + "\n", "run: python -m minimega.options > docs/options.md"

@@ -1,0 +1,187 @@
+"""The planner against what runs measure, and against published sizes."""
+
+import tracemalloc
+from itertools import product
+
+import numpy as np
+import pytest
+
+from minimega import cli, plan
+from minimega.autograd import saved_bytes
+from minimega.errors import BadInput
+from minimega.layer import place
+from minimega.model import SHAPES, Config, gpt
+from minimega.optim import OPTIMIZERS
+
+GB = 10**9
+
+
+@pytest.mark.parametrize(
+    ("name", "published"),
+    [
+        # the released checkpoints of Radford et al. 2019, as the transformers library counts them
+        ("gpt2", 124_439_808),
+        ("gpt2-medium", 354_823_168),
+        ("gpt2-large", 774_030_080),
+        ("gpt2-xl", 1_557_611_200),
+    ],
+)
+def test_parameters_equal_the_released_checkpoints(name, published):
+    assert gpt(Config(**SHAPES[name])).count() == plan.parameters(Config(**SHAPES[name])) == published
+
+
+@pytest.mark.parametrize(
+    ("name", "published", "rounded"),
+    [
+        ("gpt3-175b", 174.6e9, 0.05e9),  # Brown et al. 2020, table 2.1 (175.0 there)
+        ("megatron-8.3b", 8.3e9, 0.05e9),  # Shoeybi et al. 2019, table 1
+        ("megatron-turing-nlg", 529.6e9, 0.05e9),  # Narayanan et al. 2021, table 1
+    ],
+)
+def test_parameters_agree_with_published_ones_to_the_last_digit_given(name, published, rounded):
+    assert abs(gpt(Config(**SHAPES[name])).count() - published) <= rounded
+
+
+def test_a_model_of_absurd_depth_is_refused_at_once():
+    with pytest.raises(BadInput, match="1000000000 layers"):
+        plan.check_fits(Config(vocab_size=500, num_layers=10**9), 16, has=25 * GB)
+
+
+def one_step(config: Config, batch: int, dtype: str, optimizer: str = "adamw"):
+    """What backward holds, by saved_bytes, and the peak of two steps with the model's own arrays."""
+    tokens = np.zeros((batch, config.context), int)
+    at = place(tokens, training=True)
+    tracemalloc.start()
+    try:
+        model, rule = gpt(config).draw(0, dtype), OPTIMIZERS[optimizer]()
+        tracemalloc.reset_peak()
+        for _ in range(2):
+            loss = model.loss(tokens, tokens, at)
+            held = sum(saved_bytes(loss).values())
+            loss.backward()
+            del loss
+            rule.step(model.parameters().values(), 1e-3)
+            for p in model.parameters().values():
+                p.grad = None
+        return held, tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+SMALL = {"vocab_size": 70, "context": 24, "d_model": 32, "nhead": 4, "num_layers": 2}
+
+
+@pytest.mark.parametrize(
+    ("activation", "norm", "positions", "attention", "dtype"),
+    list(
+        product(
+            ("gelu", "relu"),
+            ("pre", "post"),
+            ("learned", "sinusoidal"),
+            (True, False),
+            ("float32", "float64"),
+        )
+    ),
+)
+def test_activations_equal_what_the_engine_holds(activation, norm, positions, attention, dtype):
+    options = {
+        "activation": activation,
+        "norm_position": norm,
+        "positions": positions,
+        "attention": attention,
+    }
+    config = Config(**SMALL, **options)
+    assert plan.activations(config, 5, dtype) == one_step(config, 5, dtype)[0]
+
+
+@pytest.mark.parametrize(
+    "change", [{"tied": False}, {"head_bias": True}, {"d_hidden": 50}, {"dropout": 0.1}, {"num_layers": 5}]
+)
+def test_activations_are_right_within_a_hundredth_at_other_options(change):
+    config = Config(**SMALL | change)
+    assert plan.activations(config, 5) == pytest.approx(one_step(config, 5, "float32")[0], rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("change", "batch", "optimizer"),
+    [
+        ({}, 16, "adamw"),
+        ({}, 16, "sgd"),
+        ({"dropout": 0.1}, 16, "adamw"),
+        ({"context": 256, "nhead": 8}, 2, "adamw"),
+        ({"context": 256, "nhead": 8, "dropout": 0.1}, 2, "adamw"),
+        ({"vocab_size": 4000, "num_layers": 1}, 8, "adamw"),
+        ({"d_model": 256}, 2, "adamw"),
+        ({"attention": False}, 16, "momentum"),
+        ({"norm_position": "post", "activation": "relu"}, 16, "adamw"),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_the_need_is_never_below_the_measured_peak_nor_far_above(change, batch, optimizer, dtype):
+    config = Config(**{"vocab_size": 500, "context": 64, "d_model": 64, "nhead": 4} | change)
+    measured = one_step(config, batch, dtype, optimizer)[1]
+    # Gradients are counted as if all activations were held at the same time, which accumulation brings about.
+    assert measured <= plan.needs(config, batch, dtype, optimizer) <= 1.3 * measured
+
+
+def test_what_cannot_fit_is_told_with_the_nearest_shape():
+    config = Config(**SHAPES["megatron-turing-nlg"])
+    with pytest.raises(BadInput) as error:
+        plan.check_fits(config, 16, has=25 * GB)
+    said = str(error.value)
+    assert "megatron-turing-nlg (530 billion parameters) needs 18 TB" in said
+    assert "8.5 TB of it" in said and "25 GB" in said  # 16 bytes for each of 529.6e9
+    assert "--model-type gpt2-large, with 1 sequence at a time" in said
+    assert len(said.splitlines()) <= 3
+
+
+def test_where_the_batch_alone_is_too_much_the_largest_that_fits_is_named():
+    config = Config(**SHAPES["gpt2"])
+    with pytest.raises(BadInput, match="--train-batch-size 12,") as error:
+        plan.check_fits(config, 16, has=25 * GB)
+    assert "the nearest shape" not in str(error.value)
+    plan.check_fits(config, 12, has=25 * GB)
+    with pytest.raises(BadInput):
+        plan.check_fits(config, 13, has=25 * GB)
+
+
+def test_edges():
+    config = Config(vocab_size=500)
+    need = plan.needs(config, 16)
+    plan.check_fits(config, 16, has=need)
+    with pytest.raises(BadInput, match="--train-batch-size 15"):
+        plan.check_fits(config, 16, has=need - 1)
+    with pytest.raises(BadInput, match="No named shape fits"):
+        plan.check_fits(config, 16, has=1000)
+    with pytest.raises(BadInput, match="a model of 2 layers of width 99999 "):
+        plan.check_fits(Config(vocab_size=500, d_model=99999, nhead=1), 16, has=25 * GB)
+
+
+def test_the_command_refuses_what_cannot_fit(capsys):
+    assert cli.main(["bench", "--model-type", "megatron-turing-nlg"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("minimega: megatron-turing-nlg") and len(said.splitlines()) <= 3
+
+
+def test_the_machine_tells_its_memory(tmp_path):
+    whole = plan.machine_memory(tmp_path)  # no control group there
+    assert whole is None or whole > GB / 4
+    group = tmp_path / "sys/fs/cgroup/jobs/mine"
+    group.mkdir(parents=True)
+    (tmp_path / "proc/self").mkdir(parents=True)
+    (tmp_path / "proc/self/cgroup").write_text("0::/jobs/mine\n")
+    (group / "memory.max").write_text("max\n")
+    assert plan.machine_memory(tmp_path) == whole
+    (group.parent / "memory.max").write_text("3000\n")  # the limit of the group around ours holds too
+    assert plan.machine_memory(tmp_path) == 3000
+    (tmp_path / "sys/fs/cgroup/memory").mkdir()
+    (tmp_path / "sys/fs/cgroup/memory/memory.limit_in_bytes").write_text("2000\n")  # the first version's file
+    assert plan.machine_memory(tmp_path) == 2000
+
+
+@pytest.mark.parametrize(
+    ("count", "words"), [(0, "0 B"), (999, "999 B"), (1500, "1.5 kB"), (24e9, "24 GB"), (8.47e12, "8.5 TB")]
+)
+def test_sizes_for_a_person(count, words):
+    assert plan.size(count) == words

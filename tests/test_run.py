@@ -1,0 +1,301 @@
+"""Runs as a user starts them: what they write, how they stop, go on, and refuse."""
+
+import json
+import math
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from minimega import checkpoint
+from minimega.cli import main
+
+SMALL = ["--d-model", "16", "--nhead", "2", "--num-layers", "1", "--context", "32", "--train-batch-size", "4"]
+TEXT = "The quick brown fox jumps over the lazy dog.\nPack my box with five dozen liquor jugs!\n"
+
+
+@pytest.fixture
+def text(tmp_path):
+    path = tmp_path / "text.txt"
+    path.write_text(TEXT * 40)
+    return str(path)
+
+
+@pytest.fixture
+def start(text):
+    """A small run on that text, in a folder; gives the exit status."""
+
+    def go(folder, *more, steps=6):
+        words = ["train", "--train-filename", text, "--tokenizer", "char", "--save-dir", str(folder), *SMALL]
+        return main([*words, "--num-steps", str(steps), *more])
+
+    return go
+
+
+def log_of(folder, key="loss"):
+    lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    return {line["step"]: line[key] for line in lines if key in line}
+
+
+def weights_of(folder):
+    return checkpoint.read(checkpoint.weights_file(str(folder)))[0]
+
+
+def same_weights(a, b):
+    a, b = weights_of(a), weights_of(b)
+    return a.keys() == b.keys() and all((a[n] == b[n]).all() for n in a)
+
+
+def test_a_run_writes_all_that_it_promises(tmp_path, start, capsys):
+    run = tmp_path / "run"
+    assert start(run, "--eval-every", "2") == 0
+    names = {f.name for f in run.iterdir()}
+    assert {"config.toml", "tokenizer.json", "log.jsonl", "loss.png", "latest", "step-6"} <= names
+    assert not [n for n in names if "tmp" in n or n.startswith("tokens")]
+    for line in (run / "log.jsonl").read_text().splitlines():
+        assert {"step", "epoch", "loss", "lr", "grad_norm", "tokens_per_s"} <= json.loads(line).keys() or {
+            "step", "eval_loss", "perplexity"} <= json.loads(line).keys()  # fmt: skip
+    assert list(log_of(run)) == [1, 2, 3, 4, 5, 6]
+    assert list(log_of(run, "eval_loss")) == [2, 4, 6]
+    assert log_of(run, "perplexity")[6] == pytest.approx(math.exp(log_of(run, "eval_loss")[6]))
+    assert any(len(repr(loss)) > 12 for loss in log_of(run).values())  # full floating precision
+    said = capsys.readouterr()
+    assert "held out" in said.out
+    assert said.err == ""
+
+
+def test_the_loss_falls(tmp_path, start):
+    assert start(tmp_path / "run", "--schedule", "constant", "--warmup", "0", "--lr", "0.01", steps=40) == 0
+    losses = list(log_of(tmp_path / "run").values())
+    assert losses[-1] < 0.7 * losses[0]
+
+
+@pytest.mark.parametrize("dropout", ["0.0", "0.2"])
+def test_a_resumed_run_is_an_uninterrupted_one_bit_for_bit(tmp_path, start, dropout):
+    options = ("--schedule", "constant", "--dropout", dropout)
+    assert start(tmp_path / "whole", *options, steps=9) == 0
+    assert start(tmp_path / "parts", *options, steps=4) == 0
+    assert main(["train", "--save-dir", str(tmp_path / "parts"), "--resume", "--num-steps", "9"]) == 0
+    assert log_of(tmp_path / "whole") == log_of(tmp_path / "parts")
+    assert log_of(tmp_path / "whole", "grad_norm") == log_of(tmp_path / "parts", "grad_norm")
+    assert same_weights(tmp_path / "whole", tmp_path / "parts")
+
+
+def test_a_run_stopped_by_a_signal_goes_on_to_the_planned_end(tmp_path, text):
+    """With a cosine schedule: to the planned length, the losses are those of an uninterrupted run."""
+    words = [
+        sys.executable,
+        "-m",
+        "minimega",
+        "train",
+        "--train-filename",
+        text,
+        "--tokenizer",
+        "char",
+        *SMALL,
+    ]
+    words += ["--num-steps", "400", "--keep", "1"]
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    assert subprocess.run([*words, "--save-dir", whole], timeout=120, capture_output=True).returncode == 0
+    for number in (signal.SIGTERM, signal.SIGINT):
+        more = ["--resume"] if parts.exists() else []
+        run = subprocess.Popen(
+            [*words, "--save-dir", parts, *more], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        begun = len(log_of(parts)) if more else 0
+        waited = time.monotonic()
+        while not (parts / "log.jsonl").exists() or len(log_of(parts)) < begun + 20:
+            assert run.poll() is None and time.monotonic() - waited < 60, run.communicate()
+            time.sleep(0.01)
+        run.send_signal(number)
+        out, err = run.communicate(timeout=60)
+        assert run.returncode == 128 + number
+        assert "--resume" in out
+        assert err == ""
+    resume = [sys.executable, "-m", "minimega", "train", "--save-dir", parts, "--resume"]
+    assert subprocess.run(resume, timeout=120, capture_output=True).returncode == 0
+    steps = [
+        json.loads(s)["step"] for s in (parts / "log.jsonl").read_text().splitlines() if "grad_norm" in s
+    ]
+    assert steps == list(range(1, 401))
+    assert log_of(whole) == log_of(parts)
+    assert same_weights(whole, parts)
+
+
+def test_a_crash_between_checkpoints_leaves_no_step_twice(tmp_path, start):
+    run = tmp_path / "run"
+    assert start(run, "--save-every", "4", "--schedule", "constant", steps=6) == 0
+    for name in ("step-6",):
+        (run / name).rename(tmp_path / "gone")  # as if it had died after step 6 was logged
+    (run / "latest").write_text("step-4")
+    with (run / "log.jsonl").open("a") as log:
+        log.write('{"step": 7, "lo')  # cut off in the middle
+    assert main(["train", "--save-dir", str(run), "--resume", "--num-steps", "8"]) == 0
+    assert list(log_of(run)) == list(range(1, 9))
+
+
+def test_what_may_change_on_resuming(tmp_path, start, capsys):
+    run = tmp_path / "run"
+    assert start(run) == 0
+    resume = ["train", "--save-dir", str(run), "--resume"]
+    before = weights_of(run)
+    for words in (["--lr", "0.5"], ["--d-model", "32"], ["--seed", "4"], ["--train-batch-size", "8"]):
+        assert main([*resume, *words]) == 2
+        assert words[0] in capsys.readouterr().err
+    assert main([*resume, "--lr", "0.001"]) == 0  # what it is anyway
+    assert all((before[n] == a).all() for n, a in weights_of(run).items())
+    assert main([*resume, "--num-steps", "8", "--eval-every", "1", "--save-every", "1", "--keep", "3"]) == 0
+    assert {f.name for f in run.glob("step-*")} == {"step-6", "step-7", "step-8"}
+
+
+def test_another_text_is_noticed_on_resuming(tmp_path, start, text, capsys):
+    assert start(tmp_path / "run") == 0
+    with open(text, "a") as file:
+        file.write("one more line\n")
+    assert main(["train", "--save-dir", str(tmp_path / "run"), "--resume", "--num-steps", "9"]) == 2
+    assert "not the text" in capsys.readouterr().err
+
+
+def test_a_folder_that_holds_a_run_is_left_alone(tmp_path, start, capsys):
+    run = tmp_path / "run"
+    assert start(run) == 0
+    before = weights_of(run)
+    (run / "notes.txt").write_text("mine")
+    assert start(run, "--seed", "1") == 2
+    assert "--resume" in capsys.readouterr().err
+    # bad input after --overwrite: what was there is not lost
+    bad = ["train", "--train-filename", str(tmp_path / "none.txt"), "--save-dir", str(run), "--overwrite"]
+    assert main(bad) == 2
+    assert all((before[n] == a).all() for n, a in weights_of(run).items())
+    assert start(run, "--seed", "1", "--overwrite", steps=3) == 0
+    assert list(log_of(run)) == [1, 2, 3]
+    assert not (run / "step-6").exists()
+    assert (run / "notes.txt").read_text() == "mine"
+
+
+def test_init_from_takes_the_weights_and_starts_afresh(tmp_path, start, text, capsys):
+    assert start(tmp_path / "one") == 0
+    words = ["train", "--train-filename", text, "--init-from", str(tmp_path / "one"), "--num-steps", "1"]
+    words += ["--train-batch-size", "4", "--save-dir", str(tmp_path / "two")]
+    assert main([*words, "--lr", "1e-12", "--warmup", "0"]) == 0
+    a, b = weights_of(tmp_path / "one"), weights_of(tmp_path / "two")
+    assert all(np.allclose(a[n], b[n], atol=1e-9) for n in a)
+    assert list(log_of(tmp_path / "two")) == [1]
+    assert main([*words, "--overwrite", "--d-model", "32"]) == 2
+    assert "d_model" in capsys.readouterr().err
+
+
+def test_accumulation_changes_nothing(tmp_path, start):
+    options = ("--dtype", "float64", "--dropout", "0.1")
+    assert start(tmp_path / "once", *options) == 0
+    assert start(tmp_path / "twice", *options, "--accumulate", "2") == 0
+    a, b = log_of(tmp_path / "once"), log_of(tmp_path / "twice")
+    assert all(abs(a[step] - b[step]) < 1e-10 for step in a)
+    a, b = weights_of(tmp_path / "once"), weights_of(tmp_path / "twice")
+    assert all(np.abs(a[n] - b[n]).max() <= 1e-10 * np.abs(b[n]).max() for n in a)
+
+
+def test_evaluation_repeats_the_last_line_of_the_log(tmp_path, start, text, capsys):
+    assert start(tmp_path / "run", "--dropout", "0.5") == 0
+    capsys.readouterr()
+    assert main(["evaluate", "--model-filename", str(tmp_path / "run"), "--eval-batch-size", "3"]) == 0
+    assert f"loss {log_of(tmp_path / 'run', 'eval_loss')[6]:.4f}" in capsys.readouterr().out
+    assert main(["evaluate", "--model-filename", str(tmp_path / "run"), "--eval-filename", text]) == 0
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, start, capsys):
+    run = tmp_path / "run"
+    assert start(run, "--lr", "1e30", "--warmup", "4", "--save-every", "1", "--clip", "0") == 1
+    said = capsys.readouterr().err
+    assert "step 2" in said
+    assert "block0" in said or "embedding" in said
+    assert "step 1 is whole" in said
+    assert said.count("\n") <= 3
+    assert checkpoint.newest(run).name == "step-1"
+    assert all(np.isfinite(a).all() for a in weights_of(run).values())
+
+
+def test_a_full_disk_stops_the_run_and_keeps_the_last_checkpoint(tmp_path, start, capsys, monkeypatch):
+    write, calls = checkpoint._write, []
+
+    def full_at_last(path, arrays, header):
+        calls.append(path)
+        if len(calls) > 3:
+            raise OSError(28, "No space left on device", str(path))
+        write(path, arrays, header)
+
+    monkeypatch.setattr(checkpoint, "_write", full_at_last)
+    assert start(tmp_path / "run", "--save-every", "2") == 1
+    said = capsys.readouterr().err
+    assert "No space left" in said
+    assert "step 2 is whole" in said
+    assert said.count("\n") <= 3
+    assert checkpoint.newest(tmp_path / "run").name == "step-2"
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--train-filename", "{dir}/none.txt"], "none.txt"),
+        (["--train-filename", "{dir}/empty.txt"], "empty"),
+        (["--train-filename", "{dir}/binary.bin"], "binary.bin"),
+        (["--train-filename", "{dir}/short.txt"], "short"),
+        (["--train-batch-size", "4000"], "4000"),
+        (["--eval-filename", "{dir}/none.txt"], "none.txt"),
+        (["--d-model", "18", "--nhead", "4"], "18"),
+        (["--context", "0"], "--context"),
+        (["--accumulate", "3"], "--accumulate"),
+        (["--lr", "0"], "--lr"),
+        (["--dropout", "1"], "--dropout"),
+        (["--save-dir", "{dir}/text.txt"], "text.txt"),
+        (["--device", "cuda"], "cuda"),
+        (["--init-from", "{dir}/nothing"], "nothing"),
+        (["--vocab-size", "1"], "1"),
+        (["--resume"], "no such run folder"),
+    ],
+)
+def test_bad_input_is_one_clear_sentence(tmp_path, start, capsys, words, sentence):
+    (tmp_path / "empty.txt").write_text("")
+    (tmp_path / "binary.bin").write_bytes(bytes(range(256)) * 20)
+    (tmp_path / "short.txt").write_text("a")
+    before = sorted(tmp_path.rglob("*"))
+    assert start(tmp_path / "run", *[w.format(dir=tmp_path) for w in words]) == 2
+    said = capsys.readouterr()
+    assert sentence in said.err
+    assert said.err.startswith("minimega: ")
+    assert said.err.count("\n") <= 3
+    assert "Traceback" not in said.err
+    left = [f for f in sorted(tmp_path.rglob("*")) if f not in before and f != tmp_path / "run"]
+    assert left == []
+
+
+def test_a_model_that_cannot_fit_is_refused_with_one_that_does(text, capsys):
+    assert main(["train", "--train-filename", text, "--model-type", "megatron-turing-nlg"]) == 2
+    said = capsys.readouterr().err
+    assert "megatron-turing-nlg" in said
+    assert "this machine has" in said
+    assert said.count("\n") <= 3
+
+
+def test_the_writing_goes_one_text_a_line(tmp_path, start, capsys):
+    run, out = tmp_path / "run", tmp_path / "out.txt"
+    assert start(run) == 0
+    capsys.readouterr()
+    write = ["generate", "--model-filename", str(run), "--generate-num-sentences", "5"]
+    write += ["--generate-sentence-length", "20"]
+    assert main([*write, "--generate-filename", str(out), "--prompt", "The q"]) == 0
+    lines = out.read_text().splitlines()
+    assert len(lines) == 5
+    assert all(line.startswith("The q") for line in lines)
+    assert len(set(lines)) > 1  # it samples by default
+    assert main([*write, "--temperature", "0"]) == 0
+    greedy = capsys.readouterr().out.split("\n\n")
+    assert len({text.strip() for text in greedy[-5:]}) == 1
+    assert main([*write, "--stop", "e", "--generate-filename", str(out)]) == 0
+    assert not any("e" in line for line in out.read_text().splitlines())
+    weights = str(checkpoint.weights_file(str(run)))
+    assert main(["generate", "--model-filename", weights]) == 0  # a .safetensors in a run's folder
+    assert main([*write, "--generate-filename", str(tmp_path / "no" / "such" / "out.txt")]) == 2
