@@ -7,7 +7,7 @@ import numpy as np
 from adjoint import assert_adjoint, assert_whole, draw
 from ranks import sizes
 
-from minimega.autograd import Parameter, Tensor
+from minimega.autograd import Parameter, Tensor, op
 from minimega.linear import linear
 from minimega.ops import gelu
 from minimega.parallel import regions
@@ -168,12 +168,17 @@ def case_regions_on_tensors_and_the_message_that_travels(group):
     w.data = np.ones((4, 2))
     z = x * 2.0
     h = copy(z, group=Spy())
-    y, back = linear(h.data, w.data)
 
-    def spied(dy):
-        dx, dw, _ = back(dy)
-        return dx, lambda: (order.append("weights"), dw())[1]
+    @op
+    def spied(x, w):
+        y, back = linear(x, w)
 
-    Tensor(y, (h, w), spied, "linear").backward(np.ones((3, 2)))
+        def spied_back(dy):
+            dx, dw, *_ = back(dy)
+            return dx, lambda: (order.append("weights"), dw())[1]
+
+        return y, spied_back
+
+    spied(h, w).backward(np.ones((3, 2)))
     assert order == ["start", "weights", "wait"], order
     assert np.allclose(x.grad, 4.0 * group.size)
