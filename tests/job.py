@@ -38,7 +38,8 @@ def run(folder: Path, ranks: int, program: str, *args: str, send: tuple = (), li
     said = ""
     try:
         for number in send:
-            while (line := job.stdout.readline()) and line != "ready\n":
+            while (line := job.stdout.readline()) != "ready\n":
+                assert line, f"it ended before it was ready: {job.stderr.read()}"
                 said += line
             job.send_signal(number)
         out, err = job.communicate(timeout=limit)
