@@ -1,6 +1,6 @@
 """How arrays travel: as flat contiguous buffers over MPI or NCCL.
 
-Each way has the same six calls, which start a message and return a function that waits for it, and
+Each way has the same calls, which start a message and return a function that waits for it, and
 `over(comm)`, the same way among the ranks of another communicator. `x` goes in, `y` is filled.
 """
 
@@ -63,6 +63,9 @@ class Mpi:
 
     def receive(self, y, source):
         return self._started(self.comm.Irecv, self._bytes(y), source)
+
+    def barrier(self):
+        return self._started(self.comm.Ibarrier)
 
     def _bytes(self, x) -> list:
         return [_ready(x), x.nbytes, self.byte]
