@@ -24,7 +24,7 @@ test: .venv/installed-dev
 	@$(TESTS) .venv/bin/python -m pytest -n 2
 
 parity: .venv-parity/installed
-	@$(TESTS) .venv-parity/bin/python -m pytest tests/parity
+	@$(TESTS) .venv-parity/bin/python -m pytest tests/parity tests/test_bench.py
 
 lint: .venv/installed-dev
 	@.venv/bin/ruff check .

@@ -1,0 +1,17 @@
+"""minimega: how a Megatron-sized language model is built, differentiated and cut across GPUs.
+
+The public names, in the order in which data meets them.
+"""
+
+# ruff: isort: off
+from minimega.corpus import open_corpus
+from minimega.tokens import Batches, Windows, tokenize, train as train_tokenizer
+from minimega.autograd import Parameter, Tensor, backward, no_grad, op, recompute, saved_bytes
+from minimega.layer import Layer, Place, place
+from minimega.model import SHAPES, Config, Model, gpt
+from minimega.gradcheck import assert_gradients, check
+from minimega.optim import OPTIMIZERS, AdamW
+from minimega.train import Recipe, evaluate, gradients, train_step
+from minimega.sample import generate
+from minimega.errors import BadInput, RunFailed
+# ruff: isort: on

@@ -238,7 +238,8 @@ def in_layer(name: str):
 def recompute(f: Callable) -> Callable:
     """Keep nothing of f but its inputs, and compute it again in the backward pass (Chen et al. 2016).
 
-    f takes Tensors and gives one; the parameters inside it get their gradients as usual.
+    f takes Tensors and gives one. The parameters inside it get their gradients as usual; what an operation
+    made has to come in as an argument.
 
     >>> x = Tensor(np.array([3.0]))
     >>> recompute(lambda x: x * x * x)(x).backward()

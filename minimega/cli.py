@@ -38,7 +38,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nothing more can be written there
         return 1
     except MemoryError as error:
-        return _say(f"out of memory: {error}\nA smaller batch, --context or model needs less.".lstrip(), 1)
+        why = f": {error}" if str(error) else ""
+        return _say(f"out of memory{why}\nA smaller batch, --context or model needs less.", 1)
     except OSError as error:
         return _say(f"{error.filename or 'the system'}: {error.strerror or error}{_cure(error)}", 1)
 

@@ -50,6 +50,7 @@ class Subject:
         self.inputs = [x if _passed_on(x, self.layer) else np.asarray(to_numpy(x)) for x in inputs]
         self.places = [i for i, x in enumerate(self.inputs) if not _passed_on(x, self.layer)]
         words = _argument_names(self.f, len(inputs))
+        self.tokens = {w: x for w, x in zip(words, inputs, strict=True) if _passed_on(x, self.layer) and _integers(x)}
         self.names, self.arrays = [words[i] for i in self.places], [self.inputs[i] for i in self.places]
         self.parameters: list[Parameter] = self._parameters()
         self.names += [p.name for p in self.parameters]
@@ -160,6 +161,10 @@ class Subject:
 def _passed_on(x, layer: Layer | None) -> bool:
     """Token numbers, places and options go to a layer as they are: its parameters are what is checked."""
     return layer is not None and not (hasattr(x, "dtype") and x.dtype.kind == "f")
+
+
+def _integers(x) -> bool:
+    return isinstance(x, np.ndarray) and x.dtype.kind in "iu"
 
 
 def _argument_names(f: Callable, count: int) -> list[str]:

@@ -82,7 +82,7 @@ class Adam(Optimizer):
         mean += (1 - self.beta1) * (g - mean)
         square += (1 - self.beta2) * (g * g - square)
         # mean / (1 - beta1^n) over sqrt(square / (1 - beta2^n)) + eps
-        step = library(w).sqrt(square)
+        step = library(w).asarray(library(w).sqrt(square))  # of a single weight too, an array to write in
         step /= math.sqrt(1 - self.beta2**self.steps)
         step += self.eps
         library(w).divide(mean, step, out=step)

@@ -104,7 +104,7 @@ GROUPS: dict[str, tuple[Option, ...]] = {
     "training": (
         Option("train-batch-size", int, 16, BUILD, "sequences in one optimizer step", FROM_1),
         Option("accumulate", int, 1, TRAIN, "equal parts in which the batch is worked through", FROM_1),
-        Option("num-epochs", int, 1, TRAIN, "how often the whole text is seen", FROM_1),
+        Option("num-epochs", int, 3, TRAIN, "how often the whole text is seen", FROM_1),
         Option("num-steps", int, None, BUILD, "optimizer steps", FROM_1, "as the epochs need; bench: 10"),
         Option("optimizer", tuple(OPTIMIZERS), "adamw", BUILD, "the rule that changes the weights"),
         Option("lr", float, 1e-3, TRAIN, "the learning rate, at its highest", ABOVE_0),

@@ -4,6 +4,7 @@ B batch, T time, D width, F hidden width, H heads, V vocabulary; N = B T tokens.
 """
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,16 @@ import numpy as np
 from minimega.errors import BadInput
 from minimega.model import SHAPES, Config, gpt
 from minimega.optim import OPTIMIZERS
+
+
+def parameters(config: Config) -> int:
+    """The number of parameters, from models of one and two layers: any number of layers costs the same.
+
+    >>> parameters(Config(vocab_size=50257, context=1024, d_model=768, nhead=12, num_layers=12))
+    124439808
+    """
+    one, two = (gpt(replace(config, num_layers=n)).count() for n in (1, 2))
+    return one + (config.num_layers - 1) * (two - one)
 
 
 def activations(config: Config, batch: int, dtype: str = "float32") -> int:
@@ -54,7 +65,7 @@ def memory(config: Config, batch: int, dtype: str = "float32", optimizer: str = 
     >>> memory(Config(vocab_size=500), batch=16)["optimizer"]        # two numbers a parameter
     3817472
     """
-    weights = gpt(config).count() * np.dtype(dtype).itemsize
+    weights = parameters(config) * np.dtype(dtype).itemsize
     return {
         "parameters": weights,
         "gradients": weights,
@@ -108,7 +119,7 @@ def check_fits(
     if has is None or whole <= has:
         return
     told = (
-        f"{_name(config)} ({_count(gpt(config).count())} parameters) needs {size(whole)} to train in {dtype} "
+        f"{_name(config)} ({_count(parameters(config))} parameters) needs {size(whole)} to train in {dtype} "
         f"with {_sequences(batch)} at a time,\n"
         f"{size(fixed)} of it whatever their number; this machine has {size(has)}.\n"
     )
@@ -128,7 +139,7 @@ def check_fits(
 
 
 def _most(config: Config, has: int, dtype: str, optimizer: str) -> int:
-    """The most sequences at a time that fit: but for the weights, all that is needed grows with their number."""
+    """The most sequences at a time that fit: all but the weights grows in step with their number."""
     fixed = needs(config, 0, dtype, optimizer)
     return max(0, (has - fixed) // (needs(config, 1, dtype, optimizer) - fixed))
 

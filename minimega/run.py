@@ -20,7 +20,7 @@ from minimega import checkpoint, corpus, metrics, options, plan, show, tokens
 from minimega.backend import device, keep_memory
 from minimega.errors import BadInput, RunFailed
 from minimega.model import Config, Model, gpt
-from minimega.optim import OPTIMIZERS, Optimizer
+from minimega.optim import OPTIMIZERS
 from minimega.progress import Log, Progress, interruptible, say
 from minimega.train import Recipe, evaluate, train
 
@@ -34,7 +34,7 @@ class Texts:
     held_out: tokens.Windows
     floor: float | None
     bigram: float | None
-    digest: int  # of the training tokens: a resumed run must find the same text
+    digest: int  # of all tokens: a resumed run must find the same texts
 
     @property
     def lines(self) -> dict[str, float]:
@@ -55,12 +55,22 @@ def read_texts(o: Options, context: int, work: Path, tokenizer: tokens.Tokenizer
     if tokenizer is None:
         kind = o.tokenizer or ("word" if o.train_filename == "tales" else "bpe")
         tokenizer = tokens.train(kind, learned.documents(), o.vocab_size)
-    stream = tokens.tokenize(learned.documents(), tokenizer, work / "train.npy")
-    other = tokens.tokenize(held_out.documents(), tokenizer, work / "held_out.npy")
+    try:
+        stream = tokens.tokenize(learned.documents(), tokenizer, work / "train.npy")
+        other = tokens.tokenize(held_out.documents(), tokenizer, work / "held_out.npy")
+    except BadInput as why:
+        raise BadInput(f"{o.eval_filename or o.train_filename} is too short: {why}") from None
     windows = tokens.Windows(other, context)
     floor = held_out.floor()
     bigram = None if floor is None else corpus.bigram_floor(*windows.take(range(len(windows))))
-    return Texts(tokenizer, tokens.Windows(stream, context), windows, floor, bigram, zlib.crc32(stream))
+    return Texts(
+        tokenizer,
+        tokens.Windows(stream, context),
+        windows,
+        floor,
+        bigram,
+        zlib.crc32(other, zlib.crc32(stream)),
+    )
 
 
 def run_training(o: Options) -> int:
@@ -84,33 +94,37 @@ def run_training(o: Options) -> int:
         model = gpt(config).draw(o.seed, o.dtype, xp)
         if source:
             checkpoint.fill(model, checkpoint.read(source)[0], source, o.dtype, xp)
-        optimizer = OPTIMIZERS[o.optimizer](o.beta1, o.beta2, o.eps, o.weight_decay)
-        state = checkpoint.resume(newest, model, optimizer) if newest else {"step": 0, "digest": texts.digest}
-        if state["digest"] != texts.digest:
-            raise BadInput(
-                f"{o.train_filename} is not the text that this run began with; a resumed run needs the same"
-            )
-        if folder and not newest:
-            for path in _found(folder):
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
-            (folder / "config.toml").write_text(options.to_toml(o), encoding="utf-8")
-            texts.tokenizer.save(folder / "tokenizer.json")
-        return _Run(o, folder, texts, model, optimizer, state["step"]).go()
+        run = _Run(o, folder, texts, tokens.Batches(texts.train, o.train_batch_size, o.seed), model)
+        if newest:
+            run.resume(newest)
+        elif folder:
+            run.begin()
+        return run.go()
 
 
 class _Run:
     """The loop with all that happens between two steps."""
 
-    def __init__(
-        self, o: Options, folder: Path | None, texts: Texts, model: Model, optimizer: Optimizer, start: int
-    ):
-        self.o, self.folder, self.texts = o, folder, texts
-        self.model, self.optimizer, self.start = model, optimizer, start
-        self.batches = tokens.Batches(texts.train, o.train_batch_size, o.seed)
-        self.epoch = self.batches.steps_per_epoch
+    def __init__(self, o: Options, folder: Path | None, texts: Texts, batches: tokens.Batches, model: Model):
+        self.o, self.folder, self.texts, self.batches, self.model = o, folder, texts, batches, model
+        self.optimizer = OPTIMIZERS[o.optimizer](o.beta1, o.beta2, o.eps, o.weight_decay)
+        self.epoch = batches.steps_per_epoch
         self.steps = o.num_steps or o.num_epochs * self.epoch
-        self.saved = start if start else None
-        self.eval_loss = math.nan
+        self.start, self.saved, self.eval_loss = 0, None, math.nan
+
+    def resume(self, newest: Path) -> None:
+        """Go on where a checkpoint stopped."""
+        state = checkpoint.resume(newest, self.model, self.optimizer)
+        if state["digest"] != self.texts.digest:
+            raise BadInput(f"{self.o.train_filename} is not the text that this run began with")
+        self.start = self.saved = state["step"]
+
+    def begin(self) -> None:
+        """Replace what the folder held by the first files of this run."""
+        for path in _found(self.folder):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        (self.folder / "config.toml").write_text(options.to_toml(self.o), encoding="utf-8")
+        self.texts.tokenizer.save(self.folder / "tokenizer.json")
 
     def go(self) -> int:
         o = self.o
@@ -233,7 +247,7 @@ def _resumed(folder: Path | None, o: Options) -> tuple[Path, Options]:
     changes = {name: getattr(o, name) for name in o.given & options.MAY_CHANGE}
     if "num_epochs" in changes and "num_steps" not in changes:
         changes["num_steps"] = None
-    return newest, replace_options(kept, **changes, save_dir=o.save_dir)
+    return newest, replace_options(kept, **changes)
 
 
 def replace_options(o: Options, **changes) -> Options:

@@ -62,7 +62,7 @@ def loss_picture(
     if len(held_out):
         axes.plot(at, held_out, "o", color=ORANGE, markersize=4.5, label="held-out text")
     if len(losses) or len(held_out):
-        axes.legend(frameon=False, loc="upper right")
+        axes.legend(frameon=False, loc="lower right", bbox_to_anchor=(1, 1), ncols=2, borderpad=0)
 
     ends = [float(curve[-1]) for curve in (held_out, losses) if len(curve)] or [0.0]
     for (name, value), dashes in zip(lines.items(), cycle(("--", ":", "-.")), strict=False):

@@ -232,6 +232,16 @@ def test_weights_gradients_wait_for_the_next_operations_back():
     assert (x.grad, [float(t.grad) for t in w]) == (30, [15, 10, 6])
 
 
+def test_a_gradient_for_another_operation_is_computed_when_its_turn_comes():
+    events, leaf = [], Tensor(np.array(2.0))
+    left, right = spy("left", events)(leaf, np.array(1.0)), spy("right", events)(leaf, np.array(1.0))
+    spy("last", events)(left, right).backward()
+    assert events[0] == "back of last"
+    assert events.index("dx of last") == events.index("back of left") - 1
+    assert events.index("dw of last") == events.index("back of right") - 1
+    assert leaf.grad == 4
+
+
 def test_gradients_are_computed_once_and_only_where_they_are_wanted():
     events = []
     x, c = Tensor(np.array(2.0)), np.array(3.0)
@@ -506,6 +516,15 @@ def test_recompute_under_no_grad():
     with no_grad():
         y.backward()  # computes f again, and has to record it
     assert x.grad.tolist() == [4]
+
+
+def test_recompute_is_for_what_comes_in_as_an_argument():
+    """What f takes from around it, made by an operation, is used up by the inner backward: an error."""
+    x = Tensor(np.array([2.0]))
+    outside = x * 3
+    y = recompute(lambda a: a * outside)(x) + outside
+    with pytest.raises(RuntimeError, match="multiply: an earlier backward"):
+        y.backward()
 
 
 def test_recompute_with_the_graph_kept():

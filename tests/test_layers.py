@@ -284,6 +284,33 @@ def test_attention_drops_the_same_weights_in_any_part_of_the_batch():
     np.testing.assert_allclose(layer(Tensor(x[1:3]), cut).data, y[1:3], rtol=1e-12)
 
 
+def test_attentions_dropout_is_a_mask_of_its_own_for_every_head():
+    layer = drawn(Attention(D, 3, dropout=0.4))
+    x, at = x_like((2, 9, D)), Place(np.array([4, 7]), np.arange(2, 11), key=4, training=True)
+    mask = at.keep("layer", 0.4, np.arange(3)[:, None, None], at.positions[:, None], at.positions)()
+    assert mask.shape == (2, 3, 9, 9)
+    assert len({mask[b, h].tobytes() for b in range(2) for h in range(3)}) == 6
+    dense = [(layer.qkv.weight.data, layer.qkv.bias.data), (layer.out.weight.data, layer.out.bias.data)]
+    y = self_attention(x @ dense[0][0] + dense[0][1], heads=3, keep=lambda: mask, p=0.4)[0]
+    np.testing.assert_allclose(layer(Tensor(x), at).data, y @ dense[1][0] + dense[1][1], rtol=1e-10)
+
+
+def test_the_norm_stands_before_the_branch_or_after_the_sum():
+    x, at = x_like(), at_place()
+    for kind in (PreNorm, PostNorm):
+        layer = drawn(kind(MLP(D, 5), D, 0.3))
+        kept = at.keep("layer.dropout", 0.3, at.positions[:, None], np.arange(D))() / 0.7
+
+        def norm(x, layer=layer):
+            return layer.norm(Tensor(x)).data
+
+        def branch(x, layer=layer, kept=kept):
+            return layer.branch(Tensor(x), at).data * kept
+
+        expected = x + branch(norm(x)) if kind is PreNorm else norm(x + branch(x))
+        np.testing.assert_allclose(layer(Tensor(x), at).data, expected, rtol=1e-12)
+
+
 def test_dropout_is_off_unless_training():
     x = x_like()
     layer = Dropout(0.9).named("site")

@@ -238,6 +238,18 @@ def test_softmax_of_huge_numbers():
     assert np.isfinite(y).all() and np.isfinite(back(np.ones_like(x))).all()
 
 
+def test_relu_passes_exactly_where_x_is_positive():
+    y, back = ops.relu(np.array([-1.0, -1e-9, 0.0, 1e-9, 2.0]))
+    assert y.tolist() == [0, 0, 0, 1e-9, 2] and back(np.ones(5)).tolist() == [0, 0, 0, 1, 1]
+
+
+def test_gelu_is_near_the_exact_one():
+    x = np.linspace(-6, 6, 241)
+    exact = [v * (1 + math.erf(v / math.sqrt(2))) / 2 for v in x]
+    assert np.abs(ops.gelu(x)[0] - exact).max() < 5e-4  # the tanh formula's own distance
+    np.testing.assert_allclose(ops.gelu(np.array([1.0, -2.0]))[0], [0.841192, -0.045402], atol=1e-6)
+
+
 @pytest.mark.parametrize("shape", [(), (3,), (2, 3), (2, 3, 4)], ids=str)
 def test_dropout_with_a_fixed_mask(shape, rng):
     mask = rng.random(shape) < 0.7

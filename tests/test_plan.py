@@ -27,7 +27,7 @@ GB = 10**9
     ],
 )
 def test_parameters_equal_the_released_checkpoints(name, published):
-    assert gpt(Config(**SHAPES[name])).count() == published
+    assert gpt(Config(**SHAPES[name])).count() == plan.parameters(Config(**SHAPES[name])) == published
 
 
 @pytest.mark.parametrize(
@@ -40,6 +40,11 @@ def test_parameters_equal_the_released_checkpoints(name, published):
 )
 def test_parameters_agree_with_published_ones_to_the_last_digit_given(name, published, rounded):
     assert abs(gpt(Config(**SHAPES[name])).count() - published) <= rounded
+
+
+def test_a_model_of_absurd_depth_is_refused_at_once():
+    with pytest.raises(BadInput, match="1000000000 layers"):
+        plan.check_fits(Config(vocab_size=500, num_layers=10**9), 16, has=25 * GB)
 
 
 def one_step(config: Config, batch: int, dtype: str, optimizer: str = "adamw"):

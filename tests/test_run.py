@@ -85,7 +85,7 @@ def test_a_resumed_run_is_an_uninterrupted_one_bit_for_bit(tmp_path, start, drop
 
 
 def test_a_run_stopped_by_a_signal_goes_on_to_the_planned_end(tmp_path, text):
-    """With a cosine schedule: to the length that was planned, the losses are those of an uninterrupted run."""
+    """With a cosine schedule: to the planned length, the losses are those of an uninterrupted run."""
     words = [
         sys.executable,
         "-m",
@@ -254,8 +254,7 @@ def test_a_full_disk_stops_the_run_and_keeps_the_last_checkpoint(tmp_path, start
         (["--device", "cuda"], "cuda"),
         (["--init-from", "{dir}/nothing"], "nothing"),
         (["--vocab-size", "1"], "1"),
-        (["--model-type", "megatron-turing-nlg", "--tokenizer", "bpe"], "megatron-turing-nlg"),
-        (["--resume"], "--resume"),
+        (["--resume"], "no such run folder"),
     ],
 )
 def test_bad_input_is_one_clear_sentence(tmp_path, start, capsys, words, sentence):
@@ -271,6 +270,14 @@ def test_bad_input_is_one_clear_sentence(tmp_path, start, capsys, words, sentenc
     assert "Traceback" not in said.err
     left = [f for f in sorted(tmp_path.rglob("*")) if f not in before and f != tmp_path / "run"]
     assert left == []
+
+
+def test_a_model_that_cannot_fit_is_refused_with_one_that_does(text, capsys):
+    assert main(["train", "--train-filename", text, "--model-type", "megatron-turing-nlg"]) == 2
+    said = capsys.readouterr().err
+    assert "megatron-turing-nlg" in said
+    assert "this machine has" in said
+    assert said.count("\n") <= 3
 
 
 def test_the_writing_goes_one_text_a_line(tmp_path, start, capsys):

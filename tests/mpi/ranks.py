@@ -1,0 +1,57 @@
+"""Runs cases among ranks: `mpirun -n 4 python ranks.py cases_comm.case_a cases_regions.case_b ...`.
+
+A case is a function of the group of all ranks, in a file `cases_*.py` beside this one. Rank 0 writes
+`ok NAME` when all ranks are through. What fails, or hangs for longer than LIMIT, ends the job with its
+traceback.
+"""
+
+import faulthandler
+import importlib
+import sys
+import warnings
+from pathlib import Path
+
+from minimega.parallel.comm import world
+
+LIMIT = 60  # seconds for one case
+
+
+def sizes(*numbers: int):
+    """Marks a case that only makes sense among these numbers of ranks."""
+
+    def mark(case):
+        case.sizes = numbers
+        return case
+
+    return mark
+
+
+def cases(ranks: int) -> list[str]:
+    """The names of all cases for this number of ranks, in the order in which they stand."""
+    found = []
+    for path in sorted(Path(__file__).parent.glob("cases_*.py")):
+        module = importlib.import_module(path.stem)
+        found += [
+            f"{path.stem}.{name}"
+            for name, case in vars(module).items()
+            if name.startswith("case_") and ranks in getattr(case, "sizes", (ranks,))
+        ]
+    return found
+
+
+def main(names: list[str]) -> None:
+    warnings.simplefilter("error")
+    group = world()
+    for name in names:
+        module, case = name.split(".")
+        faulthandler.dump_traceback_later(LIMIT, exit=True)
+        getattr(importlib.import_module(module), case)(group)
+        group.barrier()
+        faulthandler.cancel_dump_traceback_later()
+        if group.rank == 0:
+            sys.stdout.write(f"ok {name}\n")
+            sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

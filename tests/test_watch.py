@@ -1,0 +1,108 @@
+"""--check-collectives: what would hang in every MPI is reported, with both places, and ends the job."""
+
+import pytest
+from job import run
+
+from minimega.parallel.comm import SELF
+from minimega.parallel.watch import watched
+
+BEGIN = """
+import sys, time
+import numpy as np
+from minimega.parallel.comm import world
+from minimega.parallel.regions import copy
+from minimega.parallel.watch import watched
+group = watched(world(), seconds=SECONDS)
+x = np.ones((2, 3), np.float32)
+group.all_reduce(x)
+"""
+
+X = "of (2, 3) float32"
+WRONG = {
+    # the program from its line 11 on, and what the report must hold
+    "one leaves early": (
+        "if group.rank == 1:\n    sys.exit(0)\ngroup.all_reduce(x)",
+        [
+            f"ranks 0, 2 entered all-reduce (sum) {X} in world, program.py:12",
+            f"rank 1 entered the end of the program, after all-reduce (sum) {X} in world, program.py:9",
+        ],
+    ),
+    "one skips a collective": (
+        "if group.rank != 2:\n    group.all_reduce(x)\ngroup.all_gather(x)",
+        [
+            f"ranks 0, 1 entered all-reduce (sum) {X} in world, program.py:11",
+            "rank 2 entered all-gather (axis 0) to (6, 3) float32 in world, program.py:12",
+        ],
+    ),
+    "another shape": (
+        "group.all_reduce(x[:1 + (group.rank > 0)])",
+        ["rank 0 entered all-reduce (sum) of (1, 3)", f"ranks 1, 2 entered all-reduce (sum) {X}"],
+    ),
+    "another type": (
+        "group.all_reduce(x.astype('f8') if group.rank == 1 else x)",
+        [f"ranks 0, 2 entered all-reduce (sum) {X}", "rank 1 entered all-reduce (sum) of (2, 3) float64"],
+    ),
+    "another operation": (
+        "group.all_reduce(x, 'max' if group.rank else 'sum')",
+        ["rank 0 entered all-reduce (sum)", "ranks 1, 2 entered all-reduce (max)"],
+    ),
+    "one never comes": (
+        "if group.rank == 0:\n    time.sleep(60)\ngroup.all_reduce(x)",
+        [
+            "ranks 1, 2 entered all-reduce",
+            f"rank 0 did not come within 1 s, last seen in: all-reduce (sum) {X} in world, program.py:9",
+        ],
+    ),
+    "another group": (
+        "part = group.split(0, 'tensor')\n(part if group.rank else group).all_reduce(x)",
+        [
+            f"rank 0 entered all-reduce (sum) {X} in world",
+            f"ranks 1, 2 entered all-reduce (sum) {X} in tensor",
+        ],
+    ),
+    "in a backward": (
+        "y, back = copy(x, group=group)\nif group.rank:\n    back(x)\ngroup.barrier()",
+        [
+            "rank 0 entered barrier in world, program.py:13",
+            f"ranks 1, 2 entered all-reduce (sum) {X} in world, program.py:12",
+        ],
+    ),
+}
+
+
+@pytest.mark.parametrize("what", WRONG)
+def test_what_would_hang_is_reported(tmp_path, what):
+    program, expected = WRONG[what]
+    seconds = 1 if what == "one never comes" else 20
+    job = run(tmp_path, 3, BEGIN.replace("SECONDS", str(seconds)) + program + "\n", limit=40)
+    assert job.status != 0
+    for words in ["ranks do not meet in one collective:", *expected]:
+        assert words in job.err, job.err
+
+
+def test_what_is_right_passes_and_gives_the_same(tmp_path):
+    job = run(
+        tmp_path,
+        4,
+        BEGIN.replace("SECONDS", "20")
+        + """
+part = group.split(group.rank % 2, "half")
+rows = group.start_reduce_scatter(x)
+assert part.all_reduce(x)[0, 0] == 2 and rows().shape == (group.rank < 2, 3)
+uneven = group.all_gather(np.full(group.piece(6).stop - group.piece(6).start, group.rank), length=6)
+assert uneven.tolist() == [0, 0, 1, 1, 2, 3], uneven
+assert part.split(part.rank).size == 1 and group.broadcast(x * group.rank, 3)[0, 0] == 3
+sent = part.start_send(x, 1 - part.rank)
+part.start_receive(np.empty_like(x), 1 - part.rank)()
+sent()
+group.barrier()
+if group.rank == 0:
+    print(group, group.counter.total("half").calls)
+""",
+    )
+    assert (job.status, job.err) == (0, "")
+    assert "4 ranks" in job.out and job.out.endswith("each collective checked 2\n")
+
+
+def test_alone_there_is_nothing_to_check():
+    assert watched(SELF) is SELF
