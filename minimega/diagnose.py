@@ -5,14 +5,18 @@ entry. Large arrays are looked at on a box of neighbouring entries.
 """
 
 import itertools
-from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from minimega.causes import CAUSES, CLOSE, Evidence, Finding, fits, run
+from minimega.causes import CAUSES, CLOSE, Evidence, Finding
+from minimega.causes.rest import unknown
 from minimega.differences import Slope, Subject, scales, slope
 
-WHOLE, BOX = 256, 64  # a diagnosis looks at arrays up to the first size whole, at so many entries of larger ones
+WHOLE, BOX = (
+    256,
+    64,
+)  # a diagnosis looks at arrays up to the first size whole, at so many entries of larger ones
+REACH = 100_000  # outputs up to which all are looked at for those that an entry reaches
 MIXTURES = 6  # random cotangents where single outputs show nothing
 
 
@@ -23,24 +27,48 @@ def explain(subject: Subject, x: list[np.ndarray], i: int, seed: int) -> tuple[l
     because these values are special is struck out.
     """
     given = gather(subject, x, i, seed)
-    found = candidates(given)
+    found, tried, hidden = candidates(given), 0, False
     for attempt in range(3):
         rng = np.random.default_rng((seed, attempt))
         try:
             other = gather(subject, [_another(a, rng, attempt) for a in x], i, seed)
         except Exception:  # f may refuse other values in any way; then these arrays have to do
             continue
-        if not np.isfinite(other.J).all() or other.same(other.A, other.J):
-            continue  # outside the domain, or the mistake does not show there
-        elsewhere = candidates(other)
-        both = [f for f in found if (f.cause, f.mark) in {(g.cause, g.mark) for g in elsewhere}]
-        if both:
-            return both, given
-        changed = {f.cause for f in found} & {g.cause for g in elsewhere}  # same word, but not the same number
-        rest = [f for f in [*elsewhere, *found] if f.cause not in changed]
-        known = {f.cause: f for f in reversed(rest) if f.cause != "unknown"}
-        return [known[c] for c in reversed(known)] or [unknown(given)], given
+        if not np.isfinite(other.J).all():
+            continue  # outside the domain
+        if other.same(other.A, other.J):
+            hidden = True
+            continue
+        found, tried = _agree(found, candidates(other)) or [unknown(given)], tried + 1
+        if tried == 2 or len(found) == 1:
+            break
+    if not any(f.firm for f in found):
+        found = with_transposed(subject, x, i, seed, given) + found
+    if hidden and found[0].cause == "zero" and not found[0].mark:
+        found = [
+            Finding("mask", "zeros only, but right at other values of x: here no gradient passes"),
+            *found,
+        ]
     return found, given
+
+
+def with_transposed(subject: Subject, x: list[np.ndarray], i: int, seed: int, e: Evidence) -> list[Finding]:
+    """Whether the gradient would be right if another, square argument were transposed, as in dy @ w for dy @ w.T."""
+    for j, a in enumerate(x):
+        if j != i and a.ndim > 1 and a.shape[-1] == a.shape[-2] > 1 and e.unit and e.whole:
+            turned = gather(subject, [b.swapaxes(-1, -2) if j == k else b for k, b in enumerate(x)], i, seed)
+            if turned.J.shape == e.A.shape and e.same(e.A, turned.J):
+                return [Finding("transposed", f"it would be right if {subject.names[j]} were transposed")]
+    return []
+
+
+def _agree(found: list[Finding], elsewhere: list[Finding]) -> list[Finding]:
+    """What fits both here and elsewhere; if nothing does, what fits elsewhere, then what fits here."""
+    both = [f for f in found if any(f.agrees(g) for g in elsewhere)]
+    if both:
+        return both
+    changed = {f.cause for f in found} & {g.cause for g in elsewhere}  # the same word with another number
+    return list({f.cause: f for f in [*elsewhere, *found] if f.cause not in changed | {"unknown"}}.values())
 
 
 def _another(a: np.ndarray, rng: np.random.Generator, attempt: int) -> np.ndarray:
@@ -76,31 +104,38 @@ def _factor(e: Evidence) -> float:
 def _ask(e: Evidence, how: str) -> list[Finding]:
     found = []
     for word, cause in CAUSES.items():
-        if word == "mask" and {f.cause for f in found} - {"zero"}:
-            continue  # any rule that leaves entries out is a mask; the rule that was found says more
+        before = {f.cause for f in found}
+        if (word == "mask" and before - {"zero", "path"}) or (word == "path" and "mean" in before):
+            continue  # any rule that leaves entries or sums out is one of these; the rule that was found says more
         answer = getattr(cause, how) and getattr(cause, how)(e)
         if answer:
-            found.append(Finding(word, *(answer if isinstance(answer, tuple) else (answer,))))
+            text, mark = answer if isinstance(answer, tuple) else (answer, None)
+            found.append(Finding(word, text, mark, firm=word != "path" or how == "sees"))
     return found
 
 
 def gather(subject: Subject, x: list[np.ndarray], i: int, seed: int) -> Evidence:
-    """Both Jacobians of argument i at these arrays, on boxes of y and x."""
+    """Both Jacobians of argument i at these arrays, on boxes of y and x where the wrong entries show."""
     look = _Look(subject, x, i, np.random.default_rng(seed))
-    y, u = look.at.y, look.rng.random()
-    box_y, box_x = _box(y.shape, u), _box(x[i].shape, u)
-    unit = look.linear
-    A, J = look.jacobians(look.outputs(box_y) if unit else look.mixtures, box_x)
-    if unit and _equal(A, J):  # nothing is wrong on these boxes
-        unit, box_x = False, look.wrong_part()
-        A, J = look.jacobians(look.mixtures, box_x)
-    shape = (y[np.ix_(*box_y)].shape if unit else (len(look.mixtures),)) + x[i][np.ix_(*box_x)].shape
-    whole = A[0].size == x[i].size and (not unit or len(A) == y.size)
+    y, shape = look.at.y, None
+    for u in (look.rng.random(), 0.0, 1 - 1e-9) if look.linear else ():
+        box_y, box_x = _box(y.shape, u), _box(x[i].shape, u)
+        A, J = look.jacobians(look.outputs(np.arange(y.size).reshape(y.shape)[np.ix_(*box_y)]), box_x)
+        if not _equal(A, J) and (np.any(A) or look.all_zero):
+            shape, y_seen = y[np.ix_(*box_y)].shape, y[np.ix_(*box_y)]
+            break
+    else:
+        box_x = _box(x[i].shape, 0.0) if x[i].size <= WHOLE else look.wrong_part()
+        picked = look.reached(box_x) if look.linear else []
+        A, J = look.jacobians(look.outputs(picked) if len(picked) else look.mixtures, box_x)
+        shape, y_seen = A.shape[:1], y.ravel()[picked] if len(picked) else None
+    x_seen = x[i][np.ix_(*box_x)]
+    whole = x_seen.size == x[i].size and (y_seen is None or y_seen.shape == y.shape)
     return Evidence(
-        A.reshape(shape),
-        J.reshape(shape),
-        x=x[i][np.ix_(*box_x)],
-        y=y[np.ix_(*box_y)] if unit else None,
+        A.reshape(shape + x_seen.shape),
+        J.reshape(shape + x_seen.shape),
+        x=x_seen,
+        y=y_seen,
         box=box_x,
         whole=whole,
         lengths=_lengths(subject.names, x, i, y),
@@ -119,19 +154,36 @@ class _Look:
         self.at = subject.linearize(x)
         count = self.at.y.size
         self.mixtures = rng.uniform(0.5, 1.5, (MIXTURES, count)) * rng.choice([-1.0, 1.0], (MIXTURES, count))
-        once, twice = self.back(self.mixtures[0]), self.back(2 * self.mixtures[0])
-        self.linear = _equal(twice, 2 * once)
+        one, other = self.mixtures[:2]
+        self.all_zero = not np.any(self.back(one))
+        self.linear = _equal(self.back(one + other), self.back(one) + self.back(other))
 
     def back(self, dy: np.ndarray) -> np.ndarray:
         g = self.at.back(dy.reshape(self.at.y.shape).copy())[self.i]
-        return np.zeros(self.x[self.i].shape) if g is None else g.reshape(self.x[self.i].shape).astype(np.float64)
+        return (
+            np.zeros(self.x[self.i].shape)
+            if g is None
+            else g.reshape(self.x[self.i].shape).astype(np.float64)
+        )
 
-    def outputs(self, box: list[np.ndarray]) -> np.ndarray:
-        """One dy for each output in the box: 1 there, 0 elsewhere."""
-        places = np.arange(self.at.y.size).reshape(self.at.y.shape)[np.ix_(*box)].ravel()
-        dys = np.zeros((len(places), self.at.y.size))
-        dys[np.arange(len(places)), places] = 1
+    def outputs(self, places: np.ndarray) -> np.ndarray:
+        """One dy for each of these outputs: 1 there, 0 elsewhere."""
+        dys = np.zeros((places.size, self.at.y.size))
+        dys[np.arange(places.size), places.ravel()] = 1
         return dys
+
+    def reached(self, box: list[np.ndarray]) -> np.ndarray:
+        """Outputs that the entries of a box reach, in their order; none where there are too many to look at all."""
+        if self.at.y.size > REACH:
+            return np.array([], int)
+        x, touched = self.x[self.i], np.zeros(self.at.y.size)
+        for entry in itertools.product(*box):
+            moved = x.copy()
+            moved[entry] += 1e-3 * scales(x)[entry]
+            moved = self.subject.value([*self.x[: self.i], moved, *self.x[self.i + 1 :]])
+            touched += np.abs(moved - self.at.y).ravel()
+        most = np.argsort(touched)[::-1][: 8 * BOX]
+        return np.sort(most[touched[most] > 0])
 
     def slope(self, dys: np.ndarray, line: np.ndarray) -> Slope:
         before, x, after = self.x[: self.i], self.x[self.i], self.x[self.i + 1 :]
@@ -192,67 +244,11 @@ def _box(shape: tuple[int, ...], u: float) -> list[np.ndarray]:
 
 def _lengths(names: list[str], x: list[np.ndarray], i: int, y: np.ndarray) -> list[tuple[str, int]]:
     """What a factor may be named by: axis lengths and counts, of the argument itself first."""
-    arrays = [(names[i], x[i]), ("y", y), *((n, a) for j, (n, a) in enumerate(zip(names, x, strict=True)) if j != i)]
+    arrays = [
+        (names[i], x[i]),
+        ("y", y),
+        *((n, a) for j, (n, a) in enumerate(zip(names, x, strict=True)) if j != i),
+    ]
     single = [(f"the length of axis {k} of {n}", m) for n, a in arrays for k, m in enumerate(a.shape)]
     rows = [(f"the number of rows of {n}", a.size // a.shape[-1]) for n, a in arrays if a.ndim > 1 and a.size]
     return single + rows + [(f"the number of entries of {n}", a.size) for n, a in arrays]
-
-
-def unknown(e: Evidence) -> Finding:
-    """No word fits: say which entries are wrong, and how the wrong ones relate to the right ones."""
-    return Finding("unknown", " ".join(_patterns(e)))
-
-
-def _patterns(e: Evidence) -> Iterator[str]:
-    bad = ~np.isfinite(e.A)
-    if bad.any():
-        yield f"{bad.reshape(-1, e.x.size).any(axis=0).sum()} of {e.x.size} entries are not finite."
-        return
-    if e.dy_left_out:
-        yield "back gives the same for every dy: the factor dy is left out."
-    wrong = e.there(e.D)
-    for a in e.x_axes:
-        rows = np.flatnonzero(np.moveaxis(wrong, a, 0).reshape(wrong.shape[a], -1).any(axis=1))
-        if len(rows) < wrong.shape[a]:
-            yield f"Only {run(rows.tolist())} of {e.axis(a)} differ." if len(rows) else ""
-    with np.errstate(all="ignore"):
-        ratio = np.where(e.there(e.J), e.A / e.J, np.nan).reshape(-1, e.x.size)
-        low, high = np.nanmin(ratio, axis=0, initial=np.inf), np.nanmax(ratio, axis=0, initial=-np.inf)
-        if np.array_equal(e.there(e.J), e.there(e.A)) and np.allclose(low, high, rtol=1e-5):
-            factors = np.where(np.isfinite(low), low, np.nan).reshape(e.x.shape)
-            yield f"Every entry has a factor of its own, from {np.nanmin(factors):.3g} to {np.nanmax(factors):.3g}"
-            yield _named_factors(e, factors) + "."
-    a, j = e.A.ravel(), e.J.ravel()
-    norm = np.linalg.norm(a) * np.linalg.norm(j)
-    yield f"Its correlation with the right one is {a @ j / norm:.2f}." if norm else ""
-
-
-def _named_factors(e: Evidence, factors: np.ndarray) -> str:
-    known = {"x": e.x, **e.others} | ({"y": e.y} if e.unit and e.y.shape == e.x.shape else {})
-    for (name, values), (form, power) in itertools.product(
-        known.items(), (("{}", 1), ("1 / {}", -1), ("{}^2", 2), ("1 / {}^2", -2))
-    ):
-        if fits(values, e.x) and np.allclose(factors, values**float(power), rtol=1e-4, equal_nan=True):
-            return f": {form.format(name)}"
-    flat = [k for k in range(e.x.ndim) if e.x.shape[k] > 1 and np.allclose(factors, factors.take([0], k), rtol=1e-5)]
-    return f", the same along axis {flat[0]}" if flat else ""
-
-
-def explain_shape(g: np.ndarray | None, shape: tuple[int, ...], fits: Callable) -> list[Finding]:
-    """Why a gradient has another shape than its argument: a sum left out, an axis order, or only the shape.
-
-    `fits(g)` says whether an array of the right shape is the right gradient.
-    """
-    found = Finding("shape", f"the gradient has the shape {g.shape}, the argument {shape}")
-    if g.size == int(np.prod(shape)) and fits(g.reshape(shape)):
-        return [Finding("shape", f"{found.detail}; its numbers are right")]
-    for order in itertools.permutations(range(g.ndim)):
-        if g.transpose(order).shape == shape and fits(g.transpose(order)):
-            return [Finding("transposed", f"{found.detail}; it is right with its axes in the order {order}"), found]
-    for count in range(1, g.ndim + 1):
-        for axes in itertools.combinations(range(g.ndim), count):
-            total = g.sum(axis=axes)
-            if total.size == int(np.prod(shape)) and fits(total.reshape(shape)):
-                text = f"{found.detail}; it is right when summed over {axes}, along which the forward repeated x"
-                return [Finding("broadcast", text), found]
-    return [found]

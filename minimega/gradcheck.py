@@ -8,7 +8,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from minimega.diagnose import Finding, explain, explain_shape
+from minimega.causes import Finding
+from minimega.causes.rest import explain_shape
+from minimega.diagnose import explain
 from minimega.differences import CannotJudge, Linearized, Slope, Subject, scales, slope
 
 SMALL, SMALL_IN_ALL = 256, 2048  # entries of one array, and of all, up to which every one of them is checked
@@ -132,6 +134,7 @@ class _Check:
         self._refuse_flat(slopes)
         for i, measured in enumerate(slopes):
             self._judge(i, *measured)
+        self._judge_rounding()
         return Report(s.name, self.arguments, s.evaluations)
 
     def _back_twice(self, at: Linearized) -> list:
@@ -253,6 +256,40 @@ class _Check:
                 ["kink"],
                 "left and right slopes differ at these entries; the others are right",
             )
+
+
+    def _judge_rounding(self) -> None:
+        """Arrays of lower precision: is the gradient right within their rounding, not only in float64?
+
+        The rounding allowed is that of the sums, and what the gradient changes by when the inputs are rounded.
+        """
+        s, eps = self.subject, max(np.finfo(a.dtype).eps for a in self.subject.arrays)
+        if eps <= np.finfo(np.float64).eps:
+            return
+        at = s.linearize(s.arrays)
+        low = at.back(self.dys[0].astype(at.outputs.dtype))
+        shaken = []
+        for _ in range(3):
+            moved = [x * (1 + eps * self.rng.choice([-1, 1], x.shape)) for x in self.x]
+            shaken.append(s.linearize(moved).back(self.dys[0].copy()))
+        for i, a in enumerate(self.arguments):
+            g, high = low[i], self.gradients[0][i]
+            if not a.ok or high is None or not high.size or g is None or g.shape != high.shape:
+                continue
+            change = max(np.max(np.abs(other[i] - high)) for other in shaken)
+            size = np.max(np.abs(high))
+            allowed = (32 + np.sqrt(max(x.size for x in self.x))) * eps * max(size, eps * self.largest) + 16 * change
+            off = np.where(np.isfinite(g), np.abs(g - high), np.inf)
+            for k in a.kinks:
+                off[k] = 0
+            if not np.max(off) <= allowed:
+                where = np.unravel_index(np.argmax(off), off.shape)
+                a.error = float(np.max(off) / size) if size else np.inf
+                a.entries = [(tuple(int(k) for k in where), float(g[where]), float(high[where]))]
+                name = s.arrays[i].dtype
+                text = f"right in float64, but off by {a.error:.1e} in {name}, where rounding explains {allowed / size:.1e}"
+                a.candidates, a.detail = [], ""
+                a.blame([Finding("precision", text)])
 
 
 def _within(analytic, numerical, allowed, judged) -> bool:

@@ -46,7 +46,13 @@ class Texts:
 def open_texts(o: Options) -> tuple[corpus.Corpus, corpus.Corpus]:
     """The text to learn from and the one to evaluate on, as the options name them."""
     whole = corpus.open_corpus(o.train_filename, seed=o.seed, tales=o.tales)
-    return (whole, corpus.open_corpus(o.eval_filename)) if o.eval_filename else whole.split()
+    return (whole, open_held_out(o.eval_filename, o)) if o.eval_filename else whole.split()
+
+
+def open_held_out(name: str, o: Options) -> corpus.Corpus:
+    """A text to evaluate on; of the tales those that nobody learned from."""
+    text = corpus.open_corpus(name, seed=o.seed, tales=o.tales)
+    return text.split()[1] if name == "tales" else text
 
 
 def read_texts(o: Options, context: int, work: Path, tokenizer: tokens.Tokenizer | None = None) -> Texts:
@@ -82,6 +88,9 @@ def run_training(o: Options) -> int:
     elif folder:
         _open_folder(folder, o.overwrite)
     xp = device(o.device)
+    if not o.init_from:  # refused now, not after the whole text was read
+        small = options.model_config(o, o.vocab_size or 1)
+        plan.check_fits(small, o.train_batch_size // o.accumulate, o.dtype, o.optimizer)
     keep_memory()
     source = checkpoint.weights_file(o.init_from) if o.init_from else None
     known = newest.parent if newest else checkpoint.run_folder(source) if source else None
@@ -152,6 +161,8 @@ class _Run:
                     if asked and not last:
                         progress.close()
                         return self.stopped(step, asked[0])
+            except BrokenPipeError:
+                raise  # nobody reads on: no failure of the run
             except (RunFailed, OSError, MemoryError) as why:
                 progress.close()
                 raise RunFailed(f"{why or 'the memory is full'}\n{self.what_is_left()}") from None
@@ -189,7 +200,7 @@ class _Run:
             share = (bigram - loss) / (bigram - floor)
             said.append(
                 f"the best that any bigram model reaches: {bigram:.4f}; the floor: {floor:.4f}; "
-                f"{share:.0%} of the way down"
+                + (f"{share:.0%} of the way down" if share > 0 else "not there yet")
             )
         if self.folder:
             said.append(f"the picture: {self.folder / 'loss.png'}")
@@ -223,8 +234,8 @@ def _open_folder(folder: Path, overwrite: bool) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError):
         raise BadInput(f"--save-dir {folder} is a file, not a folder") from None
-    except PermissionError:
-        raise BadInput(f"--save-dir {folder}: no permission to make this folder") from None
+    except (PermissionError, FileNotFoundError) as why:
+        raise BadInput(f"--save-dir {folder} cannot be made: {why.strerror}") from None
     if _found(folder) and not overwrite:
         raise BadInput(
             f"{folder} holds a run already; --resume goes on with it, --overwrite removes it, "

@@ -4,12 +4,12 @@ import tempfile
 from pathlib import Path
 from types import SimpleNamespace as Options
 
-from minimega import checkpoint, corpus, metrics, options, tokens
+from minimega import checkpoint, metrics, options, tokens
 from minimega.backend import device, keep_memory
 from minimega.errors import BadInput
 from minimega.model import Model
 from minimega.progress import say
-from minimega.run import open_texts
+from minimega.run import open_held_out, open_texts
 from minimega.sample import generate
 from minimega.train import evaluate
 
@@ -25,7 +25,7 @@ def run_evaluation(o: Options) -> int:
     """`minimega evaluate`: the loss on a text, by default on what the model's run held out."""
     model, folder = load(o)
     if o.eval_filename:
-        text = corpus.open_corpus(o.eval_filename)
+        text = open_held_out(o.eval_filename, o)
     else:
         text = open_texts(options.complete("train", options.read(folder / "config.toml")))[1]
     tokenizer = tokens.load(folder / "tokenizer.json")

@@ -1,0 +1,253 @@
+"""Detectors: the right numbers with a factor, in the wrong places, or only some of them.
+
+x is the argument whose gradient is wrong, A the Jacobian that `back` gives, J the true one, D = J - A. A
+detector says in a sentence what it saw, or None.
+"""
+
+import itertools
+from collections.abc import Iterator
+from fractions import Fraction
+
+import numpy as np
+
+from minimega.causes.evidence import CLOSE, Evidence, Slices, run
+
+
+def zero(e: Evidence) -> tuple[str, object] | str | None:
+    if e.small(e.A):
+        return "back gives zeros only: the gradient is never filled in"
+    for a in e.x_axes:
+        A, J = (np.moveaxis(t, a, 0).reshape(t.shape[a], -1) for t in (e.A, e.J))
+        empty = [i for i in range(len(A)) if e.small(A[i])]
+        lost = [i for i in empty if not e.small(J[i])]
+        if not lost or not e.small(np.delete(A - J, empty, 0)):
+            continue
+        a_run = set(range(lost[0], lost[-1] + 1)) <= set(empty)
+        if e.x.ndim > 1 or (a_run and (0 in empty or len(A) - 1 in empty)):  # single entries may be a mask's
+            mark = Slices(a, frozenset(lost), frozenset(empty))
+            return f"zeros at {run(lost)} of {e.axis(a)}, never filled in; the rest is right", mark
+    return None
+
+
+def sign(e: Evidence) -> str | None:
+    if e.same(e.A, -e.J):
+        return "the gradient is the right one times -1"
+    if e.same(np.abs(e.A), np.abs(e.J)):
+        flipped = e.there(e.D)
+        touched = np.flatnonzero(flipped.reshape(-1, e.x.size).any(axis=0))
+        below = np.array_equal(np.unravel_index(touched, e.x.shape), np.nonzero(e.x < 0))
+        where = "where x is negative" if below else f"at {len(touched)} of {e.x.size} entries"
+        return f"the sign is wrong {where}; the sizes are right"
+    return None
+
+
+def scale(e: Evidence) -> tuple[str, object] | None:
+    if e.dy_left_out and e.scalar:
+        return "the gradient does not grow with dy: it is right at dy = 1, so the factor dy is left out", "dy"
+    if e.small(e.A) or e.small(e.J):
+        return None
+    factor = float(np.sum(e.A * e.J) / np.sum(e.J * e.J))
+    if not e.same(e.A, factor * e.J):
+        return None
+    return f"the gradient is the right one times {name_factor(factor, e.lengths)}", round(factor, 6)
+
+
+def name_factor(factor: float, lengths: list[tuple[str, int]]) -> str:
+    """A number as a person would write it: 2, 1/3, or by the axis whose length it comes from.
+
+    >>> name_factor(0.125, [("the length of axis 1 of x", 8)])
+    '1/8, where 8 is the length of axis 1 of x'
+    >>> name_factor(2 ** 0.5, [("the length of axis 1 of x", 8)]), name_factor(-0.5, [])
+    ('1.41421 = sqrt(2)', '-1/2')
+    """
+    minus, size = "-" if factor < 0 else "", abs(factor)
+    forms = (("{}", 1), ("1/{}", -1), ("sqrt({})", 0.5), ("1/sqrt({})", -0.5), ("{}^2", 2), ("1/{}^2", -2))
+    for form, power in forms:
+        names = [name for name, n in lengths if n > 1 and abs(size / n**power - 1) < 1e-5]
+        if names:
+            n = round(size ** (1 / power))
+            return f"{minus}{form.format(n)}, where {n} is " + " or ".join(dict.fromkeys(names))
+    near = Fraction(size).limit_denominator(64)
+    if near and abs(size / near - 1) < 1e-5:
+        return f"{minus}{near}"
+    square = Fraction(size * size).limit_denominator(64)
+    if square and abs(size * size / square - 1) < 1e-5:
+        return f"{factor:.6g} = {minus}sqrt({square})"
+    return f"{factor:.6g}"
+
+
+def broadcast(e: Evidence) -> str | None:
+    for k, (p, q) in itertools.product(e.x_axes, itertools.permutations(e.y_axes, 2)):
+        n = e.J.shape[k]
+        if n > 1 and e.J.shape[p] == e.J.shape[q] == n:
+            A, J = (np.moveaxis(t, (q, p, k), (0, 1, 2)).reshape(n, n, n, -1) for t in (e.A, e.J))
+            right, wrong = np.einsum("qpqr->qpr", J), np.einsum("qppr->qpr", A)
+            nothing_else = all(
+                np.isclose(np.abs(t).sum(), np.abs(d).sum()) for t, d in ((J, right), (A, wrong))
+            )
+            if nothing_else and e.same(right, wrong) and not e.same(A, J):
+                return f"summed over {e.axis(q)}; the forward repeated x along {e.axis(p)}, so the sum goes over that"
+    for p in e.y_axes:
+        A, J = np.moveaxis(e.A, p, 0), np.moveaxis(e.J, p, 0)
+        used = [i for i, a in enumerate(A) if not e.small(a)]
+        alike = all(np.array_equal(e.there(j), e.there(J[0])) for j in J)
+        if len(J) > 1 and len(used) == 1 and alike and e.same(A[used[0]], J[used[0]]):
+            return (
+                f"only index {used[0]} of {e.axis(p)} counts; the forward repeated x along it, so sum over it"
+            )
+    for count in range(1, e.x.ndim + 1):
+        for axes in itertools.combinations(e.x_axes, count):
+            total = np.broadcast_to(e.J.sum(axis=axes, keepdims=True), e.J.shape)
+            n = int(np.prod([e.J.shape[a] for a in axes]))
+            if not all(any(_tied(e, p, a) for p in e.y_axes) for a in axes):
+                continue
+            if n > 1 and (e.same(e.A, total) or e.same(e.A, total / n)) and not e.same(total, n * e.J):
+                return f"summed over {' and '.join(e.axis(a) for a in axes)} too, which the forward did not repeat"
+    for a, b in itertools.permutations(e.x_axes, 2):
+        flat = [e.small(t - t.mean(axis=c, keepdims=True)) for c in (a, b) for t in (e.J, e.A)]
+        if (
+            e.J.shape[a] == e.J.shape[b]
+            and flat == [True, False, False, True]
+            and e.same(e.A, e.J.swapaxes(a, b))
+        ):
+            return f"dy is repeated along {e.axis(b)} instead of {e.axis(a)}"
+    return None
+
+
+def _tied(e: Evidence, p: int, k: int) -> bool:
+    """Whether entries of x reach only outputs with the same index: axis p of y is axis k of x."""
+    J = np.moveaxis(e.there(e.J), (p, k), (0, 1))
+    return J.shape[0] == J.shape[1] > 1 and not J[~np.eye(len(J), dtype=bool)].any()
+
+
+def rearranged(e: Evidence, T: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
+    """A Jacobian with its entries in another axis order: of x, of dy, or one of x exchanged with one of dy."""
+    for axes, what in ((e.x_axes, "the gradient"), (e.y_axes, "dy")):
+        shape = tuple(T.shape[a] for a in axes)
+        for order in itertools.permutations(axes):
+            moved = T.transpose([order[axes.index(a)] if a in axes else a for a in range(T.ndim)])
+            if list(order) != list(axes) and (e.whole or moved.shape == T.shape):
+                how = tuple(axes.index(a) for a in order)
+                text = f"{what} has its axes in the order {how}" + (
+                    "" if moved.shape == T.shape else f", read as {shape}"
+                )
+                yield text, moved.reshape(T.shape)
+    for a, b in itertools.product(e.y_axes, e.x_axes):
+        if T.shape[a] == T.shape[b] > 1:
+            yield (
+                f"{e.axis(a)} and {e.axis(b)} of x are exchanged: a matrix is not transposed",
+                T.swapaxes(a, b),
+            )
+    for a in (*e.x_axes, *e.y_axes) if e.whole else ():
+        for parts in _factors(T.shape[a]):
+            split = T.reshape(*T.shape[:a], *parts, *T.shape[a + 1 :])
+            for order in list(itertools.permutations(range(3)))[1:]:
+                axes = [*range(a), *(a + o for o in order), *range(a + 3, split.ndim)]
+                text = f"{e.axis(a)} holds {parts[0]} x {parts[1]} x {parts[2]} entries, packed in the order {order}"
+                yield text, split.transpose(axes).reshape(T.shape)
+
+
+def _factors(n: int) -> Iterator[tuple[int, int, int]]:
+    """The ways to take an axis apart into two or three."""
+    for a in range(2, n):
+        for b in range(2, n // a + 1):
+            if n % (a * b) == 0:
+                yield a, b, n // (a * b)
+
+
+def transposed(e: Evidence) -> str | None:
+    for text, moved in rearranged(e, e.J):
+        if e.same(e.A, moved):
+            return text
+    return None
+
+
+def inner_transposed(e: Evidence) -> str | None:
+    """The looser sign: J = M.T @ u and A = M @ u for some matrix M for each dy, where u is another argument."""
+    if e.x.ndim < 2 or not e.whole:
+        return None
+    t, c = e.x.shape[-2:]
+    for name, u in e.others.items():
+        if u.shape != e.x.shape or 2 * c <= t or t < 2:
+            continue
+        # all entries of M, for each matrix u in the stack: rows of the system are entries of M.T @ u, then of M @ u
+        one, us = np.eye(t), u.reshape(-1, t, c)
+        system = np.concatenate(
+            [np.einsum("rac,bs->rscab", us, one), np.einsum("rbc,ta->rtcab", us, one)], axis=1
+        ).reshape(len(us), 2 * t * c, t * t)
+        both = np.concatenate([T.reshape(-1, len(us), t * c) for T in (e.J, e.A)], axis=2)  # (dys, R, 2TC)
+        fit = np.einsum("rij,mrj->mri", system @ np.linalg.pinv(system), both)
+        if e.small(fit - both):
+            return f"an inner matrix is not transposed before it multiplies {name}"
+    return None
+
+
+def shifted(e: Evidence) -> str | None:
+    for a, step in itertools.product([*e.x_axes, *e.y_axes], (1, -1)):
+        n, moved = e.J.shape[a], np.roll(e.J, step, axis=a)
+        edge, inside = [slice(None)] * e.J.ndim, [slice(None)] * e.J.ndim
+        edge[a], inside[a] = (slice(0, 1), slice(1, None)) if step > 0 else (slice(-1, None), slice(None, -1))
+        A, J, R = (t[tuple(inside)] for t in (e.A, e.J, moved))
+        if n > 1 and e.same(A, R) and not e.same(A, J):
+            wraps, empty = e.same(e.A, moved), e.small(e.A[tuple(edge)])
+            if n > 2 or wraps or empty:
+                how = " and wraps around" if wraps else " and leaves the edge empty" if empty else ""
+                return f"off by {step if a in e.x_axes else -step:+d} along {e.axis(a)}{how}"
+    missing, extra = np.maximum(e.D, 0), np.maximum(-e.D, 0)
+    dense = np.array_equal(e.there(e.J), e.there(e.A))  # else another mask explains it
+    for a, step in itertools.product(e.x_axes, (1, -1)):
+        for here, there in ((missing, extra), (extra, missing)):
+            if e.same(np.roll(here, step, axis=a), there) and 0 < e.there(here).mean() < 0.5 and dense:
+                return f"a part of it, in few entries, is off by one along {e.axis(a)}"
+    return None
+
+
+def overwritten(e: Evidence) -> str | None:
+    J, A = e.J.reshape(-1, e.x.size), e.A.reshape(-1, e.x.size)
+    used, kept = e.there(J), e.there(A)
+    again = used.sum(axis=0) > 1
+    if (
+        e.unit
+        and again.any()
+        and e.small((A - J)[kept])
+        and np.array_equal(kept.sum(axis=0), used.any(axis=0))
+    ):
+        last = np.array_equal(kept.argmax(axis=0)[again], len(J) - 1 - used[::-1].argmax(axis=0)[again])
+        which = "the last" if last else "one"
+        return f"{again.sum()} entries are used more than once, and only {which} of their gradients was kept: add them up"
+    rows = [i for i, d in enumerate(np.moveaxis(e.D, e.p, 0)) if not e.small(d)] if e.x.ndim else []
+    for name, ids in e.tokens.items():
+        values, counts = np.unique(ids, return_counts=True)
+        if len(rows) and set(rows) == set(values[counts > 1].tolist()) and counts.min() == 1:
+            return f"wrong at exactly the rows that {name} asks for more than once: add their gradients up"
+    return None
+
+
+def mask(e: Evidence) -> str | None:
+    used, passed = e.there(e.J), e.there(e.A)
+    both = used & passed
+    if not used.any():
+        return "a gradient passes, but the forward does not depend on these entries at all"
+    if np.array_equal(used, passed) or not both.any():
+        return None
+    factor = float(np.sum(e.A[both] * e.J[both]) / np.sum(e.J[both] ** 2))
+    if not e.same(e.A[both], factor * e.J[both]) or (abs(factor - 1) > CLOSE and both.sum() < 4):
+        return None
+    return _mask_text(e, used, passed) + (
+        f" (and off by {factor:.6g} elsewhere)" if abs(factor - 1) > CLOSE else ""
+    )
+
+
+def _mask_text(e: Evidence, used, passed) -> str:
+    more, less = int((passed & ~used).sum()), int((used & ~passed).sum())
+    if more and less:
+        return f"another mask: {more} pairs of entries pass a gradient but no value, {less} a value but no gradient"
+    if more:
+        return f"a gradient passes at {more} pairs of entries where the forward passes nothing: the mask is missing"
+    return f"no gradient passes at {less} pairs of entries where the forward passes a value"
+
+
+def unmasked(e: Evidence) -> str | None:
+    """The looser sign: a gradient where none can be, and differences elsewhere too."""
+    used, passed = e.there(e.J), e.there(e.A)
+    return _mask_text(e, used, passed) if e.unit and (passed & ~used).any() and used.any() else None

@@ -1,0 +1,76 @@
+"""What is said where no Jacobians can be compared, since the shapes differ, and where no cause fits."""
+
+import itertools
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from minimega.causes.evidence import Evidence, Finding, fits, run
+
+
+def unknown(e: Evidence) -> Finding:
+    """No word fits: say which entries are wrong, and how the wrong ones relate to the right ones."""
+    return Finding("unknown", " ".join(p for p in _patterns(e) if p), firm=False)
+
+
+def _patterns(e: Evidence) -> Iterator[str]:
+    bad = ~np.isfinite(e.A)
+    if bad.any():
+        yield f"{bad.reshape(-1, e.x.size).any(axis=0).sum()} of {e.x.size} entries are not finite."
+        return
+    if e.dy_left_out:
+        yield "back gives the same for every dy: the factor dy is left out."
+    wrong = e.there(e.D)
+    for a in e.x_axes:
+        rows = np.flatnonzero(np.moveaxis(wrong, a, 0).reshape(wrong.shape[a], -1).any(axis=1))
+        if len(rows) < wrong.shape[a]:
+            yield f"Only {run(rows.tolist())} of {e.axis(a)} differ." if len(rows) else ""
+    with np.errstate(all="ignore"):
+        ratio = np.where(e.there(e.J), e.A / e.J, np.nan).reshape(-1, e.x.size)
+        low, high = np.nanmin(ratio, axis=0, initial=np.inf), np.nanmax(ratio, axis=0, initial=-np.inf)
+        if np.array_equal(e.there(e.J), e.there(e.A)) and np.allclose(low, high, rtol=1e-5):
+            factors = np.where(np.isfinite(low), low, np.nan).reshape(e.x.shape)
+            yield f"Every entry has a factor of its own, from {np.nanmin(factors):.3g} to {np.nanmax(factors):.3g}"
+            yield _named_factors(e, factors) + "."
+    a, j = e.A.ravel(), e.J.ravel()
+    norm = np.linalg.norm(a) * np.linalg.norm(j)
+    yield f"Its correlation with the right one is {a @ j / norm:.2f}." if norm else ""
+
+
+def _named_factors(e: Evidence, factors: np.ndarray) -> str:
+    known = {"x": e.x, **e.others} | ({"y": e.y} if e.unit and e.y.shape == e.x.shape else {})
+    for (name, values), (form, power) in itertools.product(
+        known.items(), (("{}", 1), ("1 / {}", -1), ("{}^2", 2), ("1 / {}^2", -2))
+    ):
+        if fits(values, e.x) and np.allclose(factors, values ** float(power), rtol=1e-4, equal_nan=True):
+            return f": {form.format(name)}"
+    flat = [
+        k
+        for k in range(e.x.ndim)
+        if e.x.shape[k] > 1 and np.allclose(factors, factors.take([0], k), rtol=1e-5)
+    ]
+    return f", the same along axis {flat[0]}" if flat else ""
+
+
+def explain_shape(g: np.ndarray | None, shape: tuple[int, ...], fits: Callable) -> list[Finding]:
+    """Why a gradient has another shape than its argument: a sum left out, an axis order, or only the shape.
+
+    `fits(g)` says whether an array of the right shape is the right gradient.
+    """
+    text, size, found = f"the gradient has the shape {g.shape}, the argument {shape}", int(np.prod(shape)), []
+    for order in itertools.permutations(range(g.ndim)):
+        if not found and g.transpose(order).shape == shape and fits(g.transpose(order)):
+            found.append(Finding("transposed", f"{text}; it is right with its axes in the order {order}"))
+    if g.size == size and fits(g.reshape(shape)):
+        found.append(Finding("shape", f"{text}; its numbers are right"))
+    for count in range(1, g.ndim + 1):
+        for axes in itertools.combinations(range(g.ndim), count):
+            total = g.sum(axis=axes)
+            if total.size == size < g.size and fits(total.reshape(shape)):
+                found.append(
+                    Finding("broadcast", f"{text}; it is right when summed over {axes}: x was repeated there")
+                )
+    words: dict[str, Finding] = {}
+    for f in [*found, Finding("shape", text)]:
+        words.setdefault(f.cause, f)
+    return list(words.values())

@@ -1,0 +1,143 @@
+"""Detectors: a term of the gradient is missing or wrong.
+
+x is the argument whose gradient is wrong, A the Jacobian that `back` gives, J the true one, and D = J - A is
+the term. A detector says in a sentence what it saw, or None.
+"""
+
+import numpy as np
+
+from minimega.causes.entries import name_factor, rearranged
+from minimega.causes.evidence import CLOSE, Evidence, fits
+
+
+def mean(e: Evidence) -> str | None:
+    """What is missing is constant along an axis, or follows x there; the true J sees neither of them."""
+    for axes in _groups(e):
+        D, J, x = e.along(axes), e.along(axes, e.J), e.x_along(axes)
+        ones, centred = np.ones_like(x), x - x.mean(axis=-1, keepdims=True)
+        for basis, what in (
+            ((ones,), "the mean of the gradient"),
+            ((centred,), "the part along the normalised x: xhat * mean(dxhat * xhat)"),
+            ((x,), "the part along x: x * mean(dy * x) over its square"),
+            ((ones, centred), "both mean terms"),
+        ):
+            if (
+                x.shape[-1] > len(basis)
+                and e.small(_rest(D, basis))
+                and (not e.whole or all(_blind(J, v) for v in basis))
+            ):
+                return f"{what}, taken over {_axes(e, axes)}, is missing or wrong"
+    return None
+
+
+def _groups(e: Evidence) -> list[tuple[int, ...]]:
+    """The axes of x that a sum may go over: one of them, the last two, all."""
+    axes = tuple(e.x_axes)
+    return list(
+        dict.fromkeys([*((a,) for a in reversed(axes)), *([axes[-2:], axes] if len(axes) > 1 else [])])
+    )
+
+
+def _axes(e: Evidence, axes) -> str:
+    return " and ".join(e.axis(a) for a in axes)
+
+
+def _rest(T: np.ndarray, basis) -> np.ndarray:
+    """What is left of T (m, R, n) when its parts along the basis vectors (R, n) are taken away."""
+    q = np.linalg.qr(np.stack(basis, axis=-1))[0]  # (R, n, c)
+    return T - np.einsum("mrc,rnc->mrn", np.einsum("mrn,rnc->mrc", T, q), q)
+
+
+def _blind(J: np.ndarray, v: np.ndarray) -> bool:
+    """Whether y does not change as x moves along v, to first order (but for a small eps in a normalisation)."""
+    return bool(
+        np.all(np.abs(np.einsum("mrn,rn->mr", J, v)) <= 0.05 * np.max(np.abs(J) * np.abs(v)) + 1e-300)
+    )
+
+
+def rank_one(e: Evidence) -> str | None:
+    for axes in _groups(e):
+        x = e.x_along(axes)
+        if x.shape[-1] < 2:
+            continue
+        p = np.exp(x - x.max(axis=-1, keepdims=True))
+        if e.small(_rest(e.along(axes), (p,))) and not e.small(_rest(e.along(axes, e.J), (p,))):
+            return f"the sum term of softmax over {_axes(e, axes)} is missing or wrong: p times a sum"
+    for a in e.y_axes:
+        D, J = (
+            np.moveaxis(t.reshape(*e.y.shape, -1), a, -1) for t in (e.D, e.J)
+        )  # (other outputs, entries, n)
+        if any(e.small(e.D - e.D.mean(axis=b, keepdims=True)) for b in e.x_axes if e.J.shape[b] > 2):
+            continue  # a plain sum of x
+        y = np.moveaxis(e.y, a, -1)
+        D, J, y = (
+            D.reshape(-1, e.x.size, D.shape[-1]),
+            J.reshape(-1, e.x.size, D.shape[-1]),
+            y.reshape(-1, D.shape[-1]),
+        )
+        D, J = D.transpose(1, 0, 2), J.transpose(1, 0, 2)
+        if y.shape[-1] > 1 and e.small(_rest(D, (y,))) and not e.small(_rest(J, (y,))):
+            return f"a term with the sum of dy * y over {e.axis(a)} is missing or wrong, as in softmax"
+    return None
+
+
+def low_rank(e: Evidence) -> str | None:
+    """The looser sign: the difference is one column times one row."""
+    m = e.D.reshape(-1, e.x.size)
+    if min(m.shape) < 3:
+        return None
+    d, j = (np.linalg.svd(t, compute_uv=False) for t in (m, e.J.reshape(m.shape)))
+    spread = np.minimum(e.there(m).any(axis=0).sum(), e.there(m).any(axis=1).sum())
+    if d[1] <= CLOSE * d[0] and j[2] > CLOSE * j[0] and spread > 2:
+        return "what is missing is one column times one row: a sum over all that every entry shares"
+    return None
+
+
+def path(e: Evidence) -> str | None:
+    if e.small(e.A) or (e.there(e.A) & ~e.there(e.J)).any():
+        return None  # what is left out adds no gradient where there should be none
+    D, lacks = e.D.reshape(-1, e.x.size), e.there(e.D.reshape(-1, e.x.size))
+    if e.unit and e.small(e.D[lacks.reshape(e.D.shape)] - D[lacks][:1]):
+        whole = (lacks.sum(axis=1) == 1).all() if e.p else False
+        if whole:
+            return f"dy itself, times {name_factor(float(D[lacks][0]), [])}, is missing: a path around, such as a residual"
+        ones = e.along((e.p + e.x.ndim - 1,), lacks.reshape(e.D.shape)) if e.x.ndim else lacks
+        if (ones.sum(axis=-1) <= 1).all() and e.x.size > 2 and e.there(e.A).mean() > 0.5:
+            return "a term that reaches one entry of each row is missing"
+    if e.unit and e.y.shape == e.x.shape and e.x.size > 1:
+        diagonal = np.eye(e.x.size, dtype=bool)
+        if e.same(e.A.reshape(D.shape), diagonal * 1.0):
+            return "dy passes unchanged; what else the function does to it is left out"
+        if not lacks[~diagonal].any() and not e.there(e.A.reshape(D.shape))[~diagonal].any():
+            return _product_rule(e, np.diag(e.A.reshape(D.shape)), np.diag(D))
+    for a in e.x_axes:
+        flat = e.small(e.D - e.D.mean(axis=a, keepdims=True)) and e.J.shape[a] > 2
+        if flat and not e.small(e.J - e.J.mean(axis=a, keepdims=True)):
+            return f"the term that goes through the sum of x over {e.axis(a)} is missing"
+    for text, moved in rearranged(e, e.A):
+        if e.same(e.D, moved) or e.same(e.D, -moved):
+            return f"one of two equal uses of x is missing: the other one is the same where {text}"
+    return None
+
+
+def _product_rule(e: Evidence, has: np.ndarray, lacks: np.ndarray) -> str | None:
+    known = {"y / x": e.y / np.where(e.x == 0, 1, e.x)}
+    known |= {name: np.broadcast_to(a, e.x.shape) for name, a in e.others.items() if fits(a, e.x)}
+    for name, values in known.items():
+        v = values.ravel()
+        if e.small(lacks - v) or e.small(lacks + v):
+            return f"the term dy * {name} is missing, one of a sum or of a product rule"
+        if e.small(has - v):
+            return f"only the term dy * {name} is there; the other one of the product rule is missing"
+    return None
+
+
+def apart(e: Evidence) -> str | None:
+    """The looser sign: what is there is in the true gradient with factor 1, and what is missing is unrelated."""
+    a, d = e.A.ravel(), e.D.ravel()
+    size = np.linalg.norm(a) * np.linalg.norm(d)
+    if len(a) < 60 or size == 0 or min(np.linalg.norm(a), np.linalg.norm(d)) < 0.1 * np.linalg.norm(e.J):
+        return None
+    if abs(a @ d) / size < 0.05:
+        return "what is there is right in size, and what is missing is unrelated to it: a whole term or path"
+    return None
