@@ -6,7 +6,8 @@ The public names, in the order in which data meets them.
 # ruff: isort: off
 from minimega.corpus import open_corpus
 from minimega.tokens import Batches, Windows, tokenize, train as train_tokenizer
-from minimega.autograd import Parameter, Tensor, backward, no_grad, op, recompute, saved_bytes
+from minimega.autograd import Tensor, backward, no_grad, op, recompute, saved_bytes
+from minimega.parameter import Parameter
 from minimega.layer import Layer, Place, place
 from minimega.model import SHAPES, Config, Model, gpt
 from minimega.gradcheck import assert_gradients, check

@@ -7,13 +7,13 @@ timed and checked alone.
 
 import functools
 import operator
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
 import numpy as np
 
-from minimega import random
 from minimega.backend import library
 
 _recording = ContextVar("recording", default=True)
@@ -39,7 +39,8 @@ class Tensor:
 
     `data` is the array, `maker` the Operation that gave it. A leaf (made by hand: no maker) collects its
     gradient in `grad`, of the same shape; gradients add up over calls of `backward` until `grad` is set to
-    None. Constants need no Tensor: pass the raw array, and no gradient is computed for it.
+    None. `complete`, where it is set, is called with the leaf when a backward pass has added the last part.
+    Constants need no Tensor: pass the raw array, and no gradient is computed for it.
 
     >>> x = Tensor(np.array([1.0, 2.0, 3.0]))
     >>> y = (x * x).sum()
@@ -48,12 +49,13 @@ class Tensor:
     [2.0, 4.0, 6.0]
     """
 
-    __slots__ = ("__weakref__", "data", "grad", "maker")
+    __slots__ = ("__weakref__", "complete", "data", "grad", "maker")
+    learned = False  # whether it is a Parameter
     __array_ufunc__ = None  # array * tensor asks the tensor, instead of making an array of tensors
 
     def __init__(self, data, maker: Operation | None = None):
         self.data = np.asarray(data) if library(data) is np else data
-        self.grad, self.maker = None, maker
+        self.grad, self.maker, self.complete = None, maker, None
 
     def __repr__(self) -> str:
         return f"Tensor{self.shape}" + (f" made by {self.maker.name}" if self.maker else "")
@@ -65,64 +67,6 @@ class Tensor:
     def backward(self, dy=None, keep_graph: bool = False) -> None:
         """Add the gradient of this tensor to `grad` of every leaf that it was made from: see `backward`."""
         backward(self, dy, keep_graph)
-
-
-class Parameter(Tensor):
-    """A leaf that is learned: its whole shape is known at once, its data only when it is drawn.
-
-    `axis` is the one that is cut over the ranks of `shares` (None: all hold the whole array).
-
-    It starts as mean + std * z, z standard normal by its name and the element's place in the whole array, so
-    that every layout of a model starts at the same weights. Matrices take part in weight decay; biases and
-    norms do not.
-
-    >>> w = Parameter((2, 3), std=0.02)
-    >>> w.name = "w"
-    >>> w.draw(seed=0).data.shape, w.size, w.decays
-    ((2, 3), 6, True)
-    """
-
-    __slots__ = ("axis", "mean", "name", "shares", "std", "whole_shape")
-
-    def __init__(
-        self,
-        shape: tuple[int, ...],
-        std: float = 0.0,
-        mean: float = 0.0,
-        axis: int | None = None,
-        shares=None,
-    ):
-        super().__init__(None)
-        self.whole_shape, self.std, self.mean, self.name = tuple(shape), std, mean, ""
-        self.axis, self.shares = axis, shares
-
-    size = property(lambda self: int(np.prod(self.whole_shape, dtype=object)))
-    decays = property(lambda self: len(self.whole_shape) > 1)
-
-    @property
-    def piece(self) -> tuple[slice, ...]:
-        """Which part of the whole array this rank holds: all of it, or its piece of the axis that is cut."""
-        pieces = [slice(0, n) for n in self.whole_shape]
-        if self.axis is not None:
-            pieces[self.axis] = self.shares.group.piece(self.whole_shape[self.axis])
-        return tuple(pieces)
-
-    def whole(self, array):
-        """An array that is cut as this parameter is (its data, its gradient, an optimizer's), made whole."""
-        if self.axis is None:
-            return array
-        return self.shares.group.all_gather(array, self.axis, self.whole_shape[self.axis], label="whole")
-
-    def draw(self, seed: int, dtype: str = "float32", xp=np) -> "Parameter":
-        data = xp.full([s.stop - s.start for s in self.piece], self.mean)
-        if self.std:
-            places, stride = 0, 1  # of this piece's elements in the whole array, its rows one after another
-            for axis, s in reversed(list(enumerate(self.piece))):
-                along = xp.arange(s.start, s.stop).reshape(-1, *[1] * (data.ndim - axis - 1))
-                places, stride = places + along * stride, stride * self.whole_shape[axis]
-            data += self.std * random.normal(random.key(seed, "parameter", self.name), places)
-        self.data, self.grad = data.astype(dtype), None
-        return self
 
 
 def op(f: Callable) -> Callable:
@@ -167,6 +111,7 @@ def backward(y: Tensor, dy=None, keep_graph: bool = False) -> None:
     order = _makers_first(y)
     arrived = {id(y.maker): [dy]}  # by operation, the gradients of its value that came from its users
     waiting = [] if y.maker else [(y, dy)]  # gradients of leaves, not computed yet
+    uses = Counter(id(x) for made in order for x in made.inputs if isinstance(x, Tensor) and x.complete)
     while order:
         made = order.pop()
         if id(made) not in arrived:
@@ -176,7 +121,7 @@ def backward(y: Tensor, dy=None, keep_graph: bool = False) -> None:
         gradients = (_computed(dx, made) for dx in arrived.pop(id(made)))
         dxs = made.back(functools.reduce(operator.add, gradients))  # never in place: some pass their dy on
         # only now the weights' gradients of the operation before: this one's message travels meanwhile
-        _add_up(waiting)
+        _add_up(waiting, uses)
         waiting = []
         for x, dx in zip(made.inputs, dxs if isinstance(dxs, tuple) else (dxs,), strict=False):
             if isinstance(x, Tensor) and dx is not None:
@@ -185,7 +130,7 @@ def backward(y: Tensor, dy=None, keep_graph: bool = False) -> None:
                 arrived.setdefault(id(x), []).append(dx)
         if not keep_graph:
             made.back, made.inputs = None, ()
-    _add_up(waiting)
+    _add_up(waiting, uses)
 
 
 def _computed(dx, x: Tensor | Operation):
@@ -196,10 +141,13 @@ def _computed(dx, x: Tensor | Operation):
     return dx
 
 
-def _add_up(waiting: list) -> None:
+def _add_up(waiting: list, uses: Counter) -> None:
     for leaf, dx in waiting:
         dx = _computed(dx, leaf)
         leaf.grad = dx if leaf.grad is None else leaf.grad + dx
+        uses[id(leaf)] -= 1
+        if uses[id(leaf)] == 0:
+            leaf.complete(leaf)
 
 
 def _makers_first(y: Tensor) -> list[Operation]:
@@ -277,7 +225,7 @@ def saved_bytes(y: Tensor) -> dict[str, int]:
     {'': 8000}
     """
     order = _makers_first(y)
-    seen = {id(_owner(p.data)) for made in order for p in made.inputs if isinstance(p, Parameter)}
+    seen = {id(_owner(p.data)) for made in order for p in made.inputs if isinstance(p, Tensor) and p.learned}
     held: dict[str, int] = {}
     for made in order:
         for array in _arrays(made.back):

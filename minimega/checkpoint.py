@@ -19,37 +19,51 @@ from minimega.backend import library, to_numpy
 from minimega.errors import BadInput
 from minimega.model import Config, Model, gpt
 from minimega.optim import Optimizer
+from minimega.parallel.comm import SELF, Group
+from minimega.parallel.tensor import ALONE, Shares
 
 FORMAT, VERSION = "minimega", 1
 
 
-def save(run: Path, step: int, model: Model, optimizer: Optimizer, state: dict, keep: int = 2) -> Path:
+def save(
+    run: Path, step: int, model: Model, optimizer: Optimizer, state: dict, keep: int = 2, world: Group = SELF
+) -> None:
     """Write RUN/step-N whole or not at all, point `latest` at it, and remove all but the newest `keep`.
 
-    An OSError (a full disk) leaves what was there before.
+    All ranks enter: what is cut is made whole, and the first rank writes it, so that any layout can read
+    it. An OSError (a full disk) leaves what was there before.
     """
-    folder, work = run / f"step-{step}", run / f"step-{step}.tmp"
+    parameters = model.parameters()
+    weights = {name: to_numpy(p.whole(p.data)) for name, p in parameters.items()}
+    slots = {
+        f"{name}/{slot}": to_numpy(parameters[name].whole(a))
+        for name, kept in optimizer.state.items()
+        for slot, a in kept.items()
+    }
+    if world.rank == 0:
+        header = {"format": FORMAT, "version": str(VERSION), "config": json.dumps(model.config.as_dict())}
+        files = {"model": (weights, header), "optimizer": (slots, {"steps": str(optimizer.steps)})}
+        _write_folder(run, f"step-{step}", files, {"version": VERSION, "step": step, **state})
+        for old in sorted(run.glob("step-*[0-9]"), key=lambda f: int(f.name[5:]))[:-keep]:
+            shutil.rmtree(old, ignore_errors=True)
+    world.barrier()
+
+
+def _write_folder(run: Path, name: str, files: dict[str, tuple[dict, dict]], state: dict) -> None:
+    folder, work = run / name, run / f"{name}.tmp"
     shutil.rmtree(work, ignore_errors=True)
     try:
         work.mkdir()
-        header = {"format": FORMAT, "version": str(VERSION), "config": json.dumps(model.config.as_dict())}
-        weights = {name: to_numpy(p.data) for name, p in model.parameters().items()}
-        _write(work / "model.safetensors", weights, header)
-        slots = {
-            f"{name}/{slot}": to_numpy(a) for name, s in optimizer.state.items() for slot, a in s.items()
-        }
-        _write(work / "optimizer.safetensors", slots, {"steps": str(optimizer.steps)})
-        (work / "state.json").write_text(json.dumps({"version": VERSION, "step": step, **state}, indent=1))
+        for file, (arrays, header) in files.items():
+            _write(work / f"{file}.safetensors", arrays, header)
+        (work / "state.json").write_text(json.dumps(state, indent=1))
         shutil.rmtree(folder, ignore_errors=True)
         work.rename(folder)
-        (run / "latest.tmp").write_text(folder.name)
+        (run / "latest.tmp").write_text(name)
         (run / "latest.tmp").rename(run / "latest")
     except (OSError, SafetensorError) as why:
         shutil.rmtree(work, ignore_errors=True)
         raise why if isinstance(why, OSError) else OSError(str(why)) from None
-    for old in sorted(run.glob("step-*[0-9]"), key=lambda f: int(f.name[5:]))[:-keep]:
-        shutil.rmtree(old, ignore_errors=True)
-    return folder
 
 
 def _write(path: Path, arrays: dict[str, np.ndarray], header: dict[str, str]) -> None:
@@ -96,8 +110,11 @@ def read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
         raise BadInput(f"{path} cannot be read as a checkpoint; it may be cut short ({why})") from None
 
 
-def load_model(weights: Path, dtype: str | None = None, xp=np) -> Model:
-    """The model in a .safetensors that minimega wrote, its numbers as they are or in another dtype."""
+def load_model(weights: Path, dtype: str | None = None, xp=np, shares: Shares = ALONE) -> Model:
+    """The model in a .safetensors that minimega wrote, its numbers as they are or in another dtype.
+
+    `shares` says how it is cut now, whatever it was when it was written.
+    """
     arrays, header = read(weights)
     if header.get("format") != FORMAT:
         raise BadInput(f"{weights} was not written by minimega (its header does not say so)")
@@ -106,7 +123,7 @@ def load_model(weights: Path, dtype: str | None = None, xp=np) -> Model:
             f"{weights} has version {header.get('version')}; this minimega reads version {VERSION}"
         )
     try:
-        model = gpt(Config(**json.loads(header["config"])))
+        model = gpt(Config(**json.loads(header["config"])), shares)
     except (KeyError, TypeError, ValueError) as why:
         raise BadInput(f"{weights}: the configuration in its header is damaged ({why})") from None
     fill(model, arrays, weights, dtype, xp)
@@ -114,7 +131,7 @@ def load_model(weights: Path, dtype: str | None = None, xp=np) -> Model:
 
 
 def fill(model: Model, arrays: dict[str, np.ndarray], source: Path, dtype: str | None = None, xp=np) -> None:
-    """Give every parameter of the model its array, after a check that names and shapes agree."""
+    """Give every parameter its piece of the array of its name, if names and shapes agree."""
     parameters = model.parameters()
     if odd := sorted(parameters.keys() ^ arrays.keys()):
         raise BadInput(f"{source} holds another model: {odd[0]} is in only one of the two")
@@ -123,7 +140,8 @@ def fill(model: Model, arrays: dict[str, np.ndarray], source: Path, dtype: str |
             raise BadInput(
                 f"{source} holds another model: {name} is {arrays[name].shape}, not {p.whole_shape}"
             )
-        p.data, p.grad = xp.asarray(arrays[name].astype(dtype or arrays[name].dtype)), None
+        piece = arrays[name][p.piece]
+        p.data, p.grad = xp.asarray(np.array(piece, dtype or piece.dtype)), None
 
 
 def resume(folder: Path, model: Model, optimizer: Optimizer) -> dict:
@@ -138,5 +156,6 @@ def resume(folder: Path, model: Model, optimizer: Optimizer) -> dict:
     optimizer.steps, optimizer.state = int(header["steps"]), {}
     for path, array in slots.items():
         name, slot = path.rsplit("/", 1)
-        optimizer.state.setdefault(name, {})[slot] = xp.asarray(array)
+        piece = model.parameters()[name].piece
+        optimizer.state.setdefault(name, {})[slot] = xp.asarray(array[piece])
     return state

@@ -1,8 +1,8 @@
 """What the gradient checker stands on: one face for all that can be checked, and derivatives by differences.
 
 The differences look at the forward alone. Along a line x + t v, with values y(t), the central difference
-(y(h) - y(-h)) / 2h is off by c h^2 + c' h^4 + ...; three of them, at h, h/2 and h/4, cancel the first two terms
-(Richardson 1911, Romberg 1955), so that a large step can be taken and rounding stays small.
+(y(h) - y(-h)) / 2h is off by c h^2 + c' h^4 + ...; three of them, at h, h/2 and h/4, cancel the first two
+terms (Richardson 1911, Romberg 1955), so that a large step can be taken and rounding stays small.
 """
 
 import inspect
@@ -11,10 +11,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from minimega.autograd import Parameter, Tensor, no_grad
+from minimega.autograd import Tensor, no_grad
 from minimega.backend import library, to_numpy
 from minimega.errors import BadInput
 from minimega.layer import Layer
+from minimega.parameter import Parameter
 
 STEP, SHRINK, TRIES = 4e-3, 0.1, 6  # the first step, relative to the values; then ever smaller ones
 
@@ -36,9 +37,9 @@ class Linearized:
 class Subject:
     """A raw operation, a function of Tensors, a layer or a model as one function of floating-point arrays.
 
-    `names` and `arrays` are what is differentiated: the floating-point inputs, then the parameters of a layer.
-    `evaluations` counts forward passes. Every call works on copies. Raises CannotJudge for inputs that have no
-    gradient.
+    `names` and `arrays` are what is differentiated: the floating-point inputs, then the parameters of a
+    layer. `evaluations` counts forward passes. Every call works on copies. Raises CannotJudge for inputs
+    that have no gradient.
     """
 
     def __init__(self, f: Callable, inputs: tuple):
@@ -50,7 +51,9 @@ class Subject:
         self.inputs = [x if _passed_on(x, self.layer) else np.asarray(to_numpy(x)) for x in inputs]
         self.places = [i for i, x in enumerate(self.inputs) if not _passed_on(x, self.layer)]
         words = _argument_names(self.f, len(inputs))
-        self.tokens = {w: x for w, x in zip(words, inputs, strict=True) if _passed_on(x, self.layer) and _integers(x)}
+        self.tokens = {
+            w: x for w, x in zip(words, inputs, strict=True) if _passed_on(x, self.layer) and _integers(x)
+        }
         self.names, self.arrays = [words[i] for i in self.places], [self.inputs[i] for i in self.places]
         self.parameters: list[Parameter] = self._parameters()
         self.names += [p.name for p in self.parameters]

@@ -3,10 +3,11 @@
 B batch, T time, D width, V vocabulary.
 """
 
-from minimega.autograd import Parameter, op
+from minimega.autograd import op
 from minimega.backend import library, sum_rows
 from minimega.layer import Dropout, Layer
 from minimega.parallel.tensor import ALONE, Shares
+from minimega.parameter import Parameter
 
 
 @op

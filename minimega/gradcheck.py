@@ -23,10 +23,10 @@ class Argument:
     """What was found about the gradient of one argument.
 
     `error` is the largest difference, relative to the largest true entry. `cause` is the first of the
-    `candidates`, or None; `detail` says it in a sentence. `entries` are the first that differ: (index, analytic,
-    numerical). `kinks` are entries at which the function has no derivative; they are not judged.
-    `analytic` and `numerical` are the gradients for one random dy, on the entries that were looked at one by one
-    (None where only directions were).
+    `candidates`, or None; `detail` says it in a sentence. `entries` are the first that differ: (index,
+    analytic, numerical). `kinks` are entries at which the function has no derivative; they are not judged.
+    `analytic` and `numerical` are the gradients for one random dy, on the entries that were looked at one
+    by one (None where only directions were).
     """
 
     name: str
@@ -82,10 +82,10 @@ class Report:
 def check(f: Callable, *arrays, seed: int = 0, directions: int | None = None) -> Report:
     """Compare the backward pass of f at these arrays with differences of its forward, and say what is wrong.
 
-    f gives (y, back) on arrays, or a Tensor on Tensors, or is a layer or a model (`model.loss` is checked), whose
-    parameters count as arguments too. Every entry of small arrays is checked, random directions for large
-    ones; `directions` asks for that many everywhere. Arrays of float32 are checked as float64 first, then
-    within float32's rounding. Raises CannotJudge (a BadInput) where no verdict is possible.
+    f gives (y, back) on arrays, or a Tensor on Tensors, or is a layer or a model (`model.loss` is checked),
+    whose parameters count as arguments too. Every entry of small arrays is checked, random directions for
+    large ones; `directions` asks for that many everywhere. Arrays of float32 are checked as float64 first,
+    then within float32's rounding. Raises CannotJudge (a BadInput) where no verdict is possible.
 
     >>> x = np.array([[0.1, 0.7, -0.3]])
     >>> check(lambda x: (x * x, lambda dy: 2 * dy * x), x).ok
@@ -257,11 +257,11 @@ class _Check:
                 "left and right slopes differ at these entries; the others are right",
             )
 
-
     def _judge_rounding(self) -> None:
         """Arrays of lower precision: is the gradient right within their rounding, not only in float64?
 
-        The rounding allowed is that of the sums, and what the gradient changes by when the inputs are rounded.
+        The rounding allowed is that of the sums, and what the gradient changes by when the inputs are
+        rounded.
         """
         s, eps = self.subject, max(np.finfo(a.dtype).eps for a in self.subject.arrays)
         if eps <= np.finfo(np.float64).eps:
@@ -278,7 +278,9 @@ class _Check:
                 continue
             change = max(np.max(np.abs(other[i] - high)) for other in shaken)
             size = np.max(np.abs(high))
-            allowed = (32 + np.sqrt(max(x.size for x in self.x))) * eps * max(size, eps * self.largest) + 16 * change
+            allowed = (32 + np.sqrt(max(x.size for x in self.x))) * eps * max(
+                size, eps * self.largest
+            ) + 16 * change
             off = np.where(np.isfinite(g), np.abs(g - high), np.inf)
             for k in a.kinks:
                 off[k] = 0

@@ -3,13 +3,14 @@
 B batch, T time, D width, V vocabulary.
 """
 
-from minimega.autograd import Parameter, op
+from minimega.autograd import op
 from minimega.backend import library
 from minimega.layer import Layer
 from minimega.linear import linear
 from minimega.parallel import regions
 from minimega.parallel.comm import SELF, Group
 from minimega.parallel.tensor import ALONE, Shares
+from minimega.parameter import Parameter
 
 
 @op
@@ -69,6 +70,7 @@ class Head(Layer):
         """The logits of all ranks side by side: (B, T, V) on each."""
         return regions.join(logits, group=self.shares.group, axis=-1, length=self.weight.whole_shape[0])
 
-    def loss(self, logits, targets, count: int | None = None):
+    def cross_entropy(self, logits, targets, count: int | None = None):
+        """The loss of this rank's piece of the logits: see the function."""
         first, group = self.weight.piece[0].start, self.shares.group
         return cross_entropy(logits, targets, count=count, first=first, group=group)

@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from minimega import random
-from minimega.autograd import Parameter, Tensor, in_layer
+from minimega.autograd import Tensor, in_layer
 from minimega.backend import library
 from minimega.ops import dropout
+from minimega.parameter import Parameter
 
 
 @dataclass(frozen=True)

@@ -3,9 +3,10 @@
 B batch, T time, I and O the widths of input and output.
 """
 
-from minimega.autograd import Parameter, op
+from minimega.autograd import op
 from minimega.layer import Layer
 from minimega.parallel.tensor import ALONE, Shares
+from minimega.parameter import Parameter
 
 
 @op

@@ -6,7 +6,7 @@ B batch, T time, D width, V vocabulary.
 from dataclasses import asdict, dataclass, replace
 
 from minimega.attention import Attention
-from minimega.autograd import Parameter, Tensor
+from minimega.autograd import Tensor
 from minimega.embedding import Embedding, SinusoidalEmbedding
 from minimega.errors import BadInput
 from minimega.head import Head
@@ -14,6 +14,7 @@ from minimega.layer import Dropout, Layer, Place, place
 from minimega.mlp import ACTIVATIONS, MLP
 from minimega.norm import LayerNorm
 from minimega.parallel.tensor import ALONE, Shares
+from minimega.parameter import Parameter
 
 
 @dataclass(frozen=True)
@@ -152,7 +153,7 @@ class Model(Layer):
 
     def loss(self, tokens, targets, at: Place | None = None, count: int | None = None) -> Tensor:
         """The mean cross-entropy over the counted targets (those not below 0), in nats."""
-        return self.layers["head"].loss(self.hidden(tokens, at), targets, count)
+        return self.layers["head"].cross_entropy(self.hidden(tokens, at), targets, count)
 
     def count(self) -> int:
         """The number of parameters, shared ones once; nothing is allocated to know it."""

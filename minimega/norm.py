@@ -3,10 +3,11 @@
 D width.
 """
 
-from minimega.autograd import Parameter, op
+from minimega.autograd import op
 from minimega.backend import library
 from minimega.layer import Layer
 from minimega.parallel.tensor import ALONE, Shares
+from minimega.parameter import Parameter
 
 
 @op

@@ -6,9 +6,12 @@ w a weight, g its gradient, lr the learning rate, n the number of the step (from
 import math
 from collections.abc import Iterable
 
-from minimega.autograd import Parameter
+import numpy as np
+
 from minimega.backend import library
 from minimega.errors import BadInput
+from minimega.parallel.comm import SELF, Group
+from minimega.parameter import Parameter
 
 
 class Optimizer:
@@ -102,18 +105,22 @@ class AdamW(Adam):
 OPTIMIZERS = {"sgd": SGD, "momentum": Momentum, "adagrad": AdaGrad, "adam": Adam, "adamw": AdamW}
 
 
-def gradient_norm(parameters: Iterable[Parameter]) -> float:
+def gradient_norm(parameters: Iterable[Parameter], group: Group = SELF) -> float:
     """The square root of the sum of all squared gradient entries, added up in float64.
+
+    Over a group of ranks that share out the layers, what each has a piece of adds up; what all hold counts
+    once.
 
     >>> p = Parameter((2,)).draw(0); p.grad = np.array([3.0, 4.0]); gradient_norm([p])
     5.0
     """
-    total = 0.0
+    whole = cut = 0.0
     for p in parameters:
         if p.grad is not None:
             flat = p.grad.reshape(-1).astype("float64")
-            total += float(flat @ flat)
-    return math.sqrt(total)
+            square = float(flat @ flat)
+            whole, cut = (whole + square, cut) if p.axis is None else (whole, cut + square)
+    return math.sqrt(whole + float(group.all_reduce(np.array(cut), label="norm")))
 
 
 def clip(parameters: Iterable[Parameter], most: float, norm: float) -> None:

@@ -11,7 +11,6 @@ from minimega import ops
 from minimega.attention import self_attention
 from minimega.autograd import (
     Operation,
-    Parameter,
     Tensor,
     first_not_finite,
     in_layer,
@@ -26,6 +25,7 @@ from minimega.layer import Dropout, place
 from minimega.linear import linear
 from minimega.model import Config, gpt
 from minimega.norm import layer_norm
+from minimega.parameter import Parameter
 
 
 def drawn(name, shape, std=1.0, dtype="float64"):

@@ -5,7 +5,7 @@ import pytest
 
 from minimega import ops, random
 from minimega.attention import Attention, attention, attention_weights, heads_apart, self_attention
-from minimega.autograd import Parameter, Tensor, op
+from minimega.autograd import Tensor, op
 from minimega.embedding import Embedding, SinusoidalEmbedding, sinusoids
 from minimega.gradcheck import assert_gradients, check
 from minimega.head import Head
@@ -14,6 +14,7 @@ from minimega.linear import ColumnLinear, RowLinear
 from minimega.mlp import MLP
 from minimega.model import Block, Config, Final, PostNorm, PreNorm
 from minimega.norm import LayerNorm
+from minimega.parameter import Parameter
 
 B, T, D = 2, 4, 6
 IDS = np.array([[3, 1, 1, 0], [2, 4, 3, 3]])

@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 
 from minimega import ops, random
-from minimega.autograd import Operation, Parameter, Tensor, no_grad, saved_bytes
+from minimega.autograd import Operation, Tensor, no_grad, saved_bytes
 from minimega.errors import BadInput
 from minimega.gradcheck import assert_gradients
 from minimega.head import cross_entropy
 from minimega.layer import Place, place
 from minimega.model import SHAPES, Config, gpt
 from minimega.optim import gradient_norm
+from minimega.parameter import Parameter
 
 IDS = np.array([[3, 1, 1, 0], [2, 4, 3, 3]])
 TARGETS = np.array([[1, 1, 0, -1], [4, 3, 3, 2]])

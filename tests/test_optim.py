@@ -5,9 +5,9 @@ import math
 import numpy as np
 import pytest
 
-from minimega.autograd import Parameter
 from minimega.errors import BadInput
 from minimega.optim import OPTIMIZERS, SCHEDULES, clip, gradient_norm, learning_rate
+from minimega.parameter import Parameter
 
 BETA1, BETA2, EPS = 0.8, 0.95, 1e-6
 

@@ -17,8 +17,8 @@ from typing import NamedTuple
 import numpy as np
 
 from minimega import ops, optim
-from minimega.autograd import Parameter
 from minimega.model import Config, Model, gpt
+from minimega.parameter import Parameter
 
 TOLERANCE = {"float32": 1e-5, "float64": 1e-10}
 FOLDER = Path(__file__).parent

@@ -10,7 +10,8 @@ from golden import cases
 from golden.cases import attention, embedding, head, linear, norm
 
 from minimega import mlp, ops, optim
-from minimega.autograd import Parameter, op
+from minimega.autograd import op
+from minimega.parameter import Parameter
 
 MISTAKES = {}  # by name: how to plant it, and the groups of cases/torch_cases that must notice
 

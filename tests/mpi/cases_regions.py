@@ -7,11 +7,12 @@ import numpy as np
 from adjoint import assert_adjoint, assert_whole, draw
 from ranks import sizes
 
-from minimega.autograd import Parameter, Tensor, op
+from minimega.autograd import Tensor, op
 from minimega.linear import linear
 from minimega.ops import gelu
 from minimega.parallel import regions
 from minimega.parallel.regions import copy, cut, gather, join, reduce, scatter
+from minimega.parameter import Parameter
 
 KINDS = {  # region: kinds of x and y, kinds of dx and dy
     "copy": (("whole", "whole"), ("whole", "partial")),

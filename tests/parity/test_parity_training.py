@@ -8,8 +8,8 @@ from parity import torch_cases
 from test_golden import within
 
 from minimega import optim
-from minimega.autograd import Parameter
 from minimega.model import Config
+from minimega.parameter import Parameter
 
 
 def test_optimizers_over_100_steps():

@@ -1,0 +1,66 @@
+"""What is learned: an array that knows its name, its whole shape, how it begins, and how it is cut."""
+
+import math
+
+import numpy as np
+
+from minimega import random
+from minimega.autograd import Tensor
+
+
+class Parameter(Tensor):
+    """A leaf that is learned: its whole shape is known at once, its data only when it is drawn.
+
+    `axis` is the one that is cut over the ranks of `shares` (None: every rank holds the whole array). It
+    starts as mean + std * z, z standard normal by its name and the element's place in the whole array, so
+    that every layout of a model starts at the same weights. Matrices take part in weight decay; biases and
+    norms do not.
+
+    >>> w = Parameter((2, 3), std=0.02)
+    >>> w.name = "w"
+    >>> w.draw(seed=0).data.shape, w.size, w.decays
+    ((2, 3), 6, True)
+    """
+
+    learned = True
+    __slots__ = ("axis", "mean", "name", "shares", "std", "whole_shape")
+
+    def __init__(
+        self,
+        shape: tuple[int, ...],
+        std: float = 0.0,
+        mean: float = 0.0,
+        axis: int | None = None,
+        shares=None,
+    ):
+        super().__init__(None)
+        self.whole_shape, self.std, self.mean, self.name = tuple(shape), std, mean, ""
+        self.axis, self.shares = axis, shares
+
+    size = property(lambda self: math.prod(self.whole_shape))
+    decays = property(lambda self: len(self.whole_shape) > 1)
+
+    @property
+    def piece(self) -> tuple[slice, ...]:
+        """Which part of the whole array this rank holds: all of it, or its piece of the axis that is cut."""
+        pieces = [slice(0, n) for n in self.whole_shape]
+        if self.axis is not None:
+            pieces[self.axis] = self.shares.group.piece(self.whole_shape[self.axis])
+        return tuple(pieces)
+
+    def whole(self, array):
+        """An array that is cut as this parameter is (its data, its gradient, an optimizer's), made whole."""
+        if self.axis is None:
+            return array
+        return self.shares.group.all_gather(array, self.axis, self.whole_shape[self.axis], label="whole")
+
+    def draw(self, seed: int, dtype: str = "float32", xp=np) -> "Parameter":
+        data = xp.full([s.stop - s.start for s in self.piece], self.mean)
+        if self.std:
+            places, stride = 0, 1  # of this piece's elements in the whole array, its rows one after another
+            for axis, s in reversed(list(enumerate(self.piece))):
+                along = xp.arange(s.start, s.stop).reshape(-1, *[1] * (data.ndim - axis - 1))
+                places, stride = places + along * stride, stride * self.whole_shape[axis]
+            data += self.std * random.normal(random.key(seed, "parameter", self.name), places)
+        self.data, self.grad = data.astype(dtype), None
+        return self
