@@ -15,8 +15,9 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from minimega import cli, run
+from minimega import cli
 from minimega.show import BLACK, BLUE, ORANGE
+from minimega.texts import read_texts
 
 MODELS = {"with attention": ((), BLUE), "without (MLPs alone)": (("--no-attention",), ORANGE)}
 
@@ -59,7 +60,7 @@ def the_lines(more: tuple[str, ...]) -> dict[str, float]:
     """The best bigram model's loss and the floor, on the held-out tales."""
     o = cli.parse("train", list(more))
     with tempfile.TemporaryDirectory() as work:
-        return run.read_texts(o, o.context, Path(work)).lines
+        return read_texts(o, o.context, Path(work)).lines
 
 
 if __name__ == "__main__":

@@ -12,10 +12,17 @@ from collections.abc import Sequence
 from importlib import metadata
 from types import SimpleNamespace
 
+from minimega import launch
 from minimega.errors import BadInput, RunFailed
-from minimega.options import COMMANDS, GROUPS, TABLE, Option, complete, nearest, of_command, read
+from minimega.options import complete, read
+from minimega.table import COMMANDS, GROUPS, TABLE, Option, nearest, of_command
 
-TARGET = "FILE.py:function"
+# What stands on the line without the name of an option, by command: key, name, and what it is.
+TARGETS = {
+    "gradcheck": [("target", "FILE.py:function", "a function that gives y and its backward")],
+    "compare": [("run_a", "RUN_A", "a run folder"), ("run_b", "RUN_B", "the other, held to be right")],
+    "reshard": [("run", "RUN", "a run folder")],
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -82,13 +89,25 @@ def dispatch(options: SimpleNamespace) -> int:
             from minimega.bench import bench
 
             return bench(options)
+        case "reshard":
+            from minimega.use import run_resharding
+
+            return run_resharding(options)
+        case "compare":
+            from minimega.compare import run_comparison
+
+            return run_comparison(options)
+        case "doctor":
+            from minimega.doctor import doctor
+
+            return doctor(options)
     from minimega.gradcheck import run_command
 
     return run_command(options.target, options.shapes, options.seed, options.picture)
 
 
 def parse(command: str, argv: Sequence[str]) -> SimpleNamespace:
-    """The options of a command from its words: `options.complete`, with `target` for gradcheck (BadInput).
+    """The options of a command from its words: `options.complete`,, with the TARGETS of the command.
 
     >>> options = parse("train", ["--num_layers=3", "--lr", "0.01"])
     >>> options.num_layers, options.lr, sorted(options.given)
@@ -99,10 +118,12 @@ def parse(command: str, argv: Sequence[str]) -> SimpleNamespace:
     if unknown:
         raise BadInput(_about_unknown(command, unknown[0]))
     texts = vars(typed)
-    target = {"target": texts.pop("target")} if "target" in texts else {}
+    targets = {key: texts.pop(key) for key, _, _ in TARGETS.get(command, ())}
     given = {key: _from_text(TABLE[key.replace("_", "-")], text) for key, text in texts.items()}
     from_file = read(given["config"]) if "config" in given else {}
-    return complete(command, from_file | given | target)
+    options = complete(command, from_file | given | targets)
+    options.words = [command, *argv]  # to start ranks with the same ones
+    return options
 
 
 def overview() -> str:
@@ -125,7 +146,8 @@ class Parser(argparse.ArgumentParser):
 
 def parser(command: str) -> Parser:
     """The parser of one command, made from the table; it gives only what was typed, as text."""
-    usage = f"minimega {command} {TARGET + ' ' if command == 'gradcheck' else ''}[options]"
+    targets = TARGETS.get(command, [])
+    usage = " ".join(["minimega", command, *(name for _, name, _ in targets), "[options]"])
     made = Parser(
         prog=f"minimega {command}",
         usage=usage,
@@ -134,8 +156,8 @@ def parser(command: str) -> Parser:
         argument_default=argparse.SUPPRESS,
         formatter_class=lambda prog: argparse.HelpFormatter(prog, max_help_position=34, width=110),
     )
-    if command == "gradcheck":
-        made.add_argument("target", metavar=TARGET, help="a function that gives y and its backward")
+    for key, name, text in targets:
+        made.add_argument(key, metavar=name, help=text)
     mine = of_command(command)
     for title, group in GROUPS.items():
         section = made.add_argument_group(title)
@@ -157,6 +179,8 @@ def _from_text(option: Option, text: str):
     try:
         if option.kind is bool:
             return {"true": True, "false": False}[text]
+        if option.also and text == option.also:
+            return text
         value = text if isinstance(option.kind, tuple) else option.kind(text)
     except (ValueError, KeyError):
         raise BadInput(f"{where} is {text!r}; it must be {option.wanted}") from None
@@ -186,6 +210,4 @@ def _cure(error: OSError) -> str:
 
 
 def _say(message: str, status: int) -> int:
-    lines = message.splitlines()[:3]
-    print("minimega:", "\n".join(lines), file=sys.stderr)
-    return status
+    return launch.last_words("minimega: " + "\n".join(message.splitlines()[:3]), status)

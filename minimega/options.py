@@ -1,174 +1,17 @@
-"""Every option of the command line: its name, default, limits and sentence, in one table.
+"""The options of one call: read from a file, filled in, and checked together.
 
-The parser and `--help` (cli.py), the TOML file of `--config` and docs/options.md are made from this table.
 What wins, from the strongest: the command line, the TOML file, the shape that `--model-type` names, the
 defaults.
 """
 
-import difflib
-import math
 import tomllib
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from types import SimpleNamespace
 
 import tomli_w
 
 from minimega.errors import BadInput
-from minimega.mlp import ACTIVATIONS
-from minimega.model import NORM_POSITIONS, POSITIONS, SHAPES, Config
-from minimega.optim import OPTIMIZERS, SCHEDULES
-
-Range = tuple[str, Callable[[float], bool]]  # the values that make sense, in words and as a test
-FROM_1 = ("of at least 1", lambda x: x >= 1)
-FROM_0 = ("of 0 or more", lambda x: x >= 0)
-ABOVE_0 = ("above 0", lambda x: x > 0)
-BELOW_1 = ("of at least 0 and below 1", lambda x: 0 <= x < 1)
-SHARE = ("above 0 and at most 1", lambda x: 0 < x <= 1)
-
-
-@dataclass(frozen=True)
-class Option:
-    """One option: `kind` is int, float, str, bool (a flag), or the words that it can be.
-
-    `commands` are those that take it; `shown` says what a default of None means.
-    """
-
-    name: str
-    kind: type | tuple[str, ...]
-    default: object
-    commands: str
-    text: str
-    within: Range | None = None
-    shown: str = "none"
-
-    key = property(lambda self: self.name.replace("-", "_"))
-
-    @property
-    def wanted(self) -> str:
-        """What a value must be, in words."""
-        if isinstance(self.kind, tuple):
-            return f"one of {', '.join(self.kind)}"
-        words = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}[self.kind]
-        return f"{words} {self.within[0]}" if self.within else words
-
-    @property
-    def default_text(self) -> str:
-        """The default, in words."""
-        return "off" if self.kind is bool else self.shown if self.default is None else str(self.default)
-
-    def check(self, value, where: str):
-        """The value, if it is in range; where it stood begins the sentence of the BadInput otherwise."""
-        if isinstance(self.kind, tuple) and value not in self.kind:
-            raise BadInput(f"{where} is {value}; it must be {self.wanted}{nearest(value, self.kind)}")
-        if self.within and not (math.isfinite(value) and self.within[1](value)):
-            raise BadInput(f"{where} is {value}; it must be {self.wanted}")
-        return value
-
-
-COMMANDS = {
-    "train": "train a model on a text",
-    "generate": "write texts with a trained model",
-    "evaluate": "the loss and perplexity of a trained model on a text",
-    "gradcheck": "hold the backward of a function to finite differences",
-    "bench": "tokens a second, share of the machine's peak, and memory of a training step",
-}
-TRAIN, WRITE, BUILD, USE = "train", "generate", "train bench", "generate evaluate"
-TOLD = {"shown": "that of --model-type"}
-WORDS = ("char", "word", "whitespace", "bpe")
-
-# fmt: off
-GROUPS: dict[str, tuple[Option, ...]] = {
-    "text": (
-        Option("train-filename", str, "tales", TRAIN, "tales or pydoc (built in), a file, a folder"),
-        Option("eval-filename", str, None, "train evaluate", "the text to evaluate on", shown="held out"),
-        Option("tales", int, 12000, TRAIN, "how many tales are written to learn from", FROM_1),
-        Option("tokenizer", WORDS, None, TRAIN, "what a token is", shown="word for tales, else bpe"),
-        Option("vocab-size", int, None, BUILD, "the largest vocabulary to make", FROM_1, "by shape"),
-    ),
-    "model": (
-        Option("model-type", tuple(SHAPES), "tiny", BUILD, "a named shape, which the options below change"),
-        Option("d-model", int, None, BUILD, "the width: features of a token", FROM_1, **TOLD),
-        Option("nhead", int, None, BUILD, "attention heads, which share out the width", FROM_1, **TOLD),
-        Option("num-layers", int, None, BUILD, "blocks, one after another", FROM_1, **TOLD),
-        Option("context", int, None, BUILD, "tokens that the model sees at once", FROM_1, **TOLD),
-        Option("d-hidden", int, None, BUILD, "the width inside the MLPs", FROM_1, shown="4 times d-model"),
-        Option("dropout", float, 0.0, BUILD, "the chance that a feature is dropped in training", BELOW_1),
-        Option("activation", tuple(ACTIVATIONS), "gelu", BUILD, "the activation inside the MLPs"),
-        Option("norm-position", tuple(NORM_POSITIONS), "pre", BUILD, "norms before or after what they serve"),
-        Option("positions", tuple(POSITIONS), "learned", BUILD, "how the model knows the order of tokens"),
-        Option("untied", bool, False, BUILD, "give the head a matrix of its own, not the embedding's"),
-        Option("head-bias", bool, False, BUILD, "give the head a bias"),
-        Option("no-attention", bool, False, BUILD, "blocks of MLPs alone: no token sees another"),
-    ),
-    "training": (
-        Option("train-batch-size", int, 16, BUILD, "sequences in one optimizer step", FROM_1),
-        Option("accumulate", int, 1, TRAIN, "equal parts in which the batch is worked through", FROM_1),
-        Option("num-epochs", int, 3, TRAIN, "how often the whole text is seen", FROM_1),
-        Option("num-steps", int, None, BUILD, "optimizer steps", FROM_1, "as the epochs need; bench: 10"),
-        Option("optimizer", tuple(OPTIMIZERS), "adamw", BUILD, "the rule that changes the weights"),
-        Option("lr", float, 1e-3, TRAIN, "the learning rate, at its highest", ABOVE_0),
-        Option("schedule", SCHEDULES, "cosine", TRAIN, "how the learning rate goes on after the warm-up"),
-        Option("warmup", int, 50, TRAIN, "steps in which the learning rate rises to --lr", FROM_0),
-        Option("min-lr", float, 0.0, TRAIN, "the learning rate that the schedule falls to", FROM_0),
-        Option("beta1", float, 0.9, TRAIN, "the share kept of the running mean of gradients", BELOW_1),
-        Option("beta2", float, 0.99, TRAIN, "the share kept of the running mean of their squares", BELOW_1),
-        Option("eps", float, 1e-8, TRAIN, "what Adam and AdaGrad add to what they divide by", ABOVE_0),
-        Option("weight-decay", float, 0.01, TRAIN, "decay of matrices; none on biases and norms", FROM_0),
-        Option("clip", float, 1.0, TRAIN, "the largest norm of all gradients together; 0: any", FROM_0),
-        Option("dtype", ("float32", "float64"), "float32", BUILD, "the type of all numbers"),
-        Option("seed", int, 0, "train generate gradcheck bench", "decides every random choice", FROM_0),
-        Option("init-from", str, None, TRAIN, "a run folder whose weights to start from, afresh"),
-    ),
-    "run": (
-        Option("save-dir", str, None, TRAIN, "the run folder to write", shown="nothing is written"),
-        Option("resume", bool, False, TRAIN, "go on with the run in --save-dir"),
-        Option("overwrite", bool, False, TRAIN, "replace the run that --save-dir holds"),
-        Option("eval-every", int, 0, TRAIN, "steps between evaluations; 0: at each epoch's end", FROM_0),
-        Option("save-every", int, 0, TRAIN, "steps between checkpoints; 0: at each epoch's end", FROM_0),
-        Option("keep", int, 2, TRAIN, "how many of the last checkpoints stay", FROM_1),
-        Option("eval-batch-size", int, 16, "train evaluate", "sequences evaluated at once", FROM_1),
-        Option("device", ("cpu", "cuda"), "cpu", "train generate evaluate bench", "where the arrays live"),
-        Option("config", str, None, "train generate evaluate bench", "a TOML file of options"),
-    ),
-    "generation": (
-        Option("model-filename", str, None, USE, "a run folder, or a .safetensors in one", shown="required"),
-        Option("prompt", str, None, WRITE, "how each text begins", shown="a start token alone"),
-        Option("generate-filename", str, None, WRITE, "a file for the texts, a line each", shown="screen"),
-        Option("generate-num-sentences", int, 3, WRITE, "texts to write", FROM_1),
-        Option("generate-sentence-length", int, 100, WRITE, "the most tokens of a text", FROM_1),
-        Option("temperature", float, 0.8, WRITE, "how far chance may stray; 0: greedy", FROM_0),
-        Option("top-k", int, 0, WRITE, "choose among this many of the likeliest tokens; 0: all", FROM_0),
-        Option("top-p", float, 1.0, WRITE, "choose among the likeliest that have this share together", SHARE),
-        Option("stop", str, None, WRITE, "end a text before these words"),
-    ),
-    "gradient check": (
-        Option("shapes", str, None, "gradcheck", "the arguments' shapes, such as 3x4,4x5", shown="required"),
-        Option("picture", str, None, "gradcheck", "a PNG to write: the gradients and where they differ"),
-    ),
-}
-# fmt: on
-TABLE: dict[str, Option] = {option.name: option for group in GROUPS.values() for option in group}
-# A resumed run may change how long it is and where it writes, nothing of what it computes.
-MAY_CHANGE = {"num_epochs", "num_steps"} | {option.key for option in GROUPS["run"]}
-# Facts of one call: in a run's config.toml they would mislead the next run that starts from that file.
-OF_ONE_CALL = {"config", "resume", "overwrite", "save_dir"}
-
-
-def of_command(command: str) -> dict[str, Option]:
-    """The options that a command takes, by name."""
-    return {name: option for name, option in TABLE.items() if command in option.commands.split()}
-
-
-def nearest(name: str, known: Iterable[str], prefix: str = "") -> str:
-    """A question that offers the known name nearest to this one; nothing where none is near.
-
-    >>> nearest("num-step", TABLE, "--")
-    '; did you mean --num-steps?'
-    """
-    begun = [k for k in known if k.startswith(name)]
-    near = begun[:1] or difflib.get_close_matches(name, list(known), 1)
-    return f"; did you mean {prefix}{near[0]}?" if near else ""
+from minimega.model import SHAPES, Config
+from minimega.table import BUILD, GROUPS, OF_ONE_CALL, TABLE, USE, nearest, of_command
 
 
 def read(path: str) -> dict[str, object]:
@@ -191,7 +34,9 @@ def read(path: str) -> dict[str, object]:
             raise BadInput(f"{path} sets {name}, which is no option{nearest(name.replace('_', '-'), TABLE)}")
         if option.kind is float and type(value) is int:
             value = float(value)
-        if type(value) is not (str if isinstance(option.kind, tuple) else option.kind):
+        if value != option.also and type(value) is not (
+            str if isinstance(option.kind, tuple) else option.kind
+        ):
             raise BadInput(f"{name} in {path} is {value!r}; it must be {option.wanted}")
         values[option.key] = option.check(value, f"{name} in {path}")
     return values
@@ -208,7 +53,7 @@ def complete(command: str, given: dict[str, object]) -> SimpleNamespace:
     """
     values = {option.key: option.default for option in TABLE.values()}
     values |= SHAPES[given.get("model_type", values["model_type"])] | given
-    o = SimpleNamespace(command=command, given=frozenset(given), **values)
+    o = SimpleNamespace(command=command, given=frozenset(given), words=[], **values)
     if command in BUILD.split():
         model_config(o, o.vocab_size or 1)
     if command in USE.split() and not o.model_filename:
@@ -220,6 +65,11 @@ def complete(command: str, given: dict[str, object]) -> SimpleNamespace:
             f"cannot be cut into {o.accumulate} equal parts: choose --accumulate so that it divides the batch"
         )
         raise BadInput(f"--train-batch-size {o.train_batch_size} {parts}")
+    if o.dp != "auto" and o.train_batch_size % (o.dp * o.accumulate):
+        raise BadInput(
+            f"--train-batch-size {o.train_batch_size} cannot be shared out over {o.dp} replicas"
+            f" in {o.accumulate} parts each: choose --dp so that it divides the batch"
+        )
     if o.min_lr > o.lr:
         raise BadInput(f"--min-lr {o.min_lr} is above --lr {o.lr}: choose it lower, or --lr higher")
     if o.resume and not o.save_dir:
@@ -266,7 +116,7 @@ def to_toml(options: SimpleNamespace) -> str:
 
 INTRODUCTION = """# Options
 
-Made from the table in `minimega/options.py`: `python -m minimega.options > docs/options.md`.
+Made from `minimega/table.py`: `python -m minimega.options > docs/options.md`.
 
 Every name may be written with underscores too; abbreviations are not accepted. The same names stand in a TOML
 file (`--config FILE`), and one file may serve several commands. The command line wins over the file, the file

@@ -11,10 +11,15 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from minimega.launch import STOP_SIGNALS
+
 
 @contextmanager
 def interruptible() -> Iterator[list[int]]:
-    """A list to which the first Ctrl-C or SIGTERM adds its number; a second one acts as usual."""
+    """A list to which the first Ctrl-C or SIGTERM adds its number; a second one acts as usual.
+
+    The launcher of several ranks hands both on as SIGUSR1.
+    """
     asked: list[int] = []
 
     def note(number, _frame):
@@ -22,7 +27,7 @@ def interruptible() -> Iterator[list[int]]:
         for n, usual in before.items():
             signal.signal(n, usual)
 
-    before = {n: signal.signal(n, note) for n in (signal.SIGINT, signal.SIGTERM)}
+    before = {n: signal.signal(n, note) for n in STOP_SIGNALS}
     try:
         yield asked
     finally:
@@ -52,15 +57,17 @@ class Log:
 
 
 class Progress:
-    """A bar on a terminal; elsewhere a plain line at the start, every ten seconds and at the end."""
+    """A bar on a terminal; elsewhere a plain line at the start, every ten seconds and at the end.
 
-    def __init__(self, steps: int, start: int):
-        self.steps, self.begun, self.start = steps, time.monotonic(), start
-        self.said = -math.inf
-        form = "{percentage:3.0f}% |{bar}| step {n_fmt}/{total_fmt}, {postfix}{remaining} left"
-        self.bar = (
-            tqdm(total=steps, initial=start, bar_format=form, leave=False) if sys.stderr.isatty() else None
-        )
+    Only the first of several ranks speaks.
+    """
+
+    def __init__(self, steps: int, start: int, speaks: bool = True):
+        self.steps, self.begun, self.start, self.speaks = steps, time.monotonic(), start, speaks
+        self.said, self.bar = -math.inf, None
+        if speaks and sys.stderr.isatty():
+            form = "{percentage:3.0f}% |{bar}| step {n_fmt}/{total_fmt}, {postfix}{remaining} left"
+            self.bar = tqdm(total=steps, initial=start, bar_format=form, leave=False)
 
     def show(self, record: dict) -> None:
         step = record["step"]
@@ -71,14 +78,18 @@ class Progress:
         elif time.monotonic() - self.said >= 10 or step == self.steps:
             self.said = time.monotonic()
             left = (self.said - self.begun) / (step - self.start) * (self.steps - step)
-            say(f"step {step}/{self.steps}: {text}, {left:.0f} s left")
+            self.say(f"step {step}/{self.steps}: {text}, {left:.0f} s left")
 
     def say(self, text: str) -> None:
-        self.bar.write(text, file=sys.stdout) if self.bar is not None else say(text)
+        if self.bar is not None:
+            self.bar.write(text, file=sys.stdout)
+        elif self.speaks:
+            say(text)
 
     def close(self) -> None:
         if self.bar is not None:
             self.bar.close()
+            self.bar = None
 
 
 def say(text: str) -> None:

@@ -1,4 +1,4 @@
-"""A run: its texts, its folder, its log and its signals, around the loop of train.py.
+"""A run: its folder, its log and its signals, around the loop of train.py.
 
 RUN/config.toml      every option         RUN/log.jsonl   a line a step, a line an evaluation
 RUN/tokenizer.json   the vocabulary       RUN/loss.png    the picture of both
@@ -8,114 +8,67 @@ RUN/step-N/          see checkpoint.py    RUN/latest      which of them is the n
 import math
 import shutil
 import signal
-import tempfile
-import zlib
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 from pathlib import Path
 from types import SimpleNamespace as Options
 
 import numpy as np
 
-from minimega import checkpoint, corpus, metrics, options, plan, show, tokens
+from minimega import checkpoint, metrics, options, plan, show, table, tokens
 from minimega.backend import device, keep_memory
 from minimega.errors import BadInput, RunFailed
 from minimega.model import Config, Model, gpt
 from minimega.optim import OPTIMIZERS
-from minimega.progress import Log, Progress, interruptible, say
+from minimega.parallel.grid import Grid, on_ranks
+from minimega.progress import Log, Progress, interruptible
+from minimega.texts import Texts, read_texts, workspace
 from minimega.train import Recipe, evaluate, train
 
 
-@dataclass(frozen=True)
-class Texts:
-    """What is learned from and what is held out, as windows, and the losses to compare with, if known."""
-
-    tokenizer: tokens.Tokenizer
-    train: tokens.Windows
-    held_out: tokens.Windows
-    floor: float | None
-    bigram: float | None
-    digest: int  # of all tokens: a resumed run must find the same texts
-
-    @property
-    def lines(self) -> dict[str, float]:
-        """The horizontal lines of the picture, by name."""
-        named = {"the best bigram model": self.bigram, "the floor": self.floor}
-        return {name: loss for name, loss in named.items() if loss is not None}
-
-
-def open_texts(o: Options) -> tuple[corpus.Corpus, corpus.Corpus]:
-    """The text to learn from and the one to evaluate on, as the options name them."""
-    whole = corpus.open_corpus(o.train_filename, seed=o.seed, tales=o.tales)
-    return (whole, open_held_out(o.eval_filename, o)) if o.eval_filename else whole.split()
-
-
-def open_held_out(name: str, o: Options) -> corpus.Corpus:
-    """A text to evaluate on; of the tales those that nobody learned from."""
-    text = corpus.open_corpus(name, seed=o.seed, tales=o.tales)
-    return text.split()[1] if name == "tales" else text
-
-
-def read_texts(o: Options, context: int, work: Path, tokenizer: tokens.Tokenizer | None = None) -> Texts:
-    """Tokenize the texts that the options name; their streams of integers are files in `work`."""
-    learned, held_out = open_texts(o)
-    if tokenizer is None:
-        kind = o.tokenizer or ("word" if o.train_filename == "tales" else "bpe")
-        tokenizer = tokens.train(kind, learned.documents(), o.vocab_size)
-    try:
-        stream = tokens.tokenize(learned.documents(), tokenizer, work / "train.npy")
-        other = tokens.tokenize(held_out.documents(), tokenizer, work / "held_out.npy")
-    except BadInput as why:
-        raise BadInput(f"{o.eval_filename or o.train_filename} is too short: {why}") from None
-    windows = tokens.Windows(other, context)
-    floor = held_out.floor()
-    bigram = None if floor is None else corpus.bigram_floor(*windows.take(range(len(windows))))
-    return Texts(
-        tokenizer,
-        tokens.Windows(stream, context),
-        windows,
-        floor,
-        bigram,
-        zlib.crc32(other, zlib.crc32(stream)),
-    )
-
-
 def run_training(o: Options) -> int:
-    """`minimega train`: see options.py for what it takes. Gives the exit status."""
-    folder = Path(o.save_dir) if o.save_dir else None
+    """`minimega train`: see table.py for what it takes. Gives the exit status."""
     newest = None
     if o.resume:
-        newest, o = _resumed(folder, o)
-    elif folder:
-        _open_folder(folder, o.overwrite)
-    xp = device(o.device)
-    if not o.init_from:  # refused now, not after the whole text was read
+        newest, o = _resumed(Path(o.save_dir), o)
+    elif o.save_dir:
+        _open_folder(Path(o.save_dir), o.overwrite)
+    device(o.device)
+    if not o.init_from:  # refused now, not after ranks were started and the whole text was read
         small = options.model_config(o, o.vocab_size or 1)
         plan.check_fits(small, o.train_batch_size // o.accumulate, o.dtype, o.optimizer)
+    return on_ranks(o, lambda grid: _train(o, newest, grid))
+
+
+def _train(o: Options, newest: Path | None, grid: Grid) -> int:
     keep_memory()
+    grid.rows(o.train_batch_size)
+    folder = Path(o.save_dir) if o.save_dir else None
     source = checkpoint.weights_file(o.init_from) if o.init_from else None
     known = newest.parent if newest else checkpoint.run_folder(source) if source else None
     tokenizer = tokens.load(known / "tokenizer.json") if known else None
-    with tempfile.TemporaryDirectory(dir=folder, prefix="tokens-") as work:
+    with workspace(folder, grid.world) as work:
         config = _shape_of(source, o) if source else None
-        texts = read_texts(o, config.context if config else o.context, Path(work), tokenizer)
+        texts = read_texts(o, config.context if config else o.context, work, tokenizer, grid.world)
         config = config or options.model_config(o, texts.tokenizer.size)
         plan.check_fits(config, o.train_batch_size // o.accumulate, o.dtype, o.optimizer)
-        model = gpt(config).draw(o.seed, o.dtype, xp)
+        model = gpt(config, grid.shares).draw(o.seed, o.dtype, device(o.device))
         if source:
-            checkpoint.fill(model, checkpoint.read(source)[0], source, o.dtype, xp)
-        run = _Run(o, folder, texts, tokens.Batches(texts.train, o.train_batch_size, o.seed), model)
+            checkpoint.fill(model, checkpoint.read(source)[0], source, o.dtype, device(o.device))
+        batches = tokens.Batches(texts.train, o.train_batch_size, o.seed)
+        run = _Run(o, texts, batches, model, grid)
         if newest:
             run.resume(newest)
-        elif folder:
+        else:
             run.begin()
         return run.go()
 
 
 class _Run:
-    """The loop with all that happens between two steps."""
+    """The loop with all that happens between two steps; the first rank speaks and writes for all."""
 
-    def __init__(self, o: Options, folder: Path | None, texts: Texts, batches: tokens.Batches, model: Model):
-        self.o, self.folder, self.texts, self.batches, self.model = o, folder, texts, batches, model
+    def __init__(self, o: Options, texts: Texts, batches: tokens.Batches, model: Model, grid: Grid):
+        self.o, self.texts, self.batches, self.model, self.grid = o, texts, batches, model, grid
+        self.folder = Path(o.save_dir) if o.save_dir else None
         self.optimizer = OPTIMIZERS[o.optimizer](o.beta1, o.beta2, o.eps, o.weight_decay)
         self.epoch = batches.steps_per_epoch
         self.steps = o.num_steps or o.num_epochs * self.epoch
@@ -130,67 +83,75 @@ class _Run:
 
     def begin(self) -> None:
         """Replace what the folder held by the first files of this run."""
-        for path in _found(self.folder):
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
-        (self.folder / "config.toml").write_text(options.to_toml(self.o), encoding="utf-8")
-        self.texts.tokenizer.save(self.folder / "tokenizer.json")
+        if self.folder and self.grid.first:
+            for path in _found(self.folder):
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+            (self.folder / "config.toml").write_text(options.to_toml(self.o), encoding="utf-8")
+            self.texts.tokenizer.save(self.folder / "tokenizer.json")
 
     def go(self) -> int:
-        o = self.o
+        o, first = self.o, self.grid.first
         recipe = Recipe(self.steps, o.lr, o.schedule, o.warmup, o.min_lr, o.clip, o.accumulate, o.seed)
-        say(self.opening())
-        log = Log(self.folder / "log.jsonl" if self.folder else None, self.start)
-        progress = Progress(self.steps, self.start)
+        log = Log(self.folder / "log.jsonl" if self.folder and first else None, self.start)
+        self.progress = Progress(self.steps, self.start, first)
+        self.progress.say(self.opening())
         # what is not finite is looked for and named; NumPy need not warn of it too
         with interruptible() as asked, np.errstate(all="ignore"):
             try:
-                for record in train(self.model, self.optimizer, self.batches, recipe, self.start):
+                for record in train(self.model, self.optimizer, self.batches, recipe, self.start, self.grid):
                     step, last = record["step"], record["step"] == self.steps
                     log.write(record)
-                    progress.show(record)
+                    self.progress.show(record)
                     if last or step % (o.eval_every or self.epoch) == 0 or step % self.epoch == 0:
-                        self.eval_loss = evaluate(self.model, self.texts.held_out, o.eval_batch_size)
-                        measured = {
-                            "eval_loss": self.eval_loss,
-                            "perplexity": metrics.perplexity(self.eval_loss),
-                        }
-                        log.write({"step": step, **measured})
-                        progress.say(f"step {step}: held out {self.eval_loss:.4f}")
-                    if last or asked or step % (o.save_every or self.epoch) == 0:
+                        log.write({"step": step, **self.evaluate(step)})
+                    stop = self.agreed(asked)
+                    if last or stop or step % (o.save_every or self.epoch) == 0:
                         self.save(step, record["epoch"])
-                    if asked and not last:
-                        progress.close()
-                        return self.stopped(step, asked[0])
+                    if stop and not last:
+                        return self.stopped(step, stop)
             except BrokenPipeError:
                 raise  # nobody reads on: no failure of the run
             except (RunFailed, OSError, MemoryError) as why:
-                progress.close()
                 raise RunFailed(f"{why or 'the memory is full'}\n{self.what_is_left()}") from None
             finally:
-                progress.close()
+                self.progress.close()
                 log.close()
         self.picture()
-        say(self.closing())
+        self.progress.say(self.closing())
         return 0
+
+    def agreed(self, asked: list[int]) -> int:
+        """The signal that any rank was sent, on all ranks; 0 for none. They act on it at the same step."""
+        return int(self.grid.world.all_reduce(np.array(asked[0] if asked else 0), "max", label="signal"))
+
+    def evaluate(self, step: int) -> dict[str, float]:
+        self.eval_loss = evaluate(self.model, self.texts.held_out, self.o.eval_batch_size, self.grid)
+        self.progress.say(f"step {step}: held out {self.eval_loss:.4f}")
+        return {"eval_loss": self.eval_loss, "perplexity": metrics.perplexity(self.eval_loss)}
 
     def save(self, step: int, epoch: int) -> None:
         if self.folder:
             state = {"epoch": epoch, "digest": self.texts.digest}
-            checkpoint.save(self.folder, step, self.model, self.optimizer, state, self.o.keep)
+            world = self.grid.world
+            checkpoint.save(self.folder, step, self.model, self.optimizer, state, self.o.keep, world)
             self.saved = step
 
     def picture(self) -> None:
-        if self.folder:
+        if self.folder and self.grid.first:
             show.run_picture(self.folder / "loss.png", self.folder / "log.jsonl", self.texts.lines)
 
     def opening(self) -> str:
-        c = self.model.config
+        c, o = self.model.config, self.o
         begin = f"from step {self.start} " if self.start else ""
-        return (
+        said = [
             f"{self.model.count():,} parameters: {c.num_layers} layers of width {c.d_model}, "
-            f"vocabulary {c.vocab_size}; {len(self.texts.train):,} windows of {c.context} tokens\n"
-            f"training {begin}to step {self.steps} ({self.epoch} steps an epoch)"
-        )
+            f"vocabulary {c.vocab_size}; {len(self.texts.train):,} windows of {c.context} tokens",
+            f"training {begin}to step {self.steps} ({self.epoch} steps an epoch)",
+        ]
+        if self.grid.world.size > 1:
+            cut = f"--tp {o.tp} --dp {o.dp}" + " --sequence-parallel" * o.sequence_parallel
+            said.insert(1, f"{cut}; {self.grid.world}")
+        return "\n".join(said)
 
     def closing(self) -> str:
         loss = self.eval_loss
@@ -208,9 +169,10 @@ class _Run:
         return "\n".join(said)
 
     def stopped(self, step: int, number: int) -> int:
+        self.progress.close()
         self.picture()
         name = signal.Signals(number).name
-        say(f"{name}: stopped after step {step}. {self.what_is_left()}")
+        self.progress.say(f"{name}: stopped after step {step}. {self.what_is_left()}")
         return 128 + number
 
     def what_is_left(self) -> str:
@@ -243,19 +205,17 @@ def _open_folder(folder: Path, overwrite: bool) -> None:
         )
 
 
-def _resumed(folder: Path | None, o: Options) -> tuple[Path, Options]:
+def _resumed(folder: Path, o: Options) -> tuple[Path, Options]:
     """The newest checkpoint of the folder, and its options with what may change on the way."""
-    if folder is None:
-        raise BadInput("--resume needs the run's folder: --save-dir RUN")
     newest = checkpoint.newest(folder)
     kept = options.complete("train", options.read(folder / "config.toml"))
-    for name in sorted(o.given - options.MAY_CHANGE):
+    for name in sorted(o.given - table.MAY_CHANGE):
         if getattr(o, name) != getattr(kept, name):
             raise BadInput(
                 f"--{name.replace('_', '-')} is {getattr(kept, name)} in this run, and cannot change in it; "
                 f"--init-from {folder} starts a new run from its weights"
             )
-    changes = {name: getattr(o, name) for name in o.given & options.MAY_CHANGE}
+    changes = {name: getattr(o, name) for name in o.given & table.MAY_CHANGE}
     if "num_epochs" in changes and "num_steps" not in changes:
         changes["num_steps"] = None
     return newest, replace_options(kept, **changes)

@@ -8,22 +8,28 @@ from minimega import checkpoint, metrics, options, tokens
 from minimega.backend import device, keep_memory
 from minimega.errors import BadInput
 from minimega.model import Model
+from minimega.parallel.grid import Grid, on_ranks
 from minimega.progress import say
-from minimega.run import open_held_out, open_texts
 from minimega.sample import generate
+from minimega.texts import open_held_out, open_texts
 from minimega.train import evaluate
 
 
-def load(o: Options) -> tuple[Model, Path]:
-    """The model that `--model-filename` names, on `--device`, and the folder of its run."""
+def load(o: Options, grid: Grid) -> tuple[Model, Path]:
+    """The model that `--model-filename` names, cut as the grid says, and the folder of its run."""
     keep_memory()
     weights = checkpoint.weights_file(o.model_filename)
-    return checkpoint.load_model(weights, xp=device(o.device)), checkpoint.run_folder(weights)
+    model = checkpoint.load_model(weights, xp=device(o.device), shares=grid.shares)
+    return model, checkpoint.run_folder(weights)
 
 
 def run_evaluation(o: Options) -> int:
     """`minimega evaluate`: the loss on a text, by default on what the model's run held out."""
-    model, folder = load(o)
+    return on_ranks(o, lambda grid: _evaluate(o, grid))
+
+
+def _evaluate(o: Options, grid: Grid) -> int:
+    model, folder = load(o, grid)
     if o.eval_filename:
         text = open_held_out(o.eval_filename, o)
     else:
@@ -31,20 +37,27 @@ def run_evaluation(o: Options) -> int:
     tokenizer = tokens.load(folder / "tokenizer.json")
     with tempfile.TemporaryDirectory(prefix="minimega-") as work:
         stream = tokens.tokenize(text.documents(), tokenizer, Path(work) / "text.npy")
-        loss = evaluate(model, tokens.Windows(stream, model.config.context), o.eval_batch_size)
-    say(f"loss {loss:.4f} nats a token, perplexity {metrics.perplexity(loss):.2f}")
+        loss = evaluate(model, tokens.Windows(stream, model.config.context), o.eval_batch_size, grid)
+    if grid.first:
+        say(f"loss {loss:.4f} nats a token, perplexity {metrics.perplexity(loss):.2f}")
     return 0
 
 
 def run_generation(o: Options) -> int:
     """`minimega generate`: texts that continue the prompt, to the screen or one a line to a file."""
-    model, folder = load(o)
+    return on_ranks(o, lambda grid: _generate(o, grid))
+
+
+def _generate(o: Options, grid: Grid) -> int:
+    model, folder = load(o, grid)
     tokenizer = tokens.load(folder / "tokenizer.json")
     texts = []
     for first in range(0, o.generate_num_sentences, 64):  # as many at once as memory surely holds
         numbers = range(first, min(first + 64, o.generate_num_sentences))
         texts += write(model, tokenizer, numbers, o)
     lines = [" ".join(text.split()) for text in texts]
+    if not grid.first:
+        return 0
     if o.generate_filename:
         try:
             Path(o.generate_filename).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")

@@ -7,12 +7,17 @@
 A parameter that is cut is held by one rank of each replica; one that is not, by all ranks of all replicas.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from types import SimpleNamespace as Options
 
 from minimega import launch
+from minimega.backend import device
 from minimega.errors import BadInput
 from minimega.parallel.comm import SELF, Group
+from minimega.parallel.comm import world as start_world
 from minimega.parallel.tensor import ALONE, SequenceShares, Shares
+from minimega.parallel.watch import watched
 from minimega.parameter import Parameter
 
 
@@ -57,3 +62,28 @@ def grid(world: Group, tp: int = 1, dp: int = 1, sequence: bool = False) -> Grid
     tensor = world.split(world.rank // tp, "tensor")
     data = world.split(world.rank % tp, "data")
     return Grid(world, tensor, data, SequenceShares(tensor) if sequence else Shares(tensor))
+
+
+def on_ranks(o: Options, body: Callable[[Grid], int]) -> int:
+    """Call body(grid) on the ranks that `--tp` and `--dp` ask for, and give its exit status.
+
+    Ranks that mpirun or srun started are used as they are; where nobody started any, they are started here,
+    with the same words on the command line. `--dp auto` becomes a number in `o`.
+    """
+    given = launch.ranks_given()
+    if o.dp == "auto":
+        o.dp = replicas((given or launch.cores()) // o.tp, o.train_batch_size // o.accumulate)
+    if given is None and o.tp * o.dp > 1:
+        return launch.start(["-m", "minimega", *o.words], o.tp * o.dp, o.threads)
+    world = start_world(device(o.device), o.threads)
+    world = watched(world) if o.check_collectives else world
+    return body(grid(world, o.tp, o.dp, o.sequence_parallel))
+
+
+def replicas(most: int, batch: int) -> int:
+    """The largest number of replicas, up to `most`, that a batch can be shared out over.
+
+    >>> replicas(6, 16)
+    4
+    """
+    return next(n for n in range(max(most, 1), 0, -1) if batch % n == 0)

@@ -1,0 +1,92 @@
+"""The texts of a run: opened, split, tokenized once for all ranks, and cut into windows."""
+
+import os
+import shutil
+import tempfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace as Options
+
+import numpy as np
+
+from minimega import corpus, tokens
+from minimega.errors import BadInput
+from minimega.parallel.comm import SELF, Group
+
+
+@contextmanager
+def workspace(folder: Path | None, world: Group = SELF) -> Iterator[Path]:
+    """A temporary folder that all ranks see, in `folder` if there is one; it is removed at the end."""
+    name = np.zeros(4096, np.uint8)
+    if world.rank == 0:
+        made = os.fsencode(tempfile.mkdtemp(dir=folder, prefix="tokens-"))
+        name[: len(made)] = list(made)
+    path = Path(os.fsdecode(world.broadcast(name).tobytes().rstrip(b"\0")))
+    try:
+        if not path.is_dir():
+            raise BadInput(
+                f"rank {world.rank} does not see {path}: give a --save-dir that all machines share"
+            )
+        yield path
+    finally:
+        if world.rank == 0:
+            shutil.rmtree(path, ignore_errors=True)
+
+
+@dataclass(frozen=True)
+class Texts:
+    """What is learned from and what is held out, as windows, and the losses to compare with, if known."""
+
+    tokenizer: tokens.Tokenizer
+    train: tokens.Windows
+    held_out: tokens.Windows
+    floor: float | None
+    bigram: float | None
+    digest: int  # of all tokens: a resumed run must find the same texts
+
+    @property
+    def lines(self) -> dict[str, float]:
+        """The horizontal lines of the picture, by name."""
+        named = {"the best bigram model": self.bigram, "the floor": self.floor}
+        return {name: loss for name, loss in named.items() if loss is not None}
+
+
+def open_texts(o: Options) -> tuple[corpus.Corpus, corpus.Corpus]:
+    """The text to learn from and the one to evaluate on, as the options name them."""
+    whole = corpus.open_corpus(o.train_filename, seed=o.seed, tales=o.tales)
+    return (whole, open_held_out(o.eval_filename, o)) if o.eval_filename else whole.split()
+
+
+def open_held_out(name: str, o: Options) -> corpus.Corpus:
+    """A text to evaluate on; of the tales those that nobody learned from."""
+    text = corpus.open_corpus(name, seed=o.seed, tales=o.tales)
+    return text.split()[1] if name == "tales" else text
+
+
+def read_texts(
+    o: Options, context: int, work: Path, tokenizer: tokens.Tokenizer | None = None, world: Group = SELF
+) -> Texts:
+    """Tokenize the texts that the options name; the first rank writes the streams into `work` for all."""
+    learned, held_out = open_texts(o)
+    train, other, vocabulary = (work / name for name in ("train.npy", "held_out.npy", "tokenizer.json"))
+    if world.rank == 0:
+        kind = o.tokenizer or ("word" if o.train_filename == "tales" else "bpe")
+        tokenizer = tokenizer or tokens.train(kind, learned.documents(), o.vocab_size)
+        tokenizer.save(vocabulary)
+        try:
+            tokens.tokenize(learned.documents(), tokenizer, train)
+            tokens.tokenize(held_out.documents(), tokenizer, other)
+        except BadInput as why:
+            raise BadInput(f"{o.eval_filename or o.train_filename} is too short: {why}") from None
+    world.barrier()
+    learned_stream, other_stream = (np.load(path, mmap_mode="r") for path in (train, other))
+    windows = tokens.Windows(other_stream, context)
+    floor = held_out.floor() if world.rank == 0 else None
+    bigram = None if floor is None else corpus.bigram_floor(*windows.take(range(len(windows))))
+    digest = zlib.crc32(other_stream, zlib.crc32(learned_stream))
+    return Texts(
+        tokens.load(vocabulary), tokens.Windows(learned_stream, context), windows, floor, bigram, digest
+    )
