@@ -107,7 +107,7 @@ def dispatch(options: SimpleNamespace) -> int:
 
 
 def parse(command: str, argv: Sequence[str]) -> SimpleNamespace:
-    """The options of a command from its words: `options.complete`,, with the TARGETS of the command.
+    """The options of a command from its words: `options.complete`, with the TARGETS of the command.
 
     >>> options = parse("train", ["--num_layers=3", "--lr", "0.01"])
     >>> options.num_layers, options.lr, sorted(options.given)
