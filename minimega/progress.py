@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 import signal
 import sys
 import time
@@ -66,14 +67,14 @@ class Progress:
         self.steps, self.begun, self.start, self.speaks = steps, time.monotonic(), start, speaks
         self.said, self.bar = -math.inf, None
         if speaks and sys.stderr.isatty():
-            form = "{percentage:3.0f}% |{bar}| step {n_fmt}/{total_fmt}, {postfix}{remaining} left"
+            form = "{percentage:3.0f}% |{bar}| step {n_fmt}/{total_fmt}{postfix}, {remaining} left"
             self.bar = tqdm(total=steps, initial=start, bar_format=form, leave=False)
 
     def show(self, record: dict) -> None:
         step = record["step"]
         text = f"loss {record['loss']:.4f}, {record['tokens_per_s']:,.0f} tokens/s"
         if self.bar is not None:
-            self.bar.set_postfix_str(text + ", ", refresh=False)
+            self.bar.set_postfix_str(text, refresh=False)
             self.bar.update()
         elif time.monotonic() - self.said >= 10 or step == self.steps:
             self.said = time.monotonic()
@@ -94,3 +95,11 @@ class Progress:
 
 def say(text: str) -> None:
     print(text, flush=True)
+
+
+def program() -> str:
+    """How this program was called, for a line that the reader may type: `minimega`, or where it lies."""
+    called = sys.argv[0]
+    if Path(called).stem != "minimega":
+        return "python -m minimega"
+    return "minimega" if shutil.which("minimega") else called

@@ -20,7 +20,7 @@ from minimega.errors import BadInput, RunFailed
 from minimega.model import Config, Model, gpt
 from minimega.optim import OPTIMIZERS
 from minimega.parallel.grid import Grid, on_ranks
-from minimega.progress import Log, Progress, interruptible
+from minimega.progress import Log, Progress, interruptible, program
 from minimega.texts import Texts, read_texts, workspace
 from minimega.train import Recipe, evaluate, train
 
@@ -165,7 +165,7 @@ class _Run:
             )
         if self.folder:
             said.append(f"the picture: {self.folder / 'loss.png'}")
-            said.append(f"its writing: minimega generate --model-filename {self.folder}")
+            said.append(f"its writing: {program()} generate --model-filename {self.folder}")
         return "\n".join(said)
 
     def stopped(self, step: int, number: int) -> int:
@@ -180,7 +180,7 @@ class _Run:
             return "Nothing was saved." if self.folder else "Nothing was saved (there was no --save-dir)."
         return (
             f"The checkpoint of step {self.saved} is whole; go on with: "
-            f"minimega train --save-dir {self.folder} --resume"
+            f"{program()} train --save-dir {self.folder} --resume"
         )
 
 
