@@ -80,6 +80,15 @@ def on_ranks(o: Options, body: Callable[[Grid], int]) -> int:
     return body(grid(world, o.tp, o.dp, o.sequence_parallel))
 
 
+def layout(o: Options) -> str:
+    """How a run is cut, as it is typed.
+
+    >>> layout(Options(tp=2, dp=1, sequence_parallel=True))
+    '--tp 2 --dp 1 --sequence-parallel'
+    """
+    return f"--tp {o.tp} --dp {o.dp}" + " --sequence-parallel" * o.sequence_parallel
+
+
 def replicas(most: int, batch: int) -> int:
     """The largest number of replicas, up to `most`, that a batch can be shared out over.
 
