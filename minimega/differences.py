@@ -1,11 +1,12 @@
 """What the gradient checker stands on: one face for all that can be checked, and derivatives by differences.
 
 The differences look at the forward alone. Along a line x + t v, with values y(t), the central difference
-(y(h) - y(-h)) / 2h is off by c h^2 + c' h^4 + ...; three of them, at h, h/2 and h/4, cancel the first two terms
-(Richardson 1911, Romberg 1955), so that a large step can be taken and rounding stays small.
+(y(h) - y(-h)) / 2h is off by c h^2 + c' h^4 + ...; three of them, at h, h/2 and h/4, cancel the first two
+terms (Richardson 1911, Romberg 1955), so that a large step can be taken and rounding stays small.
 """
 
 import inspect
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -16,6 +17,7 @@ from minimega.backend import library, to_numpy
 from minimega.errors import BadInput
 from minimega.layer import Layer
 
+TINY = 1e-30  # the complex step
 STEP, SHRINK, TRIES = 4e-3, 0.1, 6  # the first step, relative to the values; then ever smaller ones
 
 
@@ -36,9 +38,9 @@ class Linearized:
 class Subject:
     """A raw operation, a function of Tensors, a layer or a model as one function of floating-point arrays.
 
-    `names` and `arrays` are what is differentiated: the floating-point inputs, then the parameters of a layer.
-    `evaluations` counts forward passes. Every call works on copies. Raises CannotJudge for inputs that have no
-    gradient.
+    `names` and `arrays` are what is differentiated: the floating-point inputs, then the parameters of a
+    layer. `evaluations` counts forward passes. Every call works on copies. Raises CannotJudge for inputs
+    that have no gradient.
     """
 
     def __init__(self, f: Callable, inputs: tuple):
@@ -50,7 +52,9 @@ class Subject:
         self.inputs = [x if _passed_on(x, self.layer) else np.asarray(to_numpy(x)) for x in inputs]
         self.places = [i for i, x in enumerate(self.inputs) if not _passed_on(x, self.layer)]
         words = _argument_names(self.f, len(inputs))
-        self.tokens = {w: x for w, x in zip(words, inputs, strict=True) if _passed_on(x, self.layer) and _integers(x)}
+        self.tokens = {
+            w: x for w, x in zip(words, inputs, strict=True) if _passed_on(x, self.layer) and _integers(x)
+        }
         self.names, self.arrays = [words[i] for i in self.places], [self.inputs[i] for i in self.places]
         self.parameters: list[Parameter] = self._parameters()
         self.names += [p.name for p in self.parameters]
@@ -100,7 +104,7 @@ class Subject:
             raise reason or error from None
         if not isinstance(made, Tensor):
             raise reason or CannotJudge(
-                f"{self.name} gave {type(made).__name__}: on arrays it must give (y, back), on Tensors a Tensor"
+                f"{self.name} gives {type(made).__name__}: give (y, back) on arrays, or a Tensor on Tensors"
             )
         return False
 
@@ -151,6 +155,24 @@ class Subject:
             return _output(self.f(*self._arguments(passed))[0])
         with no_grad():
             return _output(self._call(passed).data)
+
+    def complex_slope(self, arrays: list, i: int, line: np.ndarray) -> np.ndarray | None:
+        """dy/dt along a line from one evaluation at x + i t v (Squire and Trapp 1998), or None if f refuses.
+
+        Nothing cancels, so it is right to rounding; but `abs`, `np.var` or a comparison inside f make it
+        wrong without a word. Trust it only where it agrees with real differences.
+        """
+        self.evaluations += 1
+        passed = [self.xp.array(a) for a in arrays]
+        passed[i] = passed[i] + 1j * TINY * self.xp.asarray(line)
+        try:
+            with warnings.catch_warnings(), no_grad():
+                warnings.simplefilter("error")  # an imaginary part that is thrown away
+                y = self.f(*self._arguments(passed))[0] if self.raw else self._call(passed).data
+        except Exception:  # f may refuse complex numbers in any way
+            return None
+        y = np.asarray(to_numpy(y))
+        return y.imag / TINY if y.dtype.kind == "c" and np.isfinite(y).all() else None
 
     def restore(self) -> None:
         """Give the layer's parameters back the arrays that they held."""
@@ -237,6 +259,6 @@ def slope(g: Callable[[float], np.ndarray], y0: np.ndarray, size: np.ndarray | N
 
 
 def scales(x: np.ndarray) -> np.ndarray:
-    """How far each entry may be moved, for a step of 1: its size, or the typical size of the array if larger."""
+    """How far each entry moves for a step of 1: its size, or the typical size in the array if larger."""
     typical = np.sqrt(np.mean(x * x)) if x.size else 0
     return np.maximum(np.abs(x), typical if typical > 0 else 1.0)

@@ -4,88 +4,38 @@
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
 import numpy as np
 
+from minimega.adjoint import check_adjoint
 from minimega.causes import Finding
 from minimega.causes.rest import explain_shape
 from minimega.diagnose import explain
 from minimega.differences import CannotJudge, Linearized, Slope, Subject, scales, slope
+from minimega.report import Argument, Report
+
+__all__ = ["Argument", "CannotJudge", "Report", "assert_gradients", "check", "check_adjoint"]
 
 SMALL, SMALL_IN_ALL = 256, 2048  # entries of one array, and of all, up to which every one of them is checked
 DIRECTIONS = 2  # random directions for a larger array
+SHARED = (
+    "transposed",
+    "shifted",
+    "mean",
+    "rank-one",
+    "mask",
+)  # causes within a computation, not of one argument
+AGREE = 1e-5  # complex steps that differ more than this from real differences are not trusted
 TOLERANCE = 1e-8  # of the largest entry; the differences' own uncertainty comes on top
-
-
-@dataclass
-class Argument:
-    """What was found about the gradient of one argument.
-
-    `error` is the largest difference, relative to the largest true entry. `cause` is the first of the
-    `candidates`, or None; `detail` says it in a sentence. `entries` are the first that differ: (index, analytic,
-    numerical). `kinks` are entries at which the function has no derivative; they are not judged.
-    `analytic` and `numerical` are the gradients for one random dy, on the entries that were looked at one by one
-    (None where only directions were).
-    """
-
-    name: str
-    shape: tuple[int, ...]
-    ok: bool = True
-    error: float = 0.0
-    candidates: list[str] = field(default_factory=list)
-    detail: str = ""
-    entries: list[tuple] = field(default_factory=list)
-    kinks: list[tuple[int, ...]] = field(default_factory=list)
-    analytic: np.ndarray | None = None
-    numerical: np.ndarray | None = None
-    how: str = ""
-
-    cause = property(lambda self: self.candidates[0] if self.candidates else None)
-
-    def blame(self, findings: list[Finding]) -> None:
-        """Take over why this gradient is wrong, the likeliest first."""
-        self.ok = False
-        new = [f for f in findings if f.cause not in self.candidates]
-        self.detail = self.detail or (new[0].detail if new else "")
-        self.candidates += [f.cause for f in new]
-
-    def __str__(self) -> str:
-        head = f"  {self.name} {self.shape}: "
-        if self.ok:
-            note = (
-                f"; not judged at {len(self.kinks)} kink(s), first at {self.kinks[0]}" if self.kinks else ""
-            )
-            return f"{head}right, {self.how}, error {self.error:.1e}{note}"
-        others = f" (or {', '.join(self.candidates[1:])})" if len(self.candidates) > 1 else ""
-        lines = [f"{head}WRONG, error {self.error:.2g}. Cause: {self.cause}{others}.", f"      {self.detail}"]
-        lines += [f"      at {i}: back gives {a:.6g}, differences {n:.6g}" for i, a, n in self.entries]
-        return "\n".join(lines)
-
-
-@dataclass
-class Report:
-    """All arguments of one check, in their order: the inputs, then a layer's parameters."""
-
-    name: str
-    arguments: list[Argument]
-    evaluations: int
-
-    ok = property(lambda self: all(a.ok for a in self.arguments))
-
-    def __str__(self) -> str:
-        verdict = "the backward pass is right" if self.ok else "the backward pass is WRONG"
-        lines = [f"{self.name}: {verdict} ({self.evaluations} evaluations of the forward)"]
-        return "\n".join(lines + [str(a) for a in self.arguments])
 
 
 def check(f: Callable, *arrays, seed: int = 0, directions: int | None = None) -> Report:
     """Compare the backward pass of f at these arrays with differences of its forward, and say what is wrong.
 
-    f gives (y, back) on arrays, or a Tensor on Tensors, or is a layer or a model (`model.loss` is checked), whose
-    parameters count as arguments too. Every entry of small arrays is checked, random directions for large
-    ones; `directions` asks for that many everywhere. Arrays of float32 are checked as float64 first, then
-    within float32's rounding. Raises CannotJudge (a BadInput) where no verdict is possible.
+    f gives (y, back) on arrays, or a Tensor on Tensors, or is a layer or a model (`model.loss` is checked),
+    whose parameters count as arguments too. Every entry of small arrays is checked, random directions for
+    large ones; `directions` asks for that many everywhere. Arrays of float32 are checked as float64 first,
+    then within float32's rounding. Raises CannotJudge (a BadInput) where no verdict is possible.
 
     >>> x = np.array([[0.1, 0.7, -0.3]])
     >>> check(lambda x: (x * x, lambda dy: 2 * dy * x), x).ok
@@ -113,6 +63,7 @@ class _Check:
     def __init__(self, subject: Subject, seed: int, directions: int | None):
         self.subject, self.directions, self.seed = subject, directions, seed
         self.rng = np.random.default_rng(seed)
+        self.guessed: list[Argument] = []  # wrong, and no firm sign of why
         self.x = [a.astype(np.float64) for a in subject.arrays]
         self.arguments = [Argument(n, a.shape) for n, a in zip(subject.names, self.x, strict=True)]
 
@@ -129,16 +80,17 @@ class _Check:
         # no weight near 0, so that no output goes unseen
         signs = self.rng.choice([-1.0, 1.0], (2, *at.y.shape))
         self.dys = signs * self.rng.uniform(0.5, 1.5, signs.shape)
-        self.gradients = [self._back_twice(at), at.back(self.dys[1].copy())]
+        self.gradients = [self._back_twice(at), s.linearize(self.x).back(self.dys[1].copy())]
         slopes = [self._measure(i) for i in range(len(self.x))]
         self._refuse_flat(slopes)
         for i, measured in enumerate(slopes):
             self._judge(i, *measured)
+        self._share_causes()
         self._judge_rounding()
         return Report(s.name, self.arguments, s.evaluations)
 
     def _back_twice(self, at: Linearized) -> list:
-        """The gradients for the first dy; who changes an array or answers differently the second time is blamed."""
+        """The gradients for the first dy; changed arrays and a second answer unlike the first are blamed."""
         dy = self.dys[0].copy()
         first = at.back(dy)
         changed = [not np.array_equal(a, b) for a, b in zip(at.inputs, self.x, strict=True)]
@@ -156,13 +108,11 @@ class _Check:
             if g is not None and (
                 h is None or g.shape != h.shape or not np.allclose(g, h, rtol=1e-12, atol=0)
             ):
-                a.blame(
-                    [Finding("stateful", "a second call of back with the same dy gives another gradient")]
-                )
+                a.blame([Finding("stateful", "a second call of back with this dy gives another gradient")])
         return first
 
     def _measure(self, i: int) -> tuple[list[np.ndarray], list[Slope]]:
-        """The lines along which argument i is looked at, and the slopes of <dy, y> along them for both dys."""
+        """The lines along which argument i is looked at, and the slopes of <dy, y> there for both dys."""
         x, count = self.x[i], self.directions
         reach = scales(x)
         if count is None and x.size <= SMALL and sum(a.size for a in self.x) <= SMALL_IN_ALL:
@@ -198,13 +148,13 @@ class _Check:
             )
         if np.any(errors[~kinks] > 1e-4 * max(self.largest, self._steepest(measured))):
             raise CannotJudge(
-                f"{name}: the differences do not settle at any step: every step is too large for so rough a function, "
-                "or it computes in low precision or jumps; choose other inputs, and float64 inside"
+                f"{name}: the differences settle nowhere: every step is too large for a function so rough, "
+                "or it jumps, or computes in low precision; choose other inputs, and float64 inside"
             )
         if np.all(np.abs(values) <= 10 * errors) and self._steepest(measured) <= 10 * np.max(errors):
             raise CannotJudge(
-                f"{name}: the output is too flat: no input changes it beyond rounding, so any gradient near 0 would "
-                "pass; choose inputs at which it changes"
+                f"{name}: the output is too flat: nothing changes it beyond rounding, and any gradient "
+                "near 0 would pass; choose inputs at which it changes"
             )
 
     def _steepest(self, measured: list) -> float:
@@ -249,36 +199,85 @@ class _Check:
                 (_index(j, x.shape), float(analytic[j, 0]), float(numerical[j, 0]))
                 for j in np.flatnonzero(wrong)[:4]
             ]
-        if wrong.any():
-            a.blame(explain(self.subject, self.x, i, self.seed)[0])
+        a.sharp = self._second_opinion(
+            i, lines, analytic[:, 0] * np.ravel(length), numerical[:, 0] * np.ravel(length)
+        )
+        if wrong.any() and "stateful" in a.candidates:
+            a.ok = False  # each call of back gives something else: there is no one Jacobian to read
+        elif wrong.any():
+            self._explain(i)
         elif a.ok and a.kinks:
             a.candidates, a.detail = (
                 ["kink"],
                 "left and right slopes differ at these entries; the others are right",
             )
 
+    def _second_opinion(
+        self, i: int, lines: list, analytic: np.ndarray, numerical: np.ndarray
+    ) -> float | None:
+        """The error by complex steps, right to rounding; None where they fail or disagree with real ones."""
+        slopes = []
+        for line in lines:
+            dy = self.subject.complex_slope(self.x, i, line)
+            if dy is None:
+                return None
+            slopes.append(float(np.sum(self.dys[0] * dy)))
+        size = np.max(np.abs(slopes))
+        trusted = size > 0 and np.max(np.abs(slopes - numerical)) <= AGREE * size
+        return float(np.max(np.abs(slopes - analytic)) / size) if trusted else None
+
+    def _explain(self, i: int) -> None:
+        a = self.arguments[i]
+        findings, seen = explain(self.subject, self.x, i, self.seed)
+        a.blame(findings)
+        if not findings[0].firm:
+            self.guessed.append(a)
+        if a.analytic is None:  # only directions were looked at: show the box that the diagnosis looked at
+            mix = self.rng.uniform(0.5, 1.5, seen.A.shape[: seen.p])
+            a.analytic, a.numerical = (np.tensordot(mix, T, seen.p) for T in (seen.A, seen.J))
+            off = np.abs(a.analytic - a.numerical) > 1e-6 * np.max(np.abs(a.numerical), initial=0)
+            places = [tuple(int(k) for k in at) for at in np.argwhere(off)[:4]]
+            a.entries = [
+                (
+                    tuple(int(b[k]) for b, k in zip(seen.box, at, strict=True)),
+                    float(a.analytic[at]),
+                    float(a.numerical[at]),
+                )
+                for at in places
+            ]
+
+    def _share_causes(self) -> None:
+        """One mistake often spoils several gradients: one with no form of its own takes over a cause."""
+        known = [a for a in self.arguments if not a.ok and a not in self.guessed and a.cause in SHARED]
+        for a in self.guessed:
+            if known:
+                a.candidates = list(dict.fromkeys([known[0].cause, *a.candidates]))
+                a.detail = f"most likely the same mistake as in {known[0].name}; here: {a.detail}"
 
     def _judge_rounding(self) -> None:
         """Arrays of lower precision: is the gradient right within their rounding, not only in float64?
 
-        The rounding allowed is that of the sums, and what the gradient changes by when the inputs are rounded.
+        The rounding allowed is that of the sums, and what the gradient changes by when the inputs are
+        rounded.
         """
         s, eps = self.subject, max(np.finfo(a.dtype).eps for a in self.subject.arrays)
         if eps <= np.finfo(np.float64).eps:
             return
         at = s.linearize(s.arrays)
-        low = at.back(self.dys[0].astype(at.outputs.dtype))
+        rounded = at.back(self.dys[0].astype(at.outputs.dtype))
         shaken = []
         for _ in range(3):
             moved = [x * (1 + eps * self.rng.choice([-1, 1], x.shape)) for x in self.x]
             shaken.append(s.linearize(moved).back(self.dys[0].copy()))
+        longest = 32 + np.sqrt(max(x.size for x in self.x))  # how rounding grows in a sum
         for i, a in enumerate(self.arguments):
-            g, high = low[i], self.gradients[0][i]
+            g, high = rounded[i], self.gradients[0][i]
             if not a.ok or high is None or not high.size or g is None or g.shape != high.shape:
                 continue
             change = max(np.max(np.abs(other[i] - high)) for other in shaken)
             size = np.max(np.abs(high))
-            allowed = (32 + np.sqrt(max(x.size for x in self.x))) * eps * max(size, eps * self.largest) + 16 * change
+            # a gradient that is 0 in theory is held to the rounding of the largest one
+            allowed = eps * max(longest * size, 4 * self.largest) + 16 * change
             off = np.where(np.isfinite(g), np.abs(g - high), np.inf)
             for k in a.kinks:
                 off[k] = 0
@@ -286,8 +285,8 @@ class _Check:
                 where = np.unravel_index(np.argmax(off), off.shape)
                 a.error = float(np.max(off) / size) if size else np.inf
                 a.entries = [(tuple(int(k) for k in where), float(g[where]), float(high[where]))]
-                name = s.arrays[i].dtype
-                text = f"right in float64, but off by {a.error:.1e} in {name}, where rounding explains {allowed / size:.1e}"
+                low = f"off by {a.error:.1e} in {s.arrays[i].dtype}"
+                text = f"right in float64, {low}; rounding explains {allowed / size:.1e}"
                 a.candidates, a.detail = [], ""
                 a.blame([Finding("precision", text)])
 
