@@ -63,10 +63,12 @@ def with_transposed(subject: Subject, x: list[np.ndarray], i: int, seed: int, e:
 
 
 def _agree(found: list[Finding], elsewhere: list[Finding]) -> list[Finding]:
-    """What fits both here and elsewhere; if nothing does, what fits elsewhere, then what fits here."""
+    """What fits both here and elsewhere; if nothing does, what fits elsewhere and then what fits here."""
     both = [f for f in found if any(f.agrees(g) for g in elsewhere)]
     if both:
         return both
+    if {f.cause for f in elsewhere} == {"unknown"}:
+        return elsewhere
     changed = {f.cause for f in found} & {g.cause for g in elsewhere}  # the same word with another number
     return list({f.cause: f for f in [*elsewhere, *found] if f.cause not in changed | {"unknown"}}.values())
 

@@ -1,32 +1,21 @@
 """Is the backward pass right, and if not: why?
 
-`check` compares what `back` gives with differences of the forward alone, and names the mistake.
+`check` compares what `back` gives with differences of the forward alone, and names the mistake (docs/gradcheck.md).
 """
 
+import importlib.util
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 
 from minimega.adjoint import check_adjoint
-from minimega.causes import Finding
-from minimega.causes.rest import explain_shape
-from minimega.diagnose import explain
-from minimega.differences import CannotJudge, Linearized, Slope, Subject, scales, slope
+from minimega.differences import CannotJudge, Subject
+from minimega.errors import BadInput
+from minimega.judge import Judge
 from minimega.report import Argument, Report
 
-__all__ = ["Argument", "CannotJudge", "Report", "assert_gradients", "check", "check_adjoint"]
-
-SMALL, SMALL_IN_ALL = 256, 2048  # entries of one array, and of all, up to which every one of them is checked
-DIRECTIONS = 2  # random directions for a larger array
-SHARED = (
-    "transposed",
-    "shifted",
-    "mean",
-    "rank-one",
-    "mask",
-)  # causes within a computation, not of one argument
-AGREE = 1e-5  # complex steps that differ more than this from real differences are not trusted
-TOLERANCE = 1e-8  # of the largest entry; the differences' own uncertainty comes on top
+__all__ = ["Argument", "CannotJudge", "Report", "assert_gradients", "check", "check_adjoint", "run_command"]
 
 
 def check(f: Callable, *arrays, seed: int = 0, directions: int | None = None) -> Report:
@@ -43,12 +32,12 @@ def check(f: Callable, *arrays, seed: int = 0, directions: int | None = None) ->
     >>> check(lambda x: (x * x * x, lambda dy: -3 * dy * x * x), x).arguments[0].cause
     'sign'
     """
-    subject = Subject(f, arrays)
-    try:
-        with np.errstate(all="ignore"):
-            return _Check(subject, seed, directions).run()
-    finally:
-        subject.restore()
+    with np.errstate(all="ignore"):
+        subject = Subject(f, arrays)
+        try:
+            return Judge(subject, seed, directions).run()
+        finally:
+            subject.restore()
 
 
 def assert_gradients(f: Callable, *arrays, seed: int = 0, directions: int | None = None) -> None:
@@ -57,243 +46,60 @@ def assert_gradients(f: Callable, *arrays, seed: int = 0, directions: int | None
     assert report.ok, f"\n{report}"
 
 
-class _Check:
-    """One check under way."""
+def run_command(target: str, shapes: str, seed: int = 0, picture: str | None = None) -> int:
+    """`minimega gradcheck FILE.py:function --shapes 3x4,4x5`: check it at random arrays of these shapes.
 
-    def __init__(self, subject: Subject, seed: int, directions: int | None):
-        self.subject, self.directions, self.seed = subject, directions, seed
-        self.rng = np.random.default_rng(seed)
-        self.guessed: list[Argument] = []  # wrong, and no firm sign of why
-        self.x = [a.astype(np.float64) for a in subject.arrays]
-        self.arguments = [Argument(n, a.shape) for n, a in zip(subject.names, self.x, strict=True)]
+    Prints the report, draws it to the file `picture` if one is named, and gives the exit status: 0 if the
+    backward is right, 1 if not. Raises BadInput for a file, function or shape that cannot be used.
+    """
+    rng = np.random.default_rng(seed)
+    arrays = [rng.normal(size=shape) for shape in _shapes(shapes)]
+    f = _load(target)
+    try:
+        report = check(f, *arrays, seed=seed)
+    except BadInput:
+        raise
+    except Exception as error:
+        text = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise BadInput(f"{target} fails on arrays of the shapes {shapes}: {text}") from None
+    print(report)
+    if picture:
+        report.picture(picture)
+    return 0 if report.ok else 1
 
-    def run(self) -> Report:
-        s = self.subject
-        at = s.linearize(self.x)
-        self.y = at.y
-        if not np.isfinite(at.y).all():
-            raise CannotJudge(f"{s.name}: the output holds a value that is not finite")
-        if not np.allclose(s.value(self.x), at.y, rtol=1e-9, atol=0):
-            for a in self.arguments:
-                a.blame([Finding("random", "the forward gives another output when it is called again")])
-            return Report(s.name, self.arguments, s.evaluations)
-        # no weight near 0, so that no output goes unseen
-        signs = self.rng.choice([-1.0, 1.0], (2, *at.y.shape))
-        self.dys = signs * self.rng.uniform(0.5, 1.5, signs.shape)
-        self.gradients = [self._back_twice(at), s.linearize(self.x).back(self.dys[1].copy())]
-        slopes = [self._measure(i) for i in range(len(self.x))]
-        self._refuse_flat(slopes)
-        for i, measured in enumerate(slopes):
-            self._judge(i, *measured)
-        self._share_causes()
-        self._judge_rounding()
-        return Report(s.name, self.arguments, s.evaluations)
 
-    def _back_twice(self, at: Linearized) -> list:
-        """The gradients for the first dy; changed arrays and a second answer unlike the first are blamed."""
-        dy = self.dys[0].copy()
-        first = at.back(dy)
-        changed = [not np.array_equal(a, b) for a, b in zip(at.inputs, self.x, strict=True)]
-        everybody = []
-        if not np.array_equal(dy, self.dys[0]):
-            everybody.append("back changes its dy in place")
-        if not np.array_equal(at.outputs, at.y):
-            everybody.append("back changes the output y in place")
-        second = at.back(self.dys[0].copy())
-        for a, g, h, input_changed in zip(self.arguments, first, second, changed, strict=True):
-            if input_changed:
-                a.blame([Finding("mutated", f"{a.name} is changed in place, by the forward or by back")])
-            elif everybody:
-                a.blame([Finding("mutated", everybody[0])])
-            if g is not None and (
-                h is None or g.shape != h.shape or not np.allclose(g, h, rtol=1e-12, atol=0)
-            ):
-                a.blame([Finding("stateful", "a second call of back with this dy gives another gradient")])
-        return first
-
-    def _measure(self, i: int) -> tuple[list[np.ndarray], list[Slope]]:
-        """The lines along which argument i is looked at, and the slopes of <dy, y> there for both dys."""
-        x, count = self.x[i], self.directions
-        reach = scales(x)
-        if count is None and x.size <= SMALL and sum(a.size for a in self.x) <= SMALL_IN_ALL:
-            lines = [np.zeros_like(x) for _ in range(x.size)]
-            for j, line in enumerate(lines):
-                line.flat[j] = reach.flat[j]
-            self.arguments[i].how = "every entry"
-        else:
-            count = count or DIRECTIONS
-            lines = [reach * self.rng.normal(size=x.shape) for _ in range(count)]
-            self.arguments[i].how = f"{count} random directions"
-        weights = self.dys.reshape(2, -1)
-        y0, size = weights @ self.y.ravel(), np.abs(weights) @ np.abs(self.y.ravel())
-
-        def along(line):
-            def g(t):
-                moved = [*self.x[:i], x + t * line, *self.x[i + 1 :]]
-                return weights @ self.subject.value(moved).ravel()
-
-            return slope(g, y0, size)
-
-        return lines, [along(line) for line in lines]
-
-    def _refuse_flat(self, measured: list) -> None:
-        """Raise CannotJudge where rounding hides every slope, or no step makes the differences settle."""
-        values = np.concatenate([[m.value for m in slopes] for _, slopes in measured if slopes])
-        errors = np.concatenate([[m.error for m in slopes] for _, slopes in measured if slopes])
-        kinks = np.concatenate([[m.kink for m in slopes] for _, slopes in measured if slopes])
-        name, self.largest = self.subject.name, np.max(np.abs(values))
-        if kinks.all():
-            raise CannotJudge(
-                f"{name}: left and right slopes differ at every entry; move the inputs off the kinks"
+def _shapes(text: str) -> list[tuple[int, ...]]:
+    """
+    >>> _shapes("3x4,5,scalar")
+    [(3, 4), (5,), ()]
+    """
+    shapes = []
+    for part in text.split(","):
+        sizes = [] if part.strip() == "scalar" else part.strip().split("x")
+        if not all(n.isdecimal() and int(n) > 0 for n in sizes):
+            raise BadInput(
+                f"--shapes: {part!r} is no shape; write one for each argument, as in 3x4,4x5 or 7,scalar"
             )
-        if np.any(errors[~kinks] > 1e-4 * max(self.largest, self._steepest(measured))):
-            raise CannotJudge(
-                f"{name}: the differences settle nowhere: every step is too large for a function so rough, "
-                "or it jumps, or computes in low precision; choose other inputs, and float64 inside"
-            )
-        if np.all(np.abs(values) <= 10 * errors) and self._steepest(measured) <= 10 * np.max(errors):
-            raise CannotJudge(
-                f"{name}: the output is too flat: nothing changes it beyond rounding, and any gradient "
-                "near 0 would pass; choose inputs at which it changes"
-            )
-
-    def _steepest(self, measured: list) -> float:
-        """The largest slope that `back` claims along the lines."""
-        claims = [0.0]
-        for gradients in self.gradients:
-            for g, x, (lines, _) in zip(gradients, self.x, measured, strict=True):
-                if g is not None and g.shape == x.shape:
-                    claims += [abs(float(np.sum(g * line))) for line in lines]
-        return float(np.nanmax(claims))
-
-    def _judge(self, i: int, lines: list[np.ndarray], slopes: list[Slope]) -> None:
-        a, x = self.arguments[i], self.x[i]
-        if not x.size:
-            return
-        length = (
-            np.array([np.max(np.abs(line)) for line in lines])[:, None] if a.how == "every entry" else 1.0
-        )
-        numerical = np.array([m.value for m in slopes]) / length  # (lines, 2): both dys
-        unsure = np.array([m.error for m in slopes]) / length
-        judged = ~np.array([m.kink for m in slopes])
-        scale = np.max(np.abs(numerical[judged]), initial=0)
-        allowed = TOLERANCE * scale + 10 * unsure + 100 * np.finfo(float).eps * self.largest
-
-        def along(gradients) -> np.ndarray:
-            return np.array([[np.sum(g * line) for g in gradients] for line in lines]) / length
-
-        given = [g[i] for g in self.gradients]
-        if any(g is not None and g.shape != x.shape for g in given):
-            first = numerical[:, :1], allowed[:, :1], judged
-            a.blame(explain_shape(given[0], x.shape, lambda g: _within(along([g]), *first)))
-            a.error = np.inf
-            return
-        analytic = along([np.zeros_like(x) if g is None else g for g in given])
-        off = np.abs(analytic - numerical)
-        a.error = float(np.max(off[judged], initial=0) / (scale or self.largest))
-        wrong = judged & ~np.all(off <= allowed, axis=1)
-        if a.how == "every entry":
-            a.analytic, a.numerical = analytic[:, 0].reshape(x.shape), numerical[:, 0].reshape(x.shape)
-            a.kinks = [_index(j, x.shape) for j in np.flatnonzero(~judged)]
-            a.entries = [
-                (_index(j, x.shape), float(analytic[j, 0]), float(numerical[j, 0]))
-                for j in np.flatnonzero(wrong)[:4]
-            ]
-        a.sharp = self._second_opinion(
-            i, lines, analytic[:, 0] * np.ravel(length), numerical[:, 0] * np.ravel(length)
-        )
-        if wrong.any() and "stateful" in a.candidates:
-            a.ok = False  # each call of back gives something else: there is no one Jacobian to read
-        elif wrong.any():
-            self._explain(i)
-        elif a.ok and a.kinks:
-            a.candidates, a.detail = (
-                ["kink"],
-                "left and right slopes differ at these entries; the others are right",
-            )
-
-    def _second_opinion(
-        self, i: int, lines: list, analytic: np.ndarray, numerical: np.ndarray
-    ) -> float | None:
-        """The error by complex steps, right to rounding; None where they fail or disagree with real ones."""
-        slopes = []
-        for line in lines:
-            dy = self.subject.complex_slope(self.x, i, line)
-            if dy is None:
-                return None
-            slopes.append(float(np.sum(self.dys[0] * dy)))
-        size = np.max(np.abs(slopes))
-        trusted = size > 0 and np.max(np.abs(slopes - numerical)) <= AGREE * size
-        return float(np.max(np.abs(slopes - analytic)) / size) if trusted else None
-
-    def _explain(self, i: int) -> None:
-        a = self.arguments[i]
-        findings, seen = explain(self.subject, self.x, i, self.seed)
-        a.blame(findings)
-        if not findings[0].firm:
-            self.guessed.append(a)
-        if a.analytic is None:  # only directions were looked at: show the box that the diagnosis looked at
-            mix = self.rng.uniform(0.5, 1.5, seen.A.shape[: seen.p])
-            a.analytic, a.numerical = (np.tensordot(mix, T, seen.p) for T in (seen.A, seen.J))
-            off = np.abs(a.analytic - a.numerical) > 1e-6 * np.max(np.abs(a.numerical), initial=0)
-            places = [tuple(int(k) for k in at) for at in np.argwhere(off)[:4]]
-            a.entries = [
-                (
-                    tuple(int(b[k]) for b, k in zip(seen.box, at, strict=True)),
-                    float(a.analytic[at]),
-                    float(a.numerical[at]),
-                )
-                for at in places
-            ]
-
-    def _share_causes(self) -> None:
-        """One mistake often spoils several gradients: one with no form of its own takes over a cause."""
-        known = [a for a in self.arguments if not a.ok and a not in self.guessed and a.cause in SHARED]
-        for a in self.guessed:
-            if known:
-                a.candidates = list(dict.fromkeys([known[0].cause, *a.candidates]))
-                a.detail = f"most likely the same mistake as in {known[0].name}; here: {a.detail}"
-
-    def _judge_rounding(self) -> None:
-        """Arrays of lower precision: is the gradient right within their rounding, not only in float64?
-
-        The rounding allowed is that of the sums, and what the gradient changes by when the inputs are
-        rounded.
-        """
-        s, eps = self.subject, max(np.finfo(a.dtype).eps for a in self.subject.arrays)
-        if eps <= np.finfo(np.float64).eps:
-            return
-        at = s.linearize(s.arrays)
-        rounded = at.back(self.dys[0].astype(at.outputs.dtype))
-        shaken = []
-        for _ in range(3):
-            moved = [x * (1 + eps * self.rng.choice([-1, 1], x.shape)) for x in self.x]
-            shaken.append(s.linearize(moved).back(self.dys[0].copy()))
-        longest = 32 + np.sqrt(max(x.size for x in self.x))  # how rounding grows in a sum
-        for i, a in enumerate(self.arguments):
-            g, high = rounded[i], self.gradients[0][i]
-            if not a.ok or high is None or not high.size or g is None or g.shape != high.shape:
-                continue
-            change = max(np.max(np.abs(other[i] - high)) for other in shaken)
-            size = np.max(np.abs(high))
-            # a gradient that is 0 in theory is held to the rounding of the largest one
-            allowed = eps * max(longest * size, 4 * self.largest) + 16 * change
-            off = np.where(np.isfinite(g), np.abs(g - high), np.inf)
-            for k in a.kinks:
-                off[k] = 0
-            if not np.max(off) <= allowed:
-                where = np.unravel_index(np.argmax(off), off.shape)
-                a.error = float(np.max(off) / size) if size else np.inf
-                a.entries = [(tuple(int(k) for k in where), float(g[where]), float(high[where]))]
-                low = f"off by {a.error:.1e} in {s.arrays[i].dtype}"
-                text = f"right in float64, {low}; rounding explains {allowed / size:.1e}"
-                a.candidates, a.detail = [], ""
-                a.blame([Finding("precision", text)])
+        shapes.append(tuple(int(n) for n in sizes))
+    return shapes
 
 
-def _within(analytic, numerical, allowed, judged) -> bool:
-    return bool(np.all((np.abs(analytic - numerical) <= allowed)[judged]))
-
-
-def _index(j: int, shape: tuple[int, ...]) -> tuple[int, ...]:
-    return tuple(int(k) for k in np.unravel_index(j, shape))
+def _load(target: str) -> Callable:
+    """The function that FILE.py:function names."""
+    name, colon, function = target.rpartition(":")
+    path = Path(name)
+    if not colon or not function or path.suffix != ".py":
+        raise BadInput(f"{target!r} names no function: write FILE.py:function")
+    if not path.is_file():
+        raise BadInput(f"{name}: there is no such file")
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise BadInput(f"{name} cannot be run: {type(error).__name__}: {error}") from None
+    found = getattr(module, function, None)
+    if not callable(found):
+        known = [k for k, v in vars(module).items() if callable(v) and not k.startswith("_")]
+        raise BadInput(f"{name} has no function {function!r}; it has {', '.join(known[:8]) or 'none'}")
+    return found

@@ -61,12 +61,9 @@ def rank_one(e: Evidence) -> str | None:
         if p.shape[-1] < 2 or not np.isfinite(p).all():
             continue
         if e.small(_rest(e.along(axes), (p,))) and not e.small(_rest(e.along(axes, e.J), (p,))):
-            where = f"over {_axes(e, axes)} is missing or wrong"
-            if e.scalar:
-                return f"the softmax term of cross-entropy {where}"
             of_y = e.y is not None and e.y.shape == e.x.shape and (e.y > 0).all()
-            term = "y * sum(dy * y), the sum" if of_y else "softmax(x) * sum(dy), the sum"
-            return f"the term {term} {where}"
+            term = "softmax(x)" if e.scalar else "y * sum(dy * y)" if of_y else "softmax(x) * sum(dy)"
+            return f"the term {term}, over {_axes(e, axes)}, is missing or wrong"
     for a in e.y_axes:
         if any(e.small(e.D - e.D.mean(axis=b, keepdims=True)) for b in e.x_axes if e.J.shape[b] > 2):
             continue  # a plain sum of x
@@ -108,6 +105,9 @@ def path(e: Evidence) -> str | None:
             return "a term that reaches one entry of each row is missing"
     if e.unit and e.y.shape == e.x.shape and e.x.size > 1:
         diagonal = np.eye(e.x.size, dtype=bool)
+        factors = [np.broadcast_to(a, e.x.shape) for a in e.others.values() if fits(a, e.x)]
+        if any(e.same(np.diag(e.J.reshape(D.shape)), f.ravel()) for f in factors):
+            return None  # a factor is left out, no term
         if e.same(e.A.reshape(D.shape), diagonal * 1.0):
             return "dy passes unchanged; what else the function does to it is left out"
         if not lacks[~diagonal].any() and not e.there(e.A.reshape(D.shape))[~diagonal].any():

@@ -7,7 +7,7 @@ generated   a right operation of minimega and one of a list of mistakes, applied
 by hand     subtler mistakes, in operations, layers and compositions of minimega
 held out    operations that minimega does not have, written after the detectors, with mistakes of every kind;
             what the first run showed was then mended where a detector was at fault
-unseen      more of that kind, written last; nothing was changed after their first run
+unseen      more of that kind, written last; no detector was changed for what they showed
 
 B batch, T time, D width, H heads, C head width, V vocabulary.
 """
@@ -30,7 +30,7 @@ class Wrong:
     group: str = "by hand"
 
 
-GROUPS: dict[str, list[Wrong]] = {"by hand": [], "held out": [], "unseen": []}
+GROUPS: dict[str, dict[str, Wrong]] = {"by hand": {}, "held out": {}, "unseen": {}}  # by name
 
 
 def suite() -> dict[str, list[Wrong]]:
@@ -38,7 +38,7 @@ def suite() -> dict[str, list[Wrong]]:
     for module in ("by_hand", "layers", "held_out", "unseen"):
         importlib.import_module(f"tests.wrong_backwards.{module}")  # they register themselves
     generated = importlib.import_module("tests.wrong_backwards.generated").generated()
-    return {"generated": list(generated), **GROUPS}
+    return {"generated": list(generated), **{group: list(known.values()) for group, known in GROUPS.items()}}
 
 
 def gradients(back: Callable, dy, count: int) -> list:
@@ -68,12 +68,14 @@ def wrong(cause: str, argument: int = 0, group: str = "by hand") -> Callable:
     """Register a function of rng that gives (f, arrays); its docstring says what the mistake is."""
 
     def register(make):
-        GROUPS[group].append(
-            Wrong(f"{make.__name__.replace('_', ' ')}: {make.__doc__}", cause, make, argument, group)
-        )
+        add(Wrong(f"{make.__name__.replace('_', ' ')}: {make.__doc__}", cause, make, argument, group))
         return make
 
     return register
+
+
+def add(wrong: Wrong) -> None:
+    GROUPS[wrong.group][wrong.name] = wrong
 
 
 def n(rng, *shape):
@@ -103,7 +105,7 @@ def simple(
     def make(rng):
         return replaced(f, i, gradient), shapes(rng)
 
-    GROUPS[group].append(Wrong(name, cause, make, i, group))
+    add(Wrong(name, cause, make, i, group))
 
 
 def matrix(rng):

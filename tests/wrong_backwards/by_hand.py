@@ -14,8 +14,8 @@ from minimega.head import cross_entropy
 from minimega.linear import linear
 from minimega.norm import layer_norm
 from tests.wrong_backwards import (
-    GROUPS,
     Wrong,
+    add,
     gradients,
     kept,
     matrix,
@@ -492,11 +492,9 @@ for cause, spoil, i in (
     ("transposed", "ds not transposed", 1),
     ("stateful", "in place", 0),
 ):
-    GROUPS["by hand"].append(
-        Wrong(f"attention, argument {i}: {spoil}", cause, lambda rng, s=spoil: (_attend(s), heads(rng)), i)
-    )
+    add(Wrong(f"attention, argument {i}: {spoil}", cause, lambda rng, s=spoil: (_attend(s), heads(rng)), i))
 for i in (0, 1):
-    GROUPS["by hand"].append(
+    add(
         Wrong(
             f"bidirectional attention, argument {i}: no sum",
             "rank-one",

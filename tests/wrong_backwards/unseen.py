@@ -1,4 +1,4 @@
-"""A second group that was held out: written last, and nothing was changed after it was first run."""
+"""A second group that was held out: written last, and no detector was changed for what it showed."""
 
 import numpy as np
 
