@@ -1,6 +1,7 @@
 """Is the backward pass right, and if not: why?
 
-`check` compares what `back` gives with differences of the forward alone, and names the mistake (docs/gradcheck.md).
+`check` compares what `back` gives with differences of the forward alone, and names the mistake;
+docs/gradcheck.md explains how.
 """
 
 import importlib.util

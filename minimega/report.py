@@ -4,8 +4,6 @@ from dataclasses import dataclass, field
 from os import PathLike
 
 import numpy as np
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, NullLocator
 
 from minimega.causes import Finding
 from minimega.errors import BadInput
@@ -79,6 +77,10 @@ class Report:
 
         Raises BadInput if the file cannot be written.
         """
+        from matplotlib.figure import (
+            Figure,
+        )  # here, since the commands that draw nothing need not wait for it
+
         shown = [a for a in self.arguments if a.analytic is not None and a.analytic.size]
         heights = [
             min(2 + 0.25 * (a.analytic.size // max(a.analytic.shape[-1:] or (1,))), 5) for a in shown
@@ -98,7 +100,9 @@ class Report:
             raise BadInput(f"the picture cannot be written to {path}: {error}") from None
 
 
-def _draw(figure: Figure, row, a: Argument) -> None:
+def _draw(figure, row, a: Argument) -> None:
+    from matplotlib.ticker import MaxNLocator, NullLocator
+
     back, truth = (
         np.atleast_2d(g.reshape(-1, g.shape[-1]) if g.ndim else g) for g in (a.analytic, a.numerical)
     )
