@@ -12,13 +12,8 @@ from minimega.rounding import beyond_rounding
 
 SMALL, SMALL_IN_ALL = 256, 2048  # entries of one array, and of all, up to which every one of them is checked
 DIRECTIONS = 2  # random directions for a larger array
-SHARED = (
-    "transposed",
-    "shifted",
-    "mean",
-    "rank-one",
-    "mask",
-)  # causes within a computation, not of one argument
+# causes that lie in a computation, not in one argument's gradient
+SHARED = ("transposed", "shifted", "mean", "rank-one", "mask")
 AGREE = 1e-5  # complex steps that differ more than this from real differences are not trusted
 SOME = 64  # entries of a large array that are looked at where every direction meets a kink
 TOLERANCE = 1e-8  # of the largest entry; the differences' own uncertainty comes on top
