@@ -5,9 +5,9 @@ import re
 import numpy as np
 import pytest
 
-from minimega.causes import CAUSES
-from minimega.causes.entries import name_factor
 from minimega.gradcheck import check
+from minimega.gradcheck.causes import CAUSES
+from minimega.gradcheck.causes.entries import name_factor
 from tests.wrong_backwards import suite
 from tests.wrong_backwards.__main__ import END, PAGE, meanings, tally
 

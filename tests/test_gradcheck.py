@@ -8,10 +8,10 @@ import pytest
 from minimega import ops
 from minimega.attention import Attention, attention
 from minimega.autograd import op
-from minimega.differences import slope
 from minimega.embedding import Embedding
 from minimega.errors import BadInput
 from minimega.gradcheck import CannotJudge, assert_gradients, check, check_adjoint, run_command
+from minimega.gradcheck.differences import slope
 from minimega.head import cross_entropy
 from minimega.layer import place
 from minimega.linear import Linear, linear

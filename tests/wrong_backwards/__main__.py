@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 
 from minimega import ops
-from minimega.causes import CAUSES
-from minimega.differences import Subject, slope
 from minimega.gradcheck import check
+from minimega.gradcheck.causes import CAUSES
+from minimega.gradcheck.differences import Subject, slope
 from minimega.model import Config, gpt
 from minimega.norm import layer_norm
 from tests.wrong_backwards import Wrong, gradients, suite

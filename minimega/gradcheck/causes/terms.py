@@ -6,8 +6,8 @@ the term. A detector says in a sentence what it saw, or None.
 
 import numpy as np
 
-from minimega.causes.entries import name_factor, rearranged
-from minimega.causes.evidence import CLOSE, Evidence, fits
+from minimega.gradcheck.causes.entries import name_factor, rearranged
+from minimega.gradcheck.causes.evidence import CLOSE, Evidence, fits
 
 
 def mean(e: Evidence) -> str | None:

@@ -5,8 +5,8 @@ from os import PathLike
 
 import numpy as np
 
-from minimega.causes import Finding
 from minimega.errors import BadInput
+from minimega.gradcheck.causes import Finding
 
 
 @dataclass(eq=False)

@@ -8,9 +8,9 @@ import itertools
 
 import numpy as np
 
-from minimega.causes import CAUSES, CLOSE, Evidence, Finding
-from minimega.causes.rest import unknown
-from minimega.differences import Slope, Subject, scales, slope
+from minimega.gradcheck.causes import CAUSES, CLOSE, Evidence, Finding
+from minimega.gradcheck.causes.rest import unknown
+from minimega.gradcheck.differences import Slope, Subject, scales, slope
 
 WHOLE, BOX = (
     256,

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from minimega.causes.evidence import Evidence, Finding, fits, run
+from minimega.gradcheck.causes.evidence import Evidence, Finding, fits, run
 
 
 def unknown(e: Evidence) -> Finding:

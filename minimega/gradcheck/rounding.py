@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from minimega.backend import to_numpy
-from minimega.differences import Subject
+from minimega.gradcheck.differences import Subject
 
 SUM, SHAKEN = (
     32,

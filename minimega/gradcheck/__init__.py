@@ -10,11 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
-from minimega.adjoint import check_adjoint
-from minimega.differences import CannotJudge, Subject
 from minimega.errors import BadInput
-from minimega.judge import Judge
-from minimega.report import Argument, Report
+from minimega.gradcheck.adjoint import check_adjoint
+from minimega.gradcheck.differences import CannotJudge, Subject
+from minimega.gradcheck.judge import Judge
+from minimega.gradcheck.report import Argument, Report
 
 __all__ = ["Argument", "CannotJudge", "Report", "assert_gradients", "check", "check_adjoint", "run_command"]
 

@@ -3,12 +3,12 @@
 import numpy as np
 
 from minimega.backend import to_numpy
-from minimega.causes import Finding
-from minimega.causes.rest import explain_shape
-from minimega.diagnose import explain
-from minimega.differences import CannotJudge, Linearized, Slope, Subject, WrongShape, scales, slope
-from minimega.report import Argument, Report
-from minimega.rounding import beyond_rounding
+from minimega.gradcheck.causes import Finding
+from minimega.gradcheck.causes.rest import explain_shape
+from minimega.gradcheck.diagnose import explain
+from minimega.gradcheck.differences import CannotJudge, Linearized, Slope, Subject, WrongShape, scales, slope
+from minimega.gradcheck.report import Argument, Report
+from minimega.gradcheck.rounding import beyond_rounding
 
 SMALL, SMALL_IN_ALL = 256, 2048  # entries of one array, and of all, up to which every one of them is checked
 DIRECTIONS = 2  # random directions for a larger array

@@ -8,7 +8,7 @@ holds the words in the order in which they are tried.
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from minimega.causes.entries import (
+from minimega.gradcheck.causes.entries import (
     broadcast,
     inner_transposed,
     mask,
@@ -20,8 +20,8 @@ from minimega.causes.entries import (
     unmasked,
     zero,
 )
-from minimega.causes.evidence import CLOSE, Evidence, Finding
-from minimega.causes.terms import apart, low_rank, mean, path, rank_one
+from minimega.gradcheck.causes.evidence import CLOSE, Evidence, Finding
+from minimega.gradcheck.causes.terms import apart, low_rank, mean, path, rank_one
 
 __all__ = ["CAUSES", "CLOSE", "Cause", "Evidence", "Finding"]
 

@@ -10,7 +10,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from minimega.causes.evidence import CLOSE, Evidence, Slices, run
+from minimega.gradcheck.causes.evidence import CLOSE, Evidence, Slices, run
 
 
 def zero(e: Evidence) -> tuple[str, object] | str | None:
