@@ -134,7 +134,7 @@ class Final(LayerNorm):
 class Model(Layer):
     """A flat list of layers from tokens (B, T) to logits (B, T, V), shared out over the ranks of a group."""
 
-    def __init__(self, config: Config, layers: dict[str, Layer], shares: Shares):
+    def __init__(self, config: Config, layers: dict[str, Layer], shares: Shares = ALONE):
         self.config, self.layers, self.shares = config, layers, shares
 
     def parts(self):

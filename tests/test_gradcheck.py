@@ -14,7 +14,7 @@ from minimega.gradcheck import CannotJudge, assert_gradients, check, check_adjoi
 from minimega.gradcheck.differences import slope
 from minimega.head import cross_entropy
 from minimega.layer import place
-from minimega.linear import Linear, linear
+from minimega.linear import RowLinear, linear
 from minimega.mlp import MLP
 from minimega.model import Block, Config, gpt
 from minimega.norm import LayerNorm
@@ -51,7 +51,7 @@ def test_all_forms_of_a_function():
 def layers():
     at = place(np.zeros((2, 3), int))
     x = normal(2, 3, 4)
-    yield Linear(4, 5), (x,)
+    yield RowLinear(4, 5), (x,)
     yield LayerNorm(4), (x,)
     yield MLP(4, 6), (x, at)
     yield Attention(4, 2), (x, at)
@@ -147,7 +147,7 @@ def test_picture(tmp_path):
         (lambda x, ids: ops.take(x, ids), (normal(3), np.array([1])), "lambda"),
         (ops.exp, (np.array([True]),), "bool"),
         (ops.exp, (None,), "no numbers"),
-        (Linear(2, 3), (normal(2, 2),), "draw"),
+        (RowLinear(2, 3), (normal(2, 2),), "draw"),
         (ops.exp, (np.array([1.0, np.nan]),), "not finite"),
         (ops.exp, (np.array([1e3]),), "not finite"),
         (ops.log, (np.array([1e-12, 1.0]),), "not finite, however small the step"),
@@ -266,7 +266,7 @@ class Rank:
     def __init__(self, ranks, rank):
         self.ranks, self.rank, self.size = ranks, rank, ranks.size
 
-    def sum(self, array):
+    def all_reduce(self, array):
         self.ranks.slots[self.rank] = array
         self.ranks.barrier.wait()
         total = sum(self.ranks.slots)
@@ -280,8 +280,8 @@ def same(x):
 
 REGIONS = {
     # Megatron-LM's f and g, gather and scatter along axis 0: A, At, shapes, kinds, for a group of size 3
-    "f": lambda g: (same, g.sum, ((4,), (4,)), ("whole", ("whole", "partial"))),
-    "g": lambda g: (g.sum, same, ((4,), (4,)), ("partial", "whole")),
+    "f": lambda g: (same, g.all_reduce, ((4,), (4,)), ("whole", ("whole", "partial"))),
+    "g": lambda g: (g.all_reduce, same, ((4,), (4,)), ("partial", "whole")),
     "a matrix cut by columns": lambda g: (
         lambda x: x @ normal(4, 2, seed=g.rank),
         lambda dy: dy @ normal(4, 2, seed=g.rank).T,
@@ -296,7 +296,7 @@ REGIONS = {
     ),
     "scatter": lambda g: (
         lambda x: x[2 * g.rank : 2 * g.rank + 2],
-        lambda dy: g.sum(np.pad(dy, (2 * g.rank, 4 - 2 * g.rank))),
+        lambda dy: g.all_reduce(np.pad(dy, (2 * g.rank, 4 - 2 * g.rank))),
         ((6,), (2,)),
         ("whole", "cut"),
     ),
@@ -319,7 +319,7 @@ def test_wrong_adjoints_over_ranks():
         return check_adjoint(same, same, ((4,), (4,)), ("whole", ("whole", "partial")), g)
 
     def g_with_a_sum_too_many(g):
-        return check_adjoint(g.sum, g.sum, ((4,), (4,)), ("partial", "whole"), g)
+        return check_adjoint(g.all_reduce, g.all_reduce, ((4,), (4,)), ("partial", "whole"), g)
 
     def said_to_be_whole(g):
         return check_adjoint(lambda x: x + g.rank * x, same, ((4,), (4,)), ("whole", "whole"), g)

@@ -6,36 +6,17 @@ piece) or *partial* (the sum over the ranks is the value).
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 
 from minimega.errors import BadInput
+from minimega.parallel.comm import SELF, Group
 
 GRADIENT = {
     "whole": "whole",
     "cut": "cut",
     "partial": "whole",
 }  # of a value of each kind, unless said otherwise
-
-
-class Group(Protocol):
-    """What the check needs of a group of ranks."""
-
-    rank: int
-    size: int
-
-    def sum(self, array: np.ndarray) -> np.ndarray:
-        """The sum over all ranks, the same on each of them."""
-
-
-class Alone:
-    """The group of one rank."""
-
-    rank, size = 0, 1
-
-    def sum(self, array: np.ndarray) -> np.ndarray:
-        return array
 
 
 @dataclass(frozen=True)
@@ -58,7 +39,7 @@ def check_adjoint(
     At: Callable,
     shapes: tuple[tuple[int, ...], tuple[int, ...]],
     kinds: tuple = ("whole", "whole"),
-    group: Group | None = None,
+    group: Group = SELF,
     seed: int = 0,
 ) -> Adjoint:
     """Whether At is the adjoint of the linear map A: <A x, y> = <x, At y> for random x and y.
@@ -77,7 +58,6 @@ def check_adjoint(
     >>> check_adjoint(cut_rows, lambda y: 2 * put_back(y), ((3,), (2,))).detail
     'the right side is 2 times the left one'
     """
-    group = Alone() if group is None else group
     (x_kind, dx_kind), (y_kind, dy_kind) = (_pair(kind) for kind in kinds)
     x, other = _draw(shapes[0], x_kind, group, seed), _draw(shapes[0], x_kind, group, seed + 1)
     dy = _draw(shapes[1], dy_kind, group, seed + 2)
@@ -87,12 +67,18 @@ def check_adjoint(
             raise BadInput(f"check_adjoint: {name} has the shape {array.shape}, not {tuple(shape)}")
     faults = []
     mixed = np.asarray(A(2 * x - 3 * other)) - (2 * y - 3 * np.asarray(A(other.copy())))
-    if group.sum(np.array(float(np.any(np.abs(mixed) > 1e-9 * np.max(np.abs(y), initial=1e-300))))) > 0:
+    if (
+        group.all_reduce(np.array(float(np.any(np.abs(mixed) > 1e-9 * np.max(np.abs(y), initial=1e-300)))))
+        > 0
+    ):
         faults.append("A is not linear")
     for name, array, kind in (("A x", y, y_kind), ("At y", dx, dx_kind)):
         if kind == "whole":
-            off = np.abs(group.sum(array) / group.size - array)
-            if group.sum(np.array(float(np.any(off > 1e-9 * np.max(np.abs(array), initial=1e-300))))) > 0:
+            off = np.abs(group.all_reduce(array) / group.size - array)
+            if (
+                group.all_reduce(np.array(float(np.any(off > 1e-9 * np.max(np.abs(array), initial=1e-300)))))
+                > 0
+            ):
                 faults.append(f"{name} is said to be whole, but differs between ranks")
     left, right = _product(y, y_kind, dy, dy_kind, group), _product(x, x_kind, dx, dx_kind, group)
     if abs(left - right) > 1e-9 * max(abs(left), abs(right)):
@@ -118,7 +104,7 @@ def _draw(shape: tuple[int, ...], kind: str, group: Group, seed: int) -> np.ndar
 def _product(a: np.ndarray, a_kind: str, b: np.ndarray, b_kind: str, group: Group) -> float:
     """The inner product over the group: whole with whole counts once, all else adds up over the ranks."""
     here = np.array(np.sum(a * b))
-    return float(here if a_kind == b_kind == "whole" else group.sum(here))
+    return float(here if a_kind == b_kind == "whole" else group.all_reduce(here))
 
 
 def _factor(left: float, right: float, ranks: int) -> str:

@@ -6,7 +6,7 @@ from minimega import ops
 from minimega.autograd import op
 from minimega.embedding import Embedding, embedding
 from minimega.layer import place
-from minimega.linear import Linear, linear
+from minimega.linear import RowLinear, linear
 from minimega.mlp import MLP
 from minimega.model import Config, Model, PreNorm, gpt
 from minimega.norm import LayerNorm, layer_norm
@@ -73,7 +73,7 @@ def drawn(layer, rng):
     return layer
 
 
-class LinearMean(Linear):
+class LinearMean(RowLinear):
     def forward(self, x):
         return linear_dw_mean(x, self.weight, self.bias)
 
@@ -95,7 +95,7 @@ class LayerNormFrozen(LayerNorm):
 
 class MLPShort(MLP):
     def forward(self, x, place):
-        return self.down(gelu_short(self.up(x)))
+        return self.down(gelu_short(self.up(x, place)))
 
 
 class NoResidual(PreNorm):
@@ -104,14 +104,14 @@ class NoResidual(PreNorm):
 
 
 class LossAssigned(Model):
-    def forward(self, tokens, at=None):
+    def hidden(self, tokens, at=None):
         x = embedding_assigned(self.layers["embedding"].tokens, tokens)
         return self.layers["head"](x, place(tokens))
 
 
 @wrong("scale", 1)
 def linear_layer(rng):
-    """dw of the layer Linear is a mean"""
+    """dw of the layer RowLinear is a mean"""
     return drawn(LinearMean(4, 3), rng), [n(rng, 2, 5, 4)]
 
 
