@@ -27,7 +27,7 @@ FACTORS = (
     "untied",
     "dropout",
     "uneven",  # vocabulary and hidden width that no number of ranks divides
-    "ignored",  # half of the sequences have no counted target, so some replicas have none at all
+    "ignored",  # replicas have from none to all of their targets counted
     "short",  # fewer tokens than the context, and they cannot be shared out evenly
     "post",
     "sinusoidal",
@@ -74,8 +74,11 @@ class Case:
         text = np.random.default_rng(5).integers(0, self.config.vocab_size, (self.batch, length + 1))
         inputs, targets = text[:, :-1], text[:, 1:].copy()
         if "ignored" in self.factors:
-            targets[: self.batch // 2] = -1
+            targets[: self.batch // 2, 1:] = -1
+            targets[1 : self.batch // 2] = -1
             targets[-1, ::2] = -1
+        if "first half ignored" in self.factors:
+            targets[: self.batch // 2] = -1
         return inputs, targets
 
     def model(self, grid: Grid = SERIAL) -> Model:
@@ -97,8 +100,8 @@ def outcome(case: Case, grid: Grid = SERIAL, bucket: int = 700) -> dict[str, np.
     """All that is compared, whole, by its name; `bucket` is small, so that several leave."""
     (inputs, targets), found = case.data(), {}
     accumulate = 2 if "accumulate" in case.factors else 1
-    # eps: where a float32 gradient is zero but for its rounding (1e-9 here), the default of 1e-8 would let AdamW
-    # make steps of lr / 10 of that rounding; so one of them is lr / 1000 at most.
+    # eps: where a float32 gradient is zero but for its rounding (1e-9 here), the default of 1e-8 would let
+    # AdamW make steps of lr / 10 of that rounding; so one of them is lr / 1000 at most.
     for optimizer in (None, SGD(), AdamW(eps=1e-6, weight_decay=0.1)):
         model = case.model(grid)
         parameters = model.parameters().values()
