@@ -1,8 +1,9 @@
 """One run under three layouts, from checkpoint to checkpoint: as one rank would have trained, uninterrupted.
 
-mpirun -n 4 python examples/reshard.py
-mpirun -n 4 python examples/reshard.py --device cuda
-minimega reshard RUN --tp 1 --dp 2 --save-dir OUT        (the same with a run's folder)
+    mpirun -n 4 python examples/reshard.py
+    mpirun -n 4 python examples/reshard.py --device cuda
+
+With a run's folder: minimega reshard RUN --tp 1 --dp 2 --save-dir OUT
 """
 
 import sys
@@ -17,8 +18,7 @@ from minimega.parallel.data import Reducer
 from minimega.parallel.grid import Grid, grid
 from minimega.texts import workspace
 
-CONFIG = mm.Config(vocab_size=211, context=32, d_model=64, nhead=8, dropout=0.1)
-STEPS = 6
+CONFIG, STEPS = mm.Config(vocab_size=211, context=32, d_model=64, nhead=8, dropout=0.1), 6
 TEXT = np.random.default_rng(0).integers(211, size=(STEPS, 8, 33))  # 8 sequences a step
 
 

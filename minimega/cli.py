@@ -21,7 +21,7 @@ from minimega.table import COMMANDS, GROUPS, TABLE, Option, nearest, of_command
 TARGETS = {
     "gradcheck": [("target", "FILE.py:function", "a function that gives y and its backward")],
     "compare": [
-        ("run_a", "RUN_A", 'a run folder, or a command in quotes: "train --tp 2"'),
+        ("run_a", "RUN_A", 'a run folder, or a command in quotes: "train ..."'),
         ("run_b", "RUN_B", "the same, held to be right"),
     ],
     "reshard": [("run", "RUN", "a run folder")],
