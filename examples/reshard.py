@@ -51,7 +51,7 @@ def main(xp=np) -> None:
                 if ranks.rank == 0:
                     print(f"step {step}   {loss:.14f}   uninterrupted {right[step - 1]:.14f}   {name}")
     pairs = zip(model.parameters().values(), alone.parameters().values(), strict=True)
-    furthest = max(furthest, *(abs(p.data - q.data).max() / abs(q.data).max() for p, q in pairs))
+    furthest = max(furthest, *(float(abs(p.data - q.data).max() / abs(q.data).max()) for p, q in pairs))
     if ranks.rank == 0:
         print(f"losses and weights apart, at most: {furthest:.0e}")
     assert furthest < 1e-10, "the ranks do not hold the serial model"

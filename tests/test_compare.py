@@ -56,7 +56,7 @@ def test_a_cut_run_is_rounding(right, compared, capsys):
     serial = f"train {SMALL} --warmup 2"
     assert main(["compare", f"{serial} --tp 2 --sequence-parallel", serial]) == 0
     said = capsys.readouterr().out
-    assert "verdict: rounding" in said and "--tp 2 --dp 1 --sequence-parallel, float32" in said
+    assert "verdict: rounding" in said and "(--tp 2 --dp 1 --sequence-parallel, float32)" in said
     assert (
         "the batch of step 4" in said
         and "training after step 3" in said
