@@ -179,6 +179,10 @@ def gpt(config: Config, shares: Shares = ALONE) -> Model:
     """
     c = config
     check_heads(c, shares.group.size)
+    ranks = shares.group.size
+    for name, size in (("vocab_size", c.vocab_size), ("d_hidden", c.d_hidden)):
+        if size < ranks:
+            raise BadInput(f"{name} {size} cannot be shared out over {ranks} ranks: choose a smaller --tp")
     first = POSITIONS[c.positions](c.vocab_size, c.context, c.d_model, c.dropout, shares)
     layers: dict[str, Layer] = {"embedding": first}
     layers |= {f"block{i}": Block(c, shares) for i in range(c.num_layers)}

@@ -8,6 +8,8 @@ from adjoint import assert_whole
 from equal import FACTORS, PAIRS, STEPS, Case, assert_equal, distance
 from ranks import sizes
 
+from minimega.errors import BadInput
+from minimega.model import Config, gpt
 from minimega.optim import AdamW
 from minimega.parallel.comm import Group, pieces
 from minimega.parallel.data import Reducer
@@ -55,15 +57,15 @@ def case_all_pairs_in_float64(group):
 
 
 def case_all_pairs_in_float32(group):
-    for g, factors in product(grids(group), PAIRS):
+    for g, factors in product(grids(group), PAIRS[:: 1 + group.size // 8]):
         assert_equal(on(g, factors, "float32"), g)
 
 
 @sizes(8)
 def case_six_ranks(group):
     part = group.split(group.rank < 6)
-    for g, factors, dtype in product(grids(part), PAIRS, ("float64", "float32")):
-        assert_equal(on(g, factors, dtype), g)
+    for g, factors in product(grids(part), PAIRS):
+        assert_equal(on(g, factors), g)
 
 
 class Ring(Group):
@@ -124,7 +126,7 @@ def case_evaluation_is_the_serial_one(group):
 def case_generation_is_the_serial_one(group):
     """From 3 tokens to 23, past the context of 8; with cut sequences most ranks hold no token at a time."""
     how = {"temperature": 0}, {"temperature": 0.8, "top_k": 20}, {"top_p": 0.9}
-    for g, factors, choice in product(grids(group), PAIRS[::3], how):
+    for g, factors, choice in product(grids(group)[:2], PAIRS[::3], how):
         case = on(g, factors)
         got, want = (
             np.stack(list(generate(case.model(where), [1, 2, 3], 20, range(2, 5), banned=(0,), **choice)))
@@ -137,7 +139,7 @@ def case_generation_is_the_serial_one(group):
 
 def case_logits_with_and_without_the_cache_are_the_serial_ones(group):
     tokens = np.random.default_rng(3).integers(0, 37, (2, 14))
-    for g, factors in product(grids(group), PAIRS[::3]):
+    for g, factors in product(grids(group)[:2], PAIRS[::3]):
         case = on(g, factors)
         for cached in (True, False):
             talks = [next_logits(case.model(where), tokens[:, :3], cached) for where in (g, SERIAL)]
@@ -145,3 +147,18 @@ def case_logits_with_and_without_the_cache_are_the_serial_ones(group):
                 got, want = (next(t) if n == 3 else t.send(tokens[:, n - 1]) for t in talks)
                 assert distance(got, want) < 1e-10, (n, cached)
                 assert_whole(got, group)
+
+
+@sizes(3, 4, 8)
+def case_a_rank_without_a_piece_is_refused(group):
+    shares = grid(group, group.size).shares
+    for short in ("vocab_size", "d_hidden"):
+        config = Config(
+            **{"vocab_size": 48, "d_model": 24, "nhead": 24, "d_hidden": 48, short: group.size - 1}
+        )
+        try:
+            gpt(config, shares)
+        except BadInput as told:
+            assert f"over {group.size} ranks" in str(told)
+        else:
+            raise AssertionError(f"{short} {group.size - 1} on {group.size} ranks")

@@ -20,7 +20,7 @@ from minimega.parallel.data import Reducer
 from minimega.parallel.grid import SERIAL, Grid
 from minimega.train import Recipe, gradients, train_step
 
-LR, STEPS, HEAD = 0.01, 3, 3  # HEAD: its width
+LR, STEPS, HEAD = {"SGD": 0.5, "AdamW": 0.01}, 3, 3  # HEAD: its width
 FACTORS = (
     "accumulate",  # this and the next only say how a step is computed
     "recompute",
@@ -100,9 +100,9 @@ def outcome(case: Case, grid: Grid = SERIAL, bucket: int = 700) -> dict[str, np.
     """All that is compared, whole, by its name; `bucket` is small, so that several leave."""
     (inputs, targets), found = case.data(), {}
     accumulate = 2 if "accumulate" in case.factors else 1
-    # eps: where a float32 gradient is zero but for its rounding (1e-9 here), the default of 1e-8 would let
-    # AdamW make steps of lr / 10 of that rounding; so one of them is lr / 1000 at most.
-    for optimizer in (None, SGD(), AdamW(eps=1e-6, weight_decay=0.1)):
+    # eps: where a float32 gradient is next to zero, rounding decides (some 1e-9 here): the default of 1e-8
+    # would let AdamW make steps of lr / 10 of that. Most gradients are 1e-3 and larger.
+    for optimizer in (None, SGD(), AdamW(eps=1e-5, weight_decay=0.1)):
         model = case.model(grid)
         parameters = model.parameters().values()
         reducer, kind = Reducer(parameters, grid, bucket), type(optimizer).__name__
@@ -112,7 +112,7 @@ def outcome(case: Case, grid: Grid = SERIAL, bucket: int = 700) -> dict[str, np.
             found |= {f"gradient {p.name}": p.whole(p.grad) for p in parameters}
             continue
         for step in range(1, STEPS + 1):
-            recipe = Recipe(STEPS, LR, clip=0.5, accumulate=accumulate)
+            recipe = Recipe(STEPS, LR[kind], clip=0.5, accumulate=accumulate)
             record = train_step(model, optimizer, recipe, step, inputs, targets, reducer)
             found |= {f"{kind} {name} {step}": record[name] for name in ("loss", "grad_norm")}
         found |= {f"{kind} weight {p.name}": p.whole(p.data) for p in parameters}
@@ -137,7 +137,7 @@ def compare(case: Case, grid: Grid, **options) -> dict[str, float]:
             largest = max(np.abs(g).max() for n, g in got.items() if n.startswith(layer))
             excess[f"zero {name}"] = float(np.abs(keys(a)).max() / largest / np.finfo(a.dtype).eps)
         if name.startswith("AdamW weight") and case.dtype == "float32":
-            limit = LR / 100
+            limit = LR["AdamW"] / 100
         excess[name] = distance(a, b) / limit
     return excess
 
