@@ -35,7 +35,7 @@ def run_training(o: Options) -> int:
     if not o.init_from:  # refused now, not after ranks were started and the whole text was read
         small = options.model_config(o, o.vocab_size or 1)
         check_heads(small, o.tp)
-        plan.check_fits(small, o.train_batch_size // o.accumulate, o.dtype, o.optimizer)
+        plan.check_fits(small, o.train_batch_size // o.accumulate, o.dtype, o.optimizer, o.recompute)
     return on_ranks(o, lambda grid: _train(o, newest, grid))
 
 
@@ -50,8 +50,8 @@ def _train(o: Options, newest: Path | None, grid: Grid) -> int:
         config = _shape_of(source, o) if source else None
         texts = read_texts(o, config.context if config else o.context, work, tokenizer, grid.world)
         config = config or options.model_config(o, texts.tokenizer.size)
-        plan.check_fits(config, o.train_batch_size // o.accumulate, o.dtype, o.optimizer)
-        model = gpt(config, grid.shares).draw(o.seed, o.dtype, device(o.device))
+        plan.check_fits(config, o.train_batch_size // o.accumulate, o.dtype, o.optimizer, o.recompute)
+        model = gpt(config, grid.shares, o.recompute).draw(o.seed, o.dtype, device(o.device))
         if source:
             checkpoint.fill(model, checkpoint.read(source)[0], source, o.dtype, device(o.device))
         batches = tokens.Batches(texts.train, o.train_batch_size, o.seed)
