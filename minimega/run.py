@@ -43,7 +43,7 @@ def _train(o: Options, newest: Path | None, grid: Grid) -> int:
     keep_memory()
     grid.rows(o.train_batch_size)
     folder = Path(o.save_dir) if o.save_dir else None
-    source = checkpoint.weights_file(o.init_from) if o.init_from else None
+    source = checkpoint.weights_file(o.init_from) if o.init_from and not newest else None
     known = newest.parent if newest else checkpoint.run_folder(source) if source else None
     tokenizer = tokens.load(known / "tokenizer.json") if known else None
     with workspace(folder, grid.world) as work:

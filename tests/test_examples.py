@@ -24,10 +24,10 @@ def example(line: list[str], env: dict | None = None) -> str:
     [
         (
             "train_tensor_parallel",
-            ["the whole model      115,648   5.343250", "rank 3                31,072   5.343250"],
+            ["the whole model      115,648   5.341046", "rank 3                31,072   5.341046"],
         ),
-        ("train_data_parallel", ["rank 3          6 to 7      5.371027", "the copies are equal bit for bit"]),
-        ("reshard", ["step 1   5.362772", "--tp 2 --dp 2", "step 6   5.363086", "one rank", "at most: "]),
+        ("train_data_parallel", ["rank 3          6 to 7      5.371942", "the copies are equal bit for bit"]),
+        ("reshard", ["step 1   5.361262", "--tp 2 --dp 2", "step 6   5.363561", "one rank", "at most: "]),
     ],
 )
 def test_among_ranks(name, lines):
