@@ -125,13 +125,13 @@ def dropout_of_the_first_samples_everywhere():
 
 @planted("tensor", "dropout", differs="loss")
 def dropout_of_the_first_heads_everywhere():
-    right = attention.Attention.__init__
+    right = attention.Core.__init__
 
     def init(self, *args, **known):
         right(self, *args, **known)
         self.heads = slice(0, self.heads.stop - self.heads.start)
 
-    yield attention.Attention, "__init__", init
+    yield attention.Core, "__init__", init
 
 
 @planted("sequence", "dropout", differs="loss")
