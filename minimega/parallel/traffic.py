@@ -24,14 +24,14 @@ def of_layers(
     dp: int = 1,
     accumulate: int = 1,
     sequence: bool = False,
-    recompute: bool = False,
+    recompute: str = "none",
     dtype: str = "float32",
 ) -> Rows:
     """What the ranks that share out a model send to compute it: messages of N D numbers, four a layer.
 
     Attention and the MLP have one all-reduce in the forward pass (g) and one in the backward (f): four a
-    layer and micro-batch (Shoeybi et al. 2019, section 3). `recompute`: every block runs forward once more,
-    with its two g: six.
+    layer and micro-batch (Shoeybi et al. 2019, section 3). With `recompute="full"` every block runs forward
+    once more, with its two g: six.
 
     With sequence parallelism each all-reduce becomes an all-gather and a reduce-scatter, which together
     put as many bytes on the wire (Korthikanti et al. 2022, section 4.2.2): four of each. They keep only
@@ -57,7 +57,10 @@ def of_layers(
 
     branches = {"attention": ("qkv", "out")} if config.attention else {}
     for i, (name, ends) in product(range(config.num_layers), {**branches, "mlp": ("up", "down")}.items()):
-        pair(*(f"block{i}.{name}.branch.{end}" for end in ends), forward=accumulate * (1 + recompute))
+        pair(
+            *(f"block{i}.{name}.branch.{end}" for end in ends),
+            forward=accumulate * (1 + (recompute == "full")),
+        )
     pair("head", "embedding", forward=accumulate)  # the vocabulary is cut at both ends
     # of each token the largest logit; then the sum of exponentials and the target's logit
     rows["tensor", "all-reduce", "cross-entropy"] = 2 * accumulate, accumulate * 3 * tokens * item

@@ -6,7 +6,6 @@ import numpy as np
 from cases_model import LAYOUTS, on
 from ranks import sizes
 
-from minimega.layer import Recomputed
 from minimega.model import gpt
 from minimega.optim import AdamW
 from minimega.parallel import traffic
@@ -17,12 +16,10 @@ from minimega.train import Recipe, train_step
 FACTORS = ("", "deep", "uneven", "untied", "no attention", "post", "sinusoidal", "head_bias")
 
 
-def counted(group, layout, case, accumulate=1, recompute=False, bucket=1 << 20) -> dict:
+def counted(group, layout, case, accumulate=1, recompute="none", bucket=1 << 20) -> dict:
     """What each row of the counter grew by in one step."""
     g = grid(group, *layout)
-    model = gpt(case.config, g.shares).draw(0, case.dtype)
-    if recompute:
-        model.layers |= {n: Recomputed(x) for n, x in model.layers.items() if n.startswith("block")}
+    model = gpt(case.config, g.shares, recompute).draw(0, case.dtype)
     reducer, recipe = Reducer(model.parameters().values(), g, bucket), Recipe(1, accumulate=accumulate)
     group.counter.traffic.clear()
     train_step(model, AdamW(), recipe, 1, *case.data(), reducer)
@@ -33,7 +30,11 @@ def case_a_step_sends_what_the_formulas_say(group):
     for layout, factor in product(LAYOUTS[group.size], FACTORS):
         tp, dp, sequence = layout
         case = on(grid(group, *layout), frozenset({factor}), "float32")
-        for accumulate, recompute, bucket in ((1, False, 700), (2, False, 1 << 20), (2, True, 1 << 20)):
+        for accumulate, recompute, bucket in (
+            (1, "none", 700),
+            (2, "selective", 1 << 20),
+            (2, "full", 1 << 20),
+        ):
             got = counted(group, layout, case, accumulate, recompute, bucket)
             size = case.config, case.batch
             want = traffic.of_layers(*size, tp, dp, accumulate, sequence, recompute, case.dtype)
@@ -56,10 +57,10 @@ def case_the_numbers_of_the_papers(group):
             kind: np.sum([t for k, *t in blocks if k == kind], axis=0).tolist() for kind, *_ in blocks
         }, wire
 
-    plain, wire = kinds(False, False)
+    plain, wire = kinds(False, "none")
     assert plain == {"all-reduce": [4 * 2 * 2, 4 * 2 * 2 * hidden]}  # Shoeybi et al. 2019: four a layer
-    assert kinds(False, True)[0] == {"all-reduce": [6 * 2 * 2, 6 * 2 * 2 * hidden]}
-    cut, wire_cut = kinds(True, False)  # Korthikanti et al. 2022: as many bytes on the wire
+    assert kinds(False, "full")[0] == {"all-reduce": [6 * 2 * 2, 6 * 2 * 2 * hidden]}
+    cut, wire_cut = kinds(True, "none")  # Korthikanti et al. 2022: as many bytes on the wire
     assert cut == {k: [4 * 2 * 2, 4 * 2 * 2 * hidden] for k in ("all-gather", "reduce-scatter")}
     assert wire_cut == wire == 4 * 2 * 2 * hidden * 2 * (2 - 1) / 2
-    assert kinds(True, True)[0] == {k: [6 * 2 * 2, 6 * 2 * 2 * hidden] for k in cut}
+    assert kinds(True, "full")[0] == {k: [6 * 2 * 2, 6 * 2 * 2 * hidden] for k in cut}

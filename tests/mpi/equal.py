@@ -83,14 +83,15 @@ class Case:
 
     def model(self, grid: Grid = SERIAL) -> Model:
         """Its weights are large enough for attention to look somewhere, and no bias is zero."""
-        model = gpt(self.config, grid.shares).draw(3, self.dtype)
+        parts = next(iter(self.factors & {"selective", "full"}), "none")
+        model = gpt(self.config, grid.shares, parts).draw(3, self.dtype)
         for name, p in model.parameters().items():
             rng = np.random.default_rng(random.key(name))
             if p.decays:
                 p.data *= 5
             else:
                 p.data += 0.1 * rng.standard_normal(p.whole_shape)[p.piece].astype(self.dtype)
-        if "recompute" in self.factors:
+        if "recompute" in self.factors:  # more than the option does: a tied table stands in one of them
             for name in [n for n in model.layers if n != "head"]:
                 model.layers[name] = Recomputed(model.layers[name])
         return model
@@ -122,7 +123,7 @@ def outcome(case: Case, grid: Grid = SERIAL, bucket: int = 700) -> dict[str, np.
 @functools.cache
 def serial(case: Case) -> dict[str, np.ndarray]:
     """The outcome on one rank, in one part, with nothing computed twice."""
-    return outcome(replace(case, factors=case.factors - {"accumulate", "recompute"}))
+    return outcome(replace(case, factors=case.factors - {"accumulate", "recompute", "selective", "full"}))
 
 
 def compare(case: Case, grid: Grid, **options) -> dict[str, float]:
