@@ -70,6 +70,33 @@ def _write(path: Path, arrays: dict[str, np.ndarray], header: dict[str, str]) ->
     save_file({name: np.ascontiguousarray(a) for name, a in arrays.items()}, path, metadata=header)
 
 
+def _found(folder: Path) -> list[Path]:
+    """What an earlier run left in this folder."""
+    names = ("config.toml", "tokenizer.json", "log.jsonl", "loss.png", "latest", "step-*")
+    return [path for name in names for path in folder.glob(name)]
+
+
+def clear_folder(folder: Path) -> None:
+    """Remove an earlier run, and nothing else that the folder holds."""
+    for path in _found(folder):
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def open_folder(folder: Path, overwrite: bool) -> None:
+    """Make a new run's folder; a run that it holds is refused, or left until the new one can begin."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise BadInput(f"--save-dir {folder} is a file, not a folder") from None
+    except (PermissionError, FileNotFoundError) as why:
+        raise BadInput(f"--save-dir {folder} cannot be made: {why.strerror}") from None
+    if _found(folder) and not overwrite:
+        raise BadInput(
+            f"{folder} holds a run already; --resume goes on with it, --overwrite removes it, "
+            f"another --save-dir leaves it alone"
+        )
+
+
 def newest(run: Path) -> Path:
     """The newest whole checkpoint of a run's folder."""
     if not run.is_dir():

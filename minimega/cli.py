@@ -122,7 +122,7 @@ def parse(command: str, argv: Sequence[str]) -> SimpleNamespace:
     given = {key: _from_text(TABLE[key.replace("_", "-")], text) for key, text in texts.items()}
     from_file = read(given["config"]) if "config" in given else {}
     options = complete(command, from_file | given | targets)
-    options.words = [command, *argv]  # to start ranks with the same ones
+    options.words = ["-m", "minimega", command, *argv]  # to start ranks with the same ones
     return options
 
 

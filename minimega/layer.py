@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from minimega import random
-from minimega.autograd import Tensor, in_layer
+from minimega.autograd import Tensor, in_layer, recompute
 from minimega.backend import library
 from minimega.ops import dropout
 from minimega.parameter import Parameter
@@ -124,3 +124,23 @@ class Dropout(Layer):
     def forward(self, x, place):
         features = library(x.data).arange(x.shape[-1])
         return dropout(x, keep=place.keep(self.name, self.p, place.positions[:, None], features), p=self.p)
+
+
+class Recomputed(Layer):
+    """A layer that keeps only its inputs and is computed again in the backward pass (Chen et al. 2016).
+
+    It is named as the layer inside it, and so are the parameters: `layers[name] = Recomputed(layers[name])`.
+    """
+
+    def __init__(self, layer: Layer):
+        self.layer, self.name = layer, layer.name
+
+    def parts(self):
+        return self.layer.parts()
+
+    def named(self, name=""):
+        self.name = self.layer.named(name).name
+        return self
+
+    def forward(self, *inputs):
+        return recompute(self.layer.forward)(*inputs)

@@ -134,7 +134,7 @@ class Final(LayerNorm):
 class Model(Layer):
     """A flat list of layers from tokens (B, T) to logits (B, T, V), shared out over the ranks of a group."""
 
-    def __init__(self, config: Config, layers: dict[str, Layer], shares: Shares):
+    def __init__(self, config: Config, layers: dict[str, Layer], shares: Shares = ALONE):
         self.config, self.layers, self.shares = config, layers, shares
 
     def parts(self):
@@ -160,6 +160,15 @@ class Model(Layer):
         return sum(p.size for p in self.parameters().values())
 
 
+def check_heads(config: Config, ranks: int) -> None:
+    """BadInput where the heads cannot be shared out over so many ranks."""
+    if config.nhead % ranks:
+        raise BadInput(
+            f"{config.nhead} heads cannot be shared out over {ranks} ranks: "
+            f"choose --tp so that it divides --nhead"
+        )
+
+
 def gpt(config: Config, shares: Shares = ALONE) -> Model:
     """A decoder-only transformer: embedding, blocks, the last norm (pre-norm only), head. Not drawn yet.
 
@@ -169,11 +178,7 @@ def gpt(config: Config, shares: Shares = ALONE) -> Model:
     (1, 5, 10)
     """
     c = config
-    if c.nhead % shares.group.size:
-        raise BadInput(
-            f"{c.nhead} heads cannot be shared out over {shares.group.size} ranks: "
-            f"choose --tp so that it divides --nhead"
-        )
+    check_heads(c, shares.group.size)
     first = POSITIONS[c.positions](c.vocab_size, c.context, c.d_model, c.dropout, shares)
     layers: dict[str, Layer] = {"embedding": first}
     layers |= {f"block{i}": Block(c, shares) for i in range(c.num_layers)}

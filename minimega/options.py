@@ -65,11 +65,10 @@ def complete(command: str, given: dict[str, object]) -> SimpleNamespace:
             f"cannot be cut into {o.accumulate} equal parts: choose --accumulate so that it divides the batch"
         )
         raise BadInput(f"--train-batch-size {o.train_batch_size} {parts}")
-    if o.dp != "auto" and o.train_batch_size % (o.dp * o.accumulate):
-        raise BadInput(
-            f"--train-batch-size {o.train_batch_size} cannot be shared out over {o.dp} replicas"
-            f" in {o.accumulate} parts each: choose --dp so that it divides the batch"
-        )
+    if command == "train" and not o.resume:  # a resumed run has a batch of its own
+        check_batch(o)
+    if command == "reshard" and not o.save_dir:
+        raise BadInput("reshard needs --save-dir: the new folder to write")
     if o.min_lr > o.lr:
         raise BadInput(f"--min-lr {o.min_lr} is above --lr {o.lr}: choose it lower, or --lr higher")
     if o.resume and not o.save_dir:
@@ -78,6 +77,15 @@ def complete(command: str, given: dict[str, object]) -> SimpleNamespace:
         other = "--overwrite" if o.overwrite else "--init-from"
         raise BadInput(f"--resume goes on with a run and {other} starts one: choose one of them")
     return o
+
+
+def check_batch(o: SimpleNamespace) -> None:
+    """BadInput where the replicas cannot share out the batch evenly."""
+    if o.dp != "auto" and o.train_batch_size % (o.dp * o.accumulate):
+        raise BadInput(
+            f"--train-batch-size {o.train_batch_size} cannot be shared out over {o.dp} replicas"
+            f" in {o.accumulate} parts each: choose --dp so that it divides the batch"
+        )
 
 
 def model_config(options: SimpleNamespace, vocab_size: int) -> Config:

@@ -6,7 +6,6 @@ RUN/step-N/          see checkpoint.py    RUN/latest      which of them is the n
 """
 
 import math
-import shutil
 import signal
 from dataclasses import fields, replace
 from pathlib import Path
@@ -17,9 +16,9 @@ import numpy as np
 from minimega import checkpoint, metrics, options, plan, show, table, tokens
 from minimega.backend import device, keep_memory
 from minimega.errors import BadInput, RunFailed
-from minimega.model import Config, Model, gpt
+from minimega.model import Config, Model, check_heads, gpt
 from minimega.optim import OPTIMIZERS
-from minimega.parallel.grid import Grid, on_ranks
+from minimega.parallel.grid import Grid, layout, on_ranks
 from minimega.progress import Log, Progress, interruptible, program
 from minimega.texts import Texts, read_texts, workspace
 from minimega.train import Recipe, evaluate, train
@@ -31,10 +30,11 @@ def run_training(o: Options) -> int:
     if o.resume:
         newest, o = _resumed(Path(o.save_dir), o)
     elif o.save_dir:
-        _open_folder(Path(o.save_dir), o.overwrite)
+        checkpoint.open_folder(Path(o.save_dir), o.overwrite)
     device(o.device)
     if not o.init_from:  # refused now, not after ranks were started and the whole text was read
         small = options.model_config(o, o.vocab_size or 1)
+        check_heads(small, o.tp)
         plan.check_fits(small, o.train_batch_size // o.accumulate, o.dtype, o.optimizer)
     return on_ranks(o, lambda grid: _train(o, newest, grid))
 
@@ -84,8 +84,7 @@ class _Run:
     def begin(self) -> None:
         """Replace what the folder held by the first files of this run."""
         if self.folder and self.grid.first:
-            for path in _found(self.folder):
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
+            checkpoint.clear_folder(self.folder)
             (self.folder / "config.toml").write_text(options.to_toml(self.o), encoding="utf-8")
             self.texts.tokenizer.save(self.folder / "tokenizer.json")
 
@@ -149,8 +148,7 @@ class _Run:
             f"training {begin}to step {self.steps} ({self.epoch} steps an epoch)",
         ]
         if self.grid.world.size > 1:
-            cut = f"--tp {o.tp} --dp {o.dp}" + " --sequence-parallel" * o.sequence_parallel
-            said.insert(1, f"{cut}; {self.grid.world}")
+            said.insert(1, f"{layout(o)}; {self.grid.world}")
         return "\n".join(said)
 
     def closing(self) -> str:
@@ -184,27 +182,6 @@ class _Run:
         )
 
 
-def _found(folder: Path) -> list[Path]:
-    """What an earlier run left in this folder."""
-    names = ("config.toml", "tokenizer.json", "log.jsonl", "loss.png", "latest", "step-*")
-    return [path for name in names for path in folder.glob(name)]
-
-
-def _open_folder(folder: Path, overwrite: bool) -> None:
-    """Make a new run's folder; a run that it holds is refused, or left until the new one can begin."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except (FileExistsError, NotADirectoryError):
-        raise BadInput(f"--save-dir {folder} is a file, not a folder") from None
-    except (PermissionError, FileNotFoundError) as why:
-        raise BadInput(f"--save-dir {folder} cannot be made: {why.strerror}") from None
-    if _found(folder) and not overwrite:
-        raise BadInput(
-            f"{folder} holds a run already; --resume goes on with it, --overwrite removes it, "
-            f"another --save-dir leaves it alone"
-        )
-
-
 def _resumed(folder: Path, o: Options) -> tuple[Path, Options]:
     """The newest checkpoint of the folder, and its options with what may change on the way."""
     newest = checkpoint.newest(folder)
@@ -218,7 +195,9 @@ def _resumed(folder: Path, o: Options) -> tuple[Path, Options]:
     changes = {name: getattr(o, name) for name in o.given & table.MAY_CHANGE}
     if "num_epochs" in changes and "num_steps" not in changes:
         changes["num_steps"] = None
-    return newest, replace_options(kept, **changes)
+    o = replace_options(kept, words=o.words, **changes)  # with the same words ranks are started
+    options.check_batch(o)
+    return newest, o
 
 
 def replace_options(o: Options, **changes) -> Options:

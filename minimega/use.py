@@ -1,15 +1,17 @@
-"""A trained model at work: how well it predicts a text, and what it writes."""
+"""A trained model at work: how well it predicts a text, what it writes, and its run for another layout."""
 
+import shutil
 import tempfile
 from pathlib import Path
 from types import SimpleNamespace as Options
 
-from minimega import checkpoint, metrics, options, tokens
+from minimega import checkpoint, launch, metrics, options, tokens
 from minimega.backend import device, keep_memory
 from minimega.errors import BadInput
-from minimega.model import Model
-from minimega.parallel.grid import Grid, on_ranks
-from minimega.progress import say
+from minimega.model import Model, check_heads
+from minimega.optim import OPTIMIZERS
+from minimega.parallel.grid import Grid, layout, on_ranks, replicas
+from minimega.progress import program, say
 from minimega.sample import generate
 from minimega.texts import open_held_out, open_texts
 from minimega.train import evaluate
@@ -87,3 +89,36 @@ def write(model: Model, tokenizer: tokens.Tokenizer, numbers: range, o: Options)
     texts = [tokenizer.decode(prompt + row) for row in rows]
     begun = len(tokenizer.decode(prompt))  # the prompt may hold the stop text itself
     return [t[:begun] + t[begun:].split(o.stop)[0] if o.stop else t for t in texts]
+
+
+def run_resharding(o: Options) -> int:
+    """`minimega reshard`: a run's newest checkpoint in a new folder, to be resumed with another layout.
+
+    The checkpoint holds whole arrays, so that every layout can read it: what changes is what the folder's
+    config.toml says. All of it is read and checked before anything is written.
+    """
+    source, target = Path(o.run), Path(o.save_dir)
+    newest = checkpoint.newest(source)
+    kept = options.complete("train", options.read(source / "config.toml"))
+    if o.dp == "auto":
+        o.dp = replicas(launch.cores() // o.tp, kept.train_batch_size // kept.accumulate)
+    kept.tp, kept.dp, kept.sequence_parallel, kept.threads = o.tp, o.dp, o.sequence_parallel, o.threads
+    options.check_batch(kept)
+    model = checkpoint.load_model(newest / "model.safetensors")
+    check_heads(model.config, o.tp)
+    optimizer = OPTIMIZERS[kept.optimizer]()
+    state = checkpoint.resume(newest, model, optimizer)
+    if target.resolve() == source.resolve():
+        raise BadInput(
+            f"{target} is the run itself; it goes on as it is with any layout: "
+            f"{program()} train --save-dir {target} --resume {layout(o)}"
+        )
+    checkpoint.open_folder(target, o.overwrite)
+    checkpoint.clear_folder(target)
+    for name in ("tokenizer.json", "log.jsonl", "loss.png"):
+        if (source / name).exists():
+            shutil.copy(source / name, target / name)
+    (target / "config.toml").write_text(options.to_toml(kept), encoding="utf-8")
+    checkpoint.save(target, state.pop("step"), model, optimizer, state)
+    say(f"{newest} for {layout(o)}; go on with: {program()} train --save-dir {target} --resume")
+    return 0

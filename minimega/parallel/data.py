@@ -21,8 +21,11 @@ class Bucket:
 
     def __init__(self, group: Group):
         self.group, self.parameters, self.size = group, [], 0
-        self.missing: set[str] = set()
-        self.wait: Wait | None = None
+        self.empty()
+
+    def empty(self) -> None:
+        """Nothing has arrived in it, and it has not left."""
+        self.missing, self.wait, self.sent = {p.name for p in self.parameters}, None, []
 
     def add(self, p: Parameter) -> None:
         self.parameters.append(p)
@@ -30,9 +33,15 @@ class Bucket:
 
     def leave(self) -> None:
         """Send the sum on its way: partial -> whole."""
-        xp = library(self.parameters[0].data)
-        flat = xp.concatenate([p.grad.reshape(-1) for p in self.parameters])
+        if self.wait:
+            self.wait()  # of an earlier time, which was too early: its buffers may go now
+        xp, self.sent = library(self.parameters[0].data), [p.grad for p in self.parameters]
+        flat = xp.concatenate([g.reshape(-1) for g in self.sent])
         self.wait = self.group.start_all_reduce(flat, label="gradients")
+
+    def is_complete(self) -> bool:
+        """Whether it has left, and nothing was added to a gradient since."""
+        return bool(self.sent) and all(p.grad is g for p, g in zip(self.parameters, self.sent, strict=True))
 
     def arrive(self) -> None:
         """Put the sums where the gradients were."""
@@ -40,6 +49,7 @@ class Bucket:
         for p in self.parameters:
             p.grad = flat[at : at + p.data.size].reshape(p.data.shape)
             at += p.data.size
+        self.empty()  # or it would hold all of this memory until the next step
 
 
 class Reducer:
@@ -60,7 +70,7 @@ class Reducer:
 
     def __enter__(self) -> "Reducer":
         for b in self.buckets:
-            b.missing, b.wait = {p.name for p in b.parameters}, None
+            b.empty()
             for p in b.parameters:
                 p.complete = self.complete
         return self
@@ -78,7 +88,9 @@ class Reducer:
                 p.complete = None
         if kind is None:
             for b in self.buckets:
-                if b.wait is None:  # a gradient that came by a way of its own (recomputation)
+                # A recomputed layer is a backward pass of its own, which does not know that a table that it
+                # shares with another layer (tied) gets more: then the bucket has left too early.
+                if not b.is_complete():
                     b.leave()
             for b in self.buckets:
                 b.arrive()

@@ -74,10 +74,19 @@ def on_ranks(o: Options, body: Callable[[Grid], int]) -> int:
     if o.dp == "auto":
         o.dp = replicas((given or launch.cores()) // o.tp, o.train_batch_size // o.accumulate)
     if given is None and o.tp * o.dp > 1:
-        return launch.start(["-m", "minimega", *o.words], o.tp * o.dp, o.threads)
+        return launch.start(o.words, o.tp * o.dp, o.threads)
     world = start_world(device(o.device), o.threads)
     world = watched(world) if o.check_collectives else world
     return body(grid(world, o.tp, o.dp, o.sequence_parallel))
+
+
+def layout(o: Options) -> str:
+    """How a run is cut, as it is typed.
+
+    >>> layout(Options(tp=2, dp=1, sequence_parallel=True))
+    '--tp 2 --dp 1 --sequence-parallel'
+    """
+    return f"--tp {o.tp} --dp {o.dp}" + " --sequence-parallel" * o.sequence_parallel
 
 
 def replicas(most: int, batch: int) -> int:

@@ -9,7 +9,7 @@ CLOSE = 1e-6  # two Jacobians that agree to this, relative to the largest entry,
 
 @dataclass(frozen=True)
 class Finding:
-    """A cause by its word, and a sentence with what was seen; `mark` is what must not change with the arrays."""
+    """A cause by its word, and a sentence with what was seen; `mark` must not change with the arrays."""
 
     cause: str
     detail: str
@@ -24,7 +24,7 @@ class Finding:
 
 @dataclass(frozen=True, eq=False)
 class Slices:
-    """Slices that should have been filled in (lost), of those that are empty; equal if neither excludes the other."""
+    """Slices that should be filled in (lost) among the empty ones; equal if neither excludes the other."""
 
     axis: int
     lost: frozenset

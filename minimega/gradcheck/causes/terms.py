@@ -6,8 +6,8 @@ the term. A detector says in a sentence what it saw, or None.
 
 import numpy as np
 
-from minimega.causes.entries import name_factor, rearranged
-from minimega.causes.evidence import CLOSE, Evidence, fits
+from minimega.gradcheck.causes.entries import name_factor, rearranged
+from minimega.gradcheck.causes.evidence import CLOSE, Evidence, fits
 
 
 def mean(e: Evidence) -> str | None:
@@ -49,7 +49,7 @@ def _rest(T: np.ndarray, basis) -> np.ndarray:
 
 
 def _blind(J: np.ndarray, v: np.ndarray) -> bool:
-    """Whether y does not change as x moves along v, to first order (but for a small eps in a normalisation)."""
+    """Whether y stays as x moves along v, to first order (but for a small eps in a normalisation)."""
     return bool(
         np.all(np.abs(np.einsum("mrn,rn->mr", J, v)) <= 0.05 * np.max(np.abs(J) * np.abs(v)) + 1e-300)
     )
@@ -57,27 +57,25 @@ def _blind(J: np.ndarray, v: np.ndarray) -> bool:
 
 def rank_one(e: Evidence) -> str | None:
     for axes in _groups(e):
-        x = e.x_along(axes)
-        if x.shape[-1] < 2:
+        p = np.exp(e.x_along(axes))
+        if p.shape[-1] < 2 or not np.isfinite(p).all():
             continue
-        p = np.exp(x - x.max(axis=-1, keepdims=True))
         if e.small(_rest(e.along(axes), (p,))) and not e.small(_rest(e.along(axes, e.J), (p,))):
-            return f"the sum term of softmax over {_axes(e, axes)} is missing or wrong: p times a sum"
+            of_y = e.y is not None and e.y.shape == e.x.shape and (e.y > 0).all()
+            term = "softmax(x)" if e.scalar else "y * sum(dy * y)" if of_y else "softmax(x) * sum(dy)"
+            return f"the term {term}, over {_axes(e, axes)}, is missing or wrong"
     for a in e.y_axes:
-        D, J = (
-            np.moveaxis(t.reshape(*e.y.shape, -1), a, -1) for t in (e.D, e.J)
-        )  # (other outputs, entries, n)
         if any(e.small(e.D - e.D.mean(axis=b, keepdims=True)) for b in e.x_axes if e.J.shape[b] > 2):
             continue  # a plain sum of x
-        y = np.moveaxis(e.y, a, -1)
-        D, J, y = (
-            D.reshape(-1, e.x.size, D.shape[-1]),
-            J.reshape(-1, e.x.size, D.shape[-1]),
-            y.reshape(-1, D.shape[-1]),
+        n = e.y.shape[a]
+        y = np.moveaxis(e.y, a, -1).reshape(-1, n)
+        # (entries of x, other outputs, n)
+        D, J = (
+            np.moveaxis(t.reshape(*e.y.shape, -1), (-1, a), (0, -1)).reshape(-1, len(y), n)
+            for t in (e.D, e.J)
         )
-        D, J = D.transpose(1, 0, 2), J.transpose(1, 0, 2)
-        if y.shape[-1] > 1 and e.small(_rest(D, (y,))) and not e.small(_rest(J, (y,))):
-            return f"a term with the sum of dy * y over {e.axis(a)} is missing or wrong, as in softmax"
+        if n > 1 and e.small(_rest(D, (y,))) and not e.small(_rest(J, (y,))):
+            return f"a term with sum(dy * y), the sum over {e.axis(a)}, is missing or wrong, as in softmax"
     return None
 
 
@@ -100,12 +98,16 @@ def path(e: Evidence) -> str | None:
     if e.unit and e.small(e.D[lacks.reshape(e.D.shape)] - D[lacks][:1]):
         whole = (lacks.sum(axis=1) == 1).all() if e.p else False
         if whole:
-            return f"dy itself, times {name_factor(float(D[lacks][0]), [])}, is missing: a path around, such as a residual"
+            factor = name_factor(float(D[lacks][0]), [])
+            return f"dy times {factor} is missing: a path around, such as a residual"
         ones = e.along((e.p + e.x.ndim - 1,), lacks.reshape(e.D.shape)) if e.x.ndim else lacks
         if (ones.sum(axis=-1) <= 1).all() and e.x.size > 2 and e.there(e.A).mean() > 0.5:
             return "a term that reaches one entry of each row is missing"
     if e.unit and e.y.shape == e.x.shape and e.x.size > 1:
         diagonal = np.eye(e.x.size, dtype=bool)
+        factors = [np.broadcast_to(a, e.x.shape) for a in e.others.values() if fits(a, e.x)]
+        if any(e.same(np.diag(e.J.reshape(D.shape)), f.ravel()) for f in factors):
+            return None  # a factor is left out, no term
         if e.same(e.A.reshape(D.shape), diagonal * 1.0):
             return "dy passes unchanged; what else the function does to it is left out"
         if not lacks[~diagonal].any() and not e.there(e.A.reshape(D.shape))[~diagonal].any():
@@ -133,11 +135,11 @@ def _product_rule(e: Evidence, has: np.ndarray, lacks: np.ndarray) -> str | None
 
 
 def apart(e: Evidence) -> str | None:
-    """The looser sign: what is there is in the true gradient with factor 1, and what is missing is unrelated."""
+    """The looser sign: what is there has factor 1 in the true gradient, what is missing is unrelated."""
     a, d = e.A.ravel(), e.D.ravel()
     size = np.linalg.norm(a) * np.linalg.norm(d)
     if len(a) < 60 or size == 0 or min(np.linalg.norm(a), np.linalg.norm(d)) < 0.1 * np.linalg.norm(e.J):
         return None
     if abs(a @ d) / size < 0.05:
-        return "what is there is right in size, and what is missing is unrelated to it: a whole term or path"
+        return "what back gives has its right size, and what is missing is unrelated to it: a whole term"
     return None

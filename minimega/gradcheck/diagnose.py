@@ -8,9 +8,9 @@ import itertools
 
 import numpy as np
 
-from minimega.causes import CAUSES, CLOSE, Evidence, Finding
-from minimega.causes.rest import unknown
-from minimega.differences import Slope, Subject, scales, slope
+from minimega.gradcheck.causes import CAUSES, CLOSE, Evidence, Finding
+from minimega.gradcheck.causes.rest import unknown
+from minimega.gradcheck.differences import Slope, Subject, scales, slope
 
 WHOLE, BOX = (
     256,
@@ -21,7 +21,7 @@ MIXTURES = 6  # random cotangents where single outputs show nothing
 
 
 def explain(subject: Subject, x: list[np.ndarray], i: int, seed: int) -> tuple[list[Finding], Evidence]:
-    """The causes that fit the wrong gradient of argument i, the likeliest first, and what they were read from.
+    """The causes that fit the wrong gradient of argument i, the likeliest first, and their evidence.
 
     A cause has to fit at other arrays of the same shapes too, random ones without symmetry: what fits only
     because these values are special is struck out.
@@ -53,7 +53,7 @@ def explain(subject: Subject, x: list[np.ndarray], i: int, seed: int) -> tuple[l
 
 
 def with_transposed(subject: Subject, x: list[np.ndarray], i: int, seed: int, e: Evidence) -> list[Finding]:
-    """Whether the gradient would be right if another, square argument were transposed, as in dy @ w for dy @ w.T."""
+    """Whether the gradient would be right with another argument transposed, as in dy @ w for dy @ w.T."""
     for j, a in enumerate(x):
         if j != i and a.ndim > 1 and a.shape[-1] == a.shape[-2] > 1 and e.unit and e.whole:
             turned = gather(subject, [b.swapaxes(-1, -2) if j == k else b for k, b in enumerate(x)], i, seed)
@@ -63,16 +63,18 @@ def with_transposed(subject: Subject, x: list[np.ndarray], i: int, seed: int, e:
 
 
 def _agree(found: list[Finding], elsewhere: list[Finding]) -> list[Finding]:
-    """What fits both here and elsewhere; if nothing does, what fits elsewhere, then what fits here."""
+    """What fits both here and elsewhere; if nothing does, what fits elsewhere and then what fits here."""
     both = [f for f in found if any(f.agrees(g) for g in elsewhere)]
     if both:
         return both
+    if {f.cause for f in elsewhere} == {"unknown"}:
+        return elsewhere
     changed = {f.cause for f in found} & {g.cause for g in elsewhere}  # the same word with another number
     return list({f.cause: f for f in [*elsewhere, *found] if f.cause not in changed | {"unknown"}}.values())
 
 
 def _another(a: np.ndarray, rng: np.random.Generator, attempt: int) -> np.ndarray:
-    """Random values in the range of these; closer to them at the last attempt, should the domain be narrow."""
+    """Random values in the range of these; close to them at the last attempt: the domain may be narrow."""
     if not a.size:
         return a
     low, high = float(a.min()), float(a.max())
@@ -106,7 +108,7 @@ def _ask(e: Evidence, how: str) -> list[Finding]:
     for word, cause in CAUSES.items():
         before = {f.cause for f in found}
         if (word == "mask" and before - {"zero", "path"}) or (word == "path" and "mean" in before):
-            continue  # any rule that leaves entries or sums out is one of these; the rule that was found says more
+            continue  # each rule that leaves entries or sums out is one of these; the found one says more
         answer = getattr(cause, how) and getattr(cause, how)(e)
         if answer:
             text, mark = answer if isinstance(answer, tuple) else (answer, None)
@@ -117,33 +119,17 @@ def _ask(e: Evidence, how: str) -> list[Finding]:
 def gather(subject: Subject, x: list[np.ndarray], i: int, seed: int) -> Evidence:
     """Both Jacobians of argument i at these arrays, on boxes of y and x where the wrong entries show."""
     look = _Look(subject, x, i, np.random.default_rng(seed))
-    y, shape = look.at.y, None
+    y = look.at.y
+    places = np.arange(y.size).reshape(y.shape)
     for u in (look.rng.random(), 0.0, 1 - 1e-9) if look.linear else ():
-        box_y, box_x = _box(y.shape, u), _box(x[i].shape, u)
-        A, J = look.jacobians(look.outputs(np.arange(y.size).reshape(y.shape)[np.ix_(*box_y)]), box_x)
-        if not _equal(A, J) and (np.any(A) or look.all_zero):
-            shape, y_seen = y[np.ix_(*box_y)].shape, y[np.ix_(*box_y)]
-            break
-    else:
-        box_x = _box(x[i].shape, 0.0) if x[i].size <= WHOLE else look.wrong_part()
-        picked = look.reached(box_x) if look.linear else []
-        A, J = look.jacobians(look.outputs(picked) if len(picked) else look.mixtures, box_x)
-        shape, y_seen = A.shape[:1], y.ravel()[picked] if len(picked) else None
-    x_seen = x[i][np.ix_(*box_x)]
-    whole = x_seen.size == x[i].size and (y_seen is None or y_seen.shape == y.shape)
-    return Evidence(
-        A.reshape(shape + x_seen.shape),
-        J.reshape(shape + x_seen.shape),
-        x=x_seen,
-        y=y_seen,
-        box=box_x,
-        whole=whole,
-        lengths=_lengths(subject.names, x, i, y),
-        others={n: a for j, (n, a) in enumerate(zip(subject.names, x, strict=True)) if j != i and whole},
-        tokens=subject.tokens,
-        dy_left_out=look.dy_left_out(),
-        scalar=not y.ndim,
-    )
+        box = _box(x[i].shape, u)
+        e = look.evidence(places[np.ix_(*_box(y.shape, u))], box)
+        if _equal(e.A, e.J):
+            continue
+        if not look.misses(e) or {f.cause for f in _ask(e, "sees")} - {"zero", "mask"}:
+            return e
+    box = _box(x[i].shape, 0.0) if x[i].size <= WHOLE else look.wrong_part()
+    return look.evidence(look.reached(box) if look.linear else None, box)
 
 
 class _Look:
@@ -155,7 +141,6 @@ class _Look:
         count = self.at.y.size
         self.mixtures = rng.uniform(0.5, 1.5, (MIXTURES, count)) * rng.choice([-1.0, 1.0], (MIXTURES, count))
         one, other = self.mixtures[:2]
-        self.all_zero = not np.any(self.back(one))
         self.linear = _equal(self.back(one + other), self.back(one) + self.back(other))
 
     def back(self, dy: np.ndarray) -> np.ndarray:
@@ -173,7 +158,7 @@ class _Look:
         return dys
 
     def reached(self, box: list[np.ndarray]) -> np.ndarray:
-        """Outputs that the entries of a box reach, in their order; none where there are too many to look at all."""
+        """Outputs that the entries of a box reach, in their order; none where there are too many to try."""
         if self.at.y.size > REACH:
             return np.array([], int)
         x, touched = self.x[self.i], np.zeros(self.at.y.size)
@@ -184,6 +169,35 @@ class _Look:
             touched += np.abs(moved - self.at.y).ravel()
         most = np.argsort(touched)[::-1][: 8 * BOX]
         return np.sort(most[touched[most] > 0])
+
+    def evidence(self, places: np.ndarray | None, box: list[np.ndarray]) -> Evidence:
+        """Both Jacobians for the outputs at these places (or mixtures of all) and the entries in the box."""
+        x, y, names = self.x, self.at.y, self.subject.names
+        mixed = places is None or not places.size
+        A, J = self.jacobians(self.mixtures if mixed else self.outputs(places), box)
+        seen = x[self.i][np.ix_(*box)]
+        shape = (A.shape[:1] if mixed else places.shape) + seen.shape
+        whole = seen.size == x[self.i].size and (mixed or places.shape == y.shape)
+        others = {n: a for j, (n, a) in enumerate(zip(names, x, strict=True)) if j != self.i and whole}
+        return Evidence(
+            A.reshape(shape),
+            J.reshape(shape),
+            x=seen,
+            y=None if mixed else y.ravel()[places],
+            box=box,
+            whole=whole,
+            lengths=_lengths(names, x, self.i, y),
+            others=others,
+            tokens=self.subject.tokens,
+            dy_left_out=self.dy_left_out(),
+            scalar=not y.ndim,
+        )
+
+    def misses(self, e: Evidence) -> bool:
+        """Whether these outputs are the wrong ones to see: others give gradients where these give none."""
+        some = np.abs(self.back(self.mixtures[0])[np.ix_(*e.box)])
+        given = [np.any(T.reshape(-1, *some.shape), axis=0) for T in (e.A, e.J)]
+        return bool(np.any((some > 1e-9 * np.max(some, initial=0)) & ~given[0] & given[1]))
 
     def slope(self, dys: np.ndarray, line: np.ndarray) -> Slope:
         before, x, after = self.x[: self.i], self.x[self.i], self.x[self.i + 1 :]
@@ -208,7 +222,7 @@ class _Look:
         return A, J
 
     def wrong_part(self) -> list[np.ndarray]:
-        """A box of entries whose gradient is wrong, found by halving: each half is tried along one direction."""
+        """A box of entries with a wrong gradient, found by halving: each half is tried along a direction."""
         x, dys = self.x[self.i], self.mixtures[:1]
         box, g = [np.arange(n) for n in x.shape], self.back(dys[0])
         while np.prod([len(k) for k in box]) > BOX:

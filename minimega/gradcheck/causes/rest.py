@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from minimega.causes.evidence import Evidence, Finding, fits, run
+from minimega.gradcheck.causes.evidence import Evidence, Finding, fits, run
 
 
 def unknown(e: Evidence) -> Finding:
@@ -30,8 +30,8 @@ def _patterns(e: Evidence) -> Iterator[str]:
         low, high = np.nanmin(ratio, axis=0, initial=np.inf), np.nanmax(ratio, axis=0, initial=-np.inf)
         if np.array_equal(e.there(e.J), e.there(e.A)) and np.allclose(low, high, rtol=1e-5):
             factors = np.where(np.isfinite(low), low, np.nan).reshape(e.x.shape)
-            yield f"Every entry has a factor of its own, from {np.nanmin(factors):.3g} to {np.nanmax(factors):.3g}"
-            yield _named_factors(e, factors) + "."
+            low, high = np.nanmin(factors), np.nanmax(factors)
+            yield f"Every entry has its own factor, from {low:.3g} to {high:.3g}{_named_factors(e, factors)}."
     a, j = e.A.ravel(), e.J.ravel()
     norm = np.linalg.norm(a) * np.linalg.norm(j)
     yield f"Its correlation with the right one is {a @ j / norm:.2f}." if norm else ""

@@ -1,14 +1,14 @@
 """The causes of a wrong backward pass: what each word means, and how it is recognised.
 
-A detector looks at two Jacobians, the one that `back` gives (A) and the true one (J), of shape (axes of y, axes
-of x): what is missing or moved has a form of its own there, whatever the function computes. The table holds
-the words in the order in which they are tried.
+A detector looks at two Jacobians, the one that `back` gives (A) and the true one (J), of shape (axes of y,
+axes of x): what is missing or moved has a form of its own there, whatever the function computes. The table
+holds the words in the order in which they are tried.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from minimega.causes.entries import (
+from minimega.gradcheck.causes.entries import (
     broadcast,
     inner_transposed,
     mask,
@@ -20,15 +20,15 @@ from minimega.causes.entries import (
     unmasked,
     zero,
 )
-from minimega.causes.evidence import CLOSE, Evidence, Finding
-from minimega.causes.terms import apart, low_rank, mean, path, rank_one
+from minimega.gradcheck.causes.evidence import CLOSE, Evidence, Finding
+from minimega.gradcheck.causes.terms import apart, low_rank, mean, path, rank_one
 
 __all__ = ["CAUSES", "CLOSE", "Cause", "Evidence", "Finding"]
 
 
 @dataclass(frozen=True)
 class Cause:
-    """What a word means, how it is recognised, and a looser sign of it that is asked only where nothing fits."""
+    """What a word means, how it is seen, and a looser sign that is asked for only where nothing fits."""
 
     means: str
     sees: Callable | None = None

@@ -10,7 +10,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from minimega.causes.evidence import CLOSE, Evidence, Slices, run
+from minimega.gradcheck.causes.evidence import CLOSE, Evidence, Slices, run
 
 
 def zero(e: Evidence) -> tuple[str, object] | str | None:
@@ -86,7 +86,7 @@ def broadcast(e: Evidence) -> str | None:
                 np.isclose(np.abs(t).sum(), np.abs(d).sum()) for t, d in ((J, right), (A, wrong))
             )
             if nothing_else and e.same(right, wrong) and not e.same(A, J):
-                return f"summed over {e.axis(q)}; the forward repeated x along {e.axis(p)}, so the sum goes over that"
+                return f"summed over {e.axis(q)}, but the forward repeated x along {e.axis(p)}: sum over that"
     for p in e.y_axes:
         A, J = np.moveaxis(e.A, p, 0), np.moveaxis(e.J, p, 0)
         used = [i for i, a in enumerate(A) if not e.small(a)]
@@ -102,7 +102,8 @@ def broadcast(e: Evidence) -> str | None:
             if not all(any(_tied(e, p, a) for p in e.y_axes) for a in axes):
                 continue
             if n > 1 and (e.same(e.A, total) or e.same(e.A, total / n)) and not e.same(total, n * e.J):
-                return f"summed over {' and '.join(e.axis(a) for a in axes)} too, which the forward did not repeat"
+                names = " and ".join(e.axis(a) for a in axes)
+                return f"summed over {names} too, along which the forward did not repeat x"
     for a, b in itertools.permutations(e.x_axes, 2):
         flat = [e.small(t - t.mean(axis=c, keepdims=True)) for c in (a, b) for t in (e.J, e.A)]
         if (
@@ -121,7 +122,7 @@ def _tied(e: Evidence, p: int, k: int) -> bool:
 
 
 def rearranged(e: Evidence, T: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
-    """A Jacobian with its entries in another axis order: of x, of dy, or one of x exchanged with one of dy."""
+    """A Jacobian with its axes in another order: those of x, of dy, or one of x exchanged with one of dy."""
     for axes, what in ((e.x_axes, "the gradient"), (e.y_axes, "dy")):
         shape = tuple(T.shape[a] for a in axes)
         for order in itertools.permutations(axes):
@@ -143,7 +144,7 @@ def rearranged(e: Evidence, T: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
             split = T.reshape(*T.shape[:a], *parts, *T.shape[a + 1 :])
             for order in list(itertools.permutations(range(3)))[1:]:
                 axes = [*range(a), *(a + o for o in order), *range(a + 3, split.ndim)]
-                text = f"{e.axis(a)} holds {parts[0]} x {parts[1]} x {parts[2]} entries, packed in the order {order}"
+                text = f"{e.axis(a)} holds {' x '.join(map(str, parts))} entries, packed in the order {order}"
                 yield text, split.transpose(axes).reshape(T.shape)
 
 
@@ -163,14 +164,15 @@ def transposed(e: Evidence) -> str | None:
 
 
 def inner_transposed(e: Evidence) -> str | None:
-    """The looser sign: J = M.T @ u and A = M @ u for some matrix M for each dy, where u is another argument."""
+    """The looser sign: for each dy there is an M with J = M.T @ u and A = M @ u, u another argument."""
     if e.x.ndim < 2 or not e.whole:
         return None
     t, c = e.x.shape[-2:]
     for name, u in e.others.items():
         if u.shape != e.x.shape or 2 * c <= t or t < 2:
             continue
-        # all entries of M, for each matrix u in the stack: rows of the system are entries of M.T @ u, then of M @ u
+        # all entries of M, for each matrix u in the stack: rows of the system are entries of M.T @ u, then
+        # of M @ u
         one, us = np.eye(t), u.reshape(-1, t, c)
         system = np.concatenate(
             [np.einsum("rac,bs->rscab", us, one), np.einsum("rbc,ta->rtcab", us, one)], axis=1
@@ -214,7 +216,9 @@ def overwritten(e: Evidence) -> str | None:
     ):
         last = np.array_equal(kept.argmax(axis=0)[again], len(J) - 1 - used[::-1].argmax(axis=0)[again])
         which = "the last" if last else "one"
-        return f"{again.sum()} entries are used more than once, and only {which} of their gradients was kept: add them up"
+        return (
+            f"{again.sum()} entries are used more than once, but only {which} gradient was kept: add them up"
+        )
     rows = [i for i, d in enumerate(np.moveaxis(e.D, e.p, 0)) if not e.small(d)] if e.x.ndim else []
     for name, ids in e.tokens.items():
         values, counts = np.unique(ids, return_counts=True)
@@ -241,10 +245,10 @@ def mask(e: Evidence) -> str | None:
 def _mask_text(e: Evidence, used, passed) -> str:
     more, less = int((passed & ~used).sum()), int((used & ~passed).sum())
     if more and less:
-        return f"another mask: {more} pairs of entries pass a gradient but no value, {less} a value but no gradient"
+        return f"another mask: {more} pairs of entries pass only a gradient, {less} only a value"
     if more:
-        return f"a gradient passes at {more} pairs of entries where the forward passes nothing: the mask is missing"
-    return f"no gradient passes at {less} pairs of entries where the forward passes a value"
+        return f"no mask: a gradient passes at {more} pairs of entries where the forward passes nothing"
+    return f"another mask: no gradient passes at {less} pairs of entries where the forward passes a value"
 
 
 def unmasked(e: Evidence) -> str | None:

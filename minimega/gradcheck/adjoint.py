@@ -1,0 +1,119 @@
+"""The adjoint identity <A x, y> = <x, At y>, for linear maps that may run over several ranks.
+
+An array over a group of ranks is one of three kinds: *whole* (equal on all ranks), *cut* (each rank holds a
+piece) or *partial* (the sum over the ranks is the value).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from minimega.errors import BadInput
+from minimega.parallel.comm import SELF, Group
+
+GRADIENT = {
+    "whole": "whole",
+    "cut": "cut",
+    "partial": "whole",
+}  # of a value of each kind, unless said otherwise
+
+
+@dataclass(frozen=True)
+class Adjoint:
+    """Both sides of the identity, and a sentence when they differ."""
+
+    ok: bool
+    left: float
+    right: float
+    detail: str
+
+    error = property(lambda self: abs(self.left - self.right) / max(abs(self.left), abs(self.right), 1e-300))
+
+    def __str__(self) -> str:
+        return f"<A x, y> = {self.left:.12g}, <x, At y> = {self.right:.12g}: {self.detail}"
+
+
+def check_adjoint(
+    A: Callable,
+    At: Callable,
+    shapes: tuple[tuple[int, ...], tuple[int, ...]],
+    kinds: tuple = ("whole", "whole"),
+    group: Group = SELF,
+    seed: int = 0,
+) -> Adjoint:
+    """Whether At is the adjoint of the linear map A: <A x, y> = <x, At y> for random x and y.
+
+    `shapes` are those of x and of A x on this rank. `kinds` says of both what kind of array they are, as a
+    word, or as a pair of words for the value and for its gradient (which is whole for a whole or partial
+    value and cut for a cut one unless said otherwise). The f of tensor parallelism takes whole and gives
+    whole, and its backward takes partial: kinds ("whole", ("whole", "partial")); g takes partial and gives
+    whole. Every rank of the group calls this, and all get the same answer. Raises BadInput for kinds that
+    have no product.
+
+    >>> cut_rows = lambda x: x[:2]
+    >>> put_back = lambda y: np.concatenate([y, np.zeros(1)])
+    >>> check_adjoint(cut_rows, put_back, ((3,), (2,))).ok
+    True
+    >>> check_adjoint(cut_rows, lambda y: 2 * put_back(y), ((3,), (2,))).detail
+    'the right side is 2 times the left one'
+    """
+    (x_kind, dx_kind), (y_kind, dy_kind) = (_pair(kind) for kind in kinds)
+    x, other = _draw(shapes[0], x_kind, group, seed), _draw(shapes[0], x_kind, group, seed + 1)
+    dy = _draw(shapes[1], dy_kind, group, seed + 2)
+    y, dx = np.asarray(A(x.copy())), np.asarray(At(dy.copy()))
+    for name, array, shape in (("A x", y, shapes[1]), ("At y", dx, shapes[0])):
+        if array.shape != tuple(shape):
+            raise BadInput(f"check_adjoint: {name} has the shape {array.shape}, not {tuple(shape)}")
+    faults = []
+    mixed = np.asarray(A(2 * x - 3 * other)) - (2 * y - 3 * np.asarray(A(other.copy())))
+    if (
+        group.all_reduce(np.array(float(np.any(np.abs(mixed) > 1e-9 * np.max(np.abs(y), initial=1e-300)))))
+        > 0
+    ):
+        faults.append("A is not linear")
+    for name, array, kind in (("A x", y, y_kind), ("At y", dx, dx_kind)):
+        if kind == "whole":
+            off = np.abs(group.all_reduce(array) / group.size - array)
+            if (
+                group.all_reduce(np.array(float(np.any(off > 1e-9 * np.max(np.abs(array), initial=1e-300)))))
+                > 0
+            ):
+                faults.append(f"{name} is said to be whole, but differs between ranks")
+    left, right = _product(y, y_kind, dy, dy_kind, group), _product(x, x_kind, dx, dx_kind, group)
+    if abs(left - right) > 1e-9 * max(abs(left), abs(right)):
+        faults.append(_factor(left, right, group.size))
+    return Adjoint(not faults, left, right, "; ".join(faults) or "the identity holds")
+
+
+def _pair(kind) -> tuple[str, str]:
+    value, gradient = (kind, GRADIENT.get(kind)) if isinstance(kind, str) else kind
+    if {value, gradient} - set(GRADIENT):
+        raise BadInput(
+            f"check_adjoint: {kind!r} is no kind; it can be whole, cut or partial, or a pair of them"
+        )
+    if (value, gradient) == ("partial", "partial") or (value == "cut") != (gradient == "cut"):
+        raise BadInput(f"check_adjoint: a {value} value has no inner product with a {gradient} gradient")
+    return value, gradient
+
+
+def _draw(shape: tuple[int, ...], kind: str, group: Group, seed: int) -> np.ndarray:
+    return np.random.default_rng((seed, 0 if kind == "whole" else 1 + group.rank)).normal(size=shape)
+
+
+def _product(a: np.ndarray, a_kind: str, b: np.ndarray, b_kind: str, group: Group) -> float:
+    """The inner product over the group: whole with whole counts once, all else adds up over the ranks."""
+    here = np.array(np.sum(a * b))
+    return float(here if a_kind == b_kind == "whole" else group.all_reduce(here))
+
+
+def _factor(left: float, right: float, ranks: int) -> str:
+    ratio = right / left if left else np.inf
+    for n, what in (
+        (ranks, "the number of ranks"),
+        (1 / ranks, "one over the number of ranks"),
+        (-1, "the sign"),
+    ):
+        if ranks > 1 and abs(ratio / n - 1) < 1e-6:
+            return f"the right side is {n:.6g} times the left one: {what}"
+    return f"the right side is {ratio:.6g} times the left one"

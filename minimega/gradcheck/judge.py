@@ -1,0 +1,243 @@
+"""One gradient check under way: what is measured, and when a gradient is called right."""
+
+import numpy as np
+
+from minimega.backend import to_numpy
+from minimega.gradcheck.causes import Finding
+from minimega.gradcheck.causes.rest import explain_shape
+from minimega.gradcheck.diagnose import explain
+from minimega.gradcheck.differences import CannotJudge, Linearized, Slope, Subject, WrongShape, scales, slope
+from minimega.gradcheck.report import Argument, Report
+from minimega.gradcheck.rounding import beyond_rounding
+
+SMALL, SMALL_IN_ALL = 256, 2048  # entries of one array, and of all, up to which every one of them is checked
+DIRECTIONS = 2  # random directions for a larger array
+# causes that lie in a computation, not in one argument's gradient
+SHARED = ("transposed", "shifted", "mean", "rank-one", "mask")
+AGREE = 1e-5  # complex steps that differ more than this from real differences are not trusted
+SOME = 64  # entries of a large array that are looked at where every direction meets a kink
+TOLERANCE = 1e-8  # of the largest entry; the differences' own uncertainty comes on top
+
+
+class Judge:
+    """One check under way."""
+
+    def __init__(self, subject: Subject, seed: int, directions: int | None):
+        self.subject, self.directions, self.seed = subject, directions, seed
+        self.rng = np.random.default_rng(seed)
+        self.guessed: list[Argument] = []  # wrong, and no firm sign of why
+        self.x = [a.astype(np.float64) for a in subject.arrays]
+        self.arguments = [Argument(n, a.shape) for n, a in zip(subject.names, self.x, strict=True)]
+
+    def run(self) -> Report:
+        s = self.subject
+        at = s.linearize(self.x)
+        self.y = at.y
+        if not np.isfinite(at.y).all():
+            raise CannotJudge(f"{s.name}: the output holds a value that is not finite")
+        if _differ(s.value(self.x), at.y):
+            for a in self.arguments:
+                a.blame([Finding("random", "the forward gives another output when it is called again")])
+            return Report(s.name, self.arguments, s.evaluations)
+        # no weight near 0, so that no output goes unseen
+        signs = self.rng.choice([-1.0, 1.0], (2, *at.y.shape))
+        self.dys = signs * self.rng.uniform(0.5, 1.5, signs.shape)
+        try:
+            self.gradients = [self._back_twice(at), s.linearize(self.x).back(self.dys[1].copy())]
+        except WrongShape as error:
+            for a in self.arguments:
+                a.blame([Finding("shape", str(error))])
+            return Report(s.name, self.arguments, s.evaluations)
+        slopes = [self._measure(i) for i in range(len(self.x))]
+        self._refuse_flat(slopes)
+        for i, measured in enumerate(slopes):
+            self._judge(i, *measured)
+        self._share_causes()
+        self._judge_rounding()
+        return Report(s.name, self.arguments, s.evaluations)
+
+    def _back_twice(self, at: Linearized) -> list:
+        """The gradients for the first dy; changed arrays and a second answer unlike the first are blamed."""
+        dy = self.dys[0].copy()
+        first = at.back(dy)
+        changed = [not np.array_equal(a, b) for a, b in zip(at.inputs, self.x, strict=True)]
+        everybody = []
+        if not np.array_equal(dy, self.dys[0]):
+            everybody.append("back changes its dy in place")
+        if not np.array_equal(to_numpy(at.outputs), at.y):
+            everybody.append("back changes the output y in place")
+        second = at.back(self.dys[0].copy())
+        for a, g, h, input_changed in zip(self.arguments, first, second, changed, strict=True):
+            if input_changed:
+                a.blame([Finding("mutated", f"{a.name} is changed in place, by the forward or by back")])
+            elif everybody:
+                a.blame([Finding("mutated", everybody[0])])
+            if g is not None and (h is None or _differ(g, h)):
+                a.blame([Finding("stateful", "a second call of back with this dy gives another gradient")])
+        return first
+
+    def _measure(self, i: int) -> tuple[list[np.ndarray], list[Slope]]:
+        """The lines along which argument i is looked at, and the slopes of <dy, y> there for both dys."""
+        x, count, a = self.x[i], self.directions, self.arguments[i]
+        reach = scales(x)
+        weights = self.dys.reshape(2, -1)
+        y0, size = weights @ self.y.ravel(), np.abs(weights) @ np.abs(self.y.ravel())
+
+        def along(line) -> Slope:
+            def g(t):
+                moved = [*self.x[:i], x + t * line, *self.x[i + 1 :]]
+                return weights @ self.subject.value(moved).ravel()
+
+            return slope(g, y0, size)
+
+        if count is None and x.size <= SMALL and sum(a.size for a in self.x) <= SMALL_IN_ALL:
+            a.how, entries = "every entry", range(x.size)
+        else:
+            a.how = f"{count or DIRECTIONS} random directions"
+            lines = [reach * self.rng.normal(size=x.shape) for _ in range(count or DIRECTIONS)]
+            slopes = [along(line) for line in lines]
+            if not all(m.kink for m in slopes):
+                return lines, slopes
+            entries = self.rng.choice(x.size, min(x.size, SOME), replace=False)  # not all of them are kinks
+            a.how = f"{len(entries)} random entries, since every direction crosses a kink"
+        lines = [np.zeros_like(x) for _ in entries]
+        for j, line in zip(entries, lines, strict=True):
+            line.flat[j] = reach.flat[j]
+        return lines, [along(line) for line in lines]
+
+    def _refuse_flat(self, measured: list) -> None:
+        """Raise CannotJudge where rounding hides every slope, or no step makes the differences settle."""
+        found = [m for _, slopes in measured for m in slopes]
+        name, rounding = self.subject.name, max(m.rounding for m in found)
+        errors = max([float(np.max(m.error)) for m in found if not m.kink], default=0)
+        self.largest = max(float(np.max(np.abs(m.value))) for m in found)
+        if all(m.kink for m in found):
+            raise CannotJudge(
+                f"{name}: left and right slopes differ at every entry; move the inputs off the kinks"
+            )
+        if (
+            all(np.all(np.abs(m.value) <= 10 * m.error) for m in found)
+            and self._steepest(measured) <= 10 * errors
+        ):
+            raise CannotJudge(
+                f"{name}: the output is too flat: nothing changes it beyond rounding, and any gradient "
+                "near 0 would pass; choose inputs at which it changes"
+            )
+        if errors > max(1e-6 * self.largest, 100 * rounding):
+            raise CannotJudge(
+                f"{name}: the differences settle nowhere: every step is too large for a function so rough, "
+                "or it jumps, or computes in low precision; choose other inputs, and float64 inside"
+            )
+
+    def _steepest(self, measured: list) -> float:
+        """The largest slope that `back` claims along the lines."""
+        claims = [0.0]
+        for gradients in self.gradients:
+            for g, x, (lines, _) in zip(gradients, self.x, measured, strict=True):
+                if g is not None and g.shape == x.shape:
+                    claims += [abs(float(np.sum(g * line))) for line in lines]
+        return float(np.nanmax(claims))
+
+    def _judge(self, i: int, lines: list[np.ndarray], slopes: list[Slope]) -> None:
+        a, x = self.arguments[i], self.x[i]
+        if not x.size:
+            return
+        # what a line along one entry was scaled by
+        length = np.array([[np.max(np.abs(v)) if np.count_nonzero(v) == 1 else 1.0] for v in lines])
+        numerical = np.array([m.value for m in slopes]) / length  # (lines, 2): both dys
+        unsure = np.array([m.error for m in slopes]) / length
+        judged = ~np.array([m.kink for m in slopes])
+        scale = np.max(np.abs(numerical[judged]), initial=0)
+        allowed = TOLERANCE * scale + 10 * unsure + 100 * np.finfo(float).eps * self.largest
+
+        def along(gradients) -> np.ndarray:
+            return np.array([[np.sum(g * line) for g in gradients] for line in lines]) / length
+
+        given = [g[i] for g in self.gradients]
+        if any(g is not None and g.shape != x.shape for g in given):
+            first = numerical[:, :1], allowed[:, :1], judged
+            a.blame(explain_shape(given[0], x.shape, lambda g: _within(along([g]), *first)))
+            a.error = np.inf
+            return
+        analytic = along([np.zeros_like(x) if g is None else g for g in given])
+        off = np.abs(analytic - numerical)
+        a.error = float(np.nan_to_num(np.max(off[judged], initial=0) / (scale or self.largest), nan=np.inf))
+        wrong = judged & ~np.all(off <= allowed, axis=1)
+        if a.how == "every entry":
+            a.analytic, a.numerical = analytic[:, 0].reshape(x.shape), numerical[:, 0].reshape(x.shape)
+            a.kinks = [_index(j, x.shape) for j in np.flatnonzero(~judged)]
+            a.entries = [
+                (_index(j, x.shape), float(analytic[j, 0]), float(numerical[j, 0]))
+                for j in np.flatnonzero(wrong)[:4]
+            ]
+        a.sharp = self._second_opinion(
+            i, lines, analytic[:, 0] * np.ravel(length), numerical[:, 0] * np.ravel(length)
+        )
+        if wrong.any() and "stateful" in a.candidates:
+            a.ok = False  # each call of back gives something else: there is no one Jacobian to read
+        elif wrong.any():
+            self._explain(i)
+        elif a.ok and a.kinks:
+            a.candidates, a.detail = ["kink"], "left and right slopes differ there; the rest is right"
+
+    def _second_opinion(
+        self, i: int, lines: list, analytic: np.ndarray, numerical: np.ndarray
+    ) -> float | None:
+        """The error by complex steps, right to rounding; None where they fail or disagree with real ones."""
+        slopes = []
+        for line in lines:
+            dy = self.subject.complex_slope(self.x, i, line)
+            if dy is None:
+                return None
+            slopes.append(float(np.sum(self.dys[0] * dy)))
+        size = np.max(np.abs(slopes))
+        trusted = size > 0 and np.max(np.abs(slopes - numerical)) <= AGREE * size
+        return float(np.max(np.abs(slopes - analytic)) / size) if trusted else None
+
+    def _explain(self, i: int) -> None:
+        a = self.arguments[i]
+        findings, seen = explain(self.subject, self.x, i, self.seed)
+        a.blame(findings)
+        if not findings[0].firm:
+            self.guessed.append(a)
+        if a.analytic is None:  # only directions were looked at: show the box that the diagnosis looked at
+            mix = self.rng.uniform(0.5, 1.5, seen.A.shape[: seen.p])
+            a.analytic, a.numerical = (np.tensordot(mix, T, seen.p) for T in (seen.A, seen.J))
+            off = np.abs(a.analytic - a.numerical) > 1e-6 * np.max(np.abs(a.numerical), initial=0)
+            for at in [tuple(at) for at in np.argwhere(off)[:4]]:
+                place = tuple(int(b[k]) for b, k in zip(seen.box, at, strict=True))
+                a.entries.append((place, float(a.analytic[at]), float(a.numerical[at])))
+
+    def _share_causes(self) -> None:
+        """One mistake often spoils several gradients: one with no form of its own takes over a cause."""
+        known = [a for a in self.arguments if not a.ok and a not in self.guessed and a.cause in SHARED]
+        for a in self.guessed:
+            if known:
+                a.candidates = list(dict.fromkeys([known[0].cause, *a.candidates]))
+                a.detail = f"most likely the same mistake as in {known[0].name}; here: {a.detail}"
+
+    def _judge_rounding(self) -> None:
+        """Arrays of lower precision: is the gradient right within their rounding, not only in float64?"""
+        right = [a.ok for a in self.arguments]
+        for fault in beyond_rounding(
+            self.subject, self.x, self.dys[0], self.gradients[0], self.largest, self.rng
+        ):
+            a = self.arguments[fault.argument]
+            if right[fault.argument] and fault.place not in a.kinks:
+                a.error, a.entries = fault.error, [(fault.place, fault.low, fault.high)]
+                a.candidates, a.detail = [], ""
+                a.blame([Finding("precision", fault.detail)])
+
+
+def _differ(a: np.ndarray, b: np.ndarray) -> bool:
+    """Whether two results that should be the same are not (threads may add up in another order)."""
+    near = 1e-11 * np.max(np.abs(b), initial=0)
+    return a.shape != b.shape or not np.allclose(a, b, rtol=0, atol=near, equal_nan=True)
+
+
+def _within(analytic, numerical, allowed, judged) -> bool:
+    return bool(np.all((np.abs(analytic - numerical) <= allowed)[judged]))
+
+
+def _index(j: int, shape: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(int(k) for k in np.unravel_index(j, shape))

@@ -1,0 +1,70 @@
+"""One batch through a run's model, cut as the run cuts it: every number that comes out, in one file.
+
+    python -m minimega.measure RUN WEIGHTS BATCH OUT
+
+WEIGHTS is a .safetensors of any layout, BATCH an .npz of inputs (B, T), targets (B, T) and the step, which
+decides the dropout. OUT is an .npz: output/LAYER (B, T, D), number/loss, number/gradient norm and
+gradient/PARAMETER, all of them whole.
+"""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace as Options
+
+import numpy as np
+
+from minimega import checkpoint, launch, options, random
+from minimega.autograd import no_grad
+from minimega.backend import device, to_numpy
+from minimega.layer import Layer, Place
+from minimega.model import Block, Model
+from minimega.optim import gradient_norm
+from minimega.parallel.data import Reducer
+from minimega.parallel.grid import Grid, on_ranks
+from minimega.train import gradients
+
+
+def measure(run: Path, weights: Path, batch: Path, out: Path) -> int:
+    """Start the ranks that this run needs, and measure there; gives the exit status."""
+    o = options.complete("train", options.read(str(run / "config.toml")))
+    o.words = ["-m", "minimega.measure", *map(str, (run, weights, batch, out))]
+    return on_ranks(o, lambda grid: _measure(o, grid, weights, batch, out))
+
+
+def _measure(o: Options, grid: Grid, weights: Path, batch: Path, out: Path) -> int:
+    xp = device(o.device)
+    with np.load(batch) as file:
+        inputs, targets, key = file["inputs"], file["targets"], random.key(o.seed, "step", int(file["step"]))
+    inputs, targets = xp.asarray(inputs), xp.asarray(targets)
+    model = checkpoint.load_model(weights, o.dtype, xp, grid.shares)
+    parameters, rows, length = model.parameters(), grid.rows(len(inputs)), inputs.shape[1]
+    x, held = inputs[rows], grid.shares.tokens(length)
+    at = Place(xp.arange(rows.start, rows.stop), xp.arange(length), key, training=True, held=held)
+    found = {}
+    with no_grad():
+        for layer in _layers(model):
+            x = layer(x, at)
+            y = grid.tensor.all_gather(x.data, 1, length) if grid.shares.partial else x.data
+            found[f"output/{layer.name}"] = to_numpy(grid.data.all_gather(y))
+    loss = gradients(model, inputs, targets, key, o.accumulate, Reducer(parameters.values(), grid))
+    found["number/loss"] = np.float64(loss)
+    found["number/gradient norm"] = np.float64(gradient_norm(parameters.values(), grid.tensor))
+    found |= {f"gradient/{name}": to_numpy(p.whole(p.grad)) for name, p in parameters.items()}
+    if grid.first:
+        np.savez(out, **found)
+    return 0
+
+
+def _layers(model: Model) -> Iterator[Layer]:
+    """The layers before the head, a block's two branches each."""
+    for name, layer in model.layers.items():
+        if isinstance(layer, Block):
+            yield from (part for _, part in layer.parts())
+        elif name != "head":
+            yield layer
+
+
+if __name__ == "__main__":
+    launch.guard()
+    sys.exit(measure(*map(Path, sys.argv[1:])))

@@ -1,0 +1,157 @@
+"""A model cut over ranks, held to the whole one in the same process: loss, gradients, norm, weights.
+
+Two tensors differ by max|a - b| / max|b|. Equal means: float64 within 1e-10; float32 within 2e-6, but the
+weights after AdamW within lr / 100, since its first steps are almost the sign of the gradient. A gradient
+that is zero in theory (the key's bias moves all scores of a row alike, and softmax does not see it) is
+rounding alone: it is held to eps times the largest gradient of its layer, for each of the sums it went
+through.
+"""
+
+import functools
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from minimega import random
+from minimega.layer import Recomputed
+from minimega.model import Config, Model, gpt
+from minimega.optim import SGD, AdamW, gradient_norm
+from minimega.parallel.data import Reducer
+from minimega.parallel.grid import SERIAL, Grid
+from minimega.train import Recipe, gradients, train_step
+
+LR, STEPS, HEAD = 0.01, 3, 3  # HEAD: its width
+FACTORS = (
+    "accumulate",  # this and the next only say how a step is computed
+    "recompute",
+    "untied",
+    "dropout",
+    "uneven",  # vocabulary and hidden width that no number of ranks divides
+    "ignored",  # half of the sequences have no counted target, so some replicas have none at all
+    "short",  # fewer tokens than the context, and they cannot be shared out evenly
+    "post",
+    "sinusoidal",
+    "head_bias",
+    "relu",
+)
+# Plackett and Burman 1946, 12 runs: in any two columns each of on/off, on/off comes 3 times.
+FIRST = (1, 1, 0, 1, 1, 1, 0, 0, 0, 1, 0)
+PAIRS = [frozenset(f for f, on in zip(FACTORS, FIRST[n:] + FIRST[:n], strict=True) if on) for n in range(11)]
+PAIRS.append(frozenset())
+
+
+@dataclass(frozen=True)
+class Case:
+    """A model, its data and how its steps are computed."""
+
+    factors: frozenset = frozenset()
+    batch: int = 4
+    nhead: int = 8
+    dtype: str = "float64"
+
+    @property
+    def config(self) -> Config:
+        on = self.factors
+        return Config(
+            vocab_size=37 if "uneven" in on else 48,
+            context=8,
+            d_model=HEAD * self.nhead,
+            nhead=self.nhead,
+            num_layers=2 if "deep" in on else 1,
+            d_hidden=29 if "uneven" in on else 48,
+            dropout=0.2 if "dropout" in on else 0.0,
+            activation="relu" if "relu" in on else "gelu",
+            norm_position="post" if "post" in on else "pre",
+            positions="sinusoidal" if "sinusoidal" in on else "learned",
+            tied="untied" not in on,
+            head_bias="head_bias" in on,
+            attention="no attention" not in on,
+        )
+
+    def data(self) -> tuple[np.ndarray, np.ndarray]:
+        """The inputs and targets of a step."""
+        length = 5 if "short" in self.factors else 8
+        text = np.random.default_rng(5).integers(0, self.config.vocab_size, (self.batch, length + 1))
+        inputs, targets = text[:, :-1], text[:, 1:].copy()
+        if "ignored" in self.factors:
+            targets[: self.batch // 2] = -1
+            targets[-1, ::2] = -1
+        return inputs, targets
+
+    def model(self, grid: Grid = SERIAL) -> Model:
+        """Its weights are large enough for attention to look somewhere, and no bias is zero."""
+        model = gpt(self.config, grid.shares).draw(3, self.dtype)
+        for name, p in model.parameters().items():
+            rng = np.random.default_rng(random.key(name))
+            if p.decays:
+                p.data *= 5
+            else:
+                p.data += 0.1 * rng.standard_normal(p.whole_shape)[p.piece].astype(self.dtype)
+        if "recompute" in self.factors:
+            for name in [n for n in model.layers if n != "head"]:
+                model.layers[name] = Recomputed(model.layers[name])
+        return model
+
+
+def outcome(case: Case, grid: Grid = SERIAL, bucket: int = 700) -> dict[str, np.ndarray]:
+    """All that is compared, whole, by its name; `bucket` is small, so that several leave."""
+    (inputs, targets), found = case.data(), {}
+    accumulate = 2 if "accumulate" in case.factors else 1
+    # eps: where a float32 gradient is zero but for its rounding (1e-9 here), the default of 1e-8 would let AdamW
+    # make steps of lr / 10 of that rounding; so one of them is lr / 1000 at most.
+    for optimizer in (None, SGD(), AdamW(eps=1e-6, weight_decay=0.1)):
+        model = case.model(grid)
+        parameters = model.parameters().values()
+        reducer, kind = Reducer(parameters, grid, bucket), type(optimizer).__name__
+        if optimizer is None:
+            found["loss"] = gradients(model, inputs, targets, random.key(0), accumulate, reducer)
+            found["norm"] = gradient_norm(parameters, grid.tensor)
+            found |= {f"gradient {p.name}": p.whole(p.grad) for p in parameters}
+            continue
+        for step in range(1, STEPS + 1):
+            recipe = Recipe(STEPS, LR, clip=0.5, accumulate=accumulate)
+            record = train_step(model, optimizer, recipe, step, inputs, targets, reducer)
+            found |= {f"{kind} {name} {step}": record[name] for name in ("loss", "grad_norm")}
+        found |= {f"{kind} weight {p.name}": p.whole(p.data) for p in parameters}
+    return {name: np.asarray(value) for name, value in found.items()}
+
+
+@functools.cache
+def serial(case: Case) -> dict[str, np.ndarray]:
+    """The outcome on one rank, in one part, with nothing computed twice."""
+    return outcome(replace(case, factors=case.factors - {"accumulate", "recompute"}))
+
+
+def compare(case: Case, grid: Grid, **options) -> dict[str, float]:
+    """By name, the distance of each thing over what is allowed: above 1 they are not equal."""
+    got, want = outcome(case, grid, **options), serial(case)
+    assert got.keys() == want.keys(), got.keys() ^ want.keys()
+    excess = {}
+    for name, a, b in ((name, got[name], want[name]) for name in want):
+        limit = 1e-10 if case.dtype == "float64" else 2e-6
+        if name.endswith("qkv.bias") and name.startswith("gradient"):
+            layer = name.removesuffix("qkv.bias")
+            largest = max(np.abs(g).max() for n, g in got.items() if n.startswith(layer))
+            excess[f"zero {name}"] = float(np.abs(keys(a)).max() / largest / np.finfo(a.dtype).eps)
+        if name.startswith("AdamW weight") and case.dtype == "float32":
+            limit = LR / 100
+        excess[name] = distance(a, b) / limit
+    return excess
+
+
+def distance(a, b) -> float:
+    if a.shape != b.shape or not np.isfinite(a).all():
+        return np.inf
+    return float(np.abs(a - b).max() / (np.abs(b).max() or 1))
+
+
+def keys(bias):
+    """The key's part of the fused bias, whose axes are (heads, 3, head width)."""
+    return bias.reshape(-1, 3, HEAD)[:, 1]
+
+
+def assert_equal(case: Case, grid: Grid, **options) -> None:
+    excess = compare(case, grid, **options)
+    far = sorted((x, name) for name, x in excess.items() if not x <= 1)[::-1]
+    where = f"tp {grid.tensor.size}, dp {grid.data.size}, {type(grid.shares).__name__}"
+    assert not far, f"{sorted(case.factors)}, {case.dtype}, {where}: {[f'{n}: {x:.1e}' for x, n in far[:4]]}"
