@@ -9,7 +9,7 @@ pass completes the last layer first, the buckets are filled from the last parame
 from collections.abc import Iterable
 
 from minimega.backend import library
-from minimega.parallel.comm import Group, Wait
+from minimega.parallel.comm import Group
 from minimega.parallel.grid import SERIAL, Grid
 from minimega.parameter import Parameter
 
@@ -53,7 +53,10 @@ class Bucket:
 
 
 class Reducer:
-    """Adds gradients up over their holders; `with reducer:` goes around the last backward pass of a step."""
+    """Adds gradients up over their holders; `with reducer:` goes around the last backward passes of a step.
+
+    Within it, `open` says whose gradients the next backward pass completes.
+    """
 
     def __init__(self, parameters: Iterable[Parameter], grid: Grid, bucket: int = BUCKET):
         self.grid, self.buckets = grid, []
@@ -71,9 +74,13 @@ class Reducer:
     def __enter__(self) -> "Reducer":
         for b in self.buckets:
             b.empty()
-            for p in b.parameters:
-                p.complete = self.complete
         return self
+
+    def open(self, parameters: Iterable[Parameter]) -> None:
+        """From here on the gradients of these parameters may leave as soon as they are complete."""
+        for p in parameters:
+            if p.name in self.bucket_of:
+                p.complete = self.complete
 
     def complete(self, p: Parameter) -> None:
         """The engine says that the gradient of p is complete: nothing more will be added to it."""

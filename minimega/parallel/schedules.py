@@ -2,8 +2,7 @@
 
 The layers are cut into v p stages: rank r of p holds the stages r, p + r, 2p + r...: its chunks 0, 1, 2...
 A step's sequences are cut into m micro-batches, and each of them passes all stages forward, then backward.
-The schedules differ in the order on each rank: in how long it waits (the bubble), and in how many
-micro-batches it holds at once.
+The schedules differ in how long a rank waits (the bubble), and in how many micro-batches it holds at once.
 
 p ranks, m micro-batches, v chunks a rank, r the rank.
 """
@@ -21,7 +20,7 @@ class Action(NamedTuple):
     backward-input      the half of backward that the stage before waits for: the gradient of what came in
     backward-weight     the half that nobody waits for: the gradients of the chunk's parameters
     send, receive       what goes to, and comes from, a neighbour: an activation "x" or a gradient "dx"
-    reduce              the chunk's gradients are complete, and may be added up over their holders
+    reduce              the chunk's next backward completes its gradients: they may be added up over ranks
     """
 
     kind: str
@@ -45,7 +44,7 @@ def one_f_one_b(p: int, m: int, v: int = 1) -> Schedule:
     Narayanan et al. 2021, "Memory-efficient pipeline-parallel DNN training" (there: PipeDream-flush).
 
     >>> [f"{a.kind} {a.batch}" for a in one_f_one_b(2, 2)[1] if not a.what]
-    ['forward 0', 'backward 0', 'forward 1', 'backward 1', 'reduce 1']
+    ['forward 0', 'backward 0', 'forward 1', 'reduce 1', 'backward 1']
     """
     orders = [_in_turn(_all("forward", m), _all("backward", m), p - r - 1) for r in range(p)]
     return _with_messages(orders)
@@ -87,6 +86,11 @@ def zero_bubble(p: int, m: int, v: int = 1) -> Schedule:
     return _with_messages(orders)
 
 
+def forward_only(p: int, v: int = 1) -> Schedule:
+    """One batch through all stages, as evaluation and generation need it."""
+    return _with_messages([[Action("forward", 0, c) for c in range(v)]] * p)
+
+
 SCHEDULES: dict[str, Callable[..., Schedule]] = {
     "gpipe": gpipe,
     "1f1b": one_f_one_b,
@@ -107,7 +111,7 @@ def _in_turn(forward: list[Action], backward: list[Action], ahead: int) -> list[
 
 
 def _with_messages(orders: Schedule) -> Schedule:
-    """Put in the messages, and `reduce` after the last that adds to a chunk's gradients.
+    """Put in the messages, and `reduce` before the last that adds to a chunk's gradients.
 
     All that happens is written down in one order in time, a message as one event of both ranks. Each rank's
     list is what that order says of it, so no two ranks can wait for each other.
@@ -128,7 +132,7 @@ def _with_messages(orders: Schedule) -> Schedule:
     for actions in full:
         ends = {a.chunk: i for i, a in enumerate(actions) if a.kind in ("backward", "backward-weight")}
         for chunk, i in sorted(ends.items(), key=lambda end: -end[1]):
-            actions.insert(i + 1, Action("reduce", actions[i].batch, chunk))
+            actions.insert(i, Action("reduce", actions[i].batch, chunk))
     return full
 
 
@@ -186,10 +190,5 @@ def times(schedule: Schedule, costs: dict[str, float] = COSTS) -> list[list[tupl
                 ready |= dict.fromkeys(gives(a, r, p), end)
                 head[r], moved = next(todo[r], None), True
     if any(head):
-        raise ValueError(f"what they wait for never comes: {stuck(head)}")
+        raise ValueError(f"what they wait for never comes: {[a for a in head if a]}")
     return found
-
-
-def stuck(head: list[Action | None]) -> str:
-    """Where each rank stands, in words."""
-    return "; ".join(f"rank {r} at {a.kind} {a.what} {a.batch}.{a.chunk}" for r, a in enumerate(head) if a)

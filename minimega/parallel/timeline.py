@@ -15,7 +15,6 @@ from minimega.parallel.schedules import (
     last_stage,
     neighbour,
     received,
-    stuck,
     takes,
     times,
 )
@@ -63,7 +62,12 @@ def meet(schedule: Schedule) -> None:
                     here[r].add(a)
                 head[r], moved = next(todo[r], None), True
     if any(head):
-        raise ValueError(f"deadlock: {stuck(head)}")
+        raise ValueError(f"deadlock: {_stuck(head)}")
+
+
+def _stuck(head: list[Action | None]) -> str:
+    """Where each rank stands, in words."""
+    return "; ".join(f"rank {r} at {a.kind} {a.what} {a.batch}.{a.chunk}" for r, a in enumerate(head) if a)
 
 
 def bubble(schedule: Schedule, costs: dict[str, float] = COSTS) -> float:
