@@ -37,12 +37,13 @@ clean:
 # The stamps below are older than pyproject.toml or constraints.txt where something has to be installed anew.
 .venv/installed: .venv/bin/python pyproject.toml constraints.txt
 	@echo "installing the packages that minimega needs ..."
-	@.venv/bin/python $(PIP) -e .
+	@.venv/bin/python $(PIP) -e '.[mpi]' 2>/dev/null || { \
+	    echo "(pip finds no MPI for this machine: one rank works without)"; .venv/bin/python $(PIP) -e .; }
 	@touch $@
 
 .venv/installed-dev: .venv/bin/python pyproject.toml constraints.txt
 	@echo "installing the packages that minimega and its tests need ..."
-	@.venv/bin/python $(PIP) -e '.[dev]'
+	@.venv/bin/python $(PIP) -e '.[dev,mpi]'
 	@touch $@ .venv/installed
 
 .venv-parity/installed: .venv-parity/bin/python pyproject.toml constraints.txt

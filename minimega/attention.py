@@ -85,24 +85,38 @@ def heads_apart(x, heads: int):
     return x.reshape(*x.shape[:2], heads, -1).transpose(0, 2, 1, 3)
 
 
-class Attention(Layer):
-    """Causal self-attention, its heads shared out, with its two projections; dropout falls on the weights."""
+class Core(Layer):
+    """Attention without the projections, of a rank's heads: (B, T, 3D) -> (B, T, D).
 
-    def __init__(
-        self, d_model: int, nhead: int, dropout: float = 0.0, std_out: float = 0.02, shares: Shares = ALONE
-    ):
-        self.heads, self.dropout = shares.group.piece(nhead), dropout
-        self.qkv = ColumnLinear(d_model, 3 * d_model, shares=shares)
-        self.out = RowLinear(d_model, d_model, std_out, shares)
+    It has no parameters and keeps most of what a block keeps, the weights (B, H, T, T), for little
+    arithmetic: what selective recomputation computes again (Korthikanti et al. 2022, section 5). Dropout
+    falls on the weights.
+    """
 
-    def forward(self, x, place):
+    def __init__(self, heads: slice, dropout: float):
+        self.heads, self.dropout = heads, dropout
+
+    def forward(self, qkv, place):
         heads = library(place.window).arange(self.heads.start, self.heads.stop)
         inner = heads[:, None, None], place.window[:, None], place.window
-        y = self_attention(
-            self.qkv(x, place),
+        return self_attention(
+            qkv,
             heads=len(heads),
             keep=place.keep(self.name, self.dropout, *inner),
             p=self.dropout,
             recall=lambda k, v: place.recall(self.name, k, v),
         )
-        return self.out(y)
+
+
+class Attention(Layer):
+    """Causal self-attention with its two projections, its heads shared out over ranks."""
+
+    def __init__(
+        self, d_model: int, nhead: int, dropout: float = 0.0, std_out: float = 0.02, shares: Shares = ALONE
+    ):
+        self.qkv = ColumnLinear(d_model, 3 * d_model, shares=shares)
+        self.core: Layer = Core(shares.group.piece(nhead), dropout)
+        self.out = RowLinear(d_model, d_model, std_out, shares)
+
+    def forward(self, x, place):
+        return self.out(self.core(self.qkv(x, place), place))

@@ -20,7 +20,10 @@ from minimega.table import COMMANDS, GROUPS, TABLE, Option, nearest, of_command
 # What stands on the line without the name of an option, by command: key, name, and what it is.
 TARGETS = {
     "gradcheck": [("target", "FILE.py:function", "a function that gives y and its backward")],
-    "compare": [("run_a", "RUN_A", "a run folder"), ("run_b", "RUN_B", "the other, held to be right")],
+    "compare": [
+        ("run_a", "RUN_A", 'a run folder, or a command in quotes: "train ..."'),
+        ("run_b", "RUN_B", "the same, held to be right"),
+    ],
     "reshard": [("run", "RUN", "a run folder")],
 }
 

@@ -37,7 +37,7 @@ def run_comparison(o: Options) -> int:
         raise BadInput("compare starts the ranks that it needs itself: leave mpirun out")
     with tempfile.TemporaryDirectory(prefix="minimega-") as work:
         a, b = (_folder(run, Path(work) / name) for run, name in ((o.run_a, "a"), (o.run_b, "b")))
-        return Comparison(a, b, Path(work)).report()
+        return Comparison(a, b, Path(work), (o.run_a, o.run_b)).report()
 
 
 def _folder(run: str, target: Path) -> Path:
@@ -57,8 +57,8 @@ def _folder(run: str, target: Path) -> Path:
 class Comparison:
     """All that can be told of two runs. Findings: for each kind ("gradient", "weight"...) Off by name."""
 
-    def __init__(self, run_a: Path, run_b: Path, work: Path):
-        self.runs, self.work = (run_a, run_b), work
+    def __init__(self, run_a: Path, run_b: Path, work: Path, names: tuple[str, str]):
+        self.runs, self.work, self.names = (run_a, run_b), work, names
         self.o = [options.complete("train", options.read(str(run / "config.toml"))) for run in self.runs]
         self.logs = [_log(run / "log.jsonl") for run in self.runs]
         self.check_comparable()
@@ -69,8 +69,8 @@ class Comparison:
 
     def check_comparable(self) -> None:
         """BadInput where the runs must differ."""
-        (run_a, run_b), (a, b) = self.runs, self.o
-        both = f"{run_a} and {run_b} cannot be equal"
+        a, b = self.o
+        both = f"{self.names[0]} and {self.names[1]} cannot be equal"
         for name, option in table.of_command("train").items():
             x, y = getattr(a, option.key), getattr(b, option.key)
             if option.key not in table.MAY_CHANGE | ROUNDS and x != y:
@@ -87,8 +87,8 @@ class Comparison:
 
     def report(self) -> int:
         """Write what is found, and give the exit status."""
-        for letter, run, o in zip("AB", self.runs, self.o, strict=True):
-            say(f"{letter}: {run}, {layout(o)}, {o.dtype}")
+        for letter, name, o in zip("AB", self.names, self.o, strict=True):
+            say(f"{letter}: {name} ({layout(o)}, {o.dtype})")
         say(
             f"rounding explains distances (max|A - B| / max|B|) of {self.limit:.1e} a step ({self.formula})\n"
         )
@@ -116,6 +116,8 @@ class Comparison:
         """The next batch of B's run through both, at B's weights."""
         o, step = self.o[1], _state(self.runs[1])["step"] + 1
         texts = read_texts(o, self.config.context, self.work, tokens.load(self.runs[1] / "tokenizer.json"))
+        if texts.digest != _state(self.runs[1])["digest"]:
+            raise BadInput(f"{o.train_filename} is not the text that {self.names[1]} began with")
         inputs, targets, _ = tokens.Batches(texts.train, o.train_batch_size, o.seed)(step)
         batch = self.work / "batch.npz"
         np.savez(batch, inputs=inputs, targets=targets, step=step)

@@ -10,7 +10,7 @@ from minimega.autograd import Tensor
 from minimega.embedding import Embedding, SinusoidalEmbedding
 from minimega.errors import BadInput
 from minimega.head import Head
-from minimega.layer import Dropout, Layer, Place, place
+from minimega.layer import Dropout, Layer, Place, Recomputed, place
 from minimega.mlp import ACTIVATIONS, MLP
 from minimega.norm import LayerNorm
 from minimega.parallel.comm import SELF
@@ -179,16 +179,25 @@ def check_heads(config: Config, ranks: int) -> None:
         )
 
 
-def gpt(config: Config, shares: Shares = ALONE) -> Model:
+RECOMPUTE = ("none", "selective", "full")
+
+
+def gpt(config: Config, shares: Shares = ALONE, recompute: str = "none") -> Model:
     """A decoder-only transformer: embedding, blocks, the last norm (pre-norm only), head. Not drawn yet.
 
-    `shares` says how it is cut over ranks (not at all by default).
+    `shares` says how it is cut over ranks (not at all by default). `recompute` says what the backward pass
+    computes again instead of keeping it: whole blocks (full), or the attention between its projections
+    (selective).
 
     >>> gpt(Config(vocab_size=10, d_model=8, nhead=2)).draw(seed=0)(np.zeros((1, 5), int)).shape
     (1, 5, 10)
     """
     c = config
     check_heads(c, shares.group.size)
+    ranks = shares.group.size
+    for name, size in (("vocab_size", c.vocab_size), ("d_hidden", c.d_hidden)):
+        if size < ranks:
+            raise BadInput(f"{name} {size} cannot be shared out over {ranks} ranks: choose a smaller --tp")
     first = POSITIONS[c.positions](c.vocab_size, c.context, c.d_model, c.dropout, shares)
     layers: dict[str, Layer] = {"embedding": first}
     layers |= {f"block{i}": Block(c, shares) for i in range(c.num_layers)}
@@ -196,4 +205,9 @@ def gpt(config: Config, shares: Shares = ALONE) -> Model:
         layers["norm"] = Final(c.d_model, shares)
     untied = Parameter((c.vocab_size, c.d_model), std=0.02, axis=0, shares=shares)
     layers["head"] = Head(first.tokens if c.tied else untied, c.head_bias, shares)
+    if recompute == "full":
+        layers |= {name: Recomputed(layer) for name, layer in layers.items() if isinstance(layer, Block)}
+    if recompute == "selective" and c.attention:
+        for block in (layer for layer in layers.values() if isinstance(layer, Block)):
+            block.attention.branch.core = Recomputed(block.attention.branch.core)
     return Model(c, layers, shares).named()

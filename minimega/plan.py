@@ -24,11 +24,12 @@ def parameters(config: Config) -> int:
     return one + (config.num_layers - 1) * (two - one)
 
 
-def activations(config: Config, batch: int, dtype: str = "float32") -> int:
+def activations(config: Config, batch: int, dtype: str = "float32", recompute: str = "none") -> int:
     """The bytes that the backward pass of one batch holds, as `autograd.saved_bytes` counts them.
 
     A block of attention and a GELU MLP keeps 10 N D + 3 N F numbers (22 N D where F = 4 D), and the
-    attention weights, B H T T.
+    attention weights, B H T T. With selective recomputation these and what the heads gave stay out, with full
+    recomputation a block keeps its input alone (Korthikanti et al. 2022, table 2).
 
     >>> activations(Config(vocab_size=500), batch=16)
     60814464
@@ -38,8 +39,12 @@ def activations(config: Config, batch: int, dtype: str = "float32") -> int:
     norm = width + n  # the normalised input, and each token's 1/deviation
     mlp = norm + width + (3 if c.activation == "gelu" else 2) * hidden  # GELU keeps its tanh too
     # the input; queries, keys and values; the scaled queries; the heads' outputs, apart and side by side
-    attention = norm + 7 * width + batch * c.nhead * c.context**2
-    numbers = c.num_layers * (mlp + attention * c.attention)
+    core = (
+        2 * width + batch * c.nhead * c.context**2
+    )  # the scaled queries, the heads' outputs apart, the weights
+    attention = norm + 5 * width + (core if recompute == "none" else 0)
+    block = width if recompute == "full" else mlp + attention * c.attention
+    numbers = c.num_layers * block
     numbers += norm * (c.norm_position == "pre") + width * (c.positions == "sinusoidal")
     numbers += width + n * c.vocab_size  # the head's input, and the probabilities
     # each token and whether its row is here; each target's place, value and whether it counts; the positions
@@ -59,7 +64,9 @@ def workspace(config: Config, batch: int, dtype: str = "float32") -> int:
     return largest + 2 * width * item
 
 
-def memory(config: Config, batch: int, dtype: str = "float32", optimizer: str = "adamw") -> dict[str, int]:
+def memory(
+    config: Config, batch: int, dtype: str = "float32", optimizer: str = "adamw", recompute: str = "none"
+) -> dict[str, int]:
     """What training needs, in bytes, part by part; `batch` sequences are worked through at a time.
 
     >>> memory(Config(vocab_size=500), batch=16)["optimizer"]        # two numbers a parameter
@@ -70,14 +77,21 @@ def memory(config: Config, batch: int, dtype: str = "float32", optimizer: str = 
         "parameters": weights,
         "gradients": weights,
         "optimizer": weights * len(OPTIMIZERS[optimizer].slots),
-        "activations": activations(config, batch, dtype),
+        "activations": activations(config, batch, dtype, recompute),
+        "recomputed": recomputed(config, batch, dtype, recompute),
         "workspace": workspace(config, batch, dtype),
     }
 
 
-def needs(config: Config, batch: int, dtype: str = "float32", optimizer: str = "adamw") -> int:
-    """The bytes that training needs at its peak: the sum of `memory`."""
-    return sum(memory(config, batch, dtype, optimizer).values())
+def recomputed(config: Config, batch: int, dtype: str, recompute: str) -> int:
+    """The bytes that one block holds for a while when the backward pass computes it again."""
+    one, none = (activations(replace(config, num_layers=1), batch, dtype, r) for r in ("none", recompute))
+    return one - none
+
+
+def needs(config: Config, batch: int, *how: str) -> int:
+    """The bytes that training needs at its peak: the sum of `memory`, of the same arguments."""
+    return sum(memory(config, batch, *how).values())
 
 
 def machine_memory(root: Path = Path("/")) -> int | None:
@@ -101,7 +115,12 @@ def machine_memory(root: Path = Path("/")) -> int | None:
 
 
 def check_fits(
-    config: Config, batch: int, dtype: str = "float32", optimizer: str = "adamw", has: int | None = None
+    config: Config,
+    batch: int,
+    dtype: str = "float32",
+    optimizer: str = "adamw",
+    recompute: str = "none",
+    has: int | None = None,
 ) -> None:
     """BadInput where training, `batch` sequences at a time, needs more than `has` bytes (this machine's).
 
@@ -115,7 +134,8 @@ def check_fits(
     6.5 GB of it whatever their number; this machine has 8.0 GB.
     """
     has = machine_memory() if has is None else has
-    whole, fixed = (needs(config, n, dtype, optimizer) for n in (batch, 0))
+    how = dtype, optimizer, recompute
+    whole, fixed = (needs(config, n, *how) for n in (batch, 0))
     if has is None or whole <= has:
         return
     told = (
@@ -123,7 +143,7 @@ def check_fits(
         f"with {_sequences(batch)} at a time,\n"
         f"{size(fixed)} of it whatever their number; this machine has {size(has)}.\n"
     )
-    if most := _most(config, has, dtype, optimizer):
+    if most := _most(config, has, *how):
         raise BadInput(
             f"{told}{_sequences(most)} at a time would fit: --train-batch-size {most}, "
             f"or --accumulate, which works through a larger batch in parts."
@@ -131,17 +151,17 @@ def check_fits(
     shapes = sorted(SHAPES.values(), key=lambda shape: shape["num_layers"] * shape["d_model"] ** 2)
     for shape in reversed(shapes):
         near = Config(**{"vocab_size": config.vocab_size} | shape)
-        if most := min(batch, _most(near, has, dtype, optimizer)):
-            need = size(needs(near, most, dtype, optimizer))
+        if most := min(batch, _most(near, has, *how)):
+            need = size(needs(near, most, *how))
             near_is = f"--model-type {_name(near)}, with {_sequences(most)} at a time ({need})"
             raise BadInput(f"{told}The nearest shape that fits is {near_is}.")
     raise BadInput(f"{told}No named shape fits.")
 
 
-def _most(config: Config, has: int, dtype: str, optimizer: str) -> int:
+def _most(config: Config, has: int, *how: str) -> int:
     """The most sequences at a time that fit: all but the weights grows in step with their number."""
-    fixed = needs(config, 0, dtype, optimizer)
-    return max(0, (has - fixed) // (needs(config, 1, dtype, optimizer) - fixed))
+    fixed = needs(config, 0, *how)
+    return max(0, (has - fixed) // (needs(config, 1, *how) - fixed))
 
 
 def _name(config: Config) -> str:

@@ -37,7 +37,7 @@ def run_training(o: Options) -> int:
         small = options.model_config(o, o.vocab_size or 1)
         check_heads(small, o.tp)
         check_stages(small, o.pp * virtual_stages(o))
-        plan.check_fits(small, o.train_batch_size // parts(o), o.dtype, o.optimizer)
+        plan.check_fits(small, o.train_batch_size // parts(o), o.dtype, o.optimizer, o.recompute)
     return on_ranks(o, lambda grid: _train(o, newest, grid))
 
 
@@ -45,15 +45,15 @@ def _train(o: Options, newest: Path | None, grid: Grid) -> int:
     keep_memory()
     grid.rows(o.train_batch_size)
     folder = Path(o.save_dir) if o.save_dir else None
-    source = checkpoint.weights_file(o.init_from) if o.init_from else None
+    source = checkpoint.weights_file(o.init_from) if o.init_from and not newest else None
     known = newest.parent if newest else checkpoint.run_folder(source) if source else None
     tokenizer = tokens.load(known / "tokenizer.json") if known else None
     with workspace(folder, grid.world) as work:
         config = _shape_of(source, o) if source else None
         texts = read_texts(o, config.context if config else o.context, work, tokenizer, grid.world)
         config = config or options.model_config(o, texts.tokenizer.size)
-        plan.check_fits(config, o.train_batch_size // parts(o), o.dtype, o.optimizer)
-        model = staged(gpt(config, grid.shares), grid.pipeline, virtual_stages(o))
+        plan.check_fits(config, o.train_batch_size // parts(o), o.dtype, o.optimizer, o.recompute)
+        model = staged(gpt(config, grid.shares, o.recompute), grid.pipeline, virtual_stages(o))
         model.draw(o.seed, o.dtype, device(o.device))
         if source:
             checkpoint.fill(model, checkpoint.read(source)[0], source, o.dtype, device(o.device))

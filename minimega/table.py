@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from minimega.errors import BadInput
 from minimega.mlp import ACTIVATIONS
-from minimega.model import NORM_POSITIONS, POSITIONS, SHAPES
+from minimega.model import NORM_POSITIONS, POSITIONS, RECOMPUTE, SHAPES
 from minimega.optim import OPTIMIZERS, SCHEDULES
 from minimega.parallel.schedules import SCHEDULES as PIPELINES
 
@@ -129,6 +129,7 @@ GROUPS: dict[str, tuple[Option, ...]] = {
         Option("overwrite", bool, False, "train reshard", "replace the run that --save-dir holds"),
         Option("eval-every", int, 0, TRAIN, "steps between evaluations; 0: at each epoch's end", FROM_0),
         Option("save-every", int, 0, TRAIN, "steps between checkpoints; 0: at each epoch's end", FROM_0),
+        Option("recompute", RECOMPUTE, "none", TRAIN, "what backward computes again instead of keeping it"),
         Option("keep", int, 2, TRAIN, "how many of the last checkpoints stay", FROM_1),
         Option("eval-batch-size", int, 16, "train evaluate", "sequences evaluated at once", FROM_1),
         Option("device", ("cpu", "cuda"), "cpu", "train generate evaluate bench", "where the arrays live"),

@@ -100,5 +100,5 @@ def begins(found: Found) -> str:
     # Each further step carries a mistake on into all layers, a little: only what is far off counts here.
     for kind in (*(k for k in wrong if k != "weight"), "weight"):
         if names := [n for n, share in wrong.get(kind, {}).items() if 10 * share > max(wrong[kind].values())]:
-            return f"One batch gives the same in both now, but training did not: {kind} of {names[-1]}."
+            return f"One batch gives the same in both now; their training parts at {names[-1]} ({kind})."
     return ""

@@ -426,7 +426,7 @@ def test_saved_bytes_of_a_model_name_its_layers(rng):
     assert held["block1.mlp.branch"] == rows * 2 * 64
     assert held["block1.mlp.branch.down"] == rows * 64
     assert held["block1.mlp.norm"] == rows * 17
-    assert held["block1.attention.branch"] == rows * (5 * 16 + 2 * 16)
+    assert held["block1.attention.branch.core"] == rows * (5 * 16 + 2 * 16)
     assert "block1.mlp" not in held  # the sum around the branch holds nothing
 
 

@@ -288,7 +288,7 @@ def test_attention_drops_the_same_weights_in_any_part_of_the_batch():
 def test_attentions_dropout_is_a_mask_of_its_own_for_every_head():
     layer = drawn(Attention(D, 3, dropout=0.4))
     x, at = x_like((2, 9, D)), Place(np.array([4, 7]), np.arange(2, 11), key=4, training=True)
-    mask = at.keep("layer", 0.4, np.arange(3)[:, None, None], at.positions[:, None], at.positions)()
+    mask = at.keep("layer.core", 0.4, np.arange(3)[:, None, None], at.positions[:, None], at.positions)()
     assert mask.shape == (2, 3, 9, 9)
     assert len({mask[b, h].tobytes() for b in range(2) for h in range(3)}) == 6
     dense = [(layer.qkv.weight.data, layer.qkv.bias.data), (layer.out.weight.data, layer.out.bias.data)]

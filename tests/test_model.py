@@ -367,3 +367,21 @@ def test_bad_configurations_say_what_is_wrong(options, says):
     with pytest.raises(BadInput, match=says) as caught:
         Config(**{**SMALL, **options})
     assert len(str(caught.value).splitlines()) <= 3
+
+
+@pytest.mark.parametrize("recompute", ["selective", "full"])
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+def test_recomputation_changes_no_bit_and_holds_less(recompute, dropout):
+    config = Config(vocab_size=11, context=16, d_model=8, nhead=2, num_layers=2, dropout=dropout)
+    tokens = np.arange(32).reshape(2, 16) % 11
+    at = place(tokens, training=True, key=3)
+    plain, again = gpt(config).draw(0), gpt(config, recompute=recompute).draw(0)
+    losses = [model.loss(tokens, tokens, at) for model in (plain, again)]
+    assert losses[0].data == losses[1].data
+    held = [sum(saved_bytes(loss).values()) for loss in losses]
+    assert held[1] < (0.9 if recompute == "selective" else 0.4) * held[0]
+    for loss in losses:
+        loss.backward()
+    for name, p in plain.parameters().items():
+        assert (p.grad == again.parameters()[name].grad).all(), name
+    assert list(plain.parameters()) == list(again.parameters())

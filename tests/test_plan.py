@@ -10,7 +10,7 @@ from minimega import cli, plan
 from minimega.autograd import saved_bytes
 from minimega.errors import BadInput
 from minimega.layer import place
-from minimega.model import SHAPES, Config, gpt
+from minimega.model import RECOMPUTE, SHAPES, Config, gpt
 from minimega.optim import OPTIMIZERS
 
 GB = 10**9
@@ -47,13 +47,13 @@ def test_a_model_of_absurd_depth_is_refused_at_once():
         plan.check_fits(Config(vocab_size=500, num_layers=10**9), 16, has=25 * GB)
 
 
-def one_step(config: Config, batch: int, dtype: str, optimizer: str = "adamw"):
+def one_step(config: Config, batch: int, dtype: str, optimizer: str = "adamw", recompute: str = "none"):
     """What backward holds, by saved_bytes, and the peak of two steps with the model's own arrays."""
     tokens = np.zeros((batch, config.context), int)
     at = place(tokens, training=True)
     tracemalloc.start()
     try:
-        model, rule = gpt(config).draw(0, dtype), OPTIMIZERS[optimizer]()
+        model, rule = gpt(config, recompute=recompute).draw(0, dtype), OPTIMIZERS[optimizer]()
         tracemalloc.reset_peak()
         for _ in range(2):
             loss = model.loss(tokens, tokens, at)
@@ -92,6 +92,14 @@ def test_activations_equal_what_the_engine_holds(activation, norm, positions, at
     }
     config = Config(**SMALL, **options)
     assert plan.activations(config, 5, dtype) == one_step(config, 5, dtype)[0]
+
+
+@pytest.mark.parametrize("recompute", RECOMPUTE)
+@pytest.mark.parametrize("attention", [True, False])
+def test_activations_under_recomputation_equal_what_the_engine_holds(recompute, attention):
+    config = Config(**SMALL | {"attention": attention, "num_layers": 3})
+    held = one_step(config, 5, "float32", recompute=recompute)[0]
+    assert plan.activations(config, 5, "float32", recompute) == held
 
 
 @pytest.mark.parametrize(

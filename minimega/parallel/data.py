@@ -60,15 +60,18 @@ class Reducer:
 
     def __init__(self, parameters: Iterable[Parameter], grid: Grid, bucket: int = BUCKET):
         self.grid, self.buckets = grid, []
-        open_buckets: dict[int, Bucket] = {}  # by group, the one that is not full
+        # The one that is not full, by group, and apart for what all ranks of a replica hold: those buckets
+        # are the same on each of them, so that sums run in one order, and the copies keep the same bits.
+        open_buckets: dict[tuple[int, bool], Bucket] = {}
         for p in reversed(list(parameters)):
             group = grid.holders(p)
             if group.size == 1:
                 continue
-            if id(group) not in open_buckets or open_buckets[id(group)].size >= bucket:
-                open_buckets[id(group)] = Bucket(group)
-                self.buckets.append(open_buckets[id(group)])
-            open_buckets[id(group)].add(p)
+            kind = id(group), p.axis is None
+            if kind not in open_buckets or open_buckets[kind].size >= bucket:
+                open_buckets[kind] = Bucket(group)
+                self.buckets.append(open_buckets[kind])
+            open_buckets[kind].add(p)
         self.bucket_of = {p.name: b for b in self.buckets for p in b.parameters}
 
     def __enter__(self) -> "Reducer":

@@ -58,8 +58,7 @@ class Run:
         with_loss = targets is not None and self._stage(a) == self.stages - 1
 
         def through() -> Tensor:
-            y = chunk.hidden(x, at)
-            return chunk.layers["head"].cross_entropy(y, targets, self.count) if with_loss else y
+            return chunk.loss(x, targets, at, self.count) if with_loss else chunk.hidden(x, at)
 
         y = through()
         self.kept[a[1:3]] = x, y

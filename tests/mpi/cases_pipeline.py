@@ -13,7 +13,7 @@ from minimega import checkpoint, train
 from minimega.errors import RunFailed
 from minimega.model import gpt
 from minimega.optim import AdamW
-from minimega.parallel import pipeline
+from minimega.parallel import pipeline, traffic
 from minimega.parallel.data import Reducer
 from minimega.parallel.grid import SERIAL, Grid, grid
 from minimega.parallel.pipeline import staged
@@ -94,7 +94,7 @@ def case_copies_are_equal_to_the_bit(group):
         model, optimizer = case.model(g), AdamW()
         reducer = Reducer(model.parameters().values(), g, 700)
         for step in range(1, STEPS + 1):
-            record = train_step(model, optimizer, case.recipe, step, *case.data(), reducer)
+            record = train_step(model, optimizer, case.recipe(), step, *case.data(), reducer)
         assert_whole(np.array([record["loss"], record["grad_norm"]]), g.world)
         for p in model.parameters().values():
             for x in (p.data, p.grad, *optimizer.state[p.name].values()):
@@ -120,6 +120,25 @@ def case_evaluation_and_generation_are_the_serial_ones(group):
         assert (next(texts) == next(texts)).all()
 
 
+@sizes(2, 4, 8)
+def case_a_step_sends_what_the_formula_says(group):
+    for g, (schedule, v) in product(layouts(group), SCHEDULES):
+        case, p = on(g, schedule, v, frozenset({"accumulate"})), g.pipeline.size
+        model, held = case.model(g), g.shares.tokens(8)
+        reducer = Reducer(model.parameters().values(), g)
+        group.counter.traffic.clear()
+        train_step(model, AdamW(), case.recipe(), 1, *case.data(), reducer)
+        got = {row: (t.calls, t.bytes) for row, t in group.counter.traffic.items() if row[0] == "pipeline"}
+        rows, tokens = case.batch // g.data.size, held.stop - held.start
+        where = p, g.pipeline.rank, 2 * case.micro_batches, v
+        assert got == traffic.of_pipeline(case.config, rows, *where, tokens, 8), (schedule, got)
+        ends = group.counter.total("ends", "all-reduce")  # the tied table, in one call
+        table = model.entire.parameters()["embedding.tokens"]
+        cut = len(range(table.whole_shape[0])[g.tensor.piece(table.whole_shape[0])])
+        at_end = g.pipeline.rank in (0, p - 1)
+        assert (ends.calls, ends.bytes) == ((1, cut * table.whole_shape[1] * 8) if at_end else (0, 0))
+
+
 def state(model, optimizer) -> list:
     """Everything of a run's state, as the first rank of its pipeline sees it."""
     slots = [{name: kept[slot] for name, kept in optimizer.state.items()} for slot in optimizer.slots]
@@ -136,7 +155,7 @@ def case_any_layout_reads_the_checkpoint_of_any_other(group):
         for g in grids:
             model, optimizer = case.model(g), AdamW()
             train_step(
-                model, optimizer, case.recipe, 1, *case.data(), Reducer(model.parameters().values(), g)
+                model, optimizer, case.recipe(), 1, *case.data(), Reducer(model.parameters().values(), g)
             )
             checkpoint.save(folder, 1, model, optimizer, {"epoch": 1}, world=group)
             written, want = state(model, optimizer), None
@@ -147,7 +166,7 @@ def case_any_layout_reads_the_checkpoint_of_any_other(group):
                 for a, b in zip(written, state(model, optimizer), strict=True):
                     assert group.rank or (list(a) == list(b) and all((a[n] == b[n]).all() for n in a))
                 reducer = Reducer(model.parameters().values(), other)
-                record = train_step(model, optimizer, case.recipe, 2, *case.data(), reducer)
+                record = train_step(model, optimizer, case.recipe(), 2, *case.data(), reducer)
                 want = want or record
                 assert all(abs(record[k] - want[k]) < 1e-10 for k in ("loss", "grad_norm")), other
             group.barrier()
@@ -169,7 +188,7 @@ def case_what_is_not_finite_is_named_on_all_ranks(group):
     reducer = TooLarge(model.parameters().values(), g)
     reducer.named = model.parameters()
     try:
-        train_step(model, AdamW(), case.recipe, 1, *case.data(), reducer)
+        train_step(model, AdamW(), case.recipe(), 1, *case.data(), reducer)
     except RunFailed as why:
         assert "the gradient of block1.mlp.branch.up.weight is not finite" in str(why)
     else:

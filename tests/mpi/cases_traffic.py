@@ -1,0 +1,66 @@
+"""The messages of a step, counted: the papers' formulas, row by row."""
+
+from itertools import product
+
+import numpy as np
+from cases_model import LAYOUTS, on
+from ranks import sizes
+
+from minimega.model import gpt
+from minimega.optim import AdamW
+from minimega.parallel import traffic
+from minimega.parallel.data import Reducer
+from minimega.parallel.grid import grid
+from minimega.train import Recipe, train_step
+
+FACTORS = ("", "deep", "uneven", "untied", "no attention", "post", "sinusoidal", "head_bias")
+
+
+def counted(group, layout, case, accumulate=1, recompute="none", bucket=1 << 20) -> dict:
+    """What each row of the counter grew by in one step."""
+    g = grid(group, *layout)
+    model = gpt(case.config, g.shares, recompute).draw(0, case.dtype)
+    reducer, recipe = Reducer(model.parameters().values(), g, bucket), Recipe(1, accumulate=accumulate)
+    group.counter.traffic.clear()
+    train_step(model, AdamW(), recipe, 1, *case.data(), reducer)
+    return {row: (t.calls, t.bytes) for row, t in group.counter.traffic.items()}
+
+
+def case_a_step_sends_what_the_formulas_say(group):
+    for layout, factor in product(LAYOUTS[group.size], FACTORS):
+        tp, dp, sequence = layout
+        case = on(grid(group, *layout), frozenset({factor}), "float32")
+        for accumulate, recompute, bucket in (
+            (1, "none", 700),
+            (2, "selective", 1 << 20),
+            (2, "full", 1 << 20),
+        ):
+            got = counted(group, layout, case, accumulate, recompute, bucket)
+            size = case.config, case.batch
+            want = traffic.of_layers(*size, tp, dp, accumulate, sequence, recompute, case.dtype)
+            rank = group.rank % tp
+            want |= traffic.of_gradients(case.config, tp, dp, sequence, case.dtype, rank, bucket)
+            assert got == want, (layout, factor, accumulate, recompute, got.items() ^ want.items())
+
+
+@sizes(4)
+def case_the_numbers_of_the_papers(group):
+    """Counted by hand, of 2 layers, 2 micro-batches of 8 tokens on each of 2 replicas, and D = 24."""
+    case = on(grid(group, 2, 2), frozenset({"deep"}), "float32")
+    hidden = 8 * 24 * 4  # bytes of (B, T, D)
+
+    def kinds(sequence, recompute):
+        rows = counted(group, (2, 2, sequence), case, 2, recompute)
+        blocks = [(kind, *t) for (_, kind, label), t in rows.items() if label.startswith("block")]
+        wire = sum(t.wire for (_, _, label), t in group.counter.traffic.items() if label.startswith("block"))
+        return {
+            kind: np.sum([t for k, *t in blocks if k == kind], axis=0).tolist() for kind, *_ in blocks
+        }, wire
+
+    plain, wire = kinds(False, "none")
+    assert plain == {"all-reduce": [4 * 2 * 2, 4 * 2 * 2 * hidden]}  # Shoeybi et al. 2019: four a layer
+    assert kinds(False, "full")[0] == {"all-reduce": [6 * 2 * 2, 6 * 2 * 2 * hidden]}
+    cut, wire_cut = kinds(True, "none")  # Korthikanti et al. 2022: as many bytes on the wire
+    assert cut == {k: [4 * 2 * 2, 4 * 2 * 2 * hidden] for k in ("all-gather", "reduce-scatter")}
+    assert wire_cut == wire == 4 * 2 * 2 * hidden * 2 * (2 - 1) / 2
+    assert kinds(True, "full")[0] == {k: [6 * 2 * 2, 6 * 2 * 2 * hidden] for k in cut}

@@ -1,0 +1,170 @@
+"""Two runs side by side: rounding is told from mistakes, and mistakes are told where they begin."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors import safe_open
+from safetensors.numpy import load_file, save_file
+
+from minimega import checkpoint, compare, ops, optim
+from minimega.cli import main
+from minimega.model import Config
+from minimega.verdict import begins, explained, off
+
+SMALL = "--tales 30 --d-model 16 --nhead 4 --num-layers 2 --context 16 --train-batch-size 8 --dropout 0.1"
+OPTIONS = [*SMALL.split(), "--num-steps", "3", "--save-every", "1", "--keep", "3", "--warmup", "2"]
+
+
+def train(folder: Path, *words: str) -> Path:
+    assert main(["train", *OPTIONS, "--save-dir", str(folder), *words]) == 0
+    return folder
+
+
+@pytest.fixture(scope="module")
+def right(tmp_path_factory) -> Path:
+    return train(tmp_path_factory.mktemp("runs") / "right")
+
+
+@pytest.fixture
+def compared(capsys):
+    """Compare two runs; gives the exit status and the last line."""
+
+    def go(a, b) -> tuple[int, str]:
+        capsys.readouterr()
+        status = main(["compare", str(a), str(b)])
+        said = capsys.readouterr()
+        return status, (said.err or said.out).splitlines()[-1]
+
+    return go
+
+
+def test_a_run_is_equal_to_itself(right, compared, tmp_path):
+    assert compared(right, right) == (0, "verdict: equal")
+    assert compared(train(tmp_path / "again"), right) == (0, "verdict: equal")
+
+
+@pytest.mark.parametrize("words", [["--accumulate", "2"], ["--dtype", "float64"]])
+def test_another_order_of_sums_is_rounding(right, compared, tmp_path, words):
+    status, last = compared(train(tmp_path / "other", *words), right)
+    assert status == 0 and last.startswith("verdict: rounding (at most ")
+
+
+def test_a_cut_run_is_rounding(right, compared, capsys):
+    pytest.importorskip("mpi4py", reason="needs mpi4py and an MPI: pip install 'minimega[mpi]'")
+    serial = f"train {SMALL} --warmup 2"
+    assert main(["compare", f"{serial} --tp 2 --sequence-parallel", serial]) == 0
+    said = capsys.readouterr().out
+    assert "verdict: rounding" in said and "(--tp 2 --dp 1 --sequence-parallel, float32)" in said
+    assert (
+        "the batch of step 4" in said
+        and "training after step 3" in said
+        and "!" not in said.split("\n\n")[2][60:]
+    )
+
+
+def test_a_weight_that_was_changed_is_named(right, compared, tmp_path):
+    wrong = tmp_path / "wrong"
+    shutil.copytree(right, wrong)
+    file = checkpoint.weights_file(str(wrong))
+    weights, header = load_file(file), safe_open(file, "numpy").metadata()
+    weights["block1.mlp.branch.up.weight"][3, 5] += 1e-3
+    save_file(weights, file, metadata=header)
+    status, last = compared(wrong, right)
+    assert status == 1 and last.startswith("verdict: a bug")
+    assert "their training parts at block1.mlp.branch.up.weight (weight)" in last
+
+
+@pytest.mark.parametrize(
+    "name", ["block0.attention.branch.qkv.weight", "block1.mlp.norm.weight", "norm.bias"]
+)
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_a_gradient_that_was_wrong_in_training_is_named(compared, tmp_path, monkeypatch, name, optimizer):
+    """It is twice as large in every step, which AdamW's weights hardly show: what AdamW remembers does."""
+    # a clipped gradient is off in all layers as soon as one of them is
+    words = ("--optimizer", optimizer, "--lr", "0.1", *(("--clip", "0") if optimizer == "sgd" else ()))
+    right = train(tmp_path / "right", *words)
+    norm = optim.gradient_norm
+
+    def planted(parameters, *group):
+        parameters = list(parameters)
+        for p in parameters:
+            if p.name == name:
+                p.grad = 2 * p.grad
+        return norm(parameters, *group)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("minimega.train.gradient_norm", planted)
+        wrong = train(tmp_path / "wrong", *words)
+    status, last = compared(wrong, right)
+    assert status == 1
+    assert f"their training parts at {name} " in last
+
+
+def gelu_wrong_forward(x):
+    y, back = ops.gelu(x)
+    return y * 1.001, back
+
+
+def gelu_wrong_backward(x):
+    y, back = ops.gelu(x)
+    return y, lambda dy: 1.001 * back(dy)
+
+
+@pytest.mark.parametrize(
+    ("mistake", "says"),
+    [
+        (gelu_wrong_forward, "It begins in the forward pass of block0.mlp."),
+        (gelu_wrong_backward, "in the backward pass, at block1.mlp.branch.up, and goes on to embedding."),
+    ],
+)
+def test_code_that_computes_something_else_is_named(right, compared, monkeypatch, mistake, says):
+    """The mistake is in the code as A runs it, and both runs are the same."""
+    measure, wrong = compare.measure, ops.op(mistake)
+
+    def planted(run, weights, batch, out):
+        with monkeypatch.context() as patch:
+            if out.stem == "a":
+                patch.setitem(__import__("minimega.mlp").mlp.ACTIVATIONS, "gelu", wrong)
+            return measure(run, weights, batch, out)
+
+    monkeypatch.setattr(compare, "measure", planted)
+    status, last = compared(right, right)
+    assert status == 1 and says in last
+
+
+def test_runs_that_cannot_be_equal_are_refused(right, compared, tmp_path):
+    for words, says in [
+        (["--nhead", "2"], "--nhead is 2 in one and 4 in the other"),
+        (["--seed", "1"], "--seed"),
+        (["--num-steps", "4"], "their learning rates differ at step 3"),
+    ]:
+        status, said = compared(train(tmp_path / words[0], *words), right)
+        assert status == 2 and said.startswith("minimega: ") and says in said
+    text = tmp_path / "text.txt"
+    one, two = tmp_path / "one", tmp_path / "two"
+    for folder, words in ((one, "a tale of two cats\n"), (two, "two cats of a tale\n")):
+        text.write_text(words * 200)
+        train(folder, "--train-filename", str(text), "--tokenizer", "char")
+    assert "their vocabularies differ" not in compared(one, one)[1]
+    assert "different texts" in compared(two, one)[1]
+    assert "no such run folder" in compared(tmp_path / "none", right)[1]
+    status, said = compared("train --nhead 3", right)
+    assert status == 2 and "train --nhead 3: d_model 128 cannot be shared out" in said
+
+
+def test_what_rounding_explains():
+    limit, _ = explained("float64", Config(vocab_size=50, context=16, d_model=8, nhead=2), batch=4)
+    assert limit == pytest.approx(2.2e-16 * 8 * 6, rel=0.01)
+    a, noise = np.ones(3), np.array([0.0, 0.0, 1e-17])
+    assert off(a, a, limit).distance == 0
+    assert off(a + [0, 0, 1e-3], a, limit).wrong
+    assert off(a * np.nan, a, limit).wrong
+    assert off(noise, 0 * noise, limit).wrong
+    assert not off(
+        noise, 0 * noise, limit, least=1.0
+    ).wrong  # zero in theory, beside its layer's largest gradient
+    assert begins({"output": {}, "number": {"loss": off(1.0, 2.0, limit)}, "gradient": {}}).endswith(
+        "in the head."
+    )

@@ -1,0 +1,51 @@
+"""The examples as their first lines say, each with a time limit: what they print; their assertions hold."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from minimega import launch
+
+EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
+LIMIT = 60  # seconds
+
+
+def example(line: list[str], env: dict | None = None) -> str:
+    ended = subprocess.run(line, env=env, capture_output=True, text=True, timeout=LIMIT)
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stderr == ""
+    return ended.stdout
+
+
+@pytest.mark.parametrize(
+    ("name", "lines"),
+    [
+        (
+            "train_tensor_parallel",
+            ["the whole model      115,648   5.341046", "rank 3                31,072   5.341046"],
+        ),
+        ("train_data_parallel", ["rank 3          6 to 7      5.371942", "the copies are equal bit for bit"]),
+        ("reshard", ["step 1   5.361262", "--tp 2 --dp 2", "step 6   5.363561", "one rank", "at most: "]),
+    ],
+)
+def test_among_ranks(name, lines):
+    pytest.importorskip("mpi4py", reason="needs mpi4py and an MPI: pip install 'minimega[mpi]'")
+    path = EXAMPLES / f"{name}.py"
+    head = path.read_text(encoding="utf-8").split('"""')[1]
+    assert f"\n    mpirun -n 4 python examples/{name}.py\n" in head
+    assert f"\n    mpirun -n 4 python examples/{name}.py --device cuda\n" in head
+    said = example(*launch.command([str(path)], 4, threads=1))
+    for line in lines:
+        assert line in said
+    assert example([sys.executable, str(path)])  # and on one rank
+
+
+def test_the_floor(tmp_path):
+    picture = tmp_path / "floor.png"
+    said = example(
+        [sys.executable, str(EXAMPLES / "floor.py"), str(picture), "--num-steps", "3", "--tales", "60"]
+    )
+    assert said.endswith(f"the picture: {picture}\n")
+    assert picture.stat().st_size > 1000

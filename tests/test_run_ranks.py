@@ -1,0 +1,238 @@
+"""Runs on several ranks as a user starts, stops and resumes them, held to the run of one process.
+
+Every command has a time limit. What a run must give is that of `serial`: its losses, norms, held-out loss.
+"""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip(
+    "mpi4py", reason="runs on several ranks need mpi4py and an MPI: pip install 'minimega[mpi]'"
+)
+
+from minimega import launch
+from minimega.cli import main
+
+LIMIT = 60  # seconds
+SMALL = "--tales 30 --d-model 16 --nhead 4 --num-layers 1 --context 16 --train-batch-size 8 --dtype float64"
+OPTIONS = [*SMALL.split(), "--dropout", "0.1", "--num-steps", "6", "--eval-every", "3", "--warmup", "2"]
+ALONE = {key: text for key, text in os.environ.items() if key not in sum(launch.GIVEN, ())}
+CLOSE = 1e-10  # the distance that DESIGN allows in float64
+
+
+def minimega(*words, **more) -> subprocess.CompletedProcess:
+    line = [sys.executable, "-m", "minimega", *map(str, words)]
+    return subprocess.run(line, capture_output=True, text=True, timeout=LIMIT, env=ALONE, **more)
+
+
+def mpirun(ranks: int, *words) -> subprocess.CompletedProcess:
+    line, env = launch.command(["-m", "minimega", *map(str, words)], ranks, threads=1)
+    return subprocess.run(line, capture_output=True, text=True, timeout=LIMIT, env=env)
+
+
+def train(folder: Path, *words) -> str:
+    """Start a run as it is typed; gives what it said."""
+    ended = minimega("train", *OPTIONS, "--save-dir", folder, *words)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    return ended.stdout
+
+
+def log_of(folder: Path, key: str) -> dict[int, float]:
+    lines = map(json.loads, (folder / "log.jsonl").read_text().splitlines())
+    return {line["step"]: line[key] for line in lines if key in line}
+
+
+def assert_same(folder: Path, right: Path) -> None:
+    for key in ("loss", "grad_norm", "eval_loss"):
+        a, b = log_of(folder, key), log_of(right, key)
+        assert a.keys() == b.keys()
+        assert max(abs(a[step] / b[step] - 1) for step in b) < CLOSE, key
+
+
+@pytest.fixture(scope="module")
+def serial(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("runs") / "serial"
+    assert "ranks" not in train(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def cut(tmp_path_factory) -> Path:
+    """The same run on four ranks."""
+    folder = tmp_path_factory.mktemp("runs") / "cut"
+    said = train(folder, "--tp", "2", "--dp", "2", "--sequence-parallel")
+    assert "--tp 2 --dp 2 --sequence-parallel; world: 4 ranks, " in said
+    assert said.count("step 6: held out") == 1  # one rank speaks
+    return folder
+
+
+def test_four_ranks_train_the_serial_run(cut, serial):
+    assert_same(cut, serial)
+    assert {f.name for f in cut.iterdir()} == {f.name for f in serial.iterdir()}
+
+
+def test_collectives_that_are_checked_change_nothing(tmp_path, serial):
+    train(tmp_path / "run", "--tp", "2", "--check-collectives")
+    assert_same(tmp_path / "run", serial)
+
+
+def test_ranks_that_mpirun_started_are_used(tmp_path, serial):
+    ended = mpirun(2, "train", *OPTIONS, "--save-dir", tmp_path / "run", "--tp", "2")
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert ended.stdout.count("world: 2 ranks") == 1
+    assert_same(tmp_path / "run", serial)
+
+
+def test_dp_auto_says_and_keeps_the_number(tmp_path, serial):
+    ended = mpirun(2, "train", *OPTIONS, "--save-dir", tmp_path / "run", "--dp", "auto")
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert "--tp 1 --dp 2; world: 2 ranks" in ended.stdout
+    assert "dp = 2\n" in (tmp_path / "run" / "config.toml").read_text()
+    assert_same(tmp_path / "run", serial)
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ("--tp 3", "4 heads cannot be shared out over 3 ranks: choose --tp so that it divides --nhead"),
+        ("--dp 3", "8 cannot be shared out over 3 replicas in 1 parts each: choose --dp"),
+        ("--dp 2 --accumulate 8", "8 cannot be shared out over 2 replicas in 8 parts each"),
+    ],
+)
+def test_a_layout_that_cannot_be_is_refused_before_ranks_start(words, says, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(launch, "start", lambda *_: pytest.fail("ranks were started"))
+    assert main(["train", *OPTIONS, *words.split()]) == 2
+    said = capsys.readouterr().err
+    assert says in said and said.count("\n") == 1
+
+
+def test_a_wrong_number_of_ranks_is_one_sentence(tmp_path):
+    ended = mpirun(2, "train", *OPTIONS, "--tp", "2", "--dp", "2")
+    assert ended.returncode == 2
+    assert ended.stderr.count("minimega: ") == 1
+    assert "minimega: 2 ranks were started, but --tp 2 --dp 2 needs 4: say mpirun -n 4\n" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_one_run_goes_on_under_other_layouts(tmp_path, serial):
+    """Two ranks share out the layers, then one process, then two share out the batch."""
+    run, other = tmp_path / "run", tmp_path / "other"
+    train(run, "--tp", "2", "--sequence-parallel", "--num-steps", "2", "--schedule", "constant")
+    right = tmp_path / "right"
+    train(right, "--schedule", "constant")
+    resume = ("train", "--resume", "--save-dir", run)
+    ended = minimega(*resume, "--tp", "1", "--sequence-parallel", "false", "--num-steps", "4")
+    assert (ended.returncode, ended.stderr) == (0, "") and "ranks" not in ended.stdout
+    ended = minimega("reshard", run, "--dp", "2", "--save-dir", other)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert f"train --save-dir {other} --resume" in ended.stdout
+    for again in (
+        resume,
+        (*resume[:-1], other),
+    ):  # in its own folder with --dp, in the new one as it stands there
+        words = ["--dp", "2", "--tp", "1"] if again is resume else []
+        ended = minimega(*again, *words, "--num-steps", "6")
+        assert (ended.returncode, ended.stderr) == (0, "")
+        assert "--tp 1 --dp 2" in ended.stdout and "from step 4" in ended.stdout
+        for key in ("loss", "grad_norm"):
+            a, b = log_of(again[-1], key), log_of(right, key)
+            assert list(a) == [1, 2, 3, 4, 5, 6]
+            assert max(abs(a[step] / b[step] - 1) for step in b) < CLOSE
+
+
+def test_resharding_refuses(cut, serial, tmp_path, capsys):
+    before = sorted(serial.rglob("*"))
+    for words, says in [
+        ((tmp_path / "none", "--save-dir", tmp_path / "out"), "no such run folder"),
+        ((cut, "--save-dir", serial), "holds a run already"),
+        ((cut, "--save-dir", cut, "--overwrite"), "is the run itself"),
+        ((cut, "--save-dir", tmp_path / "out", "--tp", "3"), "4 heads cannot be shared out over 3 ranks"),
+        ((cut, "--save-dir", tmp_path / "out", "--dp", "3"), "8 cannot be shared out over 3 replicas"),
+        ((cut,), "reshard needs --save-dir"),
+    ]:
+        assert main(["reshard", *map(str, words)]) == 2
+        assert says in capsys.readouterr().err
+    assert sorted(serial.rglob("*")) == before and not (tmp_path / "out").exists()
+
+
+def test_evaluation_and_generation_say_what_one_process_says(cut):
+    for words in (
+        ["evaluate"],
+        ["generate", "--generate-sentence-length", "12", "--generate-num-sentences", "2"],
+    ):
+        line = [*words, "--model-filename", cut]
+        one, two = minimega(*line), minimega(*line, "--tp", "2")
+        assert (two.returncode, two.stdout, two.stderr) == (0, one.stdout, "")
+        assert one.stdout
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_to_the_launcher_saves_on_all_ranks(number, tmp_path):
+    run = tmp_path / "run"
+    line = [
+        sys.executable,
+        "-m",
+        "minimega",
+        "train",
+        *OPTIONS,
+        "--num-steps",
+        "5000",
+        "--tp",
+        "2",
+        "--save-dir",
+        run,
+    ]
+    job = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ALONE)
+    wait_for(lambda: (run / "log.jsonl").exists() and len(log_of(run, "loss")) > 3, job)
+    job.send_signal(number)
+    out, err = job.communicate(timeout=LIMIT)
+    assert job.returncode == 128 + number
+    assert err == ""
+    step = int(re.search(r"stopped after step (\d+)\.", out)[1])
+    assert out.count("--resume") == 1 and f"The checkpoint of step {step} is whole" in out
+    assert (run / "latest").read_text() == f"step-{step}" and list(log_of(run, "loss"))[-1] == step
+    ended = minimega("train", "--save-dir", run, "--resume", "--num-steps", step + 1)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert "--tp 2 --dp 1" in ended.stdout  # its own layout again
+
+
+DIES = """
+import sys, time
+from minimega import cli, run
+
+class Dies(run._Run):
+    def agreed(self, asked):
+        if self.grid.world.rank == 1:
+            raise ZeroDivisionError(f"planted at {time.time()}")
+        return super().agreed(asked)
+
+run._Run = Dies
+sys.exit(cli.main())
+"""
+
+
+def test_a_rank_that_dies_ends_the_job_with_its_traceback_once(tmp_path):
+    path = tmp_path / "dies.py"
+    path.write_text(DIES)
+    line, env = launch.command([str(path), "train", *OPTIONS, "--tp", "2"], 2, threads=1)
+    ended = subprocess.run(line, capture_output=True, text=True, timeout=LIMIT, env=env)
+    seconds = time.time() - float(re.search(r"planted at ([\d.]+)", ended.stderr)[1])
+    assert ended.returncode not in (0, 2)
+    assert ended.stderr.count("ZeroDivisionError: planted") == 1 and ended.stderr.count("Traceback") == 1
+    assert "rank 1 of 2" in ended.stderr
+    assert seconds < 5
+
+
+def wait_for(done, job: subprocess.Popen) -> None:
+    end = time.monotonic() + LIMIT
+    while not done():
+        assert job.poll() is None and time.monotonic() < end, job.communicate()
+        time.sleep(0.02)
