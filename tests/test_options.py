@@ -157,4 +157,4 @@ def test_a_pipeline_that_does_not_divide_is_refused(words, says):
     with pytest.raises(BadInput) as error:
         parse("train", words.split())
     assert says in str(error.value)
-    assert parse("train", "--pp 4 --pipeline interleaved".split()).pp == 4
+    assert parse("train", ["--pp", "4", "--pipeline", "interleaved"]).pp == 4
