@@ -19,6 +19,7 @@ from minimega.backend import library
 _recording = ContextVar("recording", default=True)
 _layer = ContextVar("layer", default="")
 _watch = ContextVar("watch", default=lambda y: None)
+_later = ContextVar("later", default=None)
 
 
 class Operation:
@@ -143,6 +144,9 @@ def _computed(dx, x: Tensor | Operation):
 
 def _add_up(waiting: list, uses: Counter) -> None:
     for leaf, dx in waiting:
+        if leaf.learned and (later := _later.get()) is not None:
+            later.append((leaf, dx))
+            continue
         dx = _computed(dx, leaf)
         leaf.grad = dx if leaf.grad is None else leaf.grad + dx
         uses[id(leaf)] -= 1
@@ -181,6 +185,23 @@ def no_grad():
 def in_layer(name: str):
     """Operations run inside belong to the layer of this name: for `saved_bytes` and for messages."""
     return _inside(_layer, name)
+
+
+@contextmanager
+def parameters_later() -> Iterator[list]:
+    """Inside, `backward` leaves the gradients of parameters in the list that this gives, for `add_up`.
+
+    They are the half of a backward pass that nobody waits for. What they are computed from is held on.
+    """
+    with _inside(_later, []):
+        yield _later.get()
+
+
+def add_up(pending: list) -> None:
+    """Add the gradients that were left for later, and release what they are computed from."""
+    uses = Counter(id(leaf) for leaf, _ in pending if leaf.complete)
+    while pending:
+        _add_up([pending.pop(0)], uses)
 
 
 def recompute(f: Callable) -> Callable:

@@ -20,6 +20,7 @@ from minimega.errors import BadInput
 from minimega.model import Config, Model, gpt
 from minimega.optim import Optimizer
 from minimega.parallel.comm import SELF, Group
+from minimega.parallel.pipeline import staged
 from minimega.parallel.tensor import ALONE, Shares
 
 FORMAT, VERSION = "minimega", 1
@@ -33,12 +34,12 @@ def save(
     All ranks enter: what is cut is made whole, and the first rank writes it, so that any layout can read
     it. An OSError (a full disk) leaves what was there before.
     """
-    parameters = model.parameters()
-    weights = {name: to_numpy(p.whole(p.data)) for name, p in parameters.items()}
+    weights = gathered(model, {name: p.data for name, p in model.parameters().items()})
     slots = {
-        f"{name}/{slot}": to_numpy(parameters[name].whole(a))
-        for name, kept in optimizer.state.items()
-        for slot, a in kept.items()
+        f"{name}/{slot}": a
+        for slot in optimizer.slots
+        if optimizer.state
+        for name, a in gathered(model, {n: kept[slot] for n, kept in optimizer.state.items()}).items()
     }
     if world.rank == 0:
         header = {"format": FORMAT, "version": str(VERSION), "config": json.dumps(model.config.as_dict())}
@@ -47,6 +48,23 @@ def save(
         for old in sorted(run.glob("step-*[0-9]"), key=lambda f: int(f.name[5:]))[:-keep]:
             shutil.rmtree(old, ignore_errors=True)
     world.barrier()
+
+
+def gathered(model: Model, arrays: dict) -> dict[str, np.ndarray]:
+    """What the stages of a pipeline have for their parameters, whole, on the first stage."""
+    group, parameters, found = model.pipeline, model.parameters(), {}
+    like = next(iter(parameters.values())).data
+    for name, p in model.entire.parameters().items():
+        home = model.home(name)
+        if group.rank == home:
+            array = p.whole(arrays[name])
+            if home:
+                group.start_send(array, 0, "checkpoint")()
+        elif group.rank == 0:
+            array = group.start_receive(library(like).empty(p.whole_shape, like.dtype), home)()
+        if group.rank == 0:
+            found[name] = to_numpy(array)
+    return found
 
 
 def _write_folder(run: Path, name: str, files: dict[str, tuple[dict, dict]], state: dict) -> None:
@@ -137,10 +155,12 @@ def read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
         raise BadInput(f"{path} cannot be read as a checkpoint; it may be cut short ({why})") from None
 
 
-def load_model(weights: Path, dtype: str | None = None, xp=np, shares: Shares = ALONE) -> Model:
+def load_model(
+    weights: Path, dtype: str | None = None, xp=np, shares: Shares = ALONE, pipeline: Group = SELF
+) -> Model:
     """The model in a .safetensors that minimega wrote, its numbers as they are or in another dtype.
 
-    `shares` says how it is cut now, whatever it was when it was written.
+    `shares` and `pipeline` say how it is cut now, whatever it was when it was written.
     """
     arrays, header = read(weights)
     if header.get("format") != FORMAT:
@@ -150,7 +170,7 @@ def load_model(weights: Path, dtype: str | None = None, xp=np, shares: Shares = 
             f"{weights} has version {header.get('version')}; this minimega reads version {VERSION}"
         )
     try:
-        model = gpt(Config(**json.loads(header["config"])), shares)
+        model = staged(gpt(Config(**json.loads(header["config"])), shares), pipeline)
     except (KeyError, TypeError, ValueError) as why:
         raise BadInput(f"{weights}: the configuration in its header is damaged ({why})") from None
     fill(model, arrays, weights, dtype, xp)
@@ -159,10 +179,9 @@ def load_model(weights: Path, dtype: str | None = None, xp=np, shares: Shares = 
 
 def fill(model: Model, arrays: dict[str, np.ndarray], source: Path, dtype: str | None = None, xp=np) -> None:
     """Give every parameter its piece of the array of its name, if names and shapes agree."""
-    parameters = model.parameters()
-    if odd := sorted(parameters.keys() ^ arrays.keys()):
+    if odd := sorted(model.entire.parameters().keys() ^ arrays.keys()):
         raise BadInput(f"{source} holds another model: {odd[0]} is in only one of the two")
-    for name, p in parameters.items():
+    for name, p in model.parameters().items():
         if arrays[name].shape != p.whole_shape:
             raise BadInput(
                 f"{source} holds another model: {name} is {arrays[name].shape}, not {p.whole_shape}"
@@ -183,6 +202,7 @@ def resume(folder: Path, model: Model, optimizer: Optimizer) -> dict:
     optimizer.steps, optimizer.state = int(header["steps"]), {}
     for path, array in slots.items():
         name, slot = path.rsplit("/", 1)
-        piece = model.parameters()[name].piece
-        optimizer.state.setdefault(name, {})[slot] = xp.asarray(array[piece])
+        if name in model.parameters():  # not of another stage
+            piece = model.parameters()[name].piece
+            optimizer.state.setdefault(name, {})[slot] = xp.asarray(array[piece])
     return state

@@ -64,7 +64,7 @@ class Head(Layer):
 
     def forward(self, x, place):
         """This rank's piece of the vocabulary."""
-        return linear(self.shares.enter(x, place, self.name), self.weight.transpose(), self.bias)
+        return linear(self.shares.enter(x, place, self.name), self.weight, self.bias, transposed=True)
 
     def whole(self, logits):
         """The logits of all ranks side by side: (B, T, V) on each."""

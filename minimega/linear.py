@@ -10,8 +10,8 @@ from minimega.parameter import Parameter
 
 
 @op
-def linear(x, w, b=None):
-    """y = x w + b over the last axis: (..., I), (I, O), (O,) -> (..., O).
+def linear(x, w, b=None, transposed: bool = False):
+    """y = x w + b over the last axis: (..., I), (I, O), (O,) -> (..., O). A `transposed` w is (O, I).
 
     >>> import numpy as np
     >>> y, back = linear(np.ones((2, 3)), np.ones((3, 4)), np.zeros(4))
@@ -20,6 +20,7 @@ def linear(x, w, b=None):
     (np.float64(3.0), np.float64(4.0), np.float64(2.0), np.float64(2.0))
     """
     shape, rows = x.shape, x.reshape(-1, x.shape[-1])  # (BT, I): one large product instead of B small ones
+    w = w.T if transposed else w  # (I, O)
     y = rows @ w  # (BT, O)
     if b is not None:
         y += b
@@ -27,7 +28,11 @@ def linear(x, w, b=None):
     def back(dy):
         dy = dy.reshape(-1, w.shape[1])  # (BT, O)
         # every row used the same w and b: their gradients are sums over the rows
-        return (dy @ w.T).reshape(shape), lambda: rows.T @ dy, lambda: dy.sum(axis=0)
+        return (
+            (dy @ w.T).reshape(shape),
+            lambda: dy.T @ rows if transposed else rows.T @ dy,
+            lambda: dy.sum(axis=0),
+        )
 
     return y.reshape(*shape[:-1], w.shape[1]), back
 

@@ -21,8 +21,9 @@ from minimega.layer import Layer, Place
 from minimega.model import Block, Model
 from minimega.optim import gradient_norm
 from minimega.parallel.data import Reducer
-from minimega.parallel.grid import Grid, on_ranks
-from minimega.train import gradients
+from minimega.parallel.grid import Grid, micro_batches, on_ranks, virtual_stages
+from minimega.parallel.pipeline import staged
+from minimega.train import Recipe, gradients
 
 
 def measure(run: Path, weights: Path, batch: Path, out: Path) -> int:
@@ -38,7 +39,7 @@ def _measure(o: Options, grid: Grid, weights: Path, batch: Path, out: Path) -> i
         inputs, targets, key = file["inputs"], file["targets"], random.key(o.seed, "step", int(file["step"]))
     inputs, targets = xp.asarray(inputs), xp.asarray(targets)
     model = checkpoint.load_model(weights, o.dtype, xp, grid.shares)
-    parameters, rows, length = model.parameters(), grid.rows(len(inputs)), inputs.shape[1]
+    rows, length = grid.rows(len(inputs)), inputs.shape[1]
     x, held = inputs[rows], grid.shares.tokens(length)
     at = Place(xp.arange(rows.start, rows.stop), xp.arange(length), key, training=True, held=held)
     found = {}
@@ -47,10 +48,14 @@ def _measure(o: Options, grid: Grid, weights: Path, batch: Path, out: Path) -> i
             x = layer(x, at)
             y = grid.tensor.all_gather(x.data, 1, length) if grid.shares.partial else x.data
             found[f"output/{layer.name}"] = to_numpy(grid.data.all_gather(y))
-    loss = gradients(model, inputs, targets, key, o.accumulate, Reducer(parameters.values(), grid))
-    found["number/loss"] = np.float64(loss)
-    found["number/gradient norm"] = np.float64(gradient_norm(parameters.values(), grid.tensor))
-    found |= {f"gradient/{name}": to_numpy(p.whole(p.grad)) for name, p in parameters.items()}
+    model = staged(model, grid.pipeline, virtual_stages(o))
+    parameters, recipe = model.parameters(), Recipe(1, pipeline=o.pipeline, micro_batches=micro_batches(o))
+    reducer, todo = Reducer(parameters.values(), grid), recipe.actions(model)
+    loss = gradients(model, inputs, targets, key, o.accumulate, reducer, todo)
+    norm = gradient_norm(parameters.values(), grid.tensor, grid.pipeline)
+    whole = checkpoint.gathered(model, {name: p.grad for name, p in parameters.items()})
+    found |= {"number/loss": np.float64(loss), "number/gradient norm": np.float64(norm)}
+    found |= {f"gradient/{name}": gradient for name, gradient in whole.items()}
     if grid.first:
         np.savez(out, **found)
     return 0

@@ -13,6 +13,7 @@ from minimega.head import Head
 from minimega.layer import Dropout, Layer, Place, Recomputed, place
 from minimega.mlp import ACTIVATIONS, MLP
 from minimega.norm import LayerNorm
+from minimega.parallel.comm import SELF
 from minimega.parallel.tensor import ALONE, Shares
 from minimega.parameter import Parameter
 
@@ -137,6 +138,15 @@ class Model(Layer):
     def __init__(self, config: Config, layers: dict[str, Layer], shares: Shares = ALONE):
         self.config, self.layers, self.shares = config, layers, shares
 
+    # All of it, and what this rank has of it, stage by stage: more in a model that is cut by pipeline.py.
+    entire = property(lambda self: self)
+    chunks = property(lambda self: [self])
+    pipeline = SELF
+
+    def home(self, parameter: str) -> int:
+        """The rank of the pipeline that writes this parameter of the entire model."""
+        return 0
+
     def parts(self):
         return iter(self.layers.items())
 
@@ -157,7 +167,7 @@ class Model(Layer):
 
     def count(self) -> int:
         """The number of parameters, shared ones once; nothing is allocated to know it."""
-        return sum(p.size for p in self.parameters().values())
+        return sum(p.size for p in self.entire.parameters().values())
 
 
 def check_heads(config: Config, ranks: int) -> None:

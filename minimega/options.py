@@ -11,6 +11,8 @@ import tomli_w
 
 from minimega.errors import BadInput
 from minimega.model import SHAPES, Config
+from minimega.parallel.grid import micro_batches, parts, virtual_stages
+from minimega.parallel.pipeline import actions
 from minimega.table import BUILD, GROUPS, OF_ONE_CALL, TABLE, USE, nearest, of_command
 
 
@@ -80,12 +82,16 @@ def complete(command: str, given: dict[str, object]) -> SimpleNamespace:
 
 
 def check_batch(o: SimpleNamespace) -> None:
-    """BadInput where the replicas cannot share out the batch evenly."""
-    if o.dp != "auto" and o.train_batch_size % (o.dp * o.accumulate):
+    """BadInput where replicas and micro-batches cannot share out the batch evenly, or not in this order."""
+    dp = 1 if o.dp == "auto" else o.dp
+    if o.train_batch_size % (dp * parts(o)):
         raise BadInput(
-            f"--train-batch-size {o.train_batch_size} cannot be shared out over {o.dp} replicas"
-            f" in {o.accumulate} parts each: choose --dp so that it divides the batch"
+            f"--train-batch-size {o.train_batch_size} cannot be shared out over {dp} replicas"
+            f" in {parts(o)} parts each: choose --dp"
+            + ", --accumulate and --micro-batches" * (o.pp > 1)
+            + " so that it divides the batch"
         )
+    actions(o.pipeline, o.pp, micro_batches(o), virtual_stages(o), 0)
 
 
 def model_config(options: SimpleNamespace, vocab_size: int) -> Config:

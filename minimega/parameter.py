@@ -23,7 +23,7 @@ class Parameter(Tensor):
     """
 
     learned = True
-    __slots__ = ("axis", "mean", "name", "shares", "std", "whole_shape")
+    __slots__ = ("axis", "mean", "name", "shared", "shares", "std", "whole_shape")
 
     def __init__(
         self,
@@ -36,6 +36,7 @@ class Parameter(Tensor):
         super().__init__(None)
         self.whole_shape, self.std, self.mean, self.name = tuple(shape), std, mean, ""
         self.axis, self.shares = axis, shares
+        self.shared = False  # by the first and the last stage of a pipeline
 
     size = property(lambda self: math.prod(self.whole_shape))
     decays = property(lambda self: len(self.whole_shape) > 1)

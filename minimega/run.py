@@ -18,7 +18,8 @@ from minimega.backend import device, keep_memory
 from minimega.errors import BadInput, RunFailed
 from minimega.model import Config, Model, check_heads, gpt
 from minimega.optim import OPTIMIZERS
-from minimega.parallel.grid import Grid, layout, on_ranks
+from minimega.parallel.grid import Grid, layout, micro_batches, on_ranks, parts, virtual_stages
+from minimega.parallel.pipeline import check_stages, staged
 from minimega.progress import Log, Progress, interruptible, program
 from minimega.texts import Texts, read_texts, workspace
 from minimega.train import Recipe, evaluate, train
@@ -35,7 +36,8 @@ def run_training(o: Options) -> int:
     if not o.init_from:  # refused now, not after ranks were started and the whole text was read
         small = options.model_config(o, o.vocab_size or 1)
         check_heads(small, o.tp)
-        plan.check_fits(small, o.train_batch_size // o.accumulate, o.dtype, o.optimizer, o.recompute)
+        check_stages(small, o.pp * virtual_stages(o))
+        plan.check_fits(small, o.train_batch_size // parts(o), o.dtype, o.optimizer, o.recompute)
     return on_ranks(o, lambda grid: _train(o, newest, grid))
 
 
@@ -50,8 +52,9 @@ def _train(o: Options, newest: Path | None, grid: Grid) -> int:
         config = _shape_of(source, o) if source else None
         texts = read_texts(o, config.context if config else o.context, work, tokenizer, grid.world)
         config = config or options.model_config(o, texts.tokenizer.size)
-        plan.check_fits(config, o.train_batch_size // o.accumulate, o.dtype, o.optimizer, o.recompute)
-        model = gpt(config, grid.shares, o.recompute).draw(o.seed, o.dtype, device(o.device))
+        plan.check_fits(config, o.train_batch_size // parts(o), o.dtype, o.optimizer, o.recompute)
+        model = staged(gpt(config, grid.shares, o.recompute), grid.pipeline, virtual_stages(o))
+        model.draw(o.seed, o.dtype, device(o.device))
         if source:
             checkpoint.fill(model, checkpoint.read(source)[0], source, o.dtype, device(o.device))
         batches = tokens.Batches(texts.train, o.train_batch_size, o.seed)
@@ -90,7 +93,10 @@ class _Run:
 
     def go(self) -> int:
         o, first = self.o, self.grid.first
-        recipe = Recipe(self.steps, o.lr, o.schedule, o.warmup, o.min_lr, o.clip, o.accumulate, o.seed)
+        order = {"pipeline": o.pipeline, "micro_batches": micro_batches(o)}
+        recipe = Recipe(
+            self.steps, o.lr, o.schedule, o.warmup, o.min_lr, o.clip, o.accumulate, o.seed, **order
+        )
         log = Log(self.folder / "log.jsonl" if self.folder and first else None, self.start)
         self.progress = Progress(self.steps, self.start, first)
         self.progress.say(self.opening())

@@ -12,6 +12,7 @@ from minimega.errors import BadInput
 from minimega.mlp import ACTIVATIONS
 from minimega.model import NORM_POSITIONS, POSITIONS, RECOMPUTE, SHAPES
 from minimega.optim import OPTIMIZERS, SCHEDULES
+from minimega.parallel.schedules import SCHEDULES as PIPELINES
 
 Range = tuple[str, Callable[[float], bool]]  # the values that make sense, in words and as a test
 FROM_1 = ("of at least 1", lambda x: x >= 1)
@@ -137,6 +138,10 @@ GROUPS: dict[str, tuple[Option, ...]] = {
     "ranks": (
         Option("tp", int, 1, RANKS, "tensor parallelism: ranks that share out each layer", FROM_1),
         Option("dp", int, 1, RANKS, "data parallelism: replicas share out the batch", FROM_1, also="auto"),
+        Option("pp", int, 1, RANKS, "pipeline parallelism: ranks that share out the list of layers", FROM_1),
+        Option("pipeline", tuple(PIPELINES), "1f1b", TRAIN, "the order in which micro-batches pass through"),
+        Option("micro-batches", int, None, TRAIN, "equal parts that pass the pipeline", FROM_1, "as --pp"),
+        Option("virtual-stages", int, None, TRAIN, "stages of each rank", FROM_1, "2 if interleaved, else 1"),
         Option("sequence-parallel", bool, False, RANKS, "ranks of --tp also share out the tokens in between"),
         Option("threads", int, None, RANKS, "threads of each rank", FROM_1, "cores / ranks"),
         Option("check-collectives", bool, False, RANKS, "report ranks that enter different collectives"),

@@ -4,24 +4,26 @@ All of it is a pure function of the model, the batch and the step's number, so t
 resumed anywhere. B batch, T time.
 """
 
-import functools
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 
 import numpy as np
 
 from minimega import random
-from minimega.autograd import first_not_finite, no_grad
+from minimega.autograd import no_grad
 from minimega.backend import library
 from minimega.errors import BadInput, RunFailed
 from minimega.layer import Place
 from minimega.model import Model
 from minimega.optim import Optimizer, clip, gradient_norm, learning_rate
+from minimega.parallel.comm import Group
 from minimega.parallel.data import ALONE, Reducer
 from minimega.parallel.grid import SERIAL, Grid
+from minimega.parallel.pipeline import Run, actions
+from minimega.parallel.schedules import Action
 from minimega.tokens import Batches, Windows
 
 
@@ -29,7 +31,8 @@ from minimega.tokens import Batches, Windows
 class Recipe:
     """How a model is trained: the number of steps, and the learning rate over them.
 
-    `accumulate` splits each step's batch into that many parts, one after another; it never enlarges it.
+    `accumulate` splits each step's batch into that many parts, one after another, and `micro_batches` each
+    of them into those that pass through the pipeline in the order of its schedule; neither enlarges it.
     """
 
     steps: int
@@ -40,44 +43,52 @@ class Recipe:
     clip: float = 1.0
     accumulate: int = 1
     seed: int = 0
+    pipeline: str = "1f1b"
+    micro_batches: int = 1
+
+    def actions(self, model: Model) -> Sequence[Action]:
+        """What this rank does with a model, or its stages of one, in one part of a step."""
+        group = model.pipeline
+        return actions(self.pipeline, group.size, self.micro_batches, len(model.chunks), group.rank)
 
     def lr_at(self, step: int) -> float:
         return learning_rate(self.schedule, step, self.steps, self.lr, self.warmup, self.min_lr)
 
 
+AT_ONCE = actions("1f1b", 1, 1, 1, 0)  # forward, backward
+
+
 def gradients(
-    model: Model, inputs, targets, key: int = 0, accumulate: int = 1, reducer: Reducer = ALONE
+    model: Model,
+    inputs,
+    targets,
+    key: int = 0,
+    accumulate: int = 1,
+    reducer: Reducer = ALONE,
+    todo: Sequence[Action] = AT_ONCE,
 ) -> float:
     """Give every parameter the gradient of a batch's loss, added to its `grad`, and give the loss.
 
     inputs and targets (B, T): the whole step's batch, of which each replica works on its rows, in
-    `accumulate` parts. The loss is the sum over all counted targets divided by their number, known before
-    the first backward pass, so that no split of the batch changes anything.
+    `accumulate` parts; its list `todo` says in how many micro-batches each, and in which order. The loss is
+    the sum over all counted targets divided by their number, known before the first backward pass, so that
+    no split of the batch changes anything.
 
     Raises RunFailed where the loss is not finite, BadInput where the batch cannot be split like this.
     """
     count, loss, xp = int((targets >= 0).sum()), 0.0, library(inputs)
-    mine, length = reducer.grid.rows(len(inputs)), inputs.shape[1]
-    if (mine.stop - mine.start) % accumulate:
-        raise BadInput(f"{mine.stop - mine.start} sequences cannot be split into {accumulate} equal parts")
-    parts = list(xp.arange(mine.start, mine.stop).reshape(accumulate, -1))
-    for n, rows in enumerate(parts, 1):
-        at = Place(rows, xp.arange(length), key, training=True)
-        ask = functools.partial(model.loss, inputs[rows], targets[rows], at, count=count)
-        part = ask()
-        if not math.isfinite(float(part.data)):
-            raise RunFailed(f"the loss is {float(part.data)}: it began in {_origin(model, ask)}")
-        loss += float(part.data)
-        with reducer if n == accumulate else nullcontext():
-            part.backward()
-    return float(reducer.grid.data.all_reduce(np.array(loss), label="loss"))
-
-
-def _origin(model: Model, ask: Callable) -> str:
-    for name, p in model.parameters().items():
-        if not bool(library(p.data).isfinite(p.data).all()):
-            return f"the weights {name}"
-    return f"layer {first_not_finite(ask)}"
+    mine, window = reducer.grid.rows(len(inputs)), xp.arange(inputs.shape[1])
+    micro_batches = 1 + max(a.batch for a in todo)
+    rows = xp.arange(mine.start, mine.stop)
+    if len(rows) % (accumulate * micro_batches):
+        raise BadInput(f"{len(rows)} sequences cannot be split into {accumulate * micro_batches} equal parts")
+    for n, part in enumerate(rows.reshape(accumulate, micro_batches, -1), 1):
+        batches = [(inputs[rows], targets[rows], Place(rows, window, key, training=True)) for rows in part]
+        last = n == accumulate
+        with reducer if last else nullcontext():
+            loss += Run(model, batches, count, reducer if last else ALONE).follow(todo).loss
+    loss = reducer.grid.data.all_reduce(np.array(loss), label="loss")
+    return float(model.pipeline.all_reduce(loss, label="loss"))  # of the last stage: the others have none
 
 
 def train_step(
@@ -87,19 +98,27 @@ def train_step(
 
     Every rank gives the whole batch, and gets the same numbers.
     """
-    parameters, tensor = model.parameters(), reducer.grid.tensor
+    parameters, tensor, pipeline = model.parameters(), reducer.grid.tensor, model.pipeline
     for p in parameters.values():
         p.grad = None
     key = random.key(recipe.seed, "step", step)
-    loss = gradients(model, inputs, targets, key, recipe.accumulate, reducer)
-    norm = gradient_norm(parameters.values(), tensor)
+    todo = recipe.actions(model)
+    loss = gradients(model, inputs, targets, key, recipe.accumulate, reducer, todo)
+    norm = gradient_norm(parameters.values(), tensor, pipeline)
     if not math.isfinite(norm):
-        bad = next(n for n, p in parameters.items() if not math.isfinite(gradient_norm([p], tensor)))
-        raise RunFailed(f"the gradient of {bad} is not finite")
+        bad = (n for n, p in parameters.items() if not math.isfinite(gradient_norm([p], tensor)))
+        raise RunFailed(f"the gradient of {_first(next(bad, ''), pipeline)} is not finite")
     clip(parameters.values(), recipe.clip, norm)
     lr = recipe.lr_at(step)
     optimizer.step(parameters.values(), lr)
     return {"loss": loss, "lr": lr, "grad_norm": norm}
+
+
+def _first(text: str, group: Group) -> str:
+    """The text of the first rank that has one, on all ranks."""
+    packet = np.frombuffer(text.encode().ljust(256, b"\0"), np.uint8)
+    texts = group.all_gather(packet.reshape(1, -1), label="message")
+    return next((bytes(t).rstrip(b"\0").decode() for t in texts if t.any()), "all weights together")
 
 
 def train(
@@ -126,7 +145,7 @@ def train(
 def evaluate(model: Model, windows: Windows, batch: int, grid: Grid = SERIAL) -> float:
     """The mean loss over every counted target of the windows, each token weighing the same; no dropout.
 
-    The replicas share out the batches.
+    The replicas share out the batches; the stages of a pipeline work on several at a time.
     """
     xp = library(next(iter(model.parameters().values())).data)
     sums = np.zeros(2)  # of the losses, and the number of targets
@@ -137,4 +156,4 @@ def evaluate(model: Model, windows: Windows, batch: int, grid: Grid = SERIAL) ->
             loss = float(model.loss(xp.asarray(inputs), xp.asarray(targets)).data)
             sums += counted * loss, counted
     total, count = grid.data.all_reduce(sums, label="evaluation")
-    return float(total / count)
+    return float(model.pipeline.all_reduce(total, label="evaluation") / count)

@@ -10,7 +10,8 @@ from minimega.backend import device, keep_memory
 from minimega.errors import BadInput
 from minimega.model import Model, check_heads
 from minimega.optim import OPTIMIZERS
-from minimega.parallel.grid import Grid, layout, on_ranks, replicas
+from minimega.parallel.grid import Grid, layout, on_ranks, parts, replicas, virtual_stages
+from minimega.parallel.pipeline import check_stages
 from minimega.progress import program, say
 from minimega.sample import generate
 from minimega.texts import open_held_out, open_texts
@@ -21,7 +22,7 @@ def load(o: Options, grid: Grid) -> tuple[Model, Path]:
     """The model that `--model-filename` names, cut as the grid says, and the folder of its run."""
     keep_memory()
     weights = checkpoint.weights_file(o.model_filename)
-    model = checkpoint.load_model(weights, xp=device(o.device), shares=grid.shares)
+    model = checkpoint.load_model(weights, None, device(o.device), grid.shares, grid.pipeline)
     return model, checkpoint.run_folder(weights)
 
 
@@ -100,12 +101,14 @@ def run_resharding(o: Options) -> int:
     source, target = Path(o.run), Path(o.save_dir)
     newest = checkpoint.newest(source)
     kept = options.complete("train", options.read(source / "config.toml"))
+    kept.pp = o.pp
     if o.dp == "auto":
-        o.dp = replicas(launch.cores() // o.tp, kept.train_batch_size // kept.accumulate)
+        o.dp = replicas(launch.cores() // (o.tp * o.pp), kept.train_batch_size // parts(kept))
     kept.tp, kept.dp, kept.sequence_parallel, kept.threads = o.tp, o.dp, o.sequence_parallel, o.threads
     options.check_batch(kept)
     model = checkpoint.load_model(newest / "model.safetensors")
     check_heads(model.config, o.tp)
+    check_stages(model.config, o.pp * virtual_stages(kept))
     optimizer = OPTIMIZERS[kept.optimizer]()
     state = checkpoint.resume(newest, model, optimizer)
     if target.resolve() == source.resolve():

@@ -138,3 +138,23 @@ def test_the_model_that_the_options_describe():
 def test_the_documentation_is_current():
     text = (ROOT / "docs" / "options.md").read_text(encoding="utf-8")
     assert text == options.as_markdown() + "\n", "run: python -m minimega.options > docs/options.md"
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ("--pp 2 --micro-batches 3", "16 cannot be shared out over 1 replicas in 3 parts each"),
+        (
+            "--pp 2 --micro-batches 4 --accumulate 8",
+            "in 32 parts each: choose --dp, --accumulate and --micro",
+        ),
+        ("--pp 2 --dp 4 --micro-batches 8", "over 4 replicas in 8 parts each"),
+        ("--pp 4 --pipeline interleaved --micro-batches 2", "choose --pp of at least 2, and --micro-batches"),
+        ("--pp 2 --virtual-stages 2", "choose --pipeline interleaved, not 1f1b"),
+    ],
+)
+def test_a_pipeline_that_does_not_divide_is_refused(words, says):
+    with pytest.raises(BadInput) as error:
+        parse("train", words.split())
+    assert says in str(error.value)
+    assert parse("train", ["--pp", "4", "--pipeline", "interleaved"]).pp == 4

@@ -53,7 +53,10 @@ class Bucket:
 
 
 class Reducer:
-    """Adds gradients up over their holders; `with reducer:` goes around the last backward pass of a step."""
+    """Adds gradients up over their holders; `with reducer:` goes around the last backward passes of a step.
+
+    Within it, `open` says whose gradients the next backward pass completes.
+    """
 
     def __init__(self, parameters: Iterable[Parameter], grid: Grid, bucket: int = BUCKET):
         self.grid, self.buckets = grid, []
@@ -74,9 +77,13 @@ class Reducer:
     def __enter__(self) -> "Reducer":
         for b in self.buckets:
             b.empty()
-            for p in b.parameters:
-                p.complete = self.complete
         return self
+
+    def open(self, parameters: Iterable[Parameter]) -> None:
+        """From here on the gradients of these parameters may leave as soon as they are complete."""
+        for p in parameters:
+            if p.name in self.bucket_of:
+                p.complete = self.complete
 
     def complete(self, p: Parameter) -> None:
         """The engine says that the gradient of p is complete: nothing more will be added to it."""

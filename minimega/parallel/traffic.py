@@ -3,7 +3,7 @@
 Each value is (calls, bytes of the arrays). They say what a cut costs before anything runs, and the tests hold
 every step to them.
 
-B batch, T time, D width, V vocabulary; N tokens of a micro-batch on one replica.
+B batch, T time, D width, V vocabulary; N tokens of a micro-batch on one replica; p, v: see schedules.py.
 """
 
 from itertools import product
@@ -98,8 +98,39 @@ def of_gradients(
                 buckets[-1] += (
                     p.size // whole * (whole if shared else len(range(whole)[pieces(whole, tp)[rank]]))
                 )
-        filled.setdefault("world" if shared and sequence else "data", []).extend(buckets)
+        filled.setdefault("stage" if shared and sequence else "data", []).extend(buckets)
     for group, buckets in filled.items():
-        if (tp * dp if group == "world" else dp) > 1:
+        if (tp * dp if group == "stage" else dp) > 1:
             rows[group, "all-reduce", "gradients"] = len(buckets), sum(buckets) * np.dtype(dtype).itemsize
     return rows | ({("data", "all-reduce", "loss"): (1, 8)} if dp > 1 else {})
+
+
+def of_pipeline(
+    config: Config,
+    rows: int,
+    p: int,
+    r: int,
+    m: int = 1,
+    v: int = 1,
+    tokens: int | None = None,
+    item: int = 4,
+) -> Rows:
+    """What rank r of p stages sends in one step: an activation and a gradient a micro-batch and neighbour.
+
+    `rows` sequences of this replica pass in m micro-batches (all parts of an accumulated step counted), of
+    which the rank holds `tokens` each (all of the context by default). Every schedule sends the same; v
+    chunks a rank send v times as much (Narayanan et al. 2021, section 2.2.2). The last stage has nobody to
+    send an activation to, the first none for a gradient.
+
+    >>> of_pipeline(Config(vocab_size=64, num_layers=4), rows=8, p=2, r=0, m=4)["pipeline", "send", "x"]
+    (4, 524288)
+    """
+    tokens = config.context if tokens is None else tokens
+    ways = {"x": v - (r == p - 1), "dx": v - (r == 0)}
+    found = {
+        ("pipeline", "send", what): (m * times, rows * times * tokens * config.d_model * item)
+        for what, times in ways.items()
+        if times
+    }
+    sums = {("pipeline", "all-reduce", label): (1, 8) for label in ("norm", "loss")}
+    return found | sums if p > 1 else {}

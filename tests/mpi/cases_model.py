@@ -93,7 +93,7 @@ def assert_copies_are_equal(case: Case, g: Grid, over=lambda group: group, bucke
     """After some steps of AdamW: weights, gradients and the optimizer's state, to the bit."""
     model, optimizer, recipe = case.model(g), AdamW(), Recipe(STEPS, 0.01, clip=0.5)
     parameters = model.parameters().values()
-    reducer = Reducer(parameters, replace(g, world=over(g.world), data=over(g.data)), bucket)
+    reducer = Reducer(parameters, replace(g, stage=over(g.stage), data=over(g.data)), bucket)
     for step in range(1, STEPS + 1):
         record = train_step(model, optimizer, recipe, step, *case.data(), reducer)
     assert_whole(np.array([record["loss"], record["grad_norm"]]), g.world)

@@ -18,6 +18,7 @@ from minimega.model import Config, Model, gpt
 from minimega.optim import SGD, AdamW, gradient_norm
 from minimega.parallel.data import Reducer
 from minimega.parallel.grid import SERIAL, Grid
+from minimega.parallel.pipeline import staged
 from minimega.train import Recipe, gradients, train_step
 
 LR, STEPS, HEAD = {"SGD": 0.5, "AdamW": 0.01}, 3, 3  # HEAD: its width
@@ -48,6 +49,10 @@ class Case:
     batch: int = 4
     nhead: int = 8
     dtype: str = "float64"
+    layers: int = 1
+    schedule: str = "1f1b"
+    v: int = 1
+    micro_batches: int = 1
 
     @property
     def config(self) -> Config:
@@ -57,7 +62,7 @@ class Case:
             context=8,
             d_model=HEAD * self.nhead,
             nhead=self.nhead,
-            num_layers=2 if "deep" in on else 1,
+            num_layers=2 if "deep" in on else self.layers,
             d_hidden=29 if "uneven" in on else 48,
             dropout=0.2 if "dropout" in on else 0.0,
             activation="relu" if "relu" in on else "gelu",
@@ -94,13 +99,16 @@ class Case:
         if "recompute" in self.factors:  # more than the option does: a tied table stands in one of them
             for name in [n for n in model.layers if n != "head"]:
                 model.layers[name] = Recomputed(model.layers[name])
-        return model
+        return staged(model, grid.pipeline, self.v)
+
+    def recipe(self, lr: float = 0.01) -> Recipe:
+        order = {"pipeline": self.schedule, "micro_batches": self.micro_batches}
+        return Recipe(STEPS, lr, clip=0.5, accumulate=2 if "accumulate" in self.factors else 1, **order)
 
 
 def outcome(case: Case, grid: Grid = SERIAL, bucket: int = 700) -> dict[str, np.ndarray]:
     """All that is compared, whole, by its name; `bucket` is small, so that several leave."""
-    (inputs, targets), found = case.data(), {}
-    accumulate = 2 if "accumulate" in case.factors else 1
+    (inputs, targets), found, recipe = case.data(), {}, case.recipe()
     # eps: where a float32 gradient is next to zero, rounding decides (some 1e-9 here): the default of 1e-8
     # would let AdamW make steps of lr / 10 of that. Most gradients are 1e-3 and larger.
     for optimizer in (None, SGD(), AdamW(eps=1e-5, weight_decay=0.1)):
@@ -108,12 +116,13 @@ def outcome(case: Case, grid: Grid = SERIAL, bucket: int = 700) -> dict[str, np.
         parameters = model.parameters().values()
         reducer, kind = Reducer(parameters, grid, bucket), type(optimizer).__name__
         if optimizer is None:
-            found["loss"] = gradients(model, inputs, targets, random.key(0), accumulate, reducer)
-            found["norm"] = gradient_norm(parameters, grid.tensor)
+            how = recipe.accumulate, reducer, recipe.actions(model)
+            found["loss"] = gradients(model, inputs, targets, random.key(0), *how)
+            found["norm"] = gradient_norm(parameters, grid.tensor, grid.pipeline)
             found |= {f"gradient {p.name}": p.whole(p.grad) for p in parameters}
             continue
         for step in range(1, STEPS + 1):
-            recipe = Recipe(STEPS, LR[kind], clip=0.5, accumulate=accumulate)
+            recipe = case.recipe(LR[kind])
             record = train_step(model, optimizer, recipe, step, inputs, targets, reducer)
             found |= {f"{kind} {name} {step}": record[name] for name in ("loss", "grad_norm")}
         found |= {f"{kind} weight {p.name}": p.whole(p.data) for p in parameters}
@@ -123,15 +132,17 @@ def outcome(case: Case, grid: Grid = SERIAL, bucket: int = 700) -> dict[str, np.
 @functools.cache
 def serial(case: Case) -> dict[str, np.ndarray]:
     """The outcome on one rank, in one part, with nothing computed twice."""
-    return outcome(replace(case, factors=case.factors - {"accumulate", "recompute", "selective", "full"}))
+    factors = case.factors - {"accumulate", "recompute", "selective", "full"}
+    return outcome(replace(case, factors=factors, schedule="1f1b", v=1, micro_batches=1))
 
 
 def compare(case: Case, grid: Grid, **options) -> dict[str, float]:
     """By name, the distance of each thing over what is allowed: above 1 they are not equal."""
     got, want = outcome(case, grid, **options), serial(case)
-    assert got.keys() == want.keys(), got.keys() ^ want.keys()
+    here = np.array([name in got for name in want])  # a stage has the parameters of its layers
+    assert got.keys() <= want.keys() and grid.pipeline.all_reduce(here.astype(int), "max").all()
     excess = {}
-    for name, a, b in ((name, got[name], want[name]) for name in want):
+    for name, a, b in ((name, got[name], want[name]) for name in got):
         limit = 1e-10 if case.dtype == "float64" else 2e-6
         if name.endswith("qkv.bias") and name.startswith("gradient"):
             layer = name.removesuffix("qkv.bias")
@@ -158,4 +169,5 @@ def assert_equal(case: Case, grid: Grid, **options) -> None:
     excess = compare(case, grid, **options)
     far = sorted((x, name) for name, x in excess.items() if not x <= 1)[::-1]
     where = f"tp {grid.tensor.size}, dp {grid.data.size}, {type(grid.shares).__name__}"
+    where += f", pp {grid.pipeline.size}, {case.schedule}, v {case.v}, m {case.micro_batches}"
     assert not far, f"{sorted(case.factors)}, {case.dtype}, {where}: {[f'{n}: {x:.1e}' for x, n in far[:4]]}"

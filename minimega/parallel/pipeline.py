@@ -1,0 +1,187 @@
+"""Pipeline parallelism: the list of layers cut into stages, and the interpreter that runs a schedule.
+
+B batch, T time, D width, V vocabulary, p ranks, v chunks a rank.
+"""
+
+import functools
+import math
+from collections.abc import Callable, Iterable
+
+import numpy as np
+
+from minimega.autograd import Tensor, add_up, first_not_finite, parameters_later
+from minimega.backend import library
+from minimega.errors import BadInput, RunFailed
+from minimega.layer import Layer, Place, place
+from minimega.model import Config, Model
+from minimega.parallel.comm import Group, pieces
+from minimega.parallel.data import ALONE, Reducer
+from minimega.parallel.schedules import SCHEDULES, Action, forward_only, neighbour
+
+Batch = tuple  # inputs (B, T), targets (B, T) or None, and their Place
+
+
+@functools.cache
+def actions(name: str, p: int, m: int, v: int, r: int) -> tuple[Action, ...]:
+    """What rank r does in the schedule of this name (BadInput where the numbers do not go together)."""
+    if v > 1 and name != "interleaved":
+        raise BadInput(f"{v} stages a rank are interleaved: choose --pipeline interleaved, not {name}")
+    return tuple(SCHEDULES[name](p, m, v)[r])
+
+
+class Run:
+    """One rank's way through its list of actions, for the micro-batches of one step.
+
+    Messages are arrays (B, T, D), T the tokens that the rank holds: both sides know the shape beforehand. A
+    receive is started at its place in the list and waited for where it is needed; a send goes on meanwhile.
+    `count` is the number of counted targets of the whole step, `loss` this rank's part of the loss.
+    """
+
+    def __init__(
+        self, model: Model, batches: list[Batch], count: int | None = None, reducer: Reducer = ALONE
+    ):
+        self.model, self.batches, self.count, self.reducer = model, batches, count, reducer
+        self.group, self.stages = model.pipeline, model.pipeline.size * len(model.chunks)
+        self.kept, self.halves = {}, {}  # by micro-batch and chunk: input and output; what is put off
+        self.coming, self.dx, self.sent, self.loss = {}, {}, [], 0.0
+
+    def follow(self, actions: Iterable[Action]) -> "Run":
+        for a in actions:
+            getattr(self, a.kind.replace("-", "_"))(a)
+        for wait in self.sent:
+            wait()
+        return self
+
+    def forward(self, a: Action) -> None:
+        (inputs, targets, at), chunk = self.batches[a.batch], self.model.chunks[a.chunk]
+        x = Tensor(self.coming.pop(("x", *a[1:3]))()) if self._stage(a) else inputs
+        with_loss = targets is not None and self._stage(a) == self.stages - 1
+
+        def through() -> Tensor:
+            return chunk.loss(x, targets, at, self.count) if with_loss else chunk.hidden(x, at)
+
+        y = through()
+        self.kept[a[1:3]] = x, y
+        if at.training and not math.isfinite(total := float(y.data.sum())):
+            what = f"the loss is {total}" if with_loss else "an activation is not finite"
+            raise RunFailed(f"{what}: it began in {_origin(chunk, through)}")
+        self.loss += float(y.data) if with_loss else 0.0
+
+    def backward(self, a: Action) -> None:
+        x, y = self.kept.pop(a[1:3])
+        y.backward(None if self._stage(a) == self.stages - 1 else self.coming.pop(("dx", *a[1:3]))())
+        if self._stage(a):
+            self.dx[a[1:3]] = x.grad
+
+    def backward_input(self, a: Action) -> None:
+        with parameters_later() as self.halves[a[1:3]]:
+            self.backward(a)
+
+    def backward_weight(self, a: Action) -> None:
+        add_up(self.halves.pop(a[1:3]))
+
+    def reduce(self, a: Action) -> None:
+        self.reducer.open(self.model.chunks[a.chunk].parameters().values())
+
+    def send(self, a: Action) -> None:
+        x = self.kept[a[1:3]][1].data if a.what == "x" else self.dx.pop(a[1:3])
+        self.sent.append(self.group.start_send(x, neighbour(a, self.group.rank, self.group.size), a.what))
+        if len(self.sent) > 2 * self.stages:  # so many cannot be under way: this one's buffer may go
+            self.sent.pop(0)()
+
+    def receive(self, a: Action) -> None:
+        inputs, _, at = self.batches[a.batch]
+        held = self.model.shares.tokens(len(at.window))
+        like = next(iter(self.model.parameters().values())).data
+        shape = len(inputs), held.stop - held.start, self.model.config.d_model
+        y = library(like).empty(shape, like.dtype)
+        source = neighbour(a, self.group.rank, self.group.size)
+        self.coming[a.what, *a[1:3]] = self.group.start_receive(y, source)
+
+    def _stage(self, a: Action) -> int:
+        return a.chunk * self.group.size + self.group.rank
+
+
+def _origin(chunk: Model, through: Callable) -> str:
+    for name, p in chunk.parameters().items():
+        if not bool(library(p.data).isfinite(p.data).all()):
+            return f"the weights {name}"
+    return f"layer {first_not_finite(through)}"
+
+
+class Staged(Model):
+    """What one rank of a pipeline has of a model; made by `staged`.
+
+    `entire` is the model that was cut; its other layers are never drawn.
+    """
+
+    entire = chunks = pipeline = None
+
+    def __init__(self, model: Model, pipeline: Group, v: int):
+        check_stages(model.config, pipeline.size * v)
+        p, layers = pipeline.size, _cut(model.layers, model.config.num_layers, pipeline.size * v)
+        parts = [Model(model.config, of_stage, model.shares) for of_stage in layers]
+        self.entire, self.pipeline, self.chunks = model, pipeline, parts[pipeline.rank :: p]
+        own = {name: layer for chunk in self.chunks for name, layer in chunk.layers.items()}
+        super().__init__(model.config, own, model.shares)
+        self.homes: dict[str, list[int]] = {}  # by parameter, the ranks of the pipeline that hold it
+        for stage, part in enumerate(parts):
+            for name in part.parameters():
+                self.homes.setdefault(name, []).append(stage % p)
+        for name, parameter in self.parameters().items():
+            parameter.shared = len(self.homes[name]) > 1
+
+    def home(self, parameter):
+        return min(self.homes[parameter])
+
+    def _follow(self, tokens, targets, at: Place | None, count: int | None = None) -> Run:
+        run = Run(self, [(tokens, targets, at or place(tokens))], count)
+        return run.follow(forward_only(self.pipeline.size, len(self.chunks))[self.pipeline.rank])
+
+    def hidden(self, tokens, at=None):
+        """What the last layer gives, on the ranks of the last stage; others give what they sent last."""
+        return self._follow(tokens, None, at).kept[0, len(self.chunks) - 1][1]
+
+    def forward(self, tokens, at=None):
+        """The logits, told to all stages."""
+        y, (batch, time), last = self.hidden(tokens, at), tokens.shape, self.pipeline.size - 1
+        shape = batch, time, self.config.vocab_size
+        if self.pipeline.rank == last:
+            y = self.layers["head"].whole(y).data
+        else:
+            y = library(y.data).empty(shape, y.dtype)
+        return Tensor(self.pipeline.broadcast(y, root=last, label="logits"))
+
+    def loss(self, tokens, targets, at=None, count=None):
+        """The loss on the ranks of the last stage and 0 on others: the sum over the pipeline is the loss."""
+        return Tensor(np.array(self._follow(tokens, targets, at, count).loss))
+
+
+def _cut(layers: dict[str, Layer], blocks: int, stages: int) -> list[dict[str, Layer]]:
+    """The layers of each stage: blocks as evenly as can be, the longer stages first.
+
+    What stands before the blocks goes to the first stage, what stands after them to the last: the head is
+    much work, so the last stage is a shorter one.
+    """
+    names = list(layers)
+    parts = [names[1 + s.start : 1 + s.stop] for s in pieces(blocks, stages)]
+    parts[0] = names[:1] + parts[0]
+    parts[-1] = parts[-1] + names[1 + blocks :]
+    return [{name: layers[name] for name in part} for part in parts]
+
+
+def check_stages(config: Config, stages: int) -> None:
+    """BadInput where a stage would have no layer."""
+    if stages > config.num_layers:
+        raise BadInput(
+            f"{config.num_layers} layers cannot be shared out over {stages} stages: choose --pp times "
+            f"--virtual-stages of at most --num-layers"
+        )
+
+
+def staged(model: Model, pipeline: Group, v: int = 1) -> Model:
+    """This rank's stages of a model, which need not be drawn yet; the model itself where there is one rank.
+
+    Rank r of p has the stages r, p + r... of v p (BadInput where there are fewer blocks than stages).
+    """
+    return model if pipeline.size == 1 else Staged(model, pipeline, v)

@@ -1,0 +1,236 @@
+"""The model in stages is the one that one rank trains: every schedule, alone and beside the other cuts."""
+
+from dataclasses import replace
+from itertools import product
+
+import equal
+import numpy as np
+from adjoint import assert_whole
+from equal import PAIRS, STEPS, Case, assert_equal, distance
+from ranks import sizes
+
+from minimega import checkpoint, train
+from minimega.errors import RunFailed
+from minimega.model import gpt
+from minimega.optim import AdamW
+from minimega.parallel import pipeline, traffic
+from minimega.parallel.data import Reducer
+from minimega.parallel.grid import SERIAL, Grid, grid
+from minimega.parallel.pipeline import staged
+from minimega.sample import generate, next_logits
+from minimega.texts import workspace
+from minimega.tokens import Windows
+from minimega.train import evaluate, train_step
+
+LAYOUTS = {  # by the number of ranks: (tp, dp, sequence parallelism, pp)
+    2: [(1, 1, False, 2)],
+    3: [(1, 1, False, 3)],
+    4: [(1, 1, False, 4), (2, 1, False, 2), (2, 1, True, 2), (1, 2, False, 2)],
+    8: [(2, 2, False, 2), (2, 2, True, 2), (2, 1, True, 4), (1, 2, False, 4), (1, 1, False, 8)],
+}
+SCHEDULES = [("gpipe", 1), ("1f1b", 1), ("zero-bubble", 1), ("interleaved", 2)]
+
+
+def layouts(group) -> list[Grid]:
+    return [grid(group, *layout) for layout in LAYOUTS[group.size]]
+
+
+def on(g: Grid, schedule: str = "1f1b", v: int = 1, factors=frozenset(), dtype="float64", m: int = 0) -> Case:
+    """One layer more than stages, so that stages differ; m is the number of stages where none is given."""
+    p = g.pipeline.size
+    m = m or p
+    batch = g.data.size * m * (2 if "accumulate" in factors else 1)
+    return Case(factors - {"deep"}, max(batch, 2), 8, dtype, v * p + 1, schedule, v, m)
+
+
+def some(group, every: int = 1, dtypes=("float64",)):
+    """Layouts with the rows of pairs of factors, each with one schedule after another."""
+    for n, g in enumerate(layouts(group)):
+        for i, (factors, dtype) in enumerate(product(PAIRS[n % every :: every], dtypes)):
+            schedule, v = SCHEDULES[(i + n) % 4]
+            yield g, on(g, schedule, v, factors, dtype)
+
+
+@sizes(2, 3, 4, 8)
+def case_every_schedule(group):
+    for g, (schedule, v) in product(layouts(group), SCHEDULES):
+        assert_equal(on(g, schedule, v, frozenset({"dropout"})), g)
+
+
+@sizes(2, 3)
+def case_other_numbers_of_micro_batches(group):
+    (g,) = layouts(group)
+    for m, (schedule, v) in product((1, 2, 5), SCHEDULES[:3]):
+        assert_equal(on(g, schedule, v, m=m), g)
+    for v, rounds in ((1, 1), (2, 3), (3, 2), (4, 1)):
+        assert_equal(on(g, "interleaved", v, m=rounds * group.size), g)
+
+
+@sizes(2, 3, 4, 8)
+def case_pairs_of_factors(group):
+    """Untied, recomputation, dropout, uneven widths...: see FACTORS."""
+    for g, case in some(group, every={4: 2, 8: 6}.get(group.size, 1)):
+        assert_equal(case, g)
+
+
+@sizes(2, 3, 4)
+def case_some_factors_in_float32(group):
+    for g, case in some(group, every=6, dtypes=("float32",)):
+        assert_equal(case, g)
+
+
+@sizes(2, 4)
+def case_every_pair_with_zero_bubble(group):
+    """The halves of each kind of layer's backward."""
+    g = layouts(group)[0]
+    for factors in PAIRS:
+        assert_equal(on(g, "zero-bubble", 1, factors), g)
+
+
+@sizes(2, 4, 8)
+def case_copies_are_equal_to_the_bit(group):
+    """Also the table that the first and the last stage hold, after some steps of AdamW."""
+    for g, case in some(group, every=3, dtypes=("float32",)):
+        model, optimizer = case.model(g), AdamW()
+        reducer = Reducer(model.parameters().values(), g, 700)
+        for step in range(1, STEPS + 1):
+            record = train_step(model, optimizer, case.recipe(), step, *case.data(), reducer)
+        assert_whole(np.array([record["loss"], record["grad_norm"]]), g.world)
+        for p in model.parameters().values():
+            for x in (p.data, p.grad, *optimizer.state[p.name].values()):
+                assert_whole(x, g.ends if p.shared else g.stage if p.axis is None else g.data)
+
+
+@sizes(2, 3, 4, 8)
+def case_evaluation_and_generation_are_the_serial_ones(group):
+    text = np.random.default_rng(2).integers(0, 37, 100)
+    text[[0, -1, *range(7, 90, 13)]] = 0  # documents
+    windows, tokens = Windows(text, 8), np.random.default_rng(3).integers(0, 37, (2, 14))
+    for g, case in some(group, every=4):
+        model, whole = case.model(g), replace(case, v=1).model(SERIAL)
+        got, want = evaluate(model, windows, 3, g), evaluate(whole, windows, 3)
+        assert abs(got - want) < 1e-10 * want, (got, want)
+        assert_whole(np.array(got), group)
+        talks = [next_logits(m, tokens[:, :3]) for m in (model, whole)]
+        for n in range(3, 14):
+            got, want = (next(t) if n == 3 else t.send(tokens[:, n - 1]) for t in talks)
+            assert distance(got, want) < 1e-10, n
+            assert_whole(got, group)
+        texts = (np.stack(list(generate(m, [1, 2], 9, range(3), temperature=0.9))) for m in (model, whole))
+        assert (next(texts) == next(texts)).all()
+
+
+@sizes(2, 4, 8)
+def case_a_step_sends_what_the_formula_says(group):
+    for g, (schedule, v) in product(layouts(group), SCHEDULES):
+        case, p = on(g, schedule, v, frozenset({"accumulate"})), g.pipeline.size
+        model, held = case.model(g), g.shares.tokens(8)
+        reducer = Reducer(model.parameters().values(), g)
+        group.counter.traffic.clear()
+        train_step(model, AdamW(), case.recipe(), 1, *case.data(), reducer)
+        got = {row: (t.calls, t.bytes) for row, t in group.counter.traffic.items() if row[0] == "pipeline"}
+        rows, tokens = case.batch // g.data.size, held.stop - held.start
+        where = p, g.pipeline.rank, 2 * case.micro_batches, v
+        assert got == traffic.of_pipeline(case.config, rows, *where, tokens, 8), (schedule, got)
+        ends = group.counter.total("ends", "all-reduce")  # the tied table, in one call
+        table = model.entire.parameters()["embedding.tokens"]
+        cut = len(range(table.whole_shape[0])[g.tensor.piece(table.whole_shape[0])])
+        at_end = g.pipeline.rank in (0, p - 1)
+        assert (ends.calls, ends.bytes) == ((1, cut * table.whole_shape[1] * 8) if at_end else (0, 0))
+
+
+def state(model, optimizer) -> list:
+    """Everything of a run's state, as the first rank of its pipeline sees it."""
+    slots = [{name: kept[slot] for name, kept in optimizer.state.items()} for slot in optimizer.slots]
+    arrays = {name: p.data for name, p in model.parameters().items()}
+    return [checkpoint.gathered(model, of) for of in (arrays, *slots)]
+
+
+@sizes(4)
+def case_any_layout_reads_the_checkpoint_of_any_other(group):
+    """Weights and the optimizer's state to the bit, and the step after it the serial one."""
+    case = Case(frozenset({"dropout", "uneven"}), 4, 8, "float64", 5)
+    grids = [*layouts(group), grid(group, 2, 2), replace(SERIAL, world=group)]
+    with workspace(None, group) as folder:
+        for g in grids:
+            model, optimizer = case.model(g), AdamW()
+            train_step(
+                model, optimizer, case.recipe(), 1, *case.data(), Reducer(model.parameters().values(), g)
+            )
+            checkpoint.save(folder, 1, model, optimizer, {"epoch": 1}, world=group)
+            written, want = state(model, optimizer), None
+            for other in grids:
+                model, optimizer = staged(gpt(case.config, other.shares), other.pipeline), AdamW()
+                model.draw(9, "float64")
+                assert checkpoint.resume(folder / "step-1", model, optimizer)["epoch"] == 1
+                for a, b in zip(written, state(model, optimizer), strict=True):
+                    assert group.rank or (list(a) == list(b) and all((a[n] == b[n]).all() for n in a))
+                reducer = Reducer(model.parameters().values(), other)
+                record = train_step(model, optimizer, case.recipe(), 2, *case.data(), reducer)
+                want = want or record
+                assert all(abs(record[k] - want[k]) < 1e-10 for k in ("loss", "grad_norm")), other
+            group.barrier()
+
+
+@sizes(2, 3)
+def case_what_is_not_finite_is_named_on_all_ranks(group):
+    (g,) = layouts(group)
+    case = on(g)
+
+    class TooLarge(Reducer):
+        def __exit__(self, *error):
+            super().__exit__(*error)
+            for name, p in self.named.items():
+                if name == "block1.mlp.branch.up.weight":
+                    p.grad[0, 0] = np.inf
+
+    model = case.model(g)
+    reducer = TooLarge(model.parameters().values(), g)
+    reducer.named = model.parameters()
+    try:
+        train_step(model, AdamW(), case.recipe(), 1, *case.data(), reducer)
+    except RunFailed as why:
+        assert "the gradient of block1.mlp.branch.up.weight is not finite" in str(why)
+    else:
+        raise AssertionError("not noticed")
+
+
+@sizes(2, 4)
+def case_planted_mistakes_are_caught(group):
+    g = layouts(group)[0]
+
+    class NoTiedSum(Reducer):
+        def __init__(self, parameters, grid, bucket):
+            super().__init__([p for p in parameters if not p.shared], grid, bucket)
+
+    class LocalCount(pipeline.Run):
+        def __init__(self, model, batches, count, reducer):
+            super().__init__(model, batches, sum(int((t >= 0).sum()) for _, t, _ in batches[:1]), reducer)
+
+    class SwappedOrder(pipeline.Run):
+        """The last rank takes the micro-batches in another order than those before it."""
+
+        def __init__(self, model, batches, count, reducer):
+            turned = model.pipeline.rank == model.pipeline.size - 1
+            super().__init__(model, batches[::-1] if turned else batches, count, reducer)
+
+    class SkippedHalf(pipeline.Run):
+        def backward_weight(self, a):
+            if a.batch == 1 and self.group.rank == 0:
+                return self.halves.pop(a[1:3]).clear()
+            return super().backward_weight(a)
+
+    for schedule, where, name, wrong in (
+        ("1f1b", equal, "Reducer", NoTiedSum),
+        ("gpipe", train, "Run", LocalCount),
+        ("gpipe", train, "Run", SwappedOrder),
+        ("zero-bubble", train, "Run", SkippedHalf),
+    ):
+        right, case = getattr(where, name), on(g, schedule)
+        equal.serial(case)
+        setattr(where, name, wrong)
+        try:
+            far = [n for n, x in equal.compare(case, g).items() if not x <= 1]
+        finally:
+            setattr(where, name, right)
+        assert group.all_reduce(np.array(len(far))) > 0, f"not caught: {wrong.__name__}"
