@@ -52,7 +52,7 @@ def _measure(o: Options, grid: Grid, weights: Path, batch: Path, out: Path) -> i
     parameters, recipe = model.parameters(), Recipe(1, pipeline=o.pipeline, micro_batches=micro_batches(o))
     reducer, todo = Reducer(parameters.values(), grid), recipe.actions(model)
     loss = gradients(model, inputs, targets, key, o.accumulate, reducer, todo)
-    norm = gradient_norm(parameters.values(), grid.tensor, grid.pipeline)
+    norm = gradient_norm(parameters.values(), grid)
     whole = checkpoint.gathered(model, {name: p.grad for name, p in parameters.items()})
     found |= {"number/loss": np.float64(loss), "number/gradient norm": np.float64(norm)}
     found |= {f"gradient/{name}": gradient for name, gradient in whole.items()}

@@ -10,7 +10,7 @@ import numpy as np
 
 from minimega.backend import library
 from minimega.errors import BadInput
-from minimega.parallel.comm import SELF, Group
+from minimega.parallel.grid import SERIAL, Grid
 from minimega.parameter import Parameter
 
 
@@ -105,24 +105,20 @@ class AdamW(Adam):
 OPTIMIZERS = {"sgd": SGD, "momentum": Momentum, "adagrad": AdaGrad, "adam": Adam, "adamw": AdamW}
 
 
-def gradient_norm(parameters: Iterable[Parameter], tensor: Group = SELF, pipeline: Group = SELF) -> float:
-    """The square root of the sum of all squared gradient entries, added up in float64.
+def gradient_norm(parameters: Iterable[Parameter], grid: Grid = SERIAL) -> float:
+    """The square root of the sum of all squared gradient entries, added up in float64 over all ranks.
 
-    Over the ranks that share out each layer (`tensor`), what each has a piece of adds up; what all hold
-    counts once. Over those that share out the list of layers (`pipeline`), all adds up, but what both ends
-    hold counts for the first alone.
+    What several ranks hold counts once: each of them adds the same share of it.
 
     >>> p = Parameter((2,)).draw(0); p.grad = np.array([3.0, 4.0]); gradient_norm([p])
     5.0
     """
-    whole = cut = 0.0
+    total = 0.0
     for p in parameters:
-        if p.grad is not None and not (p.shared and pipeline.rank):
+        if p.grad is not None:
             flat = p.grad.reshape(-1).astype("float64")
-            square = float(flat @ flat)
-            whole, cut = (whole + square, cut) if p.axis is None else (whole, cut + square)
-    stage = whole + tensor.all_reduce(np.array(cut), label="norm")
-    return math.sqrt(float(pipeline.all_reduce(np.array(stage), label="norm")))
+            total += float(flat @ flat) / grid.times(p)
+    return math.sqrt(float(grid.world.all_reduce(np.array(total), label="norm")))
 
 
 def clip(parameters: Iterable[Parameter], most: float, norm: float) -> None:

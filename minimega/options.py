@@ -11,6 +11,7 @@ import tomli_w
 
 from minimega.errors import BadInput
 from minimega.model import SHAPES, Config
+from minimega.parallel.combinations import check
 from minimega.parallel.grid import micro_batches, parts, virtual_stages
 from minimega.parallel.pipeline import actions
 from minimega.table import BUILD, GROUPS, OF_ONE_CALL, TABLE, USE, nearest, of_command
@@ -91,6 +92,7 @@ def check_batch(o: SimpleNamespace) -> None:
             + ", --accumulate and --micro-batches" * (o.pp > 1)
             + " so that it divides the batch"
         )
+    check(o)
     actions(o.pipeline, o.pp, micro_batches(o), virtual_stages(o), 0)
 
 

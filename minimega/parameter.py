@@ -6,12 +6,14 @@ import numpy as np
 
 from minimega import random
 from minimega.autograd import Tensor
+from minimega.parallel.comm import SELF, Group
 
 
 class Parameter(Tensor):
     """A leaf that is learned: its whole shape is known at once, its data only when it is drawn.
 
-    `axis` is the one that is cut over the ranks of `shares` (None: every rank holds the whole array). It
+    `axis` is the one that is cut over the ranks of `shares` (None: every rank holds the whole array), and
+    the first axis is cut over the ranks of `experts`: each has some of the matrices that stand there. It
     starts as mean + std * z, z standard normal by its name and the element's place in the whole array, so
     that every layout of a model starts at the same weights. Matrices take part in weight decay; biases and
     norms do not.
@@ -23,7 +25,7 @@ class Parameter(Tensor):
     """
 
     learned = True
-    __slots__ = ("axis", "mean", "name", "shared", "shares", "std", "whole_shape")
+    __slots__ = ("axis", "experts", "mean", "name", "shared", "shares", "std", "whole_shape")
 
     def __init__(
         self,
@@ -32,10 +34,11 @@ class Parameter(Tensor):
         mean: float = 0.0,
         axis: int | None = None,
         shares=None,
+        experts: Group = SELF,
     ):
         super().__init__(None)
         self.whole_shape, self.std, self.mean, self.name = tuple(shape), std, mean, ""
-        self.axis, self.shares = axis, shares
+        self.axis, self.shares, self.experts = axis, shares, experts
         self.shared = False  # by the first and the last stage of a pipeline
 
     size = property(lambda self: math.prod(self.whole_shape))
@@ -43,17 +46,23 @@ class Parameter(Tensor):
 
     @property
     def piece(self) -> tuple[slice, ...]:
-        """Which part of the whole array this rank holds: all of it, or its piece of the axis that is cut."""
+        """Which part of the whole array this rank holds: all of it, or its piece of the axes that are cut."""
         pieces = [slice(0, n) for n in self.whole_shape]
-        if self.axis is not None:
-            pieces[self.axis] = self.shares.group.piece(self.whole_shape[self.axis])
+        for axis, group in self.cuts:
+            pieces[axis] = group.piece(self.whole_shape[axis])
         return tuple(pieces)
+
+    @property
+    def cuts(self) -> list[tuple[int, Group]]:
+        """The axes that are cut, and the ranks that share them out."""
+        cuts = [] if self.axis is None else [(self.axis, self.shares.group)]
+        return cuts + ([(0, self.experts)] if self.experts.size > 1 else [])
 
     def whole(self, array):
         """An array that is cut as this parameter is (its data, its gradient, an optimizer's), made whole."""
-        if self.axis is None:
-            return array
-        return self.shares.group.all_gather(array, self.axis, self.whole_shape[self.axis], label="whole")
+        for axis, group in self.cuts:
+            array = group.all_gather(array, axis, self.whole_shape[axis], label="whole")
+        return array
 
     def draw(self, seed: int, dtype: str = "float32", xp=np) -> "Parameter":
         data = xp.full([s.stop - s.start for s in self.piece], self.mean)

@@ -19,6 +19,7 @@ FROM_1 = ("of at least 1", lambda x: x >= 1)
 FROM_0 = ("of 0 or more", lambda x: x >= 0)
 ABOVE_0 = ("above 0", lambda x: x > 0)
 BELOW_1 = ("of at least 0 and below 1", lambda x: 0 <= x < 1)
+TO_3 = ("of 0 to 3", lambda x: 0 <= x <= 3)
 SHARE = ("above 0 and at most 1", lambda x: 0 < x <= 1)
 
 
@@ -142,6 +143,9 @@ GROUPS: dict[str, tuple[Option, ...]] = {
         Option("pipeline", tuple(PIPELINES), "1f1b", TRAIN, "the order in which micro-batches pass through"),
         Option("micro-batches", int, None, TRAIN, "equal parts that pass the pipeline", FROM_1, "as --pp"),
         Option("virtual-stages", int, None, TRAIN, "stages of each rank", FROM_1, "2 if interleaved, else 1"),
+        Option("cp", int, 1, RANKS, "context parallelism: ranks that share out each sequence", FROM_1),
+        Option("ep", int, 1, RANKS, "expert parallelism: replicas that share out the experts", FROM_1),
+        Option("zero", int, 0, TRAIN, "what replicas share out: 1 Adam's state, 2 gradients, 3 all", TO_3),
         Option("sequence-parallel", bool, False, RANKS, "ranks of --tp also share out the tokens in between"),
         Option("threads", int, None, RANKS, "threads of each rank", FROM_1, "cores / ranks"),
         Option("check-collectives", bool, False, RANKS, "report ranks that enter different collectives"),

@@ -87,7 +87,7 @@ def gradients(
         last = n == accumulate
         with reducer if last else nullcontext():
             loss += Run(model, batches, count, reducer if last else ALONE).follow(todo).loss
-    loss = reducer.grid.data.all_reduce(np.array(loss), label="loss")
+    loss = reducer.grid.copies.all_reduce(np.array(loss), label="loss")
     return float(model.pipeline.all_reduce(loss, label="loss"))  # of the last stage: the others have none
 
 
@@ -98,16 +98,16 @@ def train_step(
 
     Every rank gives the whole batch, and gets the same numbers.
     """
-    parameters, tensor, pipeline = model.parameters(), reducer.grid.tensor, model.pipeline
+    parameters, grid = model.parameters(), reducer.grid
     for p in parameters.values():
         p.grad = None
     key = random.key(recipe.seed, "step", step)
     todo = recipe.actions(model)
     loss = gradients(model, inputs, targets, key, recipe.accumulate, reducer, todo)
-    norm = gradient_norm(parameters.values(), tensor, pipeline)
+    norm = gradient_norm(parameters.values(), grid)
     if not math.isfinite(norm):
-        bad = (n for n, p in parameters.items() if not math.isfinite(gradient_norm([p], tensor)))
-        raise RunFailed(f"the gradient of {_first(next(bad, ''), pipeline)} is not finite")
+        bad = (n for n, p in parameters.items() if not math.isfinite(gradient_norm([p])))
+        raise RunFailed(f"the gradient of {_first(next(bad, ''), grid.world)} is not finite")
     clip(parameters.values(), recipe.clip, norm)
     lr = recipe.lr_at(step)
     optimizer.step(parameters.values(), lr)

@@ -1,16 +1,18 @@
-"""The grid: every rank has a place in a tensor-parallel, a data-parallel and a pipeline group.
+"""The grid: every rank has a place in a tensor-parallel, a context, a data-parallel and a pipeline group.
 
     --tp 2 --dp 2 --pp 2     rank     0 1 | 2 3 || 4 5 | 6 7
                              tensor   0 1 | 0 1 || 0 1 | 0 1
                              data     0 0 | 1 1 || 0 0 | 1 1
                              pipeline 0 0 | 0 0 || 1 1 | 1 1
 
-Neighbours are near each other on most machines: they share out a layer, since they talk most. Then come the
-replicas of a piece, which add up all of its gradients once a step. The stages of the pipeline are furthest
-apart: one activation a micro-batch travels between two of them (Narayanan et al. 2021, section 3).
+Neighbours are near each other on most machines: they share out a layer, since they talk most. Then come
+those that share out the tokens of a sequence (`--cp`), and the replicas of a piece, which add up all of its
+gradients once a step. The stages of the pipeline are furthest apart: one activation a micro-batch travels
+between two of them (Narayanan et al. 2021, section 3).
 
-A parameter that is cut is held by one rank of each replica; one that is not, by all ranks of its stage; the
-table of token vectors, where embedding and head share it, by the first stage and the last.
+A parameter that is cut is held by one rank of each replica and of each piece of the tokens; one that is not,
+by all ranks of its stage; the table of token vectors, where embedding and head share it, by the first stage
+and the last; an expert by every `--ep`-th replica.
 """
 
 from collections.abc import Callable
@@ -31,8 +33,10 @@ from minimega.parameter import Parameter
 class Grid:
     """The groups of one rank.
 
-    All; those that share out its layers; those that hold copies of its piece; those that share out the list
-    of layers; all of its stage; and those that hold the piece of what both ends of the pipeline share.
+    All; those that share out its layers; the replicas, which share out the batch; those that share out the
+    list of layers; all of its stage; those that hold the piece of what both ends of the pipeline share;
+    those that share out the tokens of its sequences; all that hold copies of its piece; those that share
+    out the experts, and those that hold the same ones.
     """
 
     world: Group = SELF
@@ -42,6 +46,10 @@ class Grid:
     pipeline: Group = SELF
     stage: Group = SELF
     ends: Group = SELF
+    context: Group = SELF
+    copies: Group = SELF
+    experts: Group = SELF
+    expert_copies: Group = SELF
 
     @property
     def first(self) -> bool:
@@ -51,12 +59,20 @@ class Grid:
     def holders(self, p: Parameter) -> Group:
         """The ranks whose gradients of this parameter have to be added up.
 
-        Each replica has seen its own sequences. Within a replica the gradient of a parameter that all hold is
-        whole, and needs no sum, unless each rank has seen its own tokens (sequence parallelism).
+        Each replica has seen its own sequences, and of them each rank of `--cp` its own tokens. Over the
+        ranks of a tensor group the gradient of a parameter that all hold is whole, and needs no sum, unless
+        each of them has seen its own tokens too (sequence parallelism).
         """
         if p.shared:
             return self.ends
-        return self.stage if p.axis is None and self.shares.partial else self.data
+        if p.experts.size > 1:
+            return self.expert_copies
+        return self.stage if p.axis is None and self.shares.partial else self.copies
+
+    def times(self, p: Parameter) -> int:
+        """How many ranks hold the same piece of this parameter, and after the sum the same gradient."""
+        whole = self.tensor.size if p.axis is None and not self.shares.partial else 1
+        return self.holders(p).size * whole
 
     def rows(self, batch: int) -> slice:
         """Which of a step's sequences this rank's replica works on."""
@@ -71,48 +87,65 @@ class Grid:
 SERIAL = Grid()
 
 
-def grid(world: Group, tp: int = 1, dp: int = 1, sequence: bool = False, pp: int = 1) -> Grid:
-    """Cut all ranks into groups of `tp` neighbours, `dp` of them a stage, and `pp` stages.
+def grid(
+    world: Group, tp: int = 1, dp: int = 1, sequence: bool = False, pp: int = 1, cp: int = 1, ep: int = 1
+) -> Grid:
+    """Cut all ranks into `pp` stages of `dp` replicas of `cp` groups of `tp` neighbours.
 
-    BadInput where that are not all ranks.
+    The replicas fall into groups of `ep` neighbours that share out the experts. BadInput where that are not
+    all ranks, or where `ep` does not divide `dp`.
     """
-    launch.check_ranks(world.size, tp * dp * pp, f"--tp {tp} --dp {dp}" + f" --pp {pp}" * (pp > 1))
-    number, within = divmod(world.rank, tp * dp)
+    launch.check_ranks(world.size, tp * cp * dp * pp, _typed(tp, dp, pp, cp))
+    if dp % ep:
+        raise BadInput(
+            f"the experts cannot be shared out over {ep} of {dp} replicas: --ep has to divide --dp"
+        )
+    number, within = divmod(world.rank, tp * cp * dp)
     stage = world.split(number, "stage")
     in_between = 0 < number < pp - 1  # each of them alone
     ends = world.split(tp + world.rank if in_between else within % tp, "ends")
-    tensor = stage.split(stage.rank // tp, "tensor")
-    data = stage.split(stage.rank % tp, "data")
+    tensor = stage.split(within // tp, "tensor")
+    copies = stage.split(within % tp, "data" if cp == 1 else "copies")
+    replica, piece = divmod(copies.rank, cp)
+    data = copies if cp == 1 else copies.split(piece, "data")
+    context = copies.split(replica, "context")
+    experts = data.split(replica // ep, "experts")
+    expert_copies = copies if ep == 1 else copies.split(replica % ep, "expert copies")
     pipeline = world.split(within, "pipeline")
-    shares = SequenceShares(tensor) if sequence else Shares(tensor)
-    return Grid(world, tensor, data, shares, pipeline, stage, ends)
+    shares = (SequenceShares if sequence else Shares)(tensor, context)
+    groups = tensor, data, shares, pipeline, stage, ends, context, copies, experts, expert_copies
+    return Grid(world, *groups)
+
+
+def _typed(tp: int, dp: int, pp: int, cp: int) -> str:
+    return f"--tp {tp} --dp {dp}" + f" --pp {pp}" * (pp > 1) + f" --cp {cp}" * (cp > 1)
 
 
 def on_ranks(o: Options, body: Callable[[Grid], int]) -> int:
-    """Call body(grid) on the ranks that `--tp`, `--dp` and `--pp` ask for, and give its exit status.
+    """Call body(grid) on the ranks that `--tp`, `--cp`, `--dp` and `--pp` ask for, and give its exit status.
 
     Ranks that mpirun or srun started are used as they are; where nobody started any, they are started here,
     with the same words on the command line. `--dp auto` becomes a number in `o`.
     """
     given = launch.ranks_given()
     if o.dp == "auto":
-        o.dp = replicas((given or launch.cores()) // (o.tp * o.pp), o.train_batch_size // parts(o))
-    needed = o.tp * o.dp * o.pp
+        o.dp = replicas((given or launch.cores()) // (o.tp * o.cp * o.pp), o.train_batch_size // parts(o))
+    needed = o.tp * o.cp * o.dp * o.pp
     if given is None and needed > 1:
         return launch.start(o.words, needed, o.threads)
     world = start_world(device(o.device), o.threads)
     world = watched(world) if o.check_collectives else world
-    return body(grid(world, o.tp, o.dp, o.sequence_parallel, o.pp))
+    return body(grid(world, o.tp, o.dp, o.sequence_parallel, o.pp, o.cp, o.ep))
 
 
 def layout(o: Options) -> str:
     """How a run is cut, as it is typed.
 
-    >>> layout(Options(tp=2, dp=1, pp=1, sequence_parallel=True))
+    >>> layout(Options(tp=2, dp=1, pp=1, cp=1, ep=1, zero=0, sequence_parallel=True))
     '--tp 2 --dp 1 --sequence-parallel'
     """
-    pipeline = f" --pp {o.pp}" if o.pp > 1 else ""
-    return f"--tp {o.tp} --dp {o.dp}{pipeline}" + " --sequence-parallel" * o.sequence_parallel
+    more = f" --ep {o.ep}" * (o.ep > 1) + f" --zero {o.zero}" * (o.zero > 0)
+    return _typed(o.tp, o.dp, o.pp, o.cp) + more + " --sequence-parallel" * o.sequence_parallel
 
 
 def micro_batches(o: Options) -> int:

@@ -20,8 +20,8 @@ class Shares:
 
     partial = False
 
-    def __init__(self, group: Group = SELF):
-        self.group = group
+    def __init__(self, group: Group = SELF, context: Group = SELF):
+        self.group, self.context = group, context
 
     def enter(self, x, place, label: str):
         """Into a pair: whole -> whole, for ranks that go on differently (f)."""
@@ -30,6 +30,10 @@ class Shares:
     def leave(self, x, label: str):
         """Out of a pair: partial -> whole (g)."""
         return regions.reduce(x, group=self.group, label=label)
+
+    def over_tokens(self, x, label: str):
+        """The sum over the ranks that have the tokens of a sequence: partial -> whole."""
+        return regions.reduce(x, group=self.context, label=label)
 
     def tokens(self, length: int) -> slice:
         """Which of the window's tokens this rank holds outside of the pairs."""
@@ -52,6 +56,9 @@ class SequenceShares(Shares):
     def leave(self, x, label):
         """(B, T, D) partial -> (B, its tokens, D)."""
         return regions.scatter(x, group=self.group, axis=1, label=label)
+
+    def over_tokens(self, x, label):
+        return regions.reduce(super().over_tokens(x, label), group=self.group, label=label)
 
     def tokens(self, length):
         return self.group.piece(length)

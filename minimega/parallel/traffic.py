@@ -64,7 +64,6 @@ def of_layers(
     pair("head", "embedding", forward=accumulate)  # the vocabulary is cut at both ends
     # of each token the largest logit; then the sum of exponentials and the target's logit
     rows["tensor", "all-reduce", "cross-entropy"] = 2 * accumulate, accumulate * 3 * tokens * item
-    rows["tensor", "all-reduce", "norm"] = 1, 8
     return rows if tp > 1 else {}
 
 
@@ -132,5 +131,9 @@ def of_pipeline(
         for what, times in ways.items()
         if times
     }
-    sums = {("pipeline", "all-reduce", label): (1, 8) for label in ("norm", "loss")}
-    return found | sums if p > 1 else {}
+    return found | {("pipeline", "all-reduce", "loss"): (1, 8)} if p > 1 else {}
+
+
+def of_norm(ranks: int) -> Rows:
+    """The gradient's norm, over all ranks: one number."""
+    return {("world", "all-reduce", "norm"): (1, 8)} if ranks > 1 else {}

@@ -39,6 +39,7 @@ def case_a_step_sends_what_the_formulas_say(group):
             size = case.config, case.batch
             want = traffic.of_layers(*size, tp, dp, accumulate, sequence, recompute, case.dtype)
             rank = group.rank % tp
+            want |= traffic.of_norm(group.size)
             want |= traffic.of_gradients(case.config, tp, dp, sequence, case.dtype, rank, bucket)
             assert got == want, (layout, factor, accumulate, recompute, got.items() ^ want.items())
 

@@ -118,7 +118,7 @@ def outcome(case: Case, grid: Grid = SERIAL, bucket: int = 700) -> dict[str, np.
         if optimizer is None:
             how = recipe.accumulate, reducer, recipe.actions(model)
             found["loss"] = gradients(model, inputs, targets, random.key(0), *how)
-            found["norm"] = gradient_norm(parameters, grid.tensor, grid.pipeline)
+            found["norm"] = gradient_norm(parameters, grid)
             found |= {f"gradient {p.name}": p.whole(p.grad) for p in parameters}
             continue
         for step in range(1, STEPS + 1):
