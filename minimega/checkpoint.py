@@ -20,6 +20,8 @@ from minimega.errors import BadInput
 from minimega.model import Config, Model, gpt
 from minimega.optim import Optimizer
 from minimega.parallel.comm import SELF, Group
+from minimega.parallel.data import ALONE as ALONE_OWNER
+from minimega.parallel.data import Reducer
 from minimega.parallel.pipeline import staged
 from minimega.parallel.tensor import ALONE, Shares
 
@@ -27,20 +29,25 @@ FORMAT, VERSION = "minimega", 1
 
 
 def save(
-    run: Path, step: int, model: Model, optimizer: Optimizer, state: dict, keep: int = 2, world: Group = SELF
+    run: Path,
+    step: int,
+    model: Model,
+    optimizer: Optimizer,
+    state: dict,
+    keep: int = 2,
+    world: Group = SELF,
+    owner: Reducer = ALONE_OWNER,
 ) -> None:
     """Write RUN/step-N whole or not at all, point `latest` at it, and remove all but the newest `keep`.
 
-    All ranks enter: what is cut is made whole, and the first rank writes it, so that any layout can read
-    it. An OSError (a full disk) leaves what was there before.
+    All ranks enter: what is cut is made whole, and what `owner` shares out too, and the first rank writes
+    it, so that any layout can read it. An OSError (a full disk) leaves what was there before.
     """
-    weights = gathered(model, {name: p.data for name, p in model.parameters().items()})
-    slots = {
-        f"{name}/{slot}": a
-        for slot in optimizer.slots
-        if optimizer.state
-        for name, a in gathered(model, {n: kept[slot] for n, kept in optimizer.state.items()}).items()
-    }
+    data = {p.name: p.data for p in owner.owned(model.parameters().values())}
+    weights, slots = gathered(model, owner.joined(data)), {}
+    for slot in optimizer.slots if optimizer.state else ():
+        arrays = owner.joined({name: kept[slot] for name, kept in optimizer.state.items()})
+        slots |= {f"{name}/{slot}": a for name, a in gathered(model, arrays).items()}
     if world.rank == 0:
         header = {"format": FORMAT, "version": str(VERSION), "config": json.dumps(model.config.as_dict())}
         files = {"model": (weights, header), "optimizer": (slots, {"steps": str(optimizer.steps)})}
@@ -177,7 +184,14 @@ def load_model(
     return model
 
 
-def fill(model: Model, arrays: dict[str, np.ndarray], source: Path, dtype: str | None = None, xp=np) -> None:
+def fill(
+    model: Model,
+    arrays: dict[str, np.ndarray],
+    source: Path,
+    dtype: str | None = None,
+    xp=np,
+    owner: Reducer = ALONE_OWNER,
+) -> None:
     """Give every parameter its piece of the array of its name, if names and shapes agree."""
     if odd := sorted(model.entire.parameters().keys() ^ arrays.keys()):
         raise BadInput(f"{source} holds another model: {odd[0]} is in only one of the two")
@@ -186,23 +200,24 @@ def fill(model: Model, arrays: dict[str, np.ndarray], source: Path, dtype: str |
             raise BadInput(
                 f"{source} holds another model: {name} is {arrays[name].shape}, not {p.whole_shape}"
             )
-        piece = arrays[name][p.piece]
+        piece = p.cut(arrays[name])
         p.data, p.grad = xp.asarray(np.array(piece, dtype or piece.dtype)), None
+        owner.keep(p)
 
 
-def resume(folder: Path, model: Model, optimizer: Optimizer) -> dict:
+def resume(folder: Path, model: Model, optimizer: Optimizer, owner: Reducer = ALONE_OWNER) -> dict:
     """Fill a model and its optimizer from a checkpoint of the same shape, and give the rest of its state."""
+    owned = {p.name: p for p in owner.owned(model.parameters().values())}
     xp = library(next(iter(model.parameters().values())).data)
     try:
         state = json.loads((folder / "state.json").read_text())
     except (OSError, ValueError) as why:
         raise BadInput(f"{folder}/state.json cannot be read ({why})") from None
-    fill(model, read(folder / "model.safetensors")[0], folder, xp=xp)
+    fill(model, read(folder / "model.safetensors")[0], folder, xp=xp, owner=owner)
     slots, header = read(folder / "optimizer.safetensors")
     optimizer.steps, optimizer.state = int(header["steps"]), {}
     for path, array in slots.items():
         name, slot = path.rsplit("/", 1)
-        if name in model.parameters():  # not of another stage
-            piece = model.parameters()[name].piece
-            optimizer.state.setdefault(name, {})[slot] = xp.asarray(array[piece])
+        if name in owned:  # not of another stage
+            optimizer.state.setdefault(name, {})[slot] = xp.array(owned[name].cut(array))
     return state

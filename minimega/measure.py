@@ -20,7 +20,7 @@ from minimega.backend import device, to_numpy
 from minimega.layer import Layer, Place
 from minimega.model import Block, Model
 from minimega.optim import gradient_norm
-from minimega.parallel.data import Reducer
+from minimega.parallel import zero
 from minimega.parallel.grid import Grid, micro_batches, on_ranks, virtual_stages
 from minimega.parallel.pipeline import staged
 from minimega.train import Recipe, gradients
@@ -49,11 +49,17 @@ def _measure(o: Options, grid: Grid, weights: Path, batch: Path, out: Path) -> i
             y = grid.tensor.all_gather(x.data, 1, length) if grid.shares.partial else x.data
             found[f"output/{layer.name}"] = to_numpy(grid.data.all_gather(y))
     model = staged(model, grid.pipeline, virtual_stages(o))
-    parameters, recipe = model.parameters(), Recipe(1, pipeline=o.pipeline, micro_batches=micro_batches(o))
-    reducer, todo = Reducer(parameters.values(), grid), recipe.actions(model)
-    loss = gradients(model, inputs, targets, key, o.accumulate, reducer, todo)
-    norm = gradient_norm(parameters.values(), grid)
-    whole = checkpoint.gathered(model, {name: p.grad for name, p in parameters.items()})
+    owner, recipe = (
+        zero.owner(model, grid, o.zero),
+        Recipe(1, pipeline=o.pipeline, micro_batches=micro_batches(o)),
+    )
+    for p in model.parameters().values():
+        owner.keep(p)
+    owned = owner.owned(model.parameters().values())
+    todo = recipe.actions(model)
+    loss = gradients(model, inputs, targets, key, o.accumulate, owner, todo)
+    norm = gradient_norm(owned, grid)
+    whole = checkpoint.gathered(model, owner.joined({p.name: p.grad for p in owned}))
     found |= {"number/loss": np.float64(loss), "number/gradient norm": np.float64(norm)}
     found |= {f"gradient/{name}": gradient for name, gradient in whole.items()}
     if grid.first:

@@ -42,6 +42,7 @@ class Parameter(Tensor):
         self.shared = False  # by the first and the last stage of a pipeline
 
     size = property(lambda self: math.prod(self.whole_shape))
+    held = property(lambda self: math.prod(s.stop - s.start for s in self.piece))  # numbers on this rank
     decays = property(lambda self: len(self.whole_shape) > 1)
 
     @property
@@ -57,6 +58,10 @@ class Parameter(Tensor):
         """The axes that are cut, and the ranks that share them out."""
         cuts = [] if self.axis is None else [(self.axis, self.shares.group)]
         return cuts + ([(0, self.experts)] if self.experts.size > 1 else [])
+
+    def cut(self, array):
+        """What this rank holds of a whole array."""
+        return array[self.piece]
 
     def whole(self, array):
         """An array that is cut as this parameter is (its data, its gradient, an optimizer's), made whole."""
@@ -74,3 +79,35 @@ class Parameter(Tensor):
             data += self.std * random.normal(random.key(seed, "parameter", self.name), places)
         self.data, self.grad = data.astype(dtype), None
         return self
+
+
+class Shard:
+    """What one rank owns of a parameter that several hold: a part of the flat piece (see parallel/zero.py).
+
+    To the optimizer it is a parameter: it has a name, `data` and a gradient. `piece` says what of the whole
+    array the parameter's piece is, `span` which of its numbers, one row after another, are owned here (it may
+    be none). `data` is a view of the piece, or what is `kept` of it where the piece is not here.
+
+    >>> w = Parameter((2, 3)).draw(0)
+    >>> shard = Shard(w, slice(2, 5))
+    >>> shard.data[:] = 1
+    >>> w.data.tolist()
+    [[0.0, 0.0, 1.0], [1.0, 1.0, 0.0]]
+    """
+
+    def __init__(self, parameter: Parameter, span: slice):
+        self.parameter, self.span, self.kept, self.grad = parameter, span, None, None
+
+    name = property(lambda self: self.parameter.name)
+    axis = property(lambda self: self.parameter.axis)
+    decays = property(lambda self: self.parameter.decays)
+    piece = property(lambda self: self.parameter.piece)
+    held = property(lambda self: self.span.stop - self.span.start)
+
+    @property
+    def data(self):
+        return self.parameter.data.reshape(-1)[self.span] if self.kept is None else self.kept
+
+    def cut(self, array):
+        """What this rank owns of a whole array."""
+        return self.parameter.cut(array).reshape(-1)[self.span]

@@ -18,6 +18,8 @@ from minimega.backend import device, keep_memory
 from minimega.errors import BadInput, RunFailed
 from minimega.model import Config, Model, check_heads, gpt
 from minimega.optim import OPTIMIZERS
+from minimega.parallel import zero
+from minimega.parallel.data import Reducer
 from minimega.parallel.grid import Grid, layout, micro_batches, on_ranks, parts, virtual_stages
 from minimega.parallel.pipeline import check_stages, staged
 from minimega.progress import Log, Progress, interruptible, program
@@ -54,11 +56,13 @@ def _train(o: Options, newest: Path | None, grid: Grid) -> int:
         config = config or options.model_config(o, texts.tokenizer.size)
         plan.check_fits(config, o.train_batch_size // parts(o), o.dtype, o.optimizer, o.recompute)
         model = staged(gpt(config, grid.shares, o.recompute), grid.pipeline, virtual_stages(o))
-        model.draw(o.seed, o.dtype, device(o.device))
+        owner = zero.owner(model, grid, o.zero)
+        zero.draw(model, owner, o.seed, o.dtype, device(o.device))
         if source:
-            checkpoint.fill(model, checkpoint.read(source)[0], source, o.dtype, device(o.device))
+            arrays, _ = checkpoint.read(source)
+            checkpoint.fill(model, arrays, source, o.dtype, device(o.device), owner)
         batches = tokens.Batches(texts.train, o.train_batch_size, o.seed)
-        run = _Run(o, texts, batches, model, grid)
+        run = _Run(o, texts, batches, model, owner)
         if newest:
             run.resume(newest)
         else:
@@ -69,8 +73,9 @@ def _train(o: Options, newest: Path | None, grid: Grid) -> int:
 class _Run:
     """The loop with all that happens between two steps; the first rank speaks and writes for all."""
 
-    def __init__(self, o: Options, texts: Texts, batches: tokens.Batches, model: Model, grid: Grid):
-        self.o, self.texts, self.batches, self.model, self.grid = o, texts, batches, model, grid
+    def __init__(self, o: Options, texts: Texts, batches: tokens.Batches, model: Model, owner: Reducer):
+        self.o, self.texts, self.batches, self.model = o, texts, batches, model
+        self.owner, self.grid = owner, owner.grid
         self.folder = Path(o.save_dir) if o.save_dir else None
         self.optimizer = OPTIMIZERS[o.optimizer](o.beta1, o.beta2, o.eps, o.weight_decay)
         self.epoch = batches.steps_per_epoch
@@ -79,7 +84,7 @@ class _Run:
 
     def resume(self, newest: Path) -> None:
         """Go on where a checkpoint stopped."""
-        state = checkpoint.resume(newest, self.model, self.optimizer)
+        state = checkpoint.resume(newest, self.model, self.optimizer, self.owner)
         if state["digest"] != self.texts.digest:
             raise BadInput(f"{self.o.train_filename} is not the text that this run began with")
         self.start = self.saved = state["step"]
@@ -103,7 +108,7 @@ class _Run:
         # what is not finite is looked for and named; NumPy need not warn of it too
         with interruptible() as asked, np.errstate(all="ignore"):
             try:
-                for record in train(self.model, self.optimizer, self.batches, recipe, self.start, self.grid):
+                for record in train(self.model, self.optimizer, self.batches, recipe, self.start, self.owner):
                     step, last = record["step"], record["step"] == self.steps
                     log.write(record)
                     self.progress.show(record)
@@ -137,8 +142,8 @@ class _Run:
     def save(self, step: int, epoch: int) -> None:
         if self.folder:
             state = {"epoch": epoch, "digest": self.texts.digest}
-            world = self.grid.world
-            checkpoint.save(self.folder, step, self.model, self.optimizer, state, self.o.keep, world)
+            how = self.o.keep, self.grid.world, self.owner
+            checkpoint.save(self.folder, step, self.model, self.optimizer, state, *how)
             self.saved = step
 
     def picture(self) -> None:

@@ -84,9 +84,9 @@ def gradients(
         raise BadInput(f"{len(rows)} sequences cannot be split into {accumulate * micro_batches} equal parts")
     for n, part in enumerate(rows.reshape(accumulate, micro_batches, -1), 1):
         batches = [(inputs[rows], targets[rows], Place(rows, window, key, training=True)) for rows in part]
-        last = n == accumulate
-        with reducer if last else nullcontext():
-            loss += Run(model, batches, count, reducer if last else ALONE).follow(todo).loss
+        added_up = n == accumulate or reducer.each_part
+        with reducer if added_up else nullcontext():
+            loss += Run(model, batches, count, reducer if added_up else ALONE).follow(todo).loss
     loss = reducer.grid.copies.all_reduce(np.array(loss), label="loss")
     return float(model.pipeline.all_reduce(loss, label="loss"))  # of the last stage: the others have none
 
@@ -98,19 +98,20 @@ def train_step(
 
     Every rank gives the whole batch, and gets the same numbers.
     """
-    parameters, grid = model.parameters(), reducer.grid
-    for p in parameters.values():
+    owned, grid = reducer.owned(model.parameters().values()), reducer.grid
+    for p in owned:
         p.grad = None
     key = random.key(recipe.seed, "step", step)
     todo = recipe.actions(model)
     loss = gradients(model, inputs, targets, key, recipe.accumulate, reducer, todo)
-    norm = gradient_norm(parameters.values(), grid)
+    norm = gradient_norm(owned, grid)
     if not math.isfinite(norm):
-        bad = (n for n, p in parameters.items() if not math.isfinite(gradient_norm([p])))
+        bad = (p.name for p in owned if not math.isfinite(gradient_norm([p])))
         raise RunFailed(f"the gradient of {_first(next(bad, ''), grid.world)} is not finite")
-    clip(parameters.values(), recipe.clip, norm)
+    clip(owned, recipe.clip, norm)
     lr = recipe.lr_at(step)
-    optimizer.step(parameters.values(), lr)
+    optimizer.step(owned, lr)
+    reducer.publish()
     return {"loss": loss, "lr": lr, "grad_norm": norm}
 
 
@@ -122,14 +123,18 @@ def _first(text: str, group: Group) -> str:
 
 
 def train(
-    model: Model, optimizer: Optimizer, batches: Batches, recipe: Recipe, start: int = 0, grid: Grid = SERIAL
+    model: Model,
+    optimizer: Optimizer,
+    batches: Batches,
+    recipe: Recipe,
+    start: int = 0,
+    reducer: Reducer = ALONE,
 ) -> Iterator[dict]:
     """Train from step start + 1 on; give of each step, epoch, loss, lr, grad_norm and tokens_per_s.
 
     The caller may do what it likes between two steps: evaluate, save, stop.
     """
-    parameters = list(model.parameters().values())
-    xp, reducer = library(parameters[0].data), Reducer(parameters, grid)
+    xp = library(next(iter(model.parameters().values())).data)
     for step in range(start + 1, recipe.steps + 1):
         began = time.perf_counter()
         inputs, targets, epoch = batches(step)
@@ -145,12 +150,14 @@ def train(
 def evaluate(model: Model, windows: Windows, batch: int, grid: Grid = SERIAL) -> float:
     """The mean loss over every counted target of the windows, each token weighing the same; no dropout.
 
-    The replicas share out the batches; the stages of a pipeline work on several at a time.
+    The replicas share out the batches (at the end some get none, but take part: they may have weights that
+    others need); the stages of a pipeline work on several at a time.
     """
     xp = library(next(iter(model.parameters().values())).data)
     sums = np.zeros(2)  # of the losses, and the number of targets
     with no_grad():
-        for first in range(grid.data.rank * batch, len(windows), grid.data.size * batch):
+        for start in range(0, len(windows), grid.data.size * batch):
+            first = start + grid.data.rank * batch
             inputs, targets = windows.take(np.arange(first, min(first + batch, len(windows))))
             counted = int((targets >= 0).sum())
             loss = float(model.loss(xp.asarray(inputs), xp.asarray(targets)).data)

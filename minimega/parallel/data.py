@@ -6,73 +6,94 @@ pass completes the last layer first, the buckets are filled from the last parame
 2020, section 3.2).
 """
 
+import functools
+import operator
 from collections.abc import Iterable
 
 from minimega.backend import library
-from minimega.parallel.comm import Group
+from minimega.parallel.comm import Group, Wait
 from minimega.parallel.grid import SERIAL, Grid
-from minimega.parameter import Parameter
+from minimega.parameter import Parameter, Shard
 
 BUCKET = 1 << 20  # elements: 4 MB of float32
 
 
 class Bucket:
-    """Some parameters whose gradients the same ranks hold."""
+    """Some parameters whose gradients the same ranks hold; `owned` is what gets the sums."""
 
     def __init__(self, group: Group):
         self.group, self.parameters, self.size = group, [], 0
         self.empty()
 
+    owned = property(lambda self: self.parameters)
+
     def empty(self) -> None:
         """Nothing has arrived in it, and it has not left."""
-        self.missing, self.wait, self.sent = {p.name for p in self.parameters}, None, []
+        self.missing, self.left, self.under_way = {p.name for p in self.parameters}, False, []
 
     def add(self, p: Parameter) -> None:
         self.parameters.append(p)
-        self.size += p.data.size
+        self.size += p.held
 
     def leave(self) -> None:
-        """Send the sum on its way: partial -> whole."""
-        if self.wait:
-            self.wait()  # of an earlier time, which was too early: its buffers may go now
-        xp, self.sent = library(self.parameters[0].data), [p.grad for p in self.parameters]
-        flat = xp.concatenate([g.reshape(-1) for g in self.sent])
-        self.wait = self.group.start_all_reduce(flat, label="gradients")
+        """Send what is here on its way to the sum; nothing of it stays here."""
+        xp = library(self.parameters[0].data)
+        grads = (xp.zeros_like(p.data) if p.grad is None else p.grad for p in self.parameters)
+        flat, self.left = xp.concatenate([g.reshape(-1) for g in grads]), True
+        for p in self.parameters:
+            p.grad = None
+        self.under_way.append(self.start(flat))
+
+    def start(self, flat) -> Wait:
+        """Start the sum: partial -> whole."""
+        return self.group.start_all_reduce(flat, label="gradients")
 
     def is_complete(self) -> bool:
-        """Whether it has left, and nothing was added to a gradient since."""
-        return bool(self.sent) and all(p.grad is g for p, g in zip(self.parameters, self.sent, strict=True))
+        """Whether it has left, and no gradient came since."""
+        return self.left and all(p.grad is None for p in self.parameters)
 
     def arrive(self) -> None:
-        """Put the sums where the gradients were."""
-        flat, at = self.wait(), 0
-        for p in self.parameters:
-            p.grad = flat[at : at + p.data.size].reshape(p.data.shape)
+        """Add the sums to the gradients of what is owned here."""
+        if not self.under_way:
+            return
+        flat, at = functools.reduce(operator.add, (wait() for wait in self.under_way)), 0
+        for p in self.owned:
+            g = flat[at : at + p.data.size].reshape(p.data.shape)
+            p.grad = g if p.grad is None else p.grad + g
             at += p.data.size
-        self.empty()  # or it would hold all of this memory until the next step
+        self.under_way = []  # or it would hold all of this memory until the next step
 
 
 class Reducer:
     """Adds gradients up over their holders; `with reducer:` goes around the last backward passes of a step.
 
-    Within it, `open` says whose gradients the next backward pass completes.
+    Within it, `open` says whose gradients the next backward pass completes. What follows is for those that
+    share out more than the batch (zero.py): here every rank owns all that it holds.
     """
+
+    bucket = Bucket
+    each_part = False  # whether each part of an accumulated batch is added up by itself
 
     def __init__(self, parameters: Iterable[Parameter], grid: Grid, bucket: int = BUCKET):
         self.grid, self.buckets = grid, []
-        # The one that is not full, by group, and apart for what all ranks of a replica hold: those buckets
-        # are the same on each of them, so that sums run in one order, and the copies keep the same bits.
-        open_buckets: dict[tuple[int, bool], Bucket] = {}
+        open_buckets: dict[tuple, Bucket] = {}  # by kind, the one that is not full
         for p in reversed(list(parameters)):
-            group = grid.holders(p)
+            group, kind = grid.holders(p), self.kind(p)
             if group.size == 1:
                 continue
-            kind = id(group), p.axis is None
             if kind not in open_buckets or open_buckets[kind].size >= bucket:
-                open_buckets[kind] = Bucket(group)
+                open_buckets[kind] = self.bucket(group)
                 self.buckets.append(open_buckets[kind])
             open_buckets[kind].add(p)
         self.bucket_of = {p.name: b for b in self.buckets for p in b.parameters}
+
+    def kind(self, p: Parameter) -> tuple:
+        """Parameters of one kind may lie in one bucket: those of one group.
+
+        Apart lies what all ranks of a replica hold: those buckets are the same on each of them, so that sums
+        run in one order, and the copies keep the same bits.
+        """
+        return id(self.grid.holders(p)), p.axis is None
 
     def __enter__(self) -> "Reducer":
         for b in self.buckets:
@@ -89,8 +110,11 @@ class Reducer:
         """The engine says that the gradient of p is complete: nothing more will be added to it."""
         bucket = self.bucket_of[p.name]
         bucket.missing.discard(p.name)
-        if not bucket.missing and bucket.wait is None:
-            bucket.leave()
+        if not bucket.missing and not bucket.left:
+            self.leave(bucket)
+
+    def leave(self, bucket: Bucket) -> None:
+        bucket.leave()
 
     def __exit__(self, kind, *_) -> None:
         for b in self.buckets:
@@ -101,9 +125,23 @@ class Reducer:
                 # A recomputed layer is a backward pass of its own, which does not know that a table that it
                 # shares with another layer (tied) gets more: then the bucket has left too early.
                 if not b.is_complete():
-                    b.leave()
+                    self.leave(b)
             for b in self.buckets:
                 b.arrive()
+
+    def keep(self, p: Parameter) -> None:
+        """Of the data that p was given, keep what this rank holds between the steps."""
+
+    def owned(self, parameters: Iterable[Parameter]) -> list[Parameter | Shard]:
+        """What the optimizer changes on this rank: of each parameter all, or a shard."""
+        return list(parameters)
+
+    def publish(self) -> None:
+        """After the optimizer's step: tell the others the new weights of what is owned here."""
+
+    def joined(self, arrays: dict, label: str = "whole") -> dict:
+        """Arrays that are cut as what is owned, by its names, as the parameters on this rank are cut."""
+        return arrays
 
 
 ALONE = Reducer((), SERIAL)  # for one rank: there is nothing to add up

@@ -26,7 +26,7 @@ from minimega.parallel.comm import SELF, Group
 from minimega.parallel.comm import world as start_world
 from minimega.parallel.tensor import ALONE, SequenceShares, Shares
 from minimega.parallel.watch import watched
-from minimega.parameter import Parameter
+from minimega.parameter import Parameter, Shard
 
 
 @dataclass(frozen=True)
@@ -69,10 +69,13 @@ class Grid:
             return self.expert_copies
         return self.stage if p.axis is None and self.shares.partial else self.copies
 
-    def times(self, p: Parameter) -> int:
-        """How many ranks hold the same piece of this parameter, and after the sum the same gradient."""
+    def times(self, p: Parameter | Shard) -> int:
+        """How many ranks hold the same piece of this parameter, and after the sum the same gradient.
+
+        Of a shard: how many own the same one.
+        """
         whole = self.tensor.size if p.axis is None and not self.shares.partial else 1
-        return self.holders(p).size * whole
+        return whole if isinstance(p, Shard) else self.holders(p).size * whole
 
     def rows(self, batch: int) -> slice:
         """Which of a step's sequences this rank's replica works on."""

@@ -13,7 +13,7 @@ from minimega import checkpoint, train
 from minimega.errors import RunFailed
 from minimega.model import gpt
 from minimega.optim import AdamW
-from minimega.parallel import pipeline, traffic
+from minimega.parallel import pipeline, traffic, zero
 from minimega.parallel.data import Reducer
 from minimega.parallel.grid import SERIAL, Grid, grid
 from minimega.parallel.pipeline import staged
@@ -221,7 +221,7 @@ def case_planted_mistakes_are_caught(group):
             return super().backward_weight(a)
 
     for schedule, where, name, wrong in (
-        ("1f1b", equal, "Reducer", NoTiedSum),
+        ("1f1b", zero, "Reducer", NoTiedSum),
         ("gpipe", train, "Run", LocalCount),
         ("gpipe", train, "Run", SwappedOrder),
         ("zero-bubble", train, "Run", SkippedHalf),

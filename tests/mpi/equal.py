@@ -16,6 +16,7 @@ from minimega import random
 from minimega.layer import Recomputed
 from minimega.model import Config, Model, gpt
 from minimega.optim import SGD, AdamW, gradient_norm
+from minimega.parallel import zero
 from minimega.parallel.data import Reducer
 from minimega.parallel.grid import SERIAL, Grid
 from minimega.parallel.pipeline import staged
@@ -53,6 +54,7 @@ class Case:
     schedule: str = "1f1b"
     v: int = 1
     micro_batches: int = 1
+    zero: int = 0
 
     @property
     def config(self) -> Config:
@@ -113,27 +115,40 @@ def outcome(case: Case, grid: Grid = SERIAL, bucket: int = 700) -> dict[str, np.
     # would let AdamW make steps of lr / 10 of that. Most gradients are 1e-3 and larger.
     for optimizer in (None, SGD(), AdamW(eps=1e-5, weight_decay=0.1)):
         model = case.model(grid)
-        parameters = model.parameters().values()
-        reducer, kind = Reducer(parameters, grid, bucket), type(optimizer).__name__
+        parameters, reducer = model.parameters().values(), owner(case, model, grid, bucket)
+        owned, kind = reducer.owned(parameters), type(optimizer).__name__
+
+        def whole(arrays: dict, parameters=parameters, reducer=reducer) -> dict:
+            arrays = reducer.joined(arrays)
+            return {p.name: p.whole(arrays[p.name]) for p in parameters}
+
         if optimizer is None:
             how = recipe.accumulate, reducer, recipe.actions(model)
             found["loss"] = gradients(model, inputs, targets, random.key(0), *how)
-            found["norm"] = gradient_norm(parameters, grid)
-            found |= {f"gradient {p.name}": p.whole(p.grad) for p in parameters}
+            found["norm"] = gradient_norm(owned, grid)
+            found |= {f"gradient {name}": g for name, g in whole({p.name: p.grad for p in owned}).items()}
             continue
         for step in range(1, STEPS + 1):
             recipe = case.recipe(LR[kind])
             record = train_step(model, optimizer, recipe, step, inputs, targets, reducer)
             found |= {f"{kind} {name} {step}": record[name] for name in ("loss", "grad_norm")}
-        found |= {f"{kind} weight {p.name}": p.whole(p.data) for p in parameters}
+        found |= {f"{kind} weight {name}": w for name, w in whole({p.name: p.data for p in owned}).items()}
     return {name: np.asarray(value) for name, value in found.items()}
+
+
+def owner(case: Case, model: Model, grid: Grid, bucket: int = 700) -> Reducer:
+    """What adds up the gradients of a drawn model."""
+    reducer = zero.owner(model, grid, case.zero, bucket)
+    for p in model.parameters().values():
+        reducer.keep(p)
+    return reducer
 
 
 @functools.cache
 def serial(case: Case) -> dict[str, np.ndarray]:
     """The outcome on one rank, in one part, with nothing computed twice."""
     factors = case.factors - {"accumulate", "recompute", "selective", "full"}
-    return outcome(replace(case, factors=factors, schedule="1f1b", v=1, micro_batches=1))
+    return outcome(replace(case, factors=factors, schedule="1f1b", v=1, micro_batches=1, zero=0))
 
 
 def compare(case: Case, grid: Grid, **options) -> dict[str, float]:
@@ -169,5 +184,7 @@ def assert_equal(case: Case, grid: Grid, **options) -> None:
     excess = compare(case, grid, **options)
     far = sorted((x, name) for name, x in excess.items() if not x <= 1)[::-1]
     where = f"tp {grid.tensor.size}, dp {grid.data.size}, {type(grid.shares).__name__}"
-    where += f", pp {grid.pipeline.size}, {case.schedule}, v {case.v}, m {case.micro_batches}"
+    where += (
+        f", zero {case.zero}, pp {grid.pipeline.size}, {case.schedule}, v {case.v}, m {case.micro_batches}"
+    )
     assert not far, f"{sorted(case.factors)}, {case.dtype}, {where}: {[f'{n}: {x:.1e}' for x, n in far[:4]]}"

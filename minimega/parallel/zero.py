@@ -1,0 +1,213 @@
+"""ZeRO: the ranks that hold the same parameters share out what they would all keep (Rajbhandari et al. 2020).
+
+    stage                                  1   2   3     bytes a parameter, of 16, on each of p ranks
+    what the optimizer remembers           x   x   x     4 + 4 + 8/p    section 5.1
+    the gradients                              x   x     4 + 4/p + 8/p  section 5.2
+    the weights                                    x     (4 + 4 + 8)/p  section 5.3
+
+A bucket's sum is cut: each rank gets one piece of it (reduce-scatter), changes the weights that it has the
+sum of, and tells the others (all-gather). Those are the two halves of an all-reduce, so stages 1 and 2 put no
+more bytes on the wire (section 7.2.1). Stage 3 gathers a layer's weights when it runs, forward and again
+backward: half as much again (section 7.2.2).
+
+The sum of a bucket is one flat array, its parameters one after another, and an owner's piece of it meets a
+part of each parameter (of most none): pieces are as equal as they can be, whatever the shapes.
+"""
+
+import math
+from collections.abc import Callable
+from functools import cached_property
+
+from minimega.autograd import op
+from minimega.backend import library
+from minimega.errors import RunFailed
+from minimega.layer import Layer
+from minimega.model import Model
+from minimega.parallel.data import BUCKET, Bucket, Reducer
+from minimega.parallel.grid import Grid
+from minimega.parameter import Parameter, Shard
+
+
+class SharedBucket(Bucket):
+    """A bucket whose ranks own a piece each."""
+
+    @cached_property
+    def owned(self) -> list[Shard]:
+        """This rank's shard of each parameter."""
+        piece, at, shards = self.group.piece(self.size), 0, []
+        for p in self.parameters:
+            start, stop = (min(max(edge - at, 0), p.held) for edge in (piece.start, piece.stop))
+            shards.append(Shard(p, slice(start, stop)))
+            at += p.held
+        return shards
+
+    def start(self, flat):
+        """partial -> cut."""
+        return self.group.start_reduce_scatter(flat, label="gradients")
+
+    def joined(self, arrays: dict, label: str) -> dict:
+        """Each rank's arrays of its shards, made whole, by name: cut -> whole, in one message."""
+        mine = [arrays[shard.name] for shard in self.owned]
+        flat = self.group.all_gather(library(*mine).concatenate(mine), length=self.size, label=label)
+        found, at = {}, 0
+        for p in self.parameters:
+            found[p.name] = flat[at : at + p.held].reshape([s.stop - s.start for s in p.piece])
+            at += p.held
+        return found
+
+
+class Stage1(Reducer):
+    """The optimizer's state is shared out: each rank takes the step of its shards alone.
+
+    A gradient stays whole on each rank until all parts of the batch have been added to it.
+    """
+
+    bucket = SharedBucket
+    under_way = None
+
+    def leave(self, bucket):
+        """One bucket is under way at a time, so that no more is held than has to be.
+
+        But at the other end of a pipeline they may wait for us before they can send theirs.
+        """
+        if self.under_way:
+            self.under_way.arrive()
+        bucket.leave()
+        self.under_way = None if bucket.group is self.grid.ends else bucket
+
+    @cached_property
+    def shards(self) -> dict[str, Shard]:
+        return {shard.name: shard for b in self.buckets for shard in b.owned}
+
+    def owned(self, parameters):
+        return [self.shards.get(p.name, p) for p in parameters]
+
+    def publish(self):
+        for b in self.buckets:
+            for p, array in zip(b.parameters, self.weights(b).values(), strict=True):
+                p.data[...] = array
+
+    def weights(self, bucket: SharedBucket) -> dict:
+        return bucket.joined({shard.name: shard.data for shard in bucket.owned}, "weights")
+
+    def joined(self, arrays, label="whole"):
+        found = dict(arrays)
+        for b in self.buckets:
+            found |= b.joined(arrays, label)
+        return found
+
+
+class Stage2(Stage1):
+    """The gradients are shared out too: each part of the batch is added up, and only shards of it stay."""
+
+    each_part = True
+
+
+class Stage3(Stage2):
+    """The weights are shared out too: those of one layer of the model's list at a time are here whole.
+
+    They stand in one array, which all layers use in turn; a parameter's `data` is the place where it stands
+    while its layer runs. A bucket holds parameters that the same layers use.
+    """
+
+    def __init__(self, model: Model, grid: Grid):
+        layers = {name: layer.parameters().values() for name, layer in model.layers.items()}
+        self.users: dict[str, list[str]] = {}
+        for name, p in ((name, p) for name, inside in layers.items() for p in inside):
+            self.users.setdefault(p.name, []).append(name)
+        super().__init__(model.parameters().values(), grid, math.inf)
+        self.used_by = {
+            name: [b for b in self.buckets if name in self.users[b.parameters[0].name]] for name in layers
+        }
+        self.room, self.here = None, ""
+        model.layers = {name: Gathered(layer, self) for name, layer in model.layers.items()}
+
+    def kind(self, p):
+        return *super().kind(p), *self.users[p.name]
+
+    def keep(self, p):
+        if p.name in self.shards:
+            shard, xp = self.shards[p.name], library(p.data)
+            if self.room is None:
+                most = max(sum(b.size for b in buckets) for buckets in self.used_by.values())
+                self.room = xp.empty(most, p.data.dtype)
+            shard.kept = p.data.reshape(-1)[shard.span].copy()
+            self.place(p, 0)
+            self.here = ""
+
+    def place(self, p: Parameter, at: int) -> None:
+        p.data = self.room[at : at + p.held].reshape([s.stop - s.start for s in p.piece])
+
+    def gather(self, layer: str) -> None:
+        """Make the weights of a layer whole, if what stands here is not them: one message a bucket."""
+        if self.here == layer:
+            return
+        self.here, at = layer, 0
+        for bucket in self.used_by[layer]:
+            for p, array in zip(bucket.parameters, self.weights(bucket).values(), strict=True):
+                self.place(p, at)
+                p.data[...] = array
+                at += p.held
+
+    def publish(self):
+        self.here = ""  # what stands here is old: the next use gathers the new weights
+
+
+class Gathered(Layer):
+    """A layer whose weights are here only while it runs: gathered before its forward and its backward pass.
+
+    It is named as the layer inside it, and does what else that one can. Its operations keep the places of
+    their weights, so the weights have to be back there before the first of them goes backward. (A gradient
+    that is computed late may find another layer's weights there: it must not read any, and none does.)
+    """
+
+    def __init__(self, layer: Layer, owner: Stage3):
+        self.layer, self.owner, self.name = layer, owner, layer.name
+
+    def __getattr__(self, name: str):
+        return getattr(self.layer, name)
+
+    def parts(self):
+        return self.layer.parts()
+
+    def named(self, name=""):
+        self.name = self.layer.named(name).name
+        return self
+
+    def forward(self, x, place):
+        self.gather()
+        y = self.layer(x, place)
+        # looked for here, while all ranks are: one rank alone could not run the model again to name the layer
+        if place.training and not math.isfinite(float(y.data.sum())):
+            raise RunFailed(f"an activation is not finite: it began in layer {self.name}")
+        return before_backward(y, call=self.gather)
+
+    def gather(self) -> None:
+        self.owner.gather(self.name)
+
+
+@op
+def before_backward(y, *, call: Callable[[], None]):
+    """y itself; `call` is called before the backward passes of what y was made by."""
+
+    def back(dy):
+        call()
+        return dy
+
+    return y, back
+
+
+def owner(model: Model, grid: Grid, stage: int = 0, bucket: int = BUCKET) -> Reducer:
+    """What adds up the gradients of a model (its stages of one, where it is cut) under `--zero stage`.
+
+    Made before the model is drawn or after; what was given data goes to its `keep`.
+    """
+    if stage == 3:
+        return Stage3(model, grid)
+    return (Reducer, Stage1, Stage2)[stage](model.parameters().values(), grid, bucket)
+
+
+def draw(model: Model, owner: Reducer, *how) -> None:
+    """Draw parameter by parameter, so that no more than one of them is here whole under stage 3."""
+    for p in model.parameters().values():
+        owner.keep(p.draw(*how))
