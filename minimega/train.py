@@ -83,7 +83,8 @@ def gradients(
     if len(rows) % (accumulate * micro_batches):
         raise BadInput(f"{len(rows)} sequences cannot be split into {accumulate * micro_batches} equal parts")
     for n, part in enumerate(rows.reshape(accumulate, micro_batches, -1), 1):
-        batches = [(inputs[rows], targets[rows], Place(rows, window, key, training=True)) for rows in part]
+        at = [Place(rows, window, key, training=True, sequences=len(inputs)) for rows in part]
+        batches = [(inputs[rows], targets[rows], place) for rows, place in zip(part, at, strict=True)]
         last = n == accumulate
         with reducer if last else nullcontext():
             loss += Run(model, batches, count, reducer if last else ALONE).follow(todo).loss
@@ -145,14 +146,17 @@ def train(
 def evaluate(model: Model, windows: Windows, batch: int, grid: Grid = SERIAL) -> float:
     """The mean loss over every counted target of the windows, each token weighing the same; no dropout.
 
-    The replicas share out the batches; the stages of a pipeline work on several at a time.
+    The replicas share out the batches. One that has none left works on the first window and does not count
+    it: experts that it holds may be waited for.
     """
     xp = library(next(iter(model.parameters().values())).data)
     sums = np.zeros(2)  # of the losses, and the number of targets
     with no_grad():
-        for first in range(grid.data.rank * batch, len(windows), grid.data.size * batch):
-            inputs, targets = windows.take(np.arange(first, min(first + batch, len(windows))))
-            counted = int((targets >= 0).sum())
+        for start in range(0, len(windows), grid.data.size * batch):
+            first = start + grid.data.rank * batch
+            mine = np.arange(len(windows))[first : first + batch]
+            inputs, targets = windows.take(mine if len(mine) else [0])
+            counted = int((targets >= 0).sum()) if len(mine) else 0
             loss = float(model.loss(xp.asarray(inputs), xp.asarray(targets)).data)
             sums += counted * loss, counted
     total, count = grid.data.all_reduce(sums, label="evaluation")

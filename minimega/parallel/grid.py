@@ -112,7 +112,7 @@ def grid(
     experts = data.split(replica // ep, "experts")
     expert_copies = copies if ep == 1 else copies.split(replica % ep, "expert copies")
     pipeline = world.split(within, "pipeline")
-    shares = (SequenceShares if sequence else Shares)(tensor, context)
+    shares = (SequenceShares if sequence else Shares)(tensor, context, experts)
     groups = tensor, data, shares, pipeline, stage, ends, context, copies, experts, expert_copies
     return Grid(world, *groups)
 

@@ -34,7 +34,7 @@ FACTORS = (
     "sinusoidal",
     "head_bias",
     "relu",
-)
+)  # beside these, in cases_experts.py: "experts"
 # Plackett and Burman 1946, 12 runs: in any two columns each of on/off, on/off comes 3 times.
 FIRST = (1, 1, 0, 1, 1, 1, 0, 0, 0, 1, 0)
 PAIRS = [frozenset(f for f, on in zip(FACTORS, FIRST[n:] + FIRST[:n], strict=True) if on) for n in range(11)]
@@ -71,6 +71,8 @@ class Case:
             tied="untied" not in on,
             head_bias="head_bias" in on,
             attention="no attention" not in on,
+            experts=(5 if "uneven" in on else 4) if "experts" in on else 0,
+            balance=0.1,  # so much that a mistake in it shows
         )
 
     def data(self) -> tuple[np.ndarray, np.ndarray]:
