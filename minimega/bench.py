@@ -26,7 +26,7 @@ from minimega.layer import place
 from minimega.model import Config, gpt
 from minimega.optim import OPTIMIZERS
 from minimega.options import model_config
-from minimega.plan import check_fits, size
+from minimega.plan import check_fits, size, used
 
 EDGE = 2048  # of the matrices whose product shows the machine's peak
 STEPS, WARM_UP = 10, 2
@@ -71,11 +71,13 @@ def operations(config: Config) -> int:
     of a key, and of a weight with a value's: T D times each in a layer, what the mask hides counted too.
     Chowdhery et al. 2022, appendix B.
 
+    Of the experts only those count that a token meets.
+
     >>> operations(Config(vocab_size=512))
     3265536
     """
     c = config
-    return 6 * gpt(c).count() + 12 * c.num_layers * c.context * c.d_model * c.attention
+    return 6 * used(c) + 12 * c.num_layers * c.context * c.d_model * c.attention
 
 
 def product(xp, dtype: str) -> float:
@@ -137,6 +139,8 @@ def torch_is_missing(o: Options) -> str:
     """Why there is no torch GPT to compare with; empty where there is one."""
     if not _torch_file().exists():
         return "not compared; the GPT to compare with stands in tests/parity of the project's folder"
+    if o.experts:
+        return "not compared; its GPT has no experts"
     if importlib.util.find_spec("torch") is None:
         return "not installed, not compared; `make parity` installs it, then: .venv-parity/bin/minimega bench"
     if o.device == "cuda":

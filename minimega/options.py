@@ -12,7 +12,7 @@ import tomli_w
 from minimega.errors import BadInput
 from minimega.model import SHAPES, Config
 from minimega.parallel.combinations import check
-from minimega.parallel.grid import micro_batches, parts, virtual_stages
+from minimega.parallel.grid import check_experts_of_replicas, micro_batches, parts, virtual_stages
 from minimega.parallel.pipeline import actions
 from minimega.table import BUILD, GROUPS, OF_ONE_CALL, TABLE, USE, nearest, of_command
 
@@ -93,6 +93,8 @@ def check_batch(o: SimpleNamespace) -> None:
             + " so that it divides the batch"
         )
     check(o)
+    if o.dp != "auto":
+        check_experts_of_replicas(dp, o.ep)
     actions(o.pipeline, o.pp, micro_batches(o), virtual_stages(o), 0)
 
 
@@ -112,6 +114,9 @@ def model_config(options: SimpleNamespace, vocab_size: int) -> Config:
         "activation",
         "norm_position",
         "positions",
+        "experts",
+        "top_k_experts",
+        "balance",
     )
     return Config(
         vocab_size=vocab_size,

@@ -16,6 +16,7 @@ import numpy as np
 from minimega import checkpoint, metrics, options, plan, show, table, tokens
 from minimega.backend import device, keep_memory
 from minimega.errors import BadInput, RunFailed
+from minimega.experts import check_experts
 from minimega.model import Config, Model, check_heads, gpt
 from minimega.optim import OPTIMIZERS
 from minimega.parallel.grid import Grid, layout, micro_batches, on_ranks, parts, virtual_stages
@@ -36,6 +37,7 @@ def run_training(o: Options) -> int:
     if not o.init_from:  # refused now, not after ranks were started and the whole text was read
         small = options.model_config(o, o.vocab_size or 1)
         check_heads(small, o.tp)
+        check_experts(small, o.ep)
         check_stages(small, o.pp * virtual_stages(o))
         plan.check_fits(small, o.train_batch_size // parts(o), o.dtype, o.optimizer, o.recompute)
     return on_ranks(o, lambda grid: _train(o, newest, grid))
@@ -210,14 +212,17 @@ def replace_options(o: Options, **changes) -> Options:
     return Options(**{**vars(o), **changes})
 
 
+FREE = "dropout", "balance"  # what another run may change of a model
+
+
 def _shape_of(source: Path, o: Options) -> Config:
     """The shape of the model to start from; an option that asks for another one is refused."""
     config = checkpoint.load_model(source).config
     asked = options.model_config(o, config.vocab_size)
     for field in fields(Config):
         theirs, ours = getattr(config, field.name), getattr(asked, field.name)
-        if field.name in o.given and field.name != "dropout" and theirs != ours:
+        if field.name in o.given and field.name not in FREE and theirs != ours:
             raise BadInput(
                 f"--init-from {source}: its {field.name} is {theirs}, not {ours}; leave the option out"
             )
-    return replace(config, dropout=asked.dropout)
+    return replace(config, **{name: getattr(asked, name) for name in FREE})

@@ -104,6 +104,9 @@ GROUPS: dict[str, tuple[Option, ...]] = {
         Option("untied", bool, False, BUILD, "give the head a matrix of its own, not the embedding's"),
         Option("head-bias", bool, False, BUILD, "give the head a bias"),
         Option("no-attention", bool, False, BUILD, "blocks of MLPs alone: no token sees another"),
+        Option("experts", int, 0, BUILD, "MLPs in the place of each, of which a token takes some", FROM_0),
+        Option("top-k-experts", int, 2, BUILD, "how many of the experts a token takes", FROM_1),
+        Option("balance", float, 0.01, BUILD, "weight of the loss that keeps experts evenly used", FROM_0),
     ),
     "training": (
         Option("train-batch-size", int, 16, BUILD, "sequences in one optimizer step", FROM_1),

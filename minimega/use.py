@@ -8,6 +8,7 @@ from types import SimpleNamespace as Options
 from minimega import checkpoint, launch, metrics, options, tokens
 from minimega.backend import device, keep_memory
 from minimega.errors import BadInput
+from minimega.experts import check_experts
 from minimega.model import Model, check_heads
 from minimega.optim import OPTIMIZERS
 from minimega.parallel.grid import Grid, layout, on_ranks, parts, replicas, virtual_stages
@@ -101,13 +102,14 @@ def run_resharding(o: Options) -> int:
     source, target = Path(o.run), Path(o.save_dir)
     newest = checkpoint.newest(source)
     kept = options.complete("train", options.read(source / "config.toml"))
-    kept.pp = o.pp
+    kept.pp, kept.ep = o.pp, o.ep
     if o.dp == "auto":
-        o.dp = replicas(launch.cores() // (o.tp * o.pp), kept.train_batch_size // parts(kept))
+        o.dp = replicas(launch.cores() // (o.tp * o.pp), kept.train_batch_size // parts(kept), o.ep)
     kept.tp, kept.dp, kept.sequence_parallel, kept.threads = o.tp, o.dp, o.sequence_parallel, o.threads
     options.check_batch(kept)
     model = checkpoint.load_model(newest / "model.safetensors")
     check_heads(model.config, o.tp)
+    check_experts(model.config, o.ep)
     check_stages(model.config, o.pp * virtual_stages(kept))
     optimizer = OPTIMIZERS[kept.optimizer]()
     state = checkpoint.resume(newest, model, optimizer)

@@ -96,10 +96,7 @@ def grid(
     all ranks, or where `ep` does not divide `dp`.
     """
     launch.check_ranks(world.size, tp * cp * dp * pp, _typed(tp, dp, pp, cp))
-    if dp % ep:
-        raise BadInput(
-            f"the experts cannot be shared out over {ep} of {dp} replicas: --ep has to divide --dp"
-        )
+    check_experts_of_replicas(dp, ep)
     number, within = divmod(world.rank, tp * cp * dp)
     stage = world.split(number, "stage")
     in_between = 0 < number < pp - 1  # each of them alone
@@ -117,6 +114,14 @@ def grid(
     return Grid(world, *groups)
 
 
+def check_experts_of_replicas(dp: int, ep: int) -> None:
+    """BadInput where the replicas do not fall into groups of `ep`."""
+    if dp % ep:
+        raise BadInput(
+            f"the experts cannot be shared out over {ep} of {dp} replicas: --ep has to divide --dp"
+        )
+
+
 def _typed(tp: int, dp: int, pp: int, cp: int) -> str:
     return f"--tp {tp} --dp {dp}" + f" --pp {pp}" * (pp > 1) + f" --cp {cp}" * (cp > 1)
 
@@ -129,7 +134,8 @@ def on_ranks(o: Options, body: Callable[[Grid], int]) -> int:
     """
     given = launch.ranks_given()
     if o.dp == "auto":
-        o.dp = replicas((given or launch.cores()) // (o.tp * o.cp * o.pp), o.train_batch_size // parts(o))
+        most = (given or launch.cores()) // (o.tp * o.cp * o.pp)
+        o.dp = replicas(most, o.train_batch_size // parts(o), o.ep)
     needed = o.tp * o.cp * o.dp * o.pp
     if given is None and needed > 1:
         return launch.start(o.words, needed, o.threads)
@@ -163,10 +169,10 @@ def parts(o: Options) -> int:
     return o.accumulate * micro_batches(o)
 
 
-def replicas(most: int, batch: int) -> int:
-    """The largest number of replicas, up to `most`, that a batch can be shared out over.
+def replicas(most: int, batch: int, ep: int = 1) -> int:
+    """The largest number of replicas, up to `most`, in groups of `ep`, that a batch can be shared out over.
 
-    >>> replicas(6, 16)
-    4
+    >>> replicas(6, 16), replicas(6, 18, ep=2)
+    (4, 6)
     """
-    return next(n for n in range(max(most, 1), 0, -1) if batch % n == 0)
+    return ep * next(n for n in range(max(most // ep, 1), 0, -1) if batch % (n * ep) == 0 or n == 1)

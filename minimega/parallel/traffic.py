@@ -6,6 +6,7 @@ every step to them.
 B batch, T time, D width, V vocabulary; N tokens of a micro-batch on one replica; p, v: see schedules.py.
 """
 
+import math
 from itertools import product
 
 import numpy as np
@@ -38,6 +39,9 @@ def of_layers(
     the rank's own tokens of a column-cut layer's input, and gather it once more in the backward pass, to
     save memory; here it is kept as it was gathered, so there is no third all-gather.
 
+    Where experts stand in an MLP's place, the router's N E probabilities enter beside their input, and
+    ranks with tokens of their own add up two numbers a sequence and expert for the balance loss.
+
     >>> rows = of_layers(Config(vocab_size=64, num_layers=3), batch=4, tp=2, accumulate=2)
     >>> sum(calls for (_, _, label), (calls, _) in rows.items() if label.startswith("block"))  # 3 x 2 x 4
     24
@@ -45,23 +49,30 @@ def of_layers(
     tokens, item = batch // (dp * accumulate) * config.context, np.dtype(dtype).itemsize
     rows: Rows = {}
 
-    def pair(into: str, out_of: str, forward: int, backward: int = accumulate) -> None:
-        """The way into a pair of cut layers and the way out, so many times forward and back."""
-        ways = [("all-reduce", into, backward), ("all-reduce", out_of, forward)]
-        if sequence:
-            ways = [("all-gather", into, forward), ("reduce-scatter", into, backward)]
-            ways += [("reduce-scatter", out_of, forward), ("all-gather", out_of, backward)]
-        rows.update(
-            {("tensor", k, n): (calls, calls * tokens * config.d_model * item) for k, n, calls in ways}
-        )
+    def enter(label: str, forward: int, width: int = config.d_model) -> None:
+        """The way into a pair of cut layers, so often forward."""
+        back = "reduce-scatter" if sequence else "all-reduce"
+        ways = {back: accumulate} | ({"all-gather": forward} if sequence else {})
+        rows.update({("tensor", k, label): (n, n * tokens * width * item) for k, n in ways.items()})
+
+    def leave(label: str, forward: int) -> None:
+        """The way out of it."""
+        there = "reduce-scatter" if sequence else "all-reduce"
+        ways = {there: forward} | ({"all-gather": accumulate} if sequence else {})
+        rows.update({("tensor", k, label): (n, n * tokens * config.d_model * item) for k, n in ways.items()})
 
     branches = {"attention": ("qkv", "out")} if config.attention else {}
+    forward = accumulate * (1 + (recompute == "full"))
     for i, (name, ends) in product(range(config.num_layers), {**branches, "mlp": ("up", "down")}.items()):
-        pair(
-            *(f"block{i}.{name}.branch.{end}" for end in ends),
-            forward=accumulate * (1 + (recompute == "full")),
-        )
-    pair("head", "embedding", forward=accumulate)  # the vocabulary is cut at both ends
+        enter(f"block{i}.{name}.branch.{ends[0]}", forward)
+        leave(f"block{i}.{name}.branch.{ends[1]}", forward)
+    for i in range(config.num_layers if config.experts else 0):
+        enter(f"block{i}.mlp.branch.router", forward, config.experts)
+        if sequence:
+            sums = 8 * 2 * config.experts * batch // dp * forward // accumulate
+            rows["tensor", "all-reduce", f"block{i}.mlp.branch.balance"] = forward, sums
+    enter("head", accumulate)  # the vocabulary is cut at both ends
+    leave("embedding", accumulate)
     # of each token the largest logit; then the sum of exponentials and the target's logit
     rows["tensor", "all-reduce", "cross-entropy"] = 2 * accumulate, accumulate * 3 * tokens * item
     return rows if tp > 1 else {}
@@ -75,33 +86,58 @@ def of_gradients(
     dtype: str = "float32",
     rank: int = 0,
     bucket: int = BUCKET,
+    ep: int = 1,
+    expert_rank: int = 0,
 ) -> Rows:
     """What the holders of the same parameters send: every gradient once, whatever is accumulated; the loss.
 
     `rank` is the place among the ranks that share out a model: an uneven vocabulary gives them pieces of
     different sizes. What all of these hold is summed over all ranks under sequence parallelism, and
-    over the replicas otherwise.
+    over the replicas otherwise; experts over every `ep`-th replica, and `expert_rank` says which ones.
 
     >>> of_gradients(Config(vocab_size=64), dp=4)
     {('data', 'all-reduce', 'gradients'): (2, 1685504), ('data', 'all-reduce', 'loss'): (1, 8)}
     """
     rows: Rows = {}
-    filled: dict[str, list[int]] = {}  # by group, the numbers in each bucket
-    for shared in (True, False):  # held by all ranks of a replica, or cut over them
-        buckets = []
-        for p in reversed(gpt(config).parameters().values()):
-            if (p.axis is None) == shared:
-                if not buckets or buckets[-1] >= bucket:
-                    buckets.append(0)
-                whole = p.whole_shape[p.axis or 0]
-                buckets[-1] += (
-                    p.size // whole * (whole if shared else len(range(whole)[pieces(whole, tp)[rank]]))
-                )
-        filled.setdefault("stage" if shared and sequence else "data", []).extend(buckets)
-    for group, buckets in filled.items():
-        if (tp * dp if group == "stage" else dp) > 1:
-            rows[group, "all-reduce", "gradients"] = len(buckets), sum(buckets) * np.dtype(dtype).itemsize
+    buckets: dict[tuple[str, bool], list[int]] = {}  # the numbers in each, of a group; shared ones apart
+    for p in reversed(gpt(config).parameters().values()):
+        shape, shared, expert = list(p.whole_shape), p.axis is None, ep > 1 and len(p.whole_shape) == 3
+        if not shared:
+            shape[p.axis] = len(range(shape[p.axis])[pieces(shape[p.axis], tp)[rank]])
+        if expert:
+            shape[0] = len(range(shape[0])[pieces(shape[0], ep)[expert_rank]])
+        group = "expert copies" if expert else "stage" if shared and sequence else "data"
+        filled = buckets.setdefault((group, shared), [0])
+        if filled[-1] >= bucket:
+            filled.append(0)
+        filled[-1] += math.prod(shape)
+    for group, ranks in {"stage": tp * dp, "data": dp, "expert copies": dp // ep}.items():
+        sizes = [n for (of, _), filled in buckets.items() if of == group for n in filled]
+        if ranks > 1 and sizes:
+            rows[group, "all-reduce", "gradients"] = len(sizes), sum(sizes) * np.dtype(dtype).itemsize
     return rows | ({("data", "all-reduce", "loss"): (1, 8)} if dp > 1 else {})
+
+
+def of_experts(
+    config: Config, routed: list[list[tuple[int, int]]], dtype: str = "float32", recompute: str = "none"
+) -> Rows:
+    """What a rank that shares out experts sends for their rows: five messages a layer and micro-batch.
+
+    `routed` says by layer, for each micro-batch, how many rows of its tokens the rank sent (N k: those to
+    itself count, but not on the wire) and how many came for its experts, which the router decides. Forward
+    the counts travel, the rows there and the answers back, backward the gradients there and back; a block
+    that is computed again runs forward once more.
+
+    >>> of_experts(Config(vocab_size=64, num_layers=1, experts=4), [[(10, 12)]])
+    {('experts', 'all-to-all', 'block0.mlp.branch'): (5, 22560)}
+    """
+    forward, found = 1 + (recompute == "full"), {}
+    for i, micro_batches in enumerate(routed):
+        moved = sum(sent + came for sent, came in micro_batches) * config.d_model * np.dtype(dtype).itemsize
+        calls, counts = len(micro_batches), len(micro_batches) * 8 * config.experts
+        total = calls * (3 * forward + 2), forward * (moved + counts) + moved
+        found["experts", "all-to-all", f"block{i}.mlp.branch"] = total
+    return found
 
 
 def of_pipeline(
