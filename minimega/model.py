@@ -55,13 +55,13 @@ class Config:
                 f"d_model {self.d_model} cannot be shared out over {self.nhead} heads: "
                 f"choose nhead so that it divides d_model"
             )
+        if min(self.experts, self.balance) < 0:
+            raise BadInput(f"experts is {self.experts} and balance {self.balance}; they must be 0 or more")
         if self.experts and not 1 <= self.top_k_experts <= self.experts:
             raise BadInput(
                 f"a token cannot go to {self.top_k_experts} of {self.experts} experts: "
                 f"choose --top-k-experts of at most --experts"
             )
-        if min(self.experts, self.balance) < 0:
-            raise BadInput(f"experts is {self.experts} and balance {self.balance}; they must be 0 or more")
         if not 0 <= self.dropout < 1:
             raise BadInput(f"dropout is {self.dropout}; it must lie in [0, 1)")
         choices = {"activation": ACTIVATIONS, "norm_position": NORM_POSITIONS, "positions": POSITIONS}

@@ -188,7 +188,7 @@ def case_evaluation_and_generation_are_the_serial_ones(group):
 
 @sizes(4)
 def case_any_layout_reads_the_checkpoint_of_any_other(group):
-    case, grids = Case(frozenset({"experts", "uneven"}), 4), [*layouts(group), replace(SERIAL, world=group)]
+    case, grids = Case(frozenset({"experts", "uneven"}), 4), [*layouts(group), SERIAL]
     with workspace(None, group) as folder:
         for g in grids:
             model, optimizer = case.model(g), AdamW()

@@ -145,11 +145,14 @@ def serial(case: Case) -> dict[str, np.ndarray]:
 
 @contextmanager
 def choices():
-    """Inside, each choice of experts adds to this list how far the last one chosen is from the next."""
+    """Inside, each choice of experts adds to this list how far apart a last one chosen and the next are.
+
+    By their logits, which is where rounding happens; however small both probabilities are.
+    """
     gaps, top = [], experts.top
 
     def noted(probs, k):
-        ranked = -np.sort(-probs, axis=-1)
+        ranked = np.log(-np.sort(-probs, axis=-1))
         gaps.append(float((ranked[..., k - 1] - ranked[..., k]).min(initial=1)))
         return top(probs, k)
 
