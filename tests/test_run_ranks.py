@@ -105,6 +105,9 @@ def test_dp_auto_says_and_keeps_the_number(tmp_path, serial):
         ("--tp 3", "4 heads cannot be shared out over 3 ranks: choose --tp so that it divides --nhead"),
         ("--dp 3", "8 cannot be shared out over 3 replicas in 1 parts each: choose --dp"),
         ("--dp 2 --accumulate 8", "8 cannot be shared out over 2 replicas in 8 parts each"),
+        ("--dp 2 --ep 2", "0 experts cannot be shared out over 2 ranks: choose --ep of at most --experts"),
+        ("--dp 4 --ep 4 --experts 3", "3 experts cannot be shared out over 4 ranks: choose --ep"),
+        ("--dp 4 --ep 3 --experts 4", "over 3 of 4 replicas: --ep has to divide --dp"),
     ],
 )
 def test_a_layout_that_cannot_be_is_refused_before_ranks_start(words, says, tmp_path, capsys, monkeypatch):
@@ -148,6 +151,29 @@ def test_one_run_goes_on_under_other_layouts(tmp_path, serial):
             assert max(abs(a[step] / b[step] - 1) for step in b) < CLOSE
 
 
+def test_experts_on_two_ranks_are_those_of_one(tmp_path):
+    """Trained, evaluated and resumed; by one process from a checkpoint of two."""
+    mixture, right, run = (
+        ["--experts", "4", "--top-k-experts", "2", "--balance", "0.1"],
+        tmp_path / "a",
+        tmp_path / "b",
+    )
+    train(right, *mixture)
+    assert "--dp 2 --ep 2; world: 2 ranks" in train(run, *mixture, "--dp", "2", "--ep", "2")
+    assert_same(run, right)
+    line = ["generate", "--model-filename", run, "--generate-sentence-length", "12"]
+    for words in (["evaluate", "--model-filename", run], line):
+        one, two = minimega(*words), minimega(*words, "--dp", "2", "--ep", "2")
+        assert (two.returncode, two.stdout, two.stderr) == (0, one.stdout, "") and one.stdout
+    for folder, layout in ((right, ["--dp", "2", "--ep", "2"]), (run, ["--dp", "1", "--ep", "1"])):
+        ended = minimega("train", "--resume", "--save-dir", folder, *layout, "--num-steps", "9")
+        assert (ended.returncode, ended.stderr) == (0, "")
+    assert_same(run, right)
+    ended = minimega("reshard", run, "--dp", "4", "--ep", "4", "--save-dir", tmp_path / "c")
+    assert (ended.returncode, ended.stderr) == (0, "") and "--dp 4 --ep 4" in ended.stdout
+    assert "ep = 4\n" in (tmp_path / "c" / "config.toml").read_text()
+
+
 def test_resharding_refuses(cut, serial, tmp_path, capsys):
     before = sorted(serial.rglob("*"))
     for words, says in [
@@ -156,6 +182,7 @@ def test_resharding_refuses(cut, serial, tmp_path, capsys):
         ((cut, "--save-dir", cut, "--overwrite"), "is the run itself"),
         ((cut, "--save-dir", tmp_path / "out", "--tp", "3"), "4 heads cannot be shared out over 3 ranks"),
         ((cut, "--save-dir", tmp_path / "out", "--dp", "3"), "8 cannot be shared out over 3 replicas"),
+        ((cut, "--save-dir", tmp_path / "out", "--dp", "2", "--ep", "2"), "0 experts cannot be shared out"),
         ((cut,), "reshard needs --save-dir"),
     ]:
         assert main(["reshard", *map(str, words)]) == 2
