@@ -75,9 +75,7 @@ class Routes(NamedTuple):
     counts: list[int]  # rows for each expert of this rank
     leaving: np.ndarray  # (R,) the order in which rows leave: by expert
     returned: np.ndarray  # (R,) and what undoes it
-    arrived: (
-        np.ndarray
-    )  # (M,) rows come by rank, and within it by expert: the order that sorts them by expert
+    arrived: np.ndarray  # (M,) the order that sorts by expert what came rank by rank
     answered: np.ndarray  # (M,) and what undoes it
 
     def there(self, rows) -> Wait:

@@ -1,9 +1,12 @@
 """Experts on one rank: each operation and the layer against differences; the choice, the balance loss."""
 
+import json
+
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
-from minimega import experts, ops, plan
+from minimega import checkpoint, experts, ops, plan
 from minimega.autograd import Tensor, no_grad, saved_bytes
 from minimega.errors import BadInput
 from minimega.experts import (
@@ -21,6 +24,7 @@ from minimega.gradcheck import assert_gradients
 from minimega.layer import Place, place
 from minimega.mlp import MLP
 from minimega.model import RECOMPUTE, Config, gpt
+from minimega.optim import SGD
 from minimega.train import gradients
 
 B, T, D, E = 3, 5, 6, 4
@@ -297,3 +301,15 @@ def test_float32_stays_float32():
 
 def test_experts_start_apart_from_each_other():
     assert len({e.tobytes() for e in layer().up.data}) == E
+
+
+def test_a_checkpoint_knows_its_experts_and_one_from_before_them_is_read(tmp_path):
+    for c in (config(balance=0.3), config(experts=0)):
+        model = gpt(c).draw(3)
+        checkpoint.save(tmp_path, 1, model, SGD(), {})
+        path = tmp_path / "step-1" / "model.safetensors"
+        assert checkpoint.load_model(path).config == c
+    arrays, header = checkpoint.read(path)
+    older = {k: v for k, v in c.as_dict().items() if k not in ("experts", "top_k_experts", "balance")}
+    save_file(arrays, path, metadata=header | {"config": json.dumps(older)})
+    assert checkpoint.load_model(path).config == config(experts=0)

@@ -16,11 +16,11 @@ from equal import PAIRS, Case, assert_equal, compare, distance, serial
 from ranks import sizes
 
 from minimega import checkpoint, experts, train
-from minimega.autograd import no_grad, op
+from minimega.autograd import Tensor, no_grad, op
 from minimega.errors import BadInput
 from minimega.experts import from_experts, route, to_experts
 from minimega.gradcheck import check_adjoint
-from minimega.layer import Place
+from minimega.layer import Place, place
 from minimega.model import Model, gpt
 from minimega.optim import AdamW
 from minimega.parallel import traffic
@@ -109,6 +109,24 @@ def case_rows_find_their_experts_and_their_way_back(group):
 
             found = check_adjoint(lambda x, f=f: f(x)[0], back, (shape, out), ("cut", "cut"), group)
             assert found.ok, found
+
+
+@sizes(2, 3)
+def case_sequences_cut_over_a_context(group):
+    """Each rank has its tokens of every sequence: added up, values and gradients are those of one rank."""
+    config, rng = Case(frozenset({"experts"})).config, np.random.default_rng(4)
+    x, dy = rng.normal(size=(2, 2, 7, config.d_model))
+    mine, found = pieces(7, group.size)[group.rank], []
+    for shares, own in ((Shares(context=group), mine), (Shares(), slice(0, 7))):
+        layer = experts.Experts(config, 0.02, shares).named("experts").draw(1, "float64")
+        at, held = place(x[..., 0], training=True), Tensor(x[:, own])
+        layer(held, at).backward(dy[:, own])
+        found.append((at.extra["experts"], held.grad, *(p.grad for p in layer.parameters().values())))
+    (value, dx, *grads), (right, right_dx, *right_grads) = found
+    assert abs(group.all_reduce(value) - right) < 1e-14
+    assert distance(dx, right_dx[:, mine]) < 1e-12
+    for a, b in zip(grads, right_grads, strict=True):
+        assert distance(group.all_reduce(a), b) < 1e-12
 
 
 def chosen_by_layer(case: Case) -> list[np.ndarray]:
