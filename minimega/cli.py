@@ -92,6 +92,10 @@ def dispatch(options: SimpleNamespace) -> int:
             from minimega.bench import bench
 
             return bench(options)
+        case "memory":
+            from minimega.memory import run_memory
+
+            return run_memory(options)
         case "reshard":
             from minimega.use import run_resharding
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from minimega.activations import block
 from minimega.errors import BadInput
 from minimega.model import SHAPES, Config, gpt
 from minimega.optim import OPTIMIZERS
@@ -39,30 +40,17 @@ def activations(config: Config, batch: int, dtype: str = "float32", recompute: s
     """The bytes that the backward pass of one batch holds, as `autograd.saved_bytes` counts them.
 
     A block of attention and a GELU MLP keeps 10 N D + 3 N F numbers (22 N D where F = 4 D), and the
-    attention weights, B H T T. With selective recomputation these and what the heads gave stay out, with full
-    recomputation a block keeps its input alone (Korthikanti et al. 2022, table 2).
+    attention weights, B H T T; `activations.block` lists them.
 
     >>> activations(Config(vocab_size=500), batch=16)
     60814464
     """
     c, n = config, batch * config.context
-    width, hidden = n * c.d_model, n * c.d_hidden
+    width = n * c.d_model
     norm = width + n  # the normalised input, and each token's 1/deviation
-    inside = (3 if c.activation == "gelu" else 2) * hidden  # GELU keeps its tanh too
-    mlp = norm + width + inside
-    places = 0
-    if c.experts:  # of each of k experts the input, the inside and the answer; probabilities and gates
-        k = c.top_k_experts
-        mlp += k * (2 * width + inside) - inside + n * (c.experts + k + (k > 1)) + batch * c.experts
-        places = n * (8 + 5 * 8 * k)  # of a token; of each of its rows four, and the expert's number
-    # the input; queries, keys and values; the scaled queries; the heads' outputs, apart and side by side
-    core = (
-        2 * width + batch * c.nhead * c.context**2
-    )  # the scaled queries, the heads' outputs apart, the weights
-    attention = norm + 5 * width + (core if recompute == "none" else 0)
-    block = width if recompute == "full" else mlp + attention * c.attention
-    places *= c.num_layers * (recompute != "full")
-    numbers = c.num_layers * block
+    kept = block(c, batch, recompute)
+    numbers = c.num_layers * int(sum(item.here for item in kept))
+    places = c.num_layers * int(sum(item.places for item in kept))
     numbers += norm * (c.norm_position == "pre") + width * (c.positions == "sinusoidal")
     numbers += width + n * c.vocab_size  # the head's input, and the probabilities
     # each token and whether its row is here; each target's place, value and whether it counts; the positions

@@ -72,12 +72,15 @@ COMMANDS = {
     "evaluate": "the loss and perplexity of a trained model on a text",
     "gradcheck": "hold the backward of a function to finite differences",
     "bench": "tokens a second, share of the machine's peak, and memory of a training step",
+    "memory": "what a rank holds in training: the papers' formulas, and measured",
     "reshard": "write a run's newest checkpoint into a new folder, for another layout",
     "compare": "two runs side by side: rounding, or a bug, and where it begins",
     "doctor": "what is here, step by step, and what to do about what is not",
 }
-TRAIN, WRITE, BUILD, USE = "train", "generate", "train bench", "generate evaluate"
+TRAIN, WRITE, BUILD, USE = "train", "generate", "train bench memory", "generate evaluate"
+RUNNING = "train generate evaluate bench memory"
 RANKS = "train generate evaluate reshard"
+CUT = f"{RANKS} memory"
 TOLD = {"shown": "that of --model-type"}
 WORDS = ("char", "word", "whitespace", "bpe")
 
@@ -136,13 +139,13 @@ GROUPS: dict[str, tuple[Option, ...]] = {
         Option("recompute", RECOMPUTE, "none", TRAIN, "what backward computes again instead of keeping it"),
         Option("keep", int, 2, TRAIN, "how many of the last checkpoints stay", FROM_1),
         Option("eval-batch-size", int, 16, "train evaluate", "sequences evaluated at once", FROM_1),
-        Option("device", ("cpu", "cuda"), "cpu", "train generate evaluate bench", "where the arrays live"),
-        Option("config", str, None, "train generate evaluate bench", "a TOML file of options"),
+        Option("device", ("cpu", "cuda"), "cpu", RUNNING, "where the arrays live"),
+        Option("config", str, None, RUNNING, "a TOML file of options"),
     ),
     "ranks": (
-        Option("tp", int, 1, RANKS, "tensor parallelism: ranks that share out each layer", FROM_1),
-        Option("dp", int, 1, RANKS, "data parallelism: replicas share out the batch", FROM_1, also="auto"),
-        Option("pp", int, 1, RANKS, "pipeline parallelism: ranks that share out the list of layers", FROM_1),
+        Option("tp", int, 1, CUT, "tensor parallelism: ranks that share out each layer", FROM_1),
+        Option("dp", int, 1, CUT, "data parallelism: replicas share out the batch", FROM_1, also="auto"),
+        Option("pp", int, 1, CUT, "pipeline parallelism: ranks that share out the list of layers", FROM_1),
         Option("pipeline", tuple(PIPELINES), "1f1b", TRAIN, "the order in which micro-batches pass through"),
         Option("micro-batches", int, None, TRAIN, "equal parts that pass the pipeline", FROM_1, "as --pp"),
         Option("virtual-stages", int, None, TRAIN, "stages of each rank", FROM_1, "2 if interleaved, else 1"),
