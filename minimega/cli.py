@@ -92,6 +92,10 @@ def dispatch(options: SimpleNamespace) -> int:
             from minimega.bench import bench
 
             return bench(options)
+        case "timeline":
+            from minimega.trace import run_timeline
+
+            return run_timeline(options)
         case "reshard":
             from minimega.use import run_resharding
 
