@@ -31,7 +31,7 @@ def run_timeline(o: Options) -> int:
     """Measure some steps of the pipeline that the options describe, on random tokens; show the shortest."""
     for path, ending in ((o.picture, ".png"), (o.trace, ".json")):
         if path and (not path.endswith(ending) or not Path(path).absolute().parent.is_dir()):
-            raise BadInput(f"{path} cannot be written: name a file {ending[1:]} in a folder that exists")
+            raise BadInput(f"{path} cannot be written: name a {ending} file in a folder that exists")
     check_shape(o)
     return on_ranks(o, lambda grid: _timeline(o, grid))
 
@@ -159,8 +159,8 @@ def chrome(panels: Mapping[str, Timed], events: list[list[Event]]) -> dict:
     return {"traceEvents": [*found, *_arrows([*panels.values()][-1], last)], "displayTimeUnit": "ms"}
 
 
-def _about(name: str, pid: int, tid: int, **args) -> dict:
-    return {"name": name, "ph": "M", "pid": pid, "tid": tid, "args": args}
+def _about(what: str, pid: int, tid: int, **args) -> dict:
+    return {"name": what, "ph": "M", "pid": pid, "tid": tid, "args": args}
 
 
 def _arrows(timed: Timed, pid: int) -> Iterator[dict]:
