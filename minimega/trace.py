@@ -151,7 +151,7 @@ def chrome(panels: Mapping[str, Timed], events: list[list[Event]]) -> dict:
                 args = {"micro-batch": a.batch, "chunk": a.chunk, "message": a.what}
                 if pid == last:
                     args |= {"held": events[r][n].held, "ms of a core": 1e3 * events[r][n].cost}
-                when = {"ts": 1e6 * start, "dur": 1e6 * (end - start)}
+                when = {"ts": _us(start), "dur": round(_us(end) - _us(start), 3)}
                 where = {"pid": pid, "tid": r}
                 found.append(
                     {"name": f"{a.kind} {a.batch}", "cat": a.kind, "ph": "X"} | when | where | {"args": args}
@@ -175,5 +175,10 @@ def _arrows(timed: Timed, pid: int) -> Iterator[dict]:
         to, got = neighbour(a, r, p), received(a, r, p)
         end = taken[to, got.what, got.batch, got.chunk]
         arrow = {"name": f"{a.what} {a.batch}", "cat": "message", "id": number, "pid": pid}
-        yield arrow | {"ph": "s", "tid": r, "ts": 1e6 * start}
-        yield arrow | {"ph": "f", "bp": "e", "tid": to, "ts": 1e6 * end}
+        yield arrow | {"ph": "s", "tid": r, "ts": _us(start)}
+        yield arrow | {"ph": "f", "bp": "e", "tid": to, "ts": _us(end)}
+
+
+def _us(seconds: float) -> float:
+    """In microseconds, to the nanosecond: an event may not reach into the one that starts at its end."""
+    return round(1e6 * seconds, 3)

@@ -27,8 +27,8 @@ class Event(NamedTuple):
     """An action as it was: `start` and `end` in seconds of the first rank's clock.
 
     `cost` are the seconds of processor time in it, which no other rank on the same core makes longer; on a
-    GPU, which does not tell them, all of its seconds. `held` is the number of micro-batches (through one
-    chunk) whose activations the rank held at its end.
+    GPU, which does not tell them, all of its seconds (ranks that share one make them longer). `held` is the
+    number of micro-batches (through one chunk) whose activations the rank held at its end.
     """
 
     action: Action

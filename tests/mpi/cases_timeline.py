@@ -7,7 +7,7 @@ import numpy as np
 from cases_pipeline import SCHEDULES, layouts, on
 from ranks import sizes
 
-from minimega.parallel import schedules
+from minimega.parallel import schedules, traffic
 from minimega.parallel.data import Reducer
 from minimega.parallel.measured import Stopwatch, TimedRun, departure
 from minimega.parallel.schedules import neighbour, received
@@ -44,6 +44,20 @@ def case_measuring_changes_no_bit_and_shows_the_schedule(group):
         }
         assert came.keys() == sent.keys()
         assert all(came[key] > sent[key] - 2 * watch.error for key in sent)  # nothing comes before it is sent
+
+
+@sizes(2, 4)
+def case_measuring_sends_what_the_formula_says(group):
+    g, found = layouts(group)[0], []
+    for measured in (False, True):
+        group.counter.traffic.clear()
+        watch = Stopwatch(g.pipeline) if measured else None
+        through(on(g), g, watch and watch.run)
+        events = watch.gathered() if watch else []
+        found.append({row: (t.calls, t.bytes) for row, t in group.counter.traffic.items()})
+    plain, timed = found
+    more = traffic.of_stopwatch(g.pipeline.size, g.pipeline.rank, max(map(len, events)))
+    assert timed == plain | more, timed.items() ^ (plain | more).items()
 
 
 @sizes(2, 3, 4)
