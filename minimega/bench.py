@@ -92,7 +92,7 @@ def minimega_step(config: Config, o: Options) -> Callable[[], float]:
     xp = device(o.device)
     model = gpt(config).draw(o.seed, o.dtype, xp)
     rule = OPTIMIZERS[o.optimizer](o.beta1, o.beta2, o.eps, o.weight_decay)
-    tokens, targets = (xp.asarray(part) for part in _batch(config, o))
+    tokens, targets = (xp.asarray(part) for part in made_up(config, o))
     parameters = list(model.parameters().values())
 
     def step() -> float:
@@ -124,7 +124,7 @@ def torch_step(config: Config, o: Options) -> Callable[[], float]:
         "adamw": (torch.optim.AdamW, adam),
     }[o.optimizer]
     optimizer = rule(model.parameters(), lr=o.lr, weight_decay=o.weight_decay, **settings)
-    tokens, targets = (torch.from_numpy(part).to(o.device) for part in _batch(config, o))
+    tokens, targets = (torch.from_numpy(part).to(o.device) for part in made_up(config, o))
 
     def step() -> float:
         optimizer.zero_grad()
@@ -204,7 +204,8 @@ def threads() -> int:
     return min(next((int(n) for n in told if n.isdigit() and int(n)), cores), cores)
 
 
-def _batch(config: Config, o: Options) -> tuple[np.ndarray, np.ndarray]:
+def made_up(config: Config, o: Options) -> tuple[np.ndarray, np.ndarray]:
+    """The inputs and targets of a step: tokens by chance."""
     places = np.arange(o.train_batch_size)[:, None], np.arange(config.context + 1)
     tokens = (random.uniform(random.key(o.seed, "bench"), *places) * config.vocab_size).astype(np.int64)
     return tokens[:, :-1], tokens[:, 1:]  # (B, T), (B, T)

@@ -96,6 +96,10 @@ def dispatch(options: SimpleNamespace) -> int:
             from minimega.memory import run_memory
 
             return run_memory(options)
+        case "timeline":
+            from minimega.trace import run_timeline
+
+            return run_timeline(options)
         case "reshard":
             from minimega.use import run_resharding
 

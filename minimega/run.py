@@ -34,13 +34,18 @@ def run_training(o: Options) -> int:
     elif o.save_dir:
         checkpoint.open_folder(Path(o.save_dir), o.overwrite)
     device(o.device)
-    if not o.init_from:  # refused now, not after ranks were started and the whole text was read
-        small = options.model_config(o, o.vocab_size or 1)
-        check_heads(small, o.tp)
-        check_experts(small, o.ep)
-        check_stages(small, o.pp * virtual_stages(o))
-        plan.check_fits(small, o.train_batch_size // parts(o), o.dtype, o.optimizer, o.recompute)
+    if not o.init_from:
+        check_shape(o)
     return on_ranks(o, lambda grid: _train(o, newest, grid))
+
+
+def check_shape(o: Options) -> None:
+    """BadInput for a model that cannot be cut like this, or does not fit, before ranks start."""
+    small = options.model_config(o, o.vocab_size or 1)
+    check_heads(small, o.tp)
+    check_experts(small, o.ep)
+    check_stages(small, o.pp * virtual_stages(o))
+    plan.check_fits(small, o.train_batch_size // parts(o), o.dtype, o.optimizer, o.recompute)
 
 
 def _train(o: Options, newest: Path | None, grid: Grid) -> int:

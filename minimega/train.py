@@ -6,7 +6,7 @@ resumed anywhere. B batch, T time.
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 
@@ -66,13 +66,14 @@ def gradients(
     accumulate: int = 1,
     reducer: Reducer = ALONE,
     todo: Sequence[Action] = AT_ONCE,
+    run: Callable[..., Run] | None = None,
 ) -> float:
     """Give every parameter the gradient of a batch's loss, added to its `grad`, and give the loss.
 
     inputs and targets (B, T): the whole step's batch, of which each replica works on its rows, in
     `accumulate` parts; its list `todo` says in how many micro-batches each, and in which order. The loss is
     the sum over all counted targets divided by their number, known before the first backward pass, so that
-    no split of the batch changes anything.
+    no split of the batch changes anything. `run` makes another Run than the usual one (measured.py).
 
     Raises RunFailed where the loss is not finite, BadInput where the batch cannot be split like this.
     """
@@ -87,7 +88,7 @@ def gradients(
         batches = [(inputs[rows], targets[rows], place) for rows, place in zip(part, at, strict=True)]
         last = n == accumulate
         with reducer if last else nullcontext():
-            loss += Run(model, batches, count, reducer if last else ALONE).follow(todo).loss
+            loss += (run or Run)(model, batches, count, reducer if last else ALONE).follow(todo).loss
     loss = reducer.grid.copies.all_reduce(np.array(loss), label="loss")
     return float(model.pipeline.all_reduce(loss, label="loss"))  # of the last stage: the others have none
 

@@ -36,6 +36,10 @@ def example(line: list[str], env: dict | None = None) -> str:
                 "loss after 60 steps: 3.178771",
             ],
         ),
+        (
+            "timeline",
+            ["1f1b              27.3%", "4 of 4  3 of 3  2 of 2  1 of 1", "interleaved       15.8%"],
+        ),
         ("reshard", ["step 1   5.361262", "--tp 2 --dp 2", "step 6   5.363561", "one rank", "at most: "]),
     ],
 )

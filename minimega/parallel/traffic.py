@@ -14,6 +14,7 @@ import numpy as np
 from minimega.model import Config, gpt
 from minimega.parallel.comm import pieces
 from minimega.parallel.data import BUCKET
+from minimega.parallel.measured import ROUNDS
 
 Rows = dict[tuple[str, str, str], tuple[int, int]]  # (group, kind, label): (calls, bytes)
 
@@ -173,3 +174,20 @@ def of_pipeline(
 def of_norm(ranks: int) -> Rows:
     """The gradient's norm, over all ranks: one number."""
     return {("world", "all-reduce", "norm"): (1, 8)} if ranks > 1 else {}
+
+
+def of_stopwatch(p: int, r: int, events: int) -> Rows:
+    """What measuring one step adds on rank r: questions about the time, answers, a table of what was done.
+
+    `events` is the number of the rank that has the most; each is eight numbers of eight bytes.
+
+    >>> of_stopwatch(p=2, r=1, events=10)["pipeline", "all-gather", "events"]
+    (1, 1280)
+    """
+    asked = ROUNDS * (1 if r else p - 1)
+    return {
+        ("pipeline", "send", "clock"): (asked, 8 * asked),
+        ("pipeline", "all-reduce", "clock"): (1, 8),
+        ("pipeline", "all-reduce", "events"): (1, 8),
+        ("pipeline", "all-gather", "events"): (1, p * events * 8 * 8),
+    }
