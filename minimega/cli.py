@@ -93,7 +93,7 @@ def dispatch(options: SimpleNamespace) -> int:
 
             return bench(options)
         case "reshard":
-            from minimega.use import run_resharding
+            from minimega.reshard import run_resharding
 
             return run_resharding(options)
         case "compare":

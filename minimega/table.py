@@ -77,7 +77,7 @@ COMMANDS = {
     "doctor": "what is here, step by step, and what to do about what is not",
 }
 TRAIN, WRITE, BUILD, USE = "train", "generate", "train bench", "generate evaluate"
-RANKS = "train generate evaluate reshard"
+RANKS, CUT = "train generate evaluate reshard", "train reshard"
 TOLD = {"shown": "that of --model-type"}
 WORDS = ("char", "word", "whitespace", "bpe")
 
@@ -125,9 +125,9 @@ GROUPS: dict[str, tuple[Option, ...]] = {
         Option("init-from", str, None, TRAIN, "a run folder whose weights to start from, afresh"),
     ),
     "run": (
-        Option("save-dir", str, None, "train reshard", "the run folder to write", shown="nothing is written"),
+        Option("save-dir", str, None, CUT, "the run folder to write", shown="nothing is written"),
         Option("resume", bool, False, TRAIN, "go on with the run in --save-dir"),
-        Option("overwrite", bool, False, "train reshard", "replace the run that --save-dir holds"),
+        Option("overwrite", bool, False, CUT, "replace the run that --save-dir holds"),
         Option("eval-every", int, 0, TRAIN, "steps between evaluations; 0: at each epoch's end", FROM_0),
         Option("save-every", int, 0, TRAIN, "steps between checkpoints; 0: at each epoch's end", FROM_0),
         Option("recompute", RECOMPUTE, "none", TRAIN, "what backward computes again instead of keeping it"),
@@ -140,12 +140,12 @@ GROUPS: dict[str, tuple[Option, ...]] = {
         Option("tp", int, 1, RANKS, "tensor parallelism: ranks that share out each layer", FROM_1),
         Option("dp", int, 1, RANKS, "data parallelism: replicas share out the batch", FROM_1, also="auto"),
         Option("pp", int, 1, RANKS, "pipeline parallelism: ranks that share out the list of layers", FROM_1),
-        Option("pipeline", tuple(PIPELINES), "1f1b", TRAIN, "the order in which micro-batches pass through"),
-        Option("micro-batches", int, None, TRAIN, "equal parts that pass the pipeline", FROM_1, "as --pp"),
-        Option("virtual-stages", int, None, TRAIN, "stages of each rank", FROM_1, "2 if interleaved, else 1"),
+        Option("pipeline", tuple(PIPELINES), "1f1b", CUT, "the order in which micro-batches pass through"),
+        Option("micro-batches", int, None, CUT, "equal parts that pass the pipeline", FROM_1, "as --pp"),
+        Option("virtual-stages", int, None, CUT, "stages of each rank", FROM_1, "2 if interleaved, else 1"),
         Option("cp", int, 1, RANKS, "context parallelism: ranks that share out each sequence", FROM_1),
         Option("ep", int, 1, RANKS, "expert parallelism: replicas that share out the experts", FROM_1),
-        Option("zero", int, 0, TRAIN, "what replicas share out: 1 Adam's state, 2 gradients, 3 all", TO_3),
+        Option("zero", int, 0, CUT, "what replicas share out: 1 Adam's state, 2 gradients, 3 all", TO_3),
         Option("sequence-parallel", bool, False, RANKS, "ranks of --tp also share out the tokens in between"),
         Option("threads", int, None, RANKS, "threads of each rank", FROM_1, "cores / ranks"),
         Option("check-collectives", bool, False, RANKS, "report ranks that enter different collectives"),

@@ -15,7 +15,8 @@ by all ranks of its stage; the table of token vectors, where embedding and head 
 and the last; an expert by every `--ep`-th replica.
 """
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import SimpleNamespace as Options
 
@@ -83,8 +84,29 @@ class Grid:
             )
         return self.data.piece(batch)
 
+    def span(self, p: Parameter) -> tuple[int, int]:
+        """Which numbers of a parameter's piece this rank has where its holders share them out (ZeRO)."""
+        numbers = self.holders(p).piece(math.prod(s.stop - s.start for s in p.piece))
+        return numbers.start, numbers.stop
+
 
 SERIAL = Grid()
+
+
+class Paper(Group):
+    """A rank's place among ranks that nobody started: it can be cut into groups, and sends nothing.
+
+    >>> grid(Paper(5, 8), tp=2, dp=2, pp=2).data.ranks
+    (5, 7)
+    """
+
+    def __init__(self, rank: int, size: int, name: str = "world", ranks: Sequence[int] | None = None):
+        super().__init__(name, ranks=range(size) if ranks is None else ranks)
+        self.rank, self.size = rank, size
+
+    def split(self, colour, name=""):
+        same = [r for r in range(self.size) if colour(r) == colour(self.rank)]
+        return Paper(same.index(self.rank), len(same), name, [self.ranks[r] for r in same])
 
 
 def grid(
@@ -100,18 +122,17 @@ def grid(
         raise BadInput(
             f"the experts cannot be shared out over {ep} of {dp} replicas: --ep has to divide --dp"
         )
-    number, within = divmod(world.rank, tp * cp * dp)
-    stage = world.split(number, "stage")
-    in_between = 0 < number < pp - 1  # each of them alone
-    ends = world.split(tp + world.rank if in_between else within % tp, "ends")
-    tensor = stage.split(within // tp, "tensor")
-    copies = stage.split(within % tp, "data" if cp == 1 else "copies")
-    replica, piece = divmod(copies.rank, cp)
-    data = copies if cp == 1 else copies.split(piece, "data")
-    context = copies.split(replica, "context")
-    experts = data.split(replica // ep, "experts")
-    expert_copies = copies if ep == 1 else copies.split(replica % ep, "expert copies")
-    pipeline = world.split(within, "pipeline")
+    n = tp * cp * dp  # ranks of a stage
+    stage = world.split(lambda r: r // n, "stage")
+    # the first stage with the last, and each rank in between alone
+    ends = world.split(lambda r: r % tp if r // n in (0, pp - 1) else tp + r, "ends")
+    tensor = stage.split(lambda r: r // tp, "tensor")
+    copies = stage.split(lambda r: r % tp, "data" if cp == 1 else "copies")
+    data = copies if cp == 1 else copies.split(lambda r: r % cp, "data")
+    context = copies.split(lambda r: r // cp, "context")
+    experts = data.split(lambda r: r // ep, "experts")
+    expert_copies = copies if ep == 1 else copies.split(lambda r: r // cp % ep, "expert copies")
+    pipeline = world.split(lambda r: r % n, "pipeline")
     shares = (SequenceShares if sequence else Shares)(tensor, context)
     groups = tensor, data, shares, pipeline, stage, ends, context, copies, experts, expert_copies
     return Grid(world, *groups)
