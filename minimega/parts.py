@@ -104,7 +104,7 @@ def write(path: Path, arrays: dict[Piece, object], header: dict[str, str]) -> No
     cut = {p.name: (p.whole, p.bounds, p.span) for p in plain if lengths(p.bounds) != p.whole or p.span}
     ready = {p.name: np.asarray(a.reshape(p.shape), order="C") for p, a in plain.items()}
     try:
-        save_file(ready, path, metadata=header | ({"pieces": json.dumps(cut)} if cut else {}))
+        save_file(ready, path, metadata=header | ({"pieces": json.dumps(cut, sort_keys=True)} if cut else {}))
     except SafetensorError as why:
         number = re.search(r"\(os error (\d+)\)", str(why))
         known = (int(number[1]), os.strerror(int(number[1])), str(path)) if number else (f"{path}: {why}",)

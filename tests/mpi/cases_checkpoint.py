@@ -1,0 +1,323 @@
+"""What any layout writes any other reads, to the bit, and goes on as one rank would have; or nobody does."""
+
+import functools
+import json
+from dataclasses import fields, replace
+from pathlib import Path
+from types import SimpleNamespace as Options
+from unittest.mock import patch
+
+import cases_model
+import cases_pipeline
+import numpy as np
+from equal import Case
+from ranks import sizes
+from safetensors import safe_open
+
+from minimega import checkpoint, reshard
+from minimega.errors import BadInput
+from minimega.model import gpt
+from minimega.optim import AdamW
+from minimega.parallel import traffic
+from minimega.parallel.data import Reducer
+from minimega.parallel.grid import SERIAL, Grid, Paper, grid
+from minimega.parallel.pipeline import staged
+from minimega.parts import Division, piece_of
+from minimega.texts import workspace
+from minimega.train import train_step
+
+# A layer for each stage of the longest pipeline.
+CASES = {ranks: Case(frozenset({"dropout", "uneven"}), 8, layers=max(ranks, 4)) for ranks in (2, 4, 8)}
+# (tp, dp, sequence parallelism, pp, cp, ep, stages a rank); the model knows nothing of cp and ep here
+MORE = {
+    2: [(1, 1, False, 1, 2, 1), (1, 1, False, 2, 1, 1, 2)],
+    4: [(1, 2, False, 1, 2, 2), (1, 2, False, 2, 1, 1, 2)],
+    8: [(2, 2, True, 1, 2, 2), (2, 1, False, 2, 2, 1), (1, 2, False, 2, 2, 2, 2)],
+}
+
+
+class Sharded(AdamW):
+    """Remembers of each parameter what ZeRO leaves to a rank."""
+
+    def __init__(self, g: Grid):
+        super().__init__()
+        self.grid = g
+
+    def span(self, p):
+        return self.grid.span(p)
+
+
+class Cut:
+    """A layout, and what a rank has in it."""
+
+    def __init__(self, group, layout: tuple | None = None):
+        layout, usual = layout or (), (1, 1, False, 1, 1, 1, 1)
+        tp, dp, sequence, pp, cp, ep, v = (*layout, *usual[len(layout) :])
+        self.grid = grid(group, *layout[:6]) if layout else SERIAL
+        self.trains, self.case, self.v = cp == ep == 1, CASES[group.size], v
+        cut = {"tp": tp, "dp": dp, "sequence_parallel": sequence, "pp": pp, "cp": cp, "ep": ep}
+        self.options = Options(**cut, zero=0, virtual_stages=v, pipeline="1f1b")
+
+    def model(self):
+        model = gpt(self.case.config, self.grid.shares)
+        return staged(model, self.grid.pipeline, self.v).draw(9, self.case.dtype)
+
+    def holding(self, optimizer: AdamW):
+        """What one rank had after a step, as much of it as this rank has."""
+        model, (whole, remembered) = self.model(), serial(self.case)
+        optimizer.steps = remembered.steps
+        for name, p in model.parameters().items():
+            p.data = whole[name][p.piece].copy()
+            optimizer.state[name] = {
+                slot: spanned(a[p.piece], optimizer.span(p)) for slot, a in remembered.state[name].items()
+            }
+        return model, optimizer
+
+    def save(self, folder: Path, step: int, optimizer: AdamW, group) -> None:
+        model, optimizer = self.holding(optimizer)
+        if self.grid.world.size > 1 or group.rank == 0:
+            checkpoint.save(folder, step, model, optimizer, {"epoch": 1}, world=self.grid.world)
+        group.barrier()
+
+    def differs(self, folder: Path, optimizer: AdamW) -> list[str]:
+        """What is read from a checkpoint and is not what one rank had, to the bit."""
+        model, (whole, remembered) = self.model(), serial(self.case)
+        checkpoint.resume(folder, model, optimizer)
+        found = [] if optimizer.steps == remembered.steps else ["steps"]
+        for name, p in model.parameters().items():
+            found += [name] * (not same(p.data, whole[name][p.piece]))
+            slots, span = remembered.state[name], optimizer.span(p)
+            read = optimizer.state.get(name, {})
+            right = {slot: spanned(a[p.piece], span) for slot, a in slots.items()}
+            found += [f"{name}/{slot}" for slot, a in right.items() if not same(read.get(slot), a)]
+        return found
+
+    def next_step(self, folder: Path) -> dict:
+        model, optimizer = self.model(), AdamW()
+        checkpoint.resume(folder, model, optimizer)
+        order = {"schedule": "interleaved" if self.v > 1 else "1f1b", "v": self.v}
+        case = replace(self.case, micro_batches=self.grid.pipeline.size, **order)
+        reducer = Reducer(model.parameters().values(), self.grid)
+        return train_step(model, optimizer, case.recipe(), 2, *case.data(), reducer)
+
+
+def same(a, b) -> bool:
+    return a is not None and a.dtype == b.dtype and a.shape == b.shape and bool((a == b).all())
+
+
+def spanned(array, span):
+    return array.copy() if span is None else array.reshape(-1)[slice(*span)].copy()
+
+
+@functools.cache
+def serial(case: Case):
+    """The weights of one rank after a step, and its optimizer."""
+    model, optimizer = case.model(), AdamW()
+    train_step(model, optimizer, case.recipe(), 1, *case.data())
+    return {name: p.data for name, p in model.parameters().items()}, optimizer
+
+
+@functools.cache
+def second_step(case: Case) -> dict:
+    """The step after it."""
+    model, optimizer = case.model(), AdamW()
+    for step in (1, 2):
+        record = train_step(model, optimizer, case.recipe(), step, *case.data())
+    return record
+
+
+def cuts(group) -> list[Cut]:
+    known = cases_model.LAYOUTS[group.size] + cases_pipeline.LAYOUTS.get(group.size, []) + MORE[group.size]
+    return [Cut(group, layout) for layout in known] + [Cut(group)]
+
+
+def optimizers(cut: Cut) -> list[AdamW]:
+    """Without and with ZeRO."""
+    return [AdamW(), Sharded(cut.grid)]
+
+
+@sizes(2, 4, 8)
+def case_any_layout_reads_the_checkpoint_of_any_other(group):
+    """Weights and what the optimizer remembers, whole pieces and ZeRO's spans, to the bit; then a step."""
+    all_cuts, to_go_on = cuts(group), {n for n, cut in enumerate(cuts(group)) if cut.trains}
+    with workspace(None, group) as folder:
+        for n, a in enumerate(all_cuts):
+            a.save(folder, 1, optimizers(a)[n % 2], group)
+            for m, b in enumerate(all_cuts):
+                if group.size == 8 and (n + m) % 5:  # of 15 layouts each is read by 3, and reads 3
+                    continue
+                far = b.differs(folder / "step-1", optimizers(b)[m // 2 % 2])
+                assert not far, (vars(a.options), vars(b.options), far)
+                if m in to_go_on:
+                    to_go_on.remove(m)
+                    record, want = b.next_step(folder / "step-1"), second_step(b.case)
+                    assert all(abs(record[k] - want[k]) < 1e-10 for k in ("loss", "grad_norm")), b.options
+            group.barrier()
+    assert not to_go_on
+
+
+@sizes(2, 4, 8)
+def case_one_process_writes_what_the_ranks_write(group):
+    """`reshard` has no ranks: the same files, from the checkpoint of another layout."""
+    with workspace(None, group) as folder:
+        for n, cut in enumerate(cuts(group)[:-1]):
+            new, zero = folder / f"{n}", n % 2
+            cut.options.zero = zero
+            cut.save(folder, n, optimizers(cut)[zero], group)
+            if group.rank == 0:
+                new.mkdir()
+                old = folder / f"step-{max(n - 1, 0)}"  # of another layout
+                state = json.loads((old / "state.json").read_text()) | {"step": n}
+                (old / "state.json").write_text(json.dumps(state))
+                reshard._write_checkpoint(old, new, cut.case.config, cut.options)
+                names = checkpoint.read_state(new)["parts"]
+                assert names == checkpoint.read_state(folder / f"step-{n}")["parts"]
+                files = sorted(file for of in names.values() for file in of)
+                for where in (new, folder / f"step-{n}"):
+                    assert sorted(f.name for f in where.iterdir()) == [*files, "state.json"]
+                assert all(content(new / f) == content(folder / f"step-{n}" / f) for f in files)
+            group.barrier()
+
+
+@sizes(2, 4, 8)
+def case_a_grid_on_paper_is_the_grid_of_the_ranks(group):
+    for cut in cuts(group)[:-1]:
+        o = cut.options
+        paper = grid(Paper(group.rank, group.size), o.tp, o.dp, o.sequence_parallel, o.pp, o.cp, o.ep)
+        for field in fields(Grid):
+            if field.name != "shares":
+                a, b = getattr(paper, field.name), getattr(cut.grid, field.name)
+                assert (a.ranks, a.rank, a.size) == (b.ranks, b.rank, b.size), (field.name, vars(o))
+
+
+@sizes(2, 4, 8)
+def case_a_rank_holds_and_reads_its_own_pieces_alone(group):
+    """What it sends is keys, by the formula, and its file is as large as what it is the first to hold."""
+    with workspace(None, group) as folder:
+        for cut in cuts(group)[:-1]:
+            model, optimizer = cut.holding(AdamW())
+            held = len(model.parameters())
+            most = int(group.all_reduce(np.array(held), "max"))
+            group.counter.traffic.clear()
+            checkpoint.save(folder, 1, model, optimizer, {}, world=group)
+            got = {row: (t.calls, t.bytes) for row, t in group.counter.traffic.items()}
+            assert got == traffic.of_checkpoint(group.size, most, 2 * most)
+            file = folder / "step-1" / f"optimizer-{group.rank:05}.safetensors"
+            own = 2 * sum(p.data.nbytes for p in model.parameters().values())
+            if file.exists():
+                assert file.stat().st_size < own + 2000 + 600 * held
+            group.barrier()
+
+
+def content(file: Path) -> tuple:
+    """What is in a part, which says the same in any order."""
+    with safe_open(file, "numpy") as part:
+        names = sorted(part.keys())
+        return part.metadata(), [(n, part.get_tensor(n).shape, part.get_tensor(n).tobytes()) for n in names]
+
+
+def raised(act, kind=OSError) -> str:
+    try:
+        act()
+    except kind as why:
+        return str(why)
+    return ""
+
+
+@sizes(2, 4, 8)
+def case_a_rank_that_fails_stops_all_and_leaves_what_was_there(group):
+    """A full disk on the first or the last rank, at any moment: one error everywhere, and nothing is lost."""
+    cut = Cut(group, (1, 1, False, group.size))
+    moments = [(r, "minimega.checkpoint.write") for r in (0, group.size - 1)]
+    moments += [(0, f"pathlib.Path.{name}") for name in ("mkdir", "rename", "write_text")]
+    with workspace(None, group) as folder:
+        cut.save(folder, 1, AdamW(), group)
+        for rank, moment in moments:
+            model, optimizer = cut.holding(AdamW())
+
+            def full(*_, rank=rank, **__):
+                raise OSError(28, f"No space left for rank {rank}")
+
+            with patch(moment, full) if group.rank == rank else patch("minimega.doctor.doctor", full):
+                said = raised(lambda: checkpoint.save(folder, 2, model, optimizer, {}, world=group))  # noqa: B023
+            assert said == f"[Errno 28] No space left for rank {rank}", (said, moment)
+            group.barrier()
+            left = {f.name for f in folder.iterdir()}
+            assert left == {"latest", "step-1"} and checkpoint.newest(folder).name == "step-1", left
+            assert not cut.differs(folder / "step-1", AdamW())
+        cut.save(folder, 2, AdamW(), group)
+        assert checkpoint.newest(folder).name == "step-2" and not cut.differs(folder / "step-2", AdamW())
+        group.barrier()
+
+
+@sizes(4)
+def case_planted_mistakes_are_noticed(group):
+    cut, alone = Cut(group, (2, 1, False, 2)), Cut(group)
+    table = "embedding.tokens"
+
+    def anywhere(found) -> bool:
+        return group.all_reduce(np.array(len(found))) > 0
+
+    with workspace(None, group) as folder:
+        cut.save(folder, 1, AdamW(), group)
+        model, optimizer = cut.holding(AdamW())
+        right = Division.of, checkpoint.weights, checkpoint.piece_of
+
+        def save(step):
+            checkpoint.save(folder, step, model, optimizer, {}, world=group)
+            group.barrier()
+
+        def by_nobody(self, rank, pieces):
+            return [p for p in right[0](self, rank, pieces) if not p.name.startswith(table)]
+
+        with patch.object(Division, "of", by_nobody):  # each end thinks that the other one writes it
+            assert "pieces were written instead of" in raised(lambda: save(2))
+
+        def in_one_place(model):
+            """Both halves of a matrix say that they are the first."""
+            first = {piece_of(p)._replace(bounds=((0, 24), (0, 36))) for p in model.parameters().values()
+                     if p.name == "block0.attention.branch.qkv.weight"}  # fmt: skip
+            return {p: a for p, a in right[1](model).items() if p.name not in {f.name for f in first}} | {
+                p: right[1](model)[next(q for q in right[1](model) if q.name == p.name)] for p in first
+            }
+
+        with patch.object(checkpoint, "weights", in_one_place):
+            assert "is damaged: its parts hold" in raised(lambda: save(2))
+        assert checkpoint.newest(folder).name == "step-1"
+
+        def exchanged(p, slot="", span=None):
+            """The halves are taken for each other."""
+            piece = right[2](p, slot, span)
+            if p.name == "block0.attention.branch.qkv.weight":
+                other = 36 * (1 - cut.grid.tensor.rank)
+                return piece._replace(bounds=((0, 24), (other, other + 36)))
+            return piece
+
+        with patch.object(checkpoint, "piece_of", exchanged):
+            save(2)
+        assert anywhere(alone.differs(folder / "step-2", AdamW()))
+
+        def of_the_first_stage(p, slot="", span=None):
+            """The last stage reads the table that lies in the first part, whatever its own half is."""
+            piece = right[2](p, slot, span)
+            rows = len(range(37)[: -(-37 // 2)])
+            return (
+                piece._replace(bounds=((0, rows), (0, 24))) if p.shared and cut.grid.pipeline.rank else piece
+            )
+
+        with patch.object(checkpoint, "piece_of", of_the_first_stage):
+            assert anywhere(cut.differs(folder / "step-1", AdamW()))
+
+        group.barrier()
+        if group.rank == 0:  # what no writing rank saw: a part went missing, or another step's came instead
+            part = folder / "step-1" / "model-00003.safetensors"
+            kept = part.read_bytes()
+            part.write_bytes((folder / "step-2" / "model-00003.safetensors").read_bytes())
+            assert "not of one checkpoint" in raised(
+                lambda: cut.differs(folder / "step-1", AdamW()), BadInput
+            )
+            part.write_bytes(kept[:-8])
+            assert "cut short" in raised(lambda: cut.differs(folder / "step-1", AdamW()), BadInput)
+            part.unlink()
+            assert "is missing" in raised(lambda: cut.differs(folder / "step-1", AdamW()), BadInput)
+        group.barrier()
