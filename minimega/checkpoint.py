@@ -15,7 +15,7 @@ So no rank ever holds the whole model, and any layout reads the checkpoint of an
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +28,7 @@ from minimega.parallel.comm import SELF, Group
 from minimega.parallel.pipeline import staged
 from minimega.parallel.tensor import ALONE, Shares
 from minimega.parallel.words import first_text
+from minimega.parameter import Parameter
 from minimega.parts import Division, Parts, Piece, piece_of, write
 
 FORMAT, VERSION, READABLE = "minimega", 2, ("1", "2")  # version 1 knew no parts, and reads as one part
@@ -35,14 +36,25 @@ KINDS = "model", "optimizer"
 
 
 def save(
-    run: Path, step: int, model: Model, optimizer: Optimizer, state: dict, keep: int = 2, world: Group = SELF
+    run: Path,
+    step: int,
+    model: Model,
+    optimizer: Optimizer,
+    state: dict,
+    keep: int = 2,
+    world: Group = SELF,
+    owned: Iterable[Parameter] | None = None,
 ) -> None:
     """Write RUN/step-N whole or not at all, point `latest` at it, and remove all but the newest `keep`.
 
     All ranks enter, and each writes its part into RUN/step-N.tmp; when all have met, the first one renames
     it. An OSError (a full disk) on any rank is raised on all of them, and leaves what was there before.
+
+    `owned` is what this rank can write, by default its parameters: each tells its name, whole shape, piece
+    and span, and has data of that shape, as the arrays have that the optimizer remembers for it.
     """
-    arrays = {"model": weights(model), "optimizer": slots(model, optimizer)}
+    owned = list(model.parameters().values() if owned is None else owned)
+    arrays = {"model": weights(owned), "optimizer": slots(owned, optimizer)}
     divisions = {kind: _agreed(kind, held, world) for kind, held in arrays.items()}
     headers = headers_of(model.config, step, optimizer.steps)
     work = run / f"step-{step}.tmp"
@@ -59,7 +71,7 @@ def save(
     def finish() -> None:
         finish_folder(work, divisions, {"step": step, **state})
         folder = run / f"step-{step}"
-        shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)  # of a run that was killed before it was the latest
         work.rename(folder)
         (run / "latest.tmp").write_text(folder.name)
         (run / "latest.tmp").rename(run / "latest")
@@ -98,19 +110,13 @@ def _agreed(kind: str, held: dict[Piece, object], world: Group) -> Division:
     return Division(kind, world.all_gather(keys, label="checkpoint").tolist())
 
 
-def weights(model: Model) -> dict[Piece, object]:
-    """What this rank holds of the weights."""
-    return {piece_of(p): p.data for p in model.parameters().values()}
+def weights(owned: Iterable[Parameter]) -> dict[Piece, object]:
+    return {piece_of(p): p.data for p in owned}
 
 
-def slots(model: Model, optimizer: Optimizer) -> dict[Piece, object]:
-    """What this rank's optimizer remembers: any arrays, of all parameters or of some."""
-    own = model.parameters()
-    return {
-        piece_of(own[name], slot, optimizer.span(own[name])): array
-        for name, kept in optimizer.state.items()
-        for slot, array in kept.items()
-    }
+def slots(owned: Iterable[Parameter], optimizer: Optimizer) -> dict[Piece, object]:
+    """What an optimizer remembers: any arrays, of all parameters or of some."""
+    return {piece_of(p, slot): a for p in owned for slot, a in optimizer.state.get(p.name, {}).items()}
 
 
 def headers_of(config: Config, step: int, steps: int) -> dict[str, dict[str, str]]:
@@ -208,8 +214,11 @@ def open_parts(source: Path, kind: str = "model") -> Parts:
     """The arrays of a checkpoint's folder, or of one file that holds them all."""
     if source.is_file():
         return Parts([source])
-    names = read_state(source).get("parts", {}).get(kind, [f"{kind}.safetensors"])
-    return Parts([source / name for name in names])
+    state = read_state(source) if kind == "optimizer" or (source / "state.json").exists() else {}
+    parts = Parts([source / name for name in state.get("parts", {}).get(kind, [f"{kind}.safetensors"])])
+    if parts.header.get("step", str(state.get("step"))) != str(state.get("step")):
+        raise BadInput(f"{source} is damaged: its {kind} is that of step {parts.header['step']}")
+    return parts
 
 
 def open_model(source: Path) -> tuple[Parts, Config]:
@@ -251,16 +260,21 @@ def fill(model: Model, parts: Parts, dtype: str | None = None, xp=np) -> None:
         p.data, p.grad = xp.asarray(piece.astype(dtype or piece.dtype, copy=False)), None
 
 
-def resume(folder: Path, model: Model, optimizer: Optimizer) -> dict:
-    """Fill a model and its optimizer from a checkpoint of any layout, and give the rest of its state."""
-    own = model.parameters()
-    xp, state = library(next(iter(own.values())).data), read_state(folder)
+def resume(
+    folder: Path, model: Model, optimizer: Optimizer, owned: Iterable[Parameter] | None = None
+) -> dict:
+    """Fill a model and its optimizer from a checkpoint of any layout, and give the rest of its state.
+
+    `owned`: see `save`; the optimizer remembers as much.
+    """
+    own = {p.name: p for p in (model.parameters().values() if owned is None else owned)}
+    xp = library(next(iter(model.parameters().values())).data)
     fill(model, open_model(folder)[0], xp=xp)
     remembered = open_parts(folder, "optimizer")
     optimizer.steps, optimizer.state = int(remembered.header["steps"]), {}
     for path in remembered:
         name, slot = path.rsplit("/", 1)
         if name in own:  # not of another stage
-            piece = piece_of(own[name], slot, optimizer.span(own[name]))
-            optimizer.state.setdefault(name, {})[slot] = xp.asarray(remembered.read(piece))
-    return state
+            array = remembered.read(piece_of(own[name], slot))
+            optimizer.state.setdefault(name, {})[slot] = xp.asarray(array)
+    return read_state(folder)

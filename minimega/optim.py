@@ -38,10 +38,6 @@ class Optimizer:
                         slots[slot] = library(p.data).zeros_like(p.data)
                 self.update(p.data, p.grad, lr, self.weight_decay * p.decays, **slots)
 
-    def span(self, p: Parameter) -> tuple[int, int] | None:
-        """Which numbers of a piece, one row after another, it remembers something of; None: all of them."""
-        return None
-
     def update(self, w, g, lr: float, decay: float, **slots) -> None:
         raise NotImplementedError
 

@@ -53,9 +53,9 @@ class Piece(NamedTuple):
         return int.from_bytes(told, "big", signed=True) if self.boxes else 0
 
 
-def piece_of(p: Parameter, slot: str = "", span: tuple[int, int] | None = None) -> Piece:
-    """This rank's piece of a parameter, or of an array that an optimizer keeps for it."""
-    name = f"{p.name}/{slot}" if slot else p.name
+def piece_of(p: Parameter, slot: str = "") -> Piece:
+    """What this rank owns of a parameter, or of an array that an optimizer keeps for it."""
+    name, span = f"{p.name}/{slot}" if slot else p.name, p.span and (p.span.start, p.span.stop)
     return Piece(name, p.whole_shape, tuple((s.start, s.stop) for s in p.piece), span)
 
 
@@ -118,14 +118,14 @@ class Division:
     trains alone has a file of whole arrays, and the headers have to stand somewhere.
     """
 
-    def __init__(self, kind: str, keys: Iterable[Iterable[int]]):
+    def __init__(self, kind: str, keys: list[list[int]]):
         self.first: dict[int, int] = {}
         for rank, held in enumerate(keys):
             for key in held:
                 self.first.setdefault(key, rank)
         self.first.pop(0, None)
         self.names = {r: f"{kind}-{r:05}.safetensors" for r in sorted({0, *self.first.values()})}
-        if rank == 0:
+        if len(keys) == 1:
             self.names = {0: f"{kind}.safetensors"}
 
     def of(self, rank: int, pieces: Iterable[Piece]) -> list[Piece]:
@@ -145,8 +145,13 @@ class Parts:
         self.stored: dict[str, list[tuple[Piece, object]]] = {}  # by name; with the open file
         headers = [self._open(path) for path in paths]
         self.header: dict[str, str] = headers[0]
-        if len(paths) == 1 != int(self.header.get("parts", 1)):
+        number = self.header.get("parts", "1")
+        if len(paths) == 1 and number != "1":
             raise BadInput(f"{paths[0]} is one part of a checkpoint: give the folder, {paths[0].parent}")
+        if number != str(len(paths)):
+            raise BadInput(
+                f"{self.where}: state.json names {len(paths)} parts, and they say that they are {number}"
+            )
         for path, header in zip(paths, headers, strict=True):
             if header != self.header:
                 raise BadInput(f"{path} and {paths[0].name} beside it are not of one checkpoint")
@@ -203,11 +208,8 @@ class Parts:
                 f"not {wanted.whole}"
             )
         try:
-            y, at = np.empty(math.prod(wanted.shape), self._type(wanted.name)), 0
-            for box in wanted.boxes:
-                part = self._read(wanted.name, box)
-                y[at : at + part.size], at = part.reshape(-1), at + part.size
-            return y.reshape(wanted.shape)
+            found = [self._read(wanted.name, box).reshape(-1) for box in wanted.boxes]
+            return np.concatenate(found or [np.empty(0, self._type(wanted.name))]).reshape(wanted.shape)
         except (SafetensorError, OSError, TypeError) as why:
             raise BadInput(f"{self.where}: {wanted.name} cannot be read ({why})") from None
 

@@ -6,9 +6,10 @@ from types import SimpleNamespace as Options
 
 from minimega import checkpoint, launch, options
 from minimega.errors import BadInput
-from minimega.model import Config, Model, check_heads, gpt
+from minimega.model import Config, check_heads, gpt
 from minimega.parallel.grid import Grid, Paper, grid, layout, parts, replicas, virtual_stages
 from minimega.parallel.pipeline import check_stages, staged
+from minimega.parameter import Parameter
 from minimega.parts import Division, Parts, Piece, piece_of
 from minimega.progress import program, say
 from minimega.table import of_command
@@ -86,15 +87,14 @@ def _on_paper(rank: int, ranks: int, o: Options) -> Grid:
 
 
 def _pieces(g: Grid, config: Config, o: Options, stored: dict[str, Parts]) -> dict[str, list[Piece]]:
-    """What a rank of this grid holds: `--zero 1` and more share out what is remembered, 3 the weights too."""
-    model: Model = staged(gpt(config, g.shares), g.pipeline, virtual_stages(o))
-    own = model.parameters()
-    slots = [path.rsplit("/", 1) for path in stored["optimizer"]]
+    """What a rank of this grid owns; with `--zero` a span of each of its pieces."""
+    own = staged(gpt(config, g.shares), g.pipeline, virtual_stages(o)).parameters()
+
+    def piece(p: Parameter, slot: str = "") -> Piece:
+        return piece_of(p, slot)._replace(span=g.span(p) if o.zero else None)
+
+    slots = (path.rsplit("/", 1) for path in stored["optimizer"])
     return {
-        "model": [piece_of(p, span=g.span(p) if o.zero > 2 else None) for p in own.values()],
-        "optimizer": [
-            piece_of(own[name], slot, g.span(own[name]) if o.zero else None)
-            for name, slot in slots
-            if name in own
-        ],
+        "model": [piece(p) for p in own.values()],
+        "optimizer": [piece(own[name], slot) for name, slot in slots if name in own],
     }

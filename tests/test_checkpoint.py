@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 from itertools import pairwise
+from types import SimpleNamespace
 
 import ml_dtypes  # NumPy knows "bfloat16" from here on
 import numpy as np
@@ -245,13 +246,13 @@ def take(array, piece: Piece):
     return values if piece.span is None else values.reshape(-1)[slice(*piece.span)]
 
 
-def write_in_parts(folder, arrays: dict, cut: list[Piece], header: dict | None = None) -> list:
-    """Each piece by a rank of its own."""
-    paths = []
-    for rank, piece in enumerate(cut):
-        if piece.key:
-            paths.append(folder / f"model-{rank:05}.safetensors")
-            write(paths[-1], {piece: take(arrays[piece.name], piece)}, header or {})
+def write_in_parts(folder, arrays: dict, cut: list[Piece]) -> list:
+    """Each piece that has any numbers by a rank of its own."""
+    ranks = [rank for rank, piece in enumerate(cut) if piece.key]
+    paths = [folder / f"model-{rank:05}.safetensors" for rank in ranks]
+    for rank, path in zip(ranks, paths, strict=True):
+        piece = cut[rank]
+        write(path, {piece: take(arrays[piece.name], piece)}, {"step": "1", "parts": str(len(ranks))})
     return paths
 
 
@@ -305,7 +306,7 @@ CUT = [Piece("w", WHOLE, ((a, a + 4), (b, b + 3))) for a in (0, 4) for b in (0, 
 @pytest.fixture
 def cut_in_four(tmp_path):
     array = np.arange(48.0).reshape(WHOLE)
-    return array, write_in_parts(tmp_path, {"w": array}, CUT, {"step": "1", "parts": "4"})
+    return array, write_in_parts(tmp_path, {"w": array}, CUT)
 
 
 def offset(paths, array):
@@ -343,8 +344,9 @@ def shape_that_is_not_its_piece(paths, array):
         (lambda paths, _: paths[2].unlink(), "model-00002.safetensors is missing"),
         (lambda paths, _: damaged(paths[1]), "model-00001.safetensors cannot be read .* cut short"),
         (lambda paths, _: header_damaged(paths[0]), "cut short"),
-        (lambda paths, _: paths.pop(), "its parts hold 36 numbers of w, which has 48"),
-        (lambda paths, _: paths.append(paths[0]), "its parts hold 60 numbers of w, which has 48"),
+        (lambda paths, _: paths.pop(), "names 3 parts, and they say that they are 4"),
+        (lambda paths, _: paths.append(paths[0]), "names 5 parts, and they say that they are 4"),
+        (lambda paths, _: paths.__setitem__(3, paths[0]), "some of w twice|not hold all of w"),
         (larger, "its parts hold 51 numbers of w"),
         (offset, "some of w twice|not hold all of w"),
         (other_whole, "w has not one shape and type"),
@@ -374,15 +376,15 @@ def test_a_part_alone_is_refused_with_the_folder(cut_in_four, tmp_path):
         checkpoint.load_model(cut_in_four[1][1])
 
 
-class Sharded(AdamW):
-    """Remembers of every parameter what ZeRO leaves to one rank of a grid, as a flat array."""
-
-    def __init__(self, g):
-        super().__init__()
-        self.grid = g
-
-    def span(self, p):
-        return self.grid.span(p)
+def shards(model, g) -> list[SimpleNamespace]:
+    """What ZeRO leaves of each parameter to one rank of a grid, flat."""
+    found = []
+    for p in model.parameters().values():
+        span = slice(*g.span(p))
+        data = p.data.reshape(-1)[span]
+        known = {"name": p.name, "whole_shape": p.whole_shape, "piece": p.piece}
+        found.append(SimpleNamespace(**known, span=span, data=data))
+    return found
 
 
 @pytest.mark.parametrize("written", [(1, 1), (2, 2), (1, 4)])
@@ -399,13 +401,14 @@ def test_an_optimizer_that_is_shared_out_is_read_by_any_other(tmp_path, written,
     held = []
     for rank in range(tp * dp):
         g = grid(Paper(rank, tp * dp), tp, dp)
-        mine, one = gpt(CONFIG, g.shares), Sharded(g)
+        mine, one = gpt(CONFIG, g.shares), AdamW()
         for name, p in mine.parameters().items():
             p.data = model.parameters()[name].data[p.piece]
             one.state[name] = {
                 slot: a[p.piece].reshape(-1)[slice(*g.span(p))] for slot, a in optimizer.state[name].items()
             }
-        held.append({"model": checkpoint.weights(mine), "optimizer": checkpoint.slots(mine, one)})
+        owned = shards(mine, g)
+        held.append({"model": checkpoint.weights(owned), "optimizer": checkpoint.slots(owned, one)})
     divisions = {k: Division(k, [[p.key for p in of[k]] for of in held]) for k in checkpoint.KINDS}
     headers = checkpoint.headers_of(CONFIG, 1, steps=2)
     for rank, of in enumerate(held):
@@ -413,12 +416,12 @@ def test_an_optimizer_that_is_shared_out_is_read_by_any_other(tmp_path, written,
             arrays = {piece: of[kind][piece] for piece in division.of(rank, of[kind])}
             checkpoint.write_part(work, division, rank, arrays, headers[kind])
     checkpoint.finish_folder(work, divisions, {"step": 1})
-    assert len(list(work.glob("optimizer*"))) == tp * dp and len(list(work.glob("model*"))) == tp
+    assert len(list(work.glob("optimizer*"))) == len(list(work.glob("model*"))) == tp * dp
     tp, dp = read
     for rank in range(tp * dp):
         g = grid(Paper(rank, tp * dp), tp, dp)
-        mine, one = gpt(CONFIG, g.shares).draw(9), Sharded(g)
-        checkpoint.resume(work, mine, one)
+        mine, one = gpt(CONFIG, g.shares).draw(9), AdamW()
+        checkpoint.resume(work, mine, one, shards(mine, g))
         for name, p in mine.parameters().items():
             assert p.data.dtype == BFLOAT16 and (p.data == model.parameters()[name].data[p.piece]).all()
             assert one.state[name].keys() == optimizer.state[name].keys()

@@ -1,10 +1,9 @@
 """What any layout writes any other reads, to the bit, and goes on as one rank would have; or nobody does."""
 
 import functools
-import json
 from dataclasses import fields, replace
 from pathlib import Path
-from types import SimpleNamespace as Options
+from types import SimpleNamespace
 from unittest.mock import patch
 
 import cases_model
@@ -22,7 +21,7 @@ from minimega.parallel import traffic
 from minimega.parallel.data import Reducer
 from minimega.parallel.grid import SERIAL, Grid, Paper, grid
 from minimega.parallel.pipeline import staged
-from minimega.parts import Division, piece_of
+from minimega.parts import Division
 from minimega.texts import workspace
 from minimega.train import train_step
 
@@ -36,17 +35,6 @@ MORE = {
 }
 
 
-class Sharded(AdamW):
-    """Remembers of each parameter what ZeRO leaves to a rank."""
-
-    def __init__(self, g: Grid):
-        super().__init__()
-        self.grid = g
-
-    def span(self, p):
-        return self.grid.span(p)
-
-
 class Cut:
     """A layout, and what a rank has in it."""
 
@@ -56,40 +44,52 @@ class Cut:
         self.grid = grid(group, *layout[:6]) if layout else SERIAL
         self.trains, self.case, self.v = cp == ep == 1, CASES[group.size], v
         cut = {"tp": tp, "dp": dp, "sequence_parallel": sequence, "pp": pp, "cp": cp, "ep": ep}
-        self.options = Options(**cut, zero=0, virtual_stages=v, pipeline="1f1b")
+        self.options = SimpleNamespace(**cut, zero=0, virtual_stages=v, pipeline="1f1b")
 
     def model(self):
         model = gpt(self.case.config, self.grid.shares)
         return staged(model, self.grid.pipeline, self.v).draw(9, self.case.dtype)
 
-    def holding(self, optimizer: AdamW):
-        """What one rank had after a step, as much of it as this rank has."""
-        model, (whole, remembered) = self.model(), serial(self.case)
+    def owned(self, model, zero: bool) -> list:
+        """The parameters, or what ZeRO leaves of them to this rank, flat."""
+        if not zero:
+            return list(model.parameters().values())
+        found = []
+        for p in model.parameters().values():
+            known = {"name": p.name, "whole_shape": p.whole_shape, "piece": p.piece}
+            span = slice(*self.grid.span(p))
+            found.append(SimpleNamespace(**known, span=span, data=p.data.reshape(-1)[span]))
+        return found
+
+    def holding(self, zero: bool = False):
+        """What one rank had after a step, as much of it as this rank has: model, optimizer, what is owned."""
+        model, optimizer, (whole, remembered) = self.model(), AdamW(), serial(self.case)
         optimizer.steps = remembered.steps
         for name, p in model.parameters().items():
             p.data = whole[name][p.piece].copy()
-            optimizer.state[name] = {
-                slot: spanned(a[p.piece], optimizer.span(p)) for slot, a in remembered.state[name].items()
-            }
-        return model, optimizer
+        owned = self.owned(model, zero)
+        for p in owned:
+            optimizer.state[p.name] = {slot: part(a, p) for slot, a in remembered.state[p.name].items()}
+        return model, optimizer, owned
 
-    def save(self, folder: Path, step: int, optimizer: AdamW, group) -> None:
-        model, optimizer = self.holding(optimizer)
+    def save(self, folder: Path, step: int, group, zero: bool = False) -> None:
+        model, optimizer, owned = self.holding(zero)
         if self.grid.world.size > 1 or group.rank == 0:
-            checkpoint.save(folder, step, model, optimizer, {"epoch": 1}, world=self.grid.world)
+            state, world = {"epoch": 1}, self.grid.world
+            checkpoint.save(folder, step, model, optimizer, state, world=world, owned=owned)
         group.barrier()
 
-    def differs(self, folder: Path, optimizer: AdamW) -> list[str]:
+    def differs(self, folder: Path, zero: bool = False) -> list[str]:
         """What is read from a checkpoint and is not what one rank had, to the bit."""
-        model, (whole, remembered) = self.model(), serial(self.case)
-        checkpoint.resume(folder, model, optimizer)
+        model, optimizer, (whole, remembered) = self.model(), AdamW(), serial(self.case)
+        owned = self.owned(model, zero)
+        checkpoint.resume(folder, model, optimizer, owned)
         found = [] if optimizer.steps == remembered.steps else ["steps"]
-        for name, p in model.parameters().items():
-            found += [name] * (not same(p.data, whole[name][p.piece]))
-            slots, span = remembered.state[name], optimizer.span(p)
-            read = optimizer.state.get(name, {})
-            right = {slot: spanned(a[p.piece], span) for slot, a in slots.items()}
-            found += [f"{name}/{slot}" for slot, a in right.items() if not same(read.get(slot), a)]
+        found += [n for n, p in model.parameters().items() if not same(p.data, whole[n][p.piece])]
+        for p in owned:
+            read = optimizer.state.get(p.name, {})
+            right = {slot: part(a, p) for slot, a in remembered.state[p.name].items()}
+            found += [f"{p.name}/{slot}" for slot, a in right.items() if not same(read.get(slot), a)]
         return found
 
     def next_step(self, folder: Path) -> dict:
@@ -105,8 +105,10 @@ def same(a, b) -> bool:
     return a is not None and a.dtype == b.dtype and a.shape == b.shape and bool((a == b).all())
 
 
-def spanned(array, span):
-    return array.copy() if span is None else array.reshape(-1)[slice(*span)].copy()
+def part(array, p):
+    """What is owned of a whole array."""
+    piece = array[p.piece]
+    return (piece if p.span is None else piece.reshape(-1)[p.span]).copy()
 
 
 @functools.cache
@@ -131,22 +133,17 @@ def cuts(group) -> list[Cut]:
     return [Cut(group, layout) for layout in known] + [Cut(group)]
 
 
-def optimizers(cut: Cut) -> list[AdamW]:
-    """Without and with ZeRO."""
-    return [AdamW(), Sharded(cut.grid)]
-
-
 @sizes(2, 4, 8)
 def case_any_layout_reads_the_checkpoint_of_any_other(group):
     """Weights and what the optimizer remembers, whole pieces and ZeRO's spans, to the bit; then a step."""
     all_cuts, to_go_on = cuts(group), {n for n, cut in enumerate(cuts(group)) if cut.trains}
     with workspace(None, group) as folder:
         for n, a in enumerate(all_cuts):
-            a.save(folder, 1, optimizers(a)[n % 2], group)
+            a.save(folder, 1, group, zero=n % 2 == 1)
             for m, b in enumerate(all_cuts):
                 if group.size == 8 and (n + m) % 5:  # of 15 layouts each is read by 3, and reads 3
                     continue
-                far = b.differs(folder / "step-1", optimizers(b)[m // 2 % 2])
+                far = b.differs(folder / "step-1", zero=m // 2 % 2 == 1)
                 assert not far, (vars(a.options), vars(b.options), far)
                 if m in to_go_on:
                     to_go_on.remove(m)
@@ -160,22 +157,27 @@ def case_any_layout_reads_the_checkpoint_of_any_other(group):
 def case_one_process_writes_what_the_ranks_write(group):
     """`reshard` has no ranks: the same files, from the checkpoint of another layout."""
     with workspace(None, group) as folder:
+        old = folder / "step-0"
+        Cut(group).save(folder, 0, group)
         for n, cut in enumerate(cuts(group)[:-1]):
-            new, zero = folder / f"{n}", n % 2
-            cut.options.zero = zero
-            cut.save(folder, n, optimizers(cut)[zero], group)
+            new, right, cut.options.zero = folder / f"new-{n}", folder / "step-1", n % 2
+            cut.save(folder, 1, group, zero=n % 2 == 1)
             if group.rank == 0:
                 new.mkdir()
-                old = folder / f"step-{max(n - 1, 0)}"  # of another layout
-                state = json.loads((old / "state.json").read_text()) | {"step": n}
-                (old / "state.json").write_text(json.dumps(state))
                 reshard._write_checkpoint(old, new, cut.case.config, cut.options)
-                names = checkpoint.read_state(new)["parts"]
-                assert names == checkpoint.read_state(folder / f"step-{n}")["parts"]
+                again = folder / f"again-{n}"  # and from the parts
+                again.mkdir()
+                reshard._write_checkpoint(right, again, cut.case.config, cut.options)
+                names = checkpoint.read_state(right)["parts"]
                 files = sorted(file for of in names.values() for file in of)
-                for where in (new, folder / f"step-{n}"):
+                for where in (new, again, right):
+                    assert checkpoint.read_state(where)["parts"] == names
                     assert sorted(f.name for f in where.iterdir()) == [*files, "state.json"]
-                assert all(content(new / f) == content(folder / f"step-{n}" / f) for f in files)
+                    step = "0" if where == new else "1"
+                    for file in files:
+                        header, arrays = content(where / file)
+                        assert header["step"] == step and content(right / file)[1] == arrays
+                        assert header | {"step": "1"} == content(right / file)[0]
             group.barrier()
 
 
@@ -195,7 +197,7 @@ def case_a_rank_holds_and_reads_its_own_pieces_alone(group):
     """What it sends is keys, by the formula, and its file is as large as what it is the first to hold."""
     with workspace(None, group) as folder:
         for cut in cuts(group)[:-1]:
-            model, optimizer = cut.holding(AdamW())
+            model, optimizer, _ = cut.holding()
             held = len(model.parameters())
             most = int(group.all_reduce(np.array(held), "max"))
             group.counter.traffic.clear()
@@ -231,9 +233,9 @@ def case_a_rank_that_fails_stops_all_and_leaves_what_was_there(group):
     moments = [(r, "minimega.checkpoint.write") for r in (0, group.size - 1)]
     moments += [(0, f"pathlib.Path.{name}") for name in ("mkdir", "rename", "write_text")]
     with workspace(None, group) as folder:
-        cut.save(folder, 1, AdamW(), group)
+        cut.save(folder, 1, group)
         for rank, moment in moments:
-            model, optimizer = cut.holding(AdamW())
+            model, optimizer, _ = cut.holding()
 
             def full(*_, rank=rank, **__):
                 raise OSError(28, f"No space left for rank {rank}")
@@ -244,23 +246,23 @@ def case_a_rank_that_fails_stops_all_and_leaves_what_was_there(group):
             group.barrier()
             left = {f.name for f in folder.iterdir()}
             assert left == {"latest", "step-1"} and checkpoint.newest(folder).name == "step-1", left
-            assert not cut.differs(folder / "step-1", AdamW())
-        cut.save(folder, 2, AdamW(), group)
-        assert checkpoint.newest(folder).name == "step-2" and not cut.differs(folder / "step-2", AdamW())
+            assert not cut.differs(folder / "step-1")
+        cut.save(folder, 2, group)
+        assert checkpoint.newest(folder).name == "step-2" and not cut.differs(folder / "step-2")
         group.barrier()
 
 
 @sizes(4)
 def case_planted_mistakes_are_noticed(group):
     cut, alone = Cut(group, (2, 1, False, 2)), Cut(group)
-    table = "embedding.tokens"
+    table, matrix = "embedding.tokens", "block0.attention.branch.qkv.weight"
 
     def anywhere(found) -> bool:
         return group.all_reduce(np.array(len(found))) > 0
 
     with workspace(None, group) as folder:
-        cut.save(folder, 1, AdamW(), group)
-        model, optimizer = cut.holding(AdamW())
+        cut.save(folder, 1, group)
+        model, optimizer, _ = cut.holding()
         right = Division.of, checkpoint.weights, checkpoint.piece_of
 
         def save(step):
@@ -273,51 +275,47 @@ def case_planted_mistakes_are_noticed(group):
         with patch.object(Division, "of", by_nobody):  # each end thinks that the other one writes it
             assert "pieces were written instead of" in raised(lambda: save(2))
 
-        def in_one_place(model):
+        def in_one_place(owned):
             """Both halves of a matrix say that they are the first."""
-            first = {piece_of(p)._replace(bounds=((0, 24), (0, 36))) for p in model.parameters().values()
-                     if p.name == "block0.attention.branch.qkv.weight"}  # fmt: skip
-            return {p: a for p, a in right[1](model).items() if p.name not in {f.name for f in first}} | {
-                p: right[1](model)[next(q for q in right[1](model) if q.name == p.name)] for p in first
-            }
+            held = right[1](owned)
+            first = {p: p._replace(bounds=((0, 24), (0, 36))) if p.name == matrix else p for p in held}
+            return {first[p]: array for p, array in held.items()}
 
         with patch.object(checkpoint, "weights", in_one_place):
             assert "is damaged: its parts hold" in raised(lambda: save(2))
         assert checkpoint.newest(folder).name == "step-1"
 
-        def exchanged(p, slot="", span=None):
+        def exchanged(p, slot=""):
             """The halves are taken for each other."""
-            piece = right[2](p, slot, span)
-            if p.name == "block0.attention.branch.qkv.weight":
+            piece = right[2](p, slot)
+            if p.name == matrix:
                 other = 36 * (1 - cut.grid.tensor.rank)
                 return piece._replace(bounds=((0, 24), (other, other + 36)))
             return piece
 
         with patch.object(checkpoint, "piece_of", exchanged):
             save(2)
-        assert anywhere(alone.differs(folder / "step-2", AdamW()))
+        assert anywhere(alone.differs(folder / "step-2"))
 
-        def of_the_first_stage(p, slot="", span=None):
+        def of_the_first_stage(p, slot=""):
             """The last stage reads the table that lies in the first part, whatever its own half is."""
-            piece = right[2](p, slot, span)
+            piece = right[2](p, slot)
             rows = len(range(37)[: -(-37 // 2)])
             return (
                 piece._replace(bounds=((0, rows), (0, 24))) if p.shared and cut.grid.pipeline.rank else piece
             )
 
         with patch.object(checkpoint, "piece_of", of_the_first_stage):
-            assert anywhere(cut.differs(folder / "step-1", AdamW()))
+            assert anywhere(cut.differs(folder / "step-1"))
 
         group.barrier()
         if group.rank == 0:  # what no writing rank saw: a part went missing, or another step's came instead
             part = folder / "step-1" / "model-00003.safetensors"
             kept = part.read_bytes()
             part.write_bytes((folder / "step-2" / "model-00003.safetensors").read_bytes())
-            assert "not of one checkpoint" in raised(
-                lambda: cut.differs(folder / "step-1", AdamW()), BadInput
-            )
+            assert "not of one checkpoint" in raised(lambda: cut.differs(folder / "step-1"), BadInput)
             part.write_bytes(kept[:-8])
-            assert "cut short" in raised(lambda: cut.differs(folder / "step-1", AdamW()), BadInput)
+            assert "cut short" in raised(lambda: cut.differs(folder / "step-1"), BadInput)
             part.unlink()
-            assert "is missing" in raised(lambda: cut.differs(folder / "step-1", AdamW()), BadInput)
+            assert "is missing" in raised(lambda: cut.differs(folder / "step-1"), BadInput)
         group.barrier()
