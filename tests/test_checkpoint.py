@@ -363,6 +363,24 @@ def test_parts_that_do_not_fit_together_are_refused(cut_in_four, harm, sentence)
         Parts(paths).whole("w")
 
 
+@pytest.mark.parametrize(("wanted", "sentence"), [(2, "some of w twice"), (3, "not hold all of w")])
+def test_a_piece_at_the_wrong_place_is_refused_where_it_lies_and_where_it_lacks(
+    cut_in_four, wanted, sentence
+):
+    array, paths = cut_in_four
+    offset(paths, array)
+    assert (Parts(paths).read(CUT[0]) == take(array, CUT[0])).all()
+    with pytest.raises(BadInput, match=sentence):
+        Parts(paths).read(CUT[wanted])
+
+
+def test_a_span_of_all_numbers_is_written_as_the_whole_array(tmp_path):
+    array = np.arange(6.0).reshape(2, 3)
+    write(tmp_path / "a.safetensors", {Piece("w", (2, 3), ((0, 2), (0, 3)), (0, 6)): array.ravel()}, {})
+    assert (load_file(tmp_path / "a.safetensors")["w"] == array).all()
+    assert "pieces" not in (safe_open(tmp_path / "a.safetensors", "numpy").metadata() or {})
+
+
 def test_what_is_wanted_of_another_model_is_refused(cut_in_four):
     stored = Parts(cut_in_four[1])
     with pytest.raises(BadInput, match="another model: it has no v"):

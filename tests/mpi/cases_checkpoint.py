@@ -128,6 +128,7 @@ def second_step(case: Case) -> dict:
     return record
 
 
+@functools.cache  # an MPI has only so many communicators
 def cuts(group) -> list[Cut]:
     known = cases_model.LAYOUTS[group.size] + cases_pipeline.LAYOUTS.get(group.size, []) + MORE[group.size]
     return [Cut(group, layout) for layout in known] + [Cut(group)]
@@ -136,7 +137,8 @@ def cuts(group) -> list[Cut]:
 @sizes(2, 4, 8)
 def case_any_layout_reads_the_checkpoint_of_any_other(group):
     """Weights and what the optimizer remembers, whole pieces and ZeRO's spans, to the bit; then a step."""
-    all_cuts, to_go_on = cuts(group), {n for n, cut in enumerate(cuts(group)) if cut.trains}
+    all_cuts = cuts(group)
+    to_go_on = {n for n, cut in enumerate(all_cuts) if cut.trains and (group.size < 8 or n % 2)}
     with workspace(None, group) as folder:
         for n, a in enumerate(all_cuts):
             a.save(folder, 1, group, zero=n % 2 == 1)
@@ -159,7 +161,7 @@ def case_one_process_writes_what_the_ranks_write(group):
     with workspace(None, group) as folder:
         old = folder / "step-0"
         Cut(group).save(folder, 0, group)
-        for n, cut in enumerate(cuts(group)[:-1]):
+        for n, cut in enumerate(cuts(group)[: -1 : 1 + group.size // 4]):
             new, right, cut.options.zero = folder / f"new-{n}", folder / "step-1", n % 2
             cut.save(folder, 1, group, zero=n % 2 == 1)
             if group.rank == 0:
@@ -192,8 +194,8 @@ def case_a_grid_on_paper_is_the_grid_of_the_ranks(group):
                 assert (a.ranks, a.rank, a.size) == (b.ranks, b.rank, b.size), (field.name, vars(o))
 
 
-@sizes(2, 4, 8)
-def case_a_rank_holds_and_reads_its_own_pieces_alone(group):
+@sizes(2, 4)
+def case_a_rank_writes_what_it_holds_and_sends_keys_alone(group):
     """What it sends is keys, by the formula, and its file is as large as what it is the first to hold."""
     with workspace(None, group) as folder:
         for cut in cuts(group)[:-1]:
