@@ -101,7 +101,7 @@ def dispatch(options: SimpleNamespace) -> int:
 
             return run_timeline(options)
         case "reshard":
-            from minimega.use import run_resharding
+            from minimega.reshard import run_resharding
 
             return run_resharding(options)
         case "compare":

@@ -19,8 +19,8 @@ from minimega.backend import device
 from minimega.layer import Place
 from minimega.model import RECOMPUTE, Config, check_heads, gpt
 from minimega.options import model_config
+from minimega.parallel.paper import Paper
 from minimega.parallel.pipeline import Run, actions, staged
-from minimega.parallel.pretend import Pretend
 from minimega.parallel.schedules import SCHEDULES
 from minimega.parallel.tensor import SequenceShares, Shares
 from minimega.plan import machine_memory, needs
@@ -32,7 +32,7 @@ def measured_block(
     """The bytes that the backward pass of one block holds on this rank, by `saved_bytes`.
 
     >>> c = Config(vocab_size=8, context=8, d_model=16, nhead=4)
-    >>> measured_block(c, 2, "full", Shares(Pretend(4)))        # its input alone: 4 B T D
+    >>> measured_block(c, 2, "full", Shares(Paper(4)))        # its input alone: 4 B T D
     1024
     """
     block = gpt(replace(config, num_layers=1), shares, recompute).layers["block0"].draw(0, dtype, xp)
@@ -55,7 +55,7 @@ def measured_stage(
     config: Config, batch: int, p: int, m: int, v: int, schedule: str, dtype: str = "float32", xp=np
 ) -> int:
     """The most that the first of p stages holds at once, in a step of m micro-batches."""
-    model = staged(gpt(config), Pretend(p), v).draw(0, dtype, xp)
+    model = staged(gpt(config), Paper(p), v).draw(0, dtype, xp)
     tokens, at = xp.zeros((batch, config.context), int), xp.arange(config.context)
     batches = [(tokens, tokens, Place(xp.arange(batch) + n * batch, at, training=True)) for n in range(m)]
     return Watched(model, batches).follow(actions(schedule, p, m, v, 0)).most
@@ -118,7 +118,7 @@ def modes(config: Config, o: Options, t: int) -> Rows:
     for (ranks, sequence), recompute in product(((1, False), (t, False), (t, True)), RECOMPUTE):
         kept = activations.block(config, batch, recompute, ranks, sequence)
         formula = bytes_each * sum(item.here for item in kept)
-        shares = (SequenceShares if sequence else Shares)(Pretend(ranks))
+        shares = (SequenceShares if sequence else Shares)(Paper(ranks))
         found = measured_block(config, batch, recompute, shares, o.dtype, xp) if fits else None
         name = f"--tp {ranks}" + " --sequence-parallel" * sequence + f" --recompute {recompute}"
         yield name, _mb(sum(item.paper_bytes for item in kept)), _mb(formula), *_beside(found, formula)

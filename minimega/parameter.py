@@ -25,6 +25,7 @@ class Parameter(Tensor):
     """
 
     learned = True
+    span = None  # all numbers of its piece are owned here; a shard of it owns some (ZeRO)
     __slots__ = ("axis", "experts", "mean", "name", "shared", "shares", "std", "whole_shape")
 
     def __init__(

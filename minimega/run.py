@@ -52,7 +52,7 @@ def _train(o: Options, newest: Path | None, grid: Grid) -> int:
     keep_memory()
     grid.rows(o.train_batch_size)
     folder = Path(o.save_dir) if o.save_dir else None
-    source = checkpoint.weights_file(o.init_from) if o.init_from and not newest else None
+    source = checkpoint.find(o.init_from) if o.init_from and not newest else None
     known = newest.parent if newest else checkpoint.run_folder(source) if source else None
     tokenizer = tokens.load(known / "tokenizer.json") if known else None
     with workspace(folder, grid.world) as work:
@@ -63,7 +63,7 @@ def _train(o: Options, newest: Path | None, grid: Grid) -> int:
         model = staged(gpt(config, grid.shares, o.recompute), grid.pipeline, virtual_stages(o))
         model.draw(o.seed, o.dtype, device(o.device))
         if source:
-            checkpoint.fill(model, checkpoint.read(source)[0], source, o.dtype, device(o.device))
+            checkpoint.fill(model, checkpoint.open_parts(source), o.dtype, device(o.device))
         batches = tokens.Batches(texts.train, o.train_batch_size, o.seed)
         run = _Run(o, texts, batches, model, grid)
         if newest:
@@ -90,13 +90,20 @@ class _Run:
         if state["digest"] != self.texts.digest:
             raise BadInput(f"{self.o.train_filename} is not the text that this run began with")
         self.start = self.saved = state["step"]
+        if self.grid.first:
+            self.write_options()  # another layout, another number of steps: as the run goes on
 
     def begin(self) -> None:
         """Replace what the folder held by the first files of this run."""
         if self.folder and self.grid.first:
             checkpoint.clear_folder(self.folder)
-            (self.folder / "config.toml").write_text(options.to_toml(self.o), encoding="utf-8")
+            self.write_options()
             self.texts.tokenizer.save(self.folder / "tokenizer.json")
+
+    def write_options(self) -> None:
+        work = self.folder / "config.toml.tmp"
+        work.write_text(options.to_toml(self.o), encoding="utf-8")
+        work.rename(self.folder / "config.toml")
 
     def go(self) -> int:
         o, first = self.o, self.grid.first
@@ -143,7 +150,7 @@ class _Run:
 
     def save(self, step: int, epoch: int) -> None:
         if self.folder:
-            state = {"epoch": epoch, "digest": self.texts.digest}
+            state = {"epoch": epoch, "digest": self.texts.digest, "layout": layout(self.o)}
             world = self.grid.world
             checkpoint.save(self.folder, step, self.model, self.optimizer, state, self.o.keep, world)
             self.saved = step
@@ -222,7 +229,7 @@ FREE = "dropout", "balance"  # what another run may change of a model
 
 def _shape_of(source: Path, o: Options) -> Config:
     """The shape of the model to start from; an option that asks for another one is refused."""
-    config = checkpoint.load_model(source).config
+    config = checkpoint.open_model(source)[1]
     asked = options.model_config(o, config.vocab_size)
     for field in fields(Config):
         theirs, ours = getattr(config, field.name), getattr(asked, field.name)

@@ -80,7 +80,8 @@ COMMANDS = {
 }
 TRAIN, WRITE, BUILD, USE = "train", "generate", "train bench timeline memory", "generate evaluate"
 PIPE, RANKS = "train timeline", "train timeline generate evaluate reshard"
-ALL, CUT = "train generate evaluate bench timeline memory", f"{RANKS} memory"
+CUT, MEMORY = "train reshard", f"{RANKS} memory"
+ORDER, ALL = "train timeline reshard", "train generate evaluate bench timeline memory"
 TOLD = {"shown": "that of --model-type"}
 WORDS = ("char", "word", "whitespace", "bpe")
 
@@ -131,9 +132,9 @@ GROUPS: dict[str, tuple[Option, ...]] = {
         Option("init-from", str, None, TRAIN, "a run folder whose weights to start from, afresh"),
     ),
     "run": (
-        Option("save-dir", str, None, "train reshard", "the run folder to write", shown="nothing is written"),
+        Option("save-dir", str, None, CUT, "the run folder to write", shown="nothing is written"),
         Option("resume", bool, False, TRAIN, "go on with the run in --save-dir"),
-        Option("overwrite", bool, False, "train reshard", "replace the run that --save-dir holds"),
+        Option("overwrite", bool, False, CUT, "replace the run that --save-dir holds"),
         Option("eval-every", int, 0, TRAIN, "steps between evaluations; 0: at each epoch's end", FROM_0),
         Option("save-every", int, 0, TRAIN, "steps between checkpoints; 0: at each epoch's end", FROM_0),
         Option("recompute", RECOMPUTE, "none", PIPE, "what backward computes again instead of keeping it"),
@@ -143,15 +144,15 @@ GROUPS: dict[str, tuple[Option, ...]] = {
         Option("config", str, None, ALL, "a TOML file of options"),
     ),
     "ranks": (
-        Option("tp", int, 1, CUT, "tensor parallelism: ranks that share out each layer", FROM_1),
-        Option("dp", int, 1, CUT, "data parallelism: replicas share out the batch", FROM_1, also="auto"),
-        Option("pp", int, 1, CUT, "pipeline parallelism: ranks that share out the list of layers", FROM_1),
-        Option("pipeline", tuple(PIPELINES), "1f1b", PIPE, "the order in which micro-batches pass through"),
-        Option("micro-batches", int, None, PIPE, "equal parts that pass the pipeline", FROM_1, "as --pp"),
-        Option("virtual-stages", int, None, PIPE, "stages of each rank", FROM_1, "2 if interleaved, else 1"),
+        Option("tp", int, 1, MEMORY, "tensor parallelism: ranks that share out each layer", FROM_1),
+        Option("dp", int, 1, MEMORY, "data parallelism: replicas share out the batch", FROM_1, also="auto"),
+        Option("pp", int, 1, MEMORY, "pipeline parallelism: ranks that share out the list of layers", FROM_1),
+        Option("pipeline", tuple(PIPELINES), "1f1b", ORDER, "the order in which micro-batches pass through"),
+        Option("micro-batches", int, None, ORDER, "equal parts that pass the pipeline", FROM_1, "as --pp"),
+        Option("virtual-stages", int, None, ORDER, "stages of each rank", FROM_1, "2 if interleaved, else 1"),
         Option("cp", int, 1, RANKS, "context parallelism: ranks that share out each sequence", FROM_1),
         Option("ep", int, 1, RANKS, "expert parallelism: replicas that share out the experts", FROM_1),
-        Option("zero", int, 0, TRAIN, "what replicas share out: 1 Adam's state, 2 gradients, 3 all", TO_3),
+        Option("zero", int, 0, CUT, "what replicas share out: 1 Adam's state, 2 gradients, 3 all", TO_3),
         Option("sequence-parallel", bool, False, RANKS, "ranks of --tp also share out the tokens in between"),
         Option("threads", int, None, RANKS, "threads of each rank", FROM_1, "cores / ranks"),
         Option("check-collectives", bool, False, RANKS, "report ranks that enter different collectives"),

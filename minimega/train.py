@@ -19,11 +19,11 @@ from minimega.errors import BadInput, RunFailed
 from minimega.layer import Place
 from minimega.model import Model
 from minimega.optim import Optimizer, clip, gradient_norm, learning_rate
-from minimega.parallel.comm import Group
 from minimega.parallel.data import ALONE, Reducer
 from minimega.parallel.grid import SERIAL, Grid
 from minimega.parallel.pipeline import Run, actions
 from minimega.parallel.schedules import Action
+from minimega.parallel.words import first_text
 from minimega.tokens import Batches, Windows
 
 
@@ -109,18 +109,12 @@ def train_step(
     norm = gradient_norm(parameters.values(), grid)
     if not math.isfinite(norm):
         bad = (n for n, p in parameters.items() if not math.isfinite(gradient_norm([p])))
-        raise RunFailed(f"the gradient of {_first(next(bad, ''), grid.world)} is not finite")
+        name = first_text(next(bad, ""), grid.world) or "all weights together"
+        raise RunFailed(f"the gradient of {name} is not finite")
     clip(parameters.values(), recipe.clip, norm)
     lr = recipe.lr_at(step)
     optimizer.step(parameters.values(), lr)
     return {"loss": loss, "lr": lr, "grad_norm": norm}
-
-
-def _first(text: str, group: Group) -> str:
-    """The text of the first rank that has one, on all ranks."""
-    packet = np.frombuffer(text.encode().ljust(256, b"\0"), np.uint8)
-    texts = group.all_gather(packet.reshape(1, -1), label="message")
-    return next((bytes(t).rstrip(b"\0").decode() for t in texts if t.any()), "all weights together")
 
 
 def train(

@@ -6,7 +6,7 @@ import pytest
 
 from minimega import activations, cli, memory
 from minimega.model import RECOMPUTE, Config, gpt
-from minimega.parallel.pretend import Pretend
+from minimega.parallel.paper import Paper
 from minimega.parallel.schedules import SCHEDULES
 from minimega.parallel.tensor import SequenceShares, Shares
 from minimega.parallel.timeline import held
@@ -48,7 +48,7 @@ def test_worked_examples_of_the_paper():
 def test_what_is_kept_here_is_what_the_engine_holds(change, dtype):
     config, item = Config(**C.as_dict() | change), {"float32": 4, "float64": 8}[dtype]
     for (t, sequence), recompute in product(LAYOUTS, RECOMPUTE):
-        shares = (SequenceShares if sequence else Shares)(Pretend(t))
+        shares = (SequenceShares if sequence else Shares)(Paper(t))
         here = item * sum(i.here for i in activations.block(config, 4, recompute, t, sequence))
         got = memory.measured_block(config, 4, recompute, shares, dtype)
         assert got == pytest.approx(here, rel=0.01), (t, sequence, recompute)
@@ -57,7 +57,7 @@ def test_what_is_kept_here_is_what_the_engine_holds(change, dtype):
 def test_without_dropout_they_are_equal_to_the_byte():
     config = Config(**C.as_dict() | {"dropout": 0.0})
     for (t, sequence), recompute in product(LAYOUTS, RECOMPUTE):
-        shares = (SequenceShares if sequence else Shares)(Pretend(t, rank=t - 1))
+        shares = (SequenceShares if sequence else Shares)(Paper(t, rank=t - 1))
         here = 4 * sum(i.here for i in activations.block(config, 4, recompute, t, sequence))
         assert memory.measured_block(config, 4, recompute, shares) == here
 
@@ -96,7 +96,7 @@ def test_the_first_stage_of_a_pipeline_holds_what_the_paper_says(schedule, p):
 
 
 def test_pretended_ranks_give_the_shapes_of_real_ones():
-    group = Pretend(3, rank=1)
+    group = Paper(3, rank=1)
     x = gpt(C).draw(0).parameters()["embedding.tokens"].data  # (64, 64): pieces of 22, 21, 21
     assert group.all_reduce(x).shape == x.shape and group.all_reduce(x) is not x
     assert group.reduce_scatter(x).shape == (21, 64) == x[group.piece(64)].shape

@@ -116,7 +116,10 @@ class Group:
         """Wait until all ranks of the group are here."""
 
     def split(self, colour: int, name: str = "") -> "Group":
-        """Cut the group: ranks that give the same colour form a group, in their order in this one."""
+        """Cut the group: ranks of one colour form a group, in their order in this one.
+
+        A rank gives its colour, or the function that gives it to each rank of the group.
+        """
         return Group(name or self.name, self.counter, self.ranks)
 
 
@@ -210,7 +213,8 @@ class Ranks(Group):
         self.ways[0].barrier()()
 
     def split(self, colour, name=""):
-        comm = self.comm.Split(colour)  # without a key, the order of this group
+        # without a key, the order of this group
+        comm = self.comm.Split(colour(self.rank) if callable(colour) else colour)
         everyone, members = self.comm.Get_group(), comm.Get_group()
         places = members.Translate_ranks(list(range(comm.size)), everyone)
         ranks, name = [self.ranks[i] for i in places], name or self.name

@@ -15,6 +15,7 @@ by all ranks of its stage; the table of token vectors, where embedding and head 
 and the last; an expert by every `--ep`-th replica.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import SimpleNamespace as Options
@@ -83,6 +84,11 @@ class Grid:
             )
         return self.data.piece(batch)
 
+    def span(self, p: Parameter) -> tuple[int, int]:
+        """Which numbers of a parameter's piece this rank has where its holders share them out (ZeRO)."""
+        numbers = self.holders(p).piece(math.prod(s.stop - s.start for s in p.piece))
+        return numbers.start, numbers.stop
+
 
 SERIAL = Grid()
 
@@ -97,18 +103,17 @@ def grid(
     """
     launch.check_ranks(world.size, tp * cp * dp * pp, _typed(tp, dp, pp, cp))
     check_experts_of_replicas(dp, ep)
-    number, within = divmod(world.rank, tp * cp * dp)
-    stage = world.split(number, "stage")
-    in_between = 0 < number < pp - 1  # each of them alone
-    ends = world.split(tp + world.rank if in_between else within % tp, "ends")
-    tensor = stage.split(within // tp, "tensor")
-    copies = stage.split(within % tp, "data" if cp == 1 else "copies")
-    replica, piece = divmod(copies.rank, cp)
-    data = copies if cp == 1 else copies.split(piece, "data")
-    context = copies.split(replica, "context")
-    experts = data.split(replica // ep, "experts")
-    expert_copies = copies if ep == 1 else copies.split(replica % ep, "expert copies")
-    pipeline = world.split(within, "pipeline")
+    n = tp * cp * dp  # ranks of a stage
+    stage = world.split(lambda r: r // n, "stage")
+    # the first stage with the last, and each rank in between alone
+    ends = world.split(lambda r: r % tp if r // n in (0, pp - 1) else tp + r, "ends")
+    tensor = stage.split(lambda r: r // tp, "tensor")
+    copies = stage.split(lambda r: r % tp, "data" if cp == 1 else "copies")
+    data = copies if cp == 1 else copies.split(lambda r: r % cp, "data")
+    context = copies.split(lambda r: r // cp, "context")
+    experts = data.split(lambda r: r // ep, "experts")
+    expert_copies = copies if ep == 1 else copies.split(lambda r: r // cp % ep, "expert copies")
+    pipeline = world.split(lambda r: r % n, "pipeline")
     shares = (SequenceShares if sequence else Shares)(tensor, context, experts)
     groups = tensor, data, shares, pipeline, stage, ends, context, copies, experts, expert_copies
     return Grid(world, *groups)

@@ -191,3 +191,20 @@ def of_stopwatch(p: int, r: int, events: int) -> Rows:
         ("pipeline", "all-reduce", "events"): (1, 8),
         ("pipeline", "all-gather", "events"): (1, p * events * 8 * 8),
     }
+
+
+def of_checkpoint(ranks: int, weights: int, slots: int) -> Rows:
+    """What ranks tell each other when each writes its part: a key of 8 bytes for each array, never an array.
+
+    `weights` and `slots` are the most arrays that a rank has of either kind. Three times they agree that
+    nobody failed: when the folder is there, when the parts are written, and when it was renamed.
+
+    >>> of_checkpoint(4, weights=30, slots=60)["world", "all-gather", "checkpoint"]
+    (2, 2880)
+    """
+    rows = {
+        ("world", "all-reduce", "checkpoint"): (2, 2 * 8),
+        ("world", "all-gather", "checkpoint"): (2, ranks * (weights + slots) * 8),
+        ("world", "all-reduce", "message"): (3, 3 * 8),
+    }
+    return rows if ranks > 1 else {}
