@@ -27,8 +27,10 @@ from minimega.texts import workspace
 from minimega.train import train_step
 
 # A layer for each stage of the longest pipeline.
-CASES = {ranks: Case(frozenset({"dropout", "uneven"}), 8, layers=max(ranks, 4)) for ranks in (2, 4, 8)}
-# (tp, dp, sequence parallelism, pp, cp, ep, stages a rank); the model knows nothing of cp and ep here
+CASES = {
+    ranks: Case(frozenset({"dropout", "uneven", "experts"}), 8, layers=max(ranks, 4)) for ranks in (2, 4, 8)
+}
+# (tp, dp, sequence parallelism, pp, cp, ep, stages a rank); the model knows nothing of cp here
 MORE = {
     2: [(1, 1, False, 1, 2, 1), (1, 1, False, 2, 1, 1, 2)],
     4: [(1, 2, False, 1, 2, 2), (1, 2, False, 2, 1, 1, 2)],
@@ -43,7 +45,7 @@ class Cut:
         layout, usual = layout or (), (1, 1, False, 1, 1, 1, 1)
         tp, dp, sequence, pp, cp, ep, v = (*layout, *usual[len(layout) :])
         self.grid = grid(group, *layout[:6]) if layout else SERIAL
-        self.trains, self.case, self.v = cp == ep == 1, CASES[group.size], v
+        self.trains, self.case, self.v = cp == 1, CASES[group.size], v
         cut = {"tp": tp, "dp": dp, "sequence_parallel": sequence, "pp": pp, "cp": cp, "ep": ep}
         self.options = SimpleNamespace(**cut, zero=0, virtual_stages=v, pipeline="1f1b")
 
