@@ -26,7 +26,7 @@ from minimega.layer import place
 from minimega.model import Config, gpt
 from minimega.optim import OPTIMIZERS
 from minimega.options import model_config
-from minimega.plan import check_fits, size
+from minimega.plan import check_fits, size, used
 
 EDGE = 2048  # of the matrices whose product shows the machine's peak
 STEPS, WARM_UP = 10, 2
@@ -71,11 +71,13 @@ def operations(config: Config) -> int:
     of a key, and of a weight with a value's: T D times each in a layer, what the mask hides counted too.
     Chowdhery et al. 2022, appendix B.
 
+    Of the experts only those count that a token meets.
+
     >>> operations(Config(vocab_size=512))
     3265536
     """
     c = config
-    return 6 * gpt(c).count() + 12 * c.num_layers * c.context * c.d_model * c.attention
+    return 6 * used(c) + 12 * c.num_layers * c.context * c.d_model * c.attention
 
 
 def product(xp, dtype: str) -> float:
@@ -90,7 +92,7 @@ def minimega_step(config: Config, o: Options) -> Callable[[], float]:
     xp = device(o.device)
     model = gpt(config).draw(o.seed, o.dtype, xp)
     rule = OPTIMIZERS[o.optimizer](o.beta1, o.beta2, o.eps, o.weight_decay)
-    tokens, targets = (xp.asarray(part) for part in _batch(config, o))
+    tokens, targets = (xp.asarray(part) for part in made_up(config, o))
     parameters = list(model.parameters().values())
 
     def step() -> float:
@@ -122,7 +124,7 @@ def torch_step(config: Config, o: Options) -> Callable[[], float]:
         "adamw": (torch.optim.AdamW, adam),
     }[o.optimizer]
     optimizer = rule(model.parameters(), lr=o.lr, weight_decay=o.weight_decay, **settings)
-    tokens, targets = (torch.from_numpy(part).to(o.device) for part in _batch(config, o))
+    tokens, targets = (torch.from_numpy(part).to(o.device) for part in made_up(config, o))
 
     def step() -> float:
         optimizer.zero_grad()
@@ -137,6 +139,8 @@ def torch_is_missing(o: Options) -> str:
     """Why there is no torch GPT to compare with; empty where there is one."""
     if not _torch_file().exists():
         return "not compared; the GPT to compare with stands in tests/parity of the project's folder"
+    if o.experts:
+        return "not compared; its GPT has no experts"
     if importlib.util.find_spec("torch") is None:
         return "not installed, not compared; `make parity` installs it, then: .venv-parity/bin/minimega bench"
     if o.device == "cuda":
@@ -200,7 +204,8 @@ def threads() -> int:
     return min(next((int(n) for n in told if n.isdigit() and int(n)), cores), cores)
 
 
-def _batch(config: Config, o: Options) -> tuple[np.ndarray, np.ndarray]:
+def made_up(config: Config, o: Options) -> tuple[np.ndarray, np.ndarray]:
+    """The inputs and targets of a step: tokens by chance."""
     places = np.arange(o.train_batch_size)[:, None], np.arange(config.context + 1)
     tokens = (random.uniform(random.key(o.seed, "bench"), *places) * config.vocab_size).astype(np.int64)
     return tokens[:, :-1], tokens[:, 1:]  # (B, T), (B, T)

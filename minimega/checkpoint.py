@@ -1,31 +1,38 @@
 """Checkpoints: a folder for each, renamed when it is whole; safetensors, never pickle.
 
-RUN/config.toml, tokenizer.json, log.jsonl, loss.png
-RUN/step-200/model.safetensors        weights; the header holds format, version and the model's
-configuration RUN/step-200/optimizer.safetensors    what the optimizer remembers RUN/step-200/state.json
-the step, and all else that a resumed run must find as it was RUN/latest                            the
-name of the newest whole checkpoint
+    RUN/config.toml, tokenizer.json, log.jsonl, loss.png
+    RUN/latest                          the name of the newest whole checkpoint
+    RUN/step-200/state.json             the step, the names of the parts, and all else that a resumed run must
+                                        find as it was; the layout, for people
+    RUN/step-200/model.safetensors      the weights; the header holds format, version and the model's
+                                        configuration
+    RUN/step-200/optimizer.safetensors  what the optimizer remembers
+
+One rank alone writes these two. Of several ranks each writes a part of what it holds, the first holder of a
+piece that piece, in model-RRRRR.safetensors and optimizer-RRRRR.safetensors, RRRRR its number (see parts.py).
+So no rank ever holds the whole model, and any layout reads the checkpoint of any other.
 """
 
 import json
 import shutil
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
 
-from minimega.backend import library, to_numpy
+from minimega.backend import library
 from minimega.errors import BadInput
 from minimega.model import Config, Model, gpt
 from minimega.optim import Optimizer
 from minimega.parallel.comm import SELF, Group
-from minimega.parallel.data import ALONE as ALONE_OWNER
-from minimega.parallel.data import Reducer
 from minimega.parallel.pipeline import staged
 from minimega.parallel.tensor import ALONE, Shares
+from minimega.parallel.words import first_text
+from minimega.parameter import Parameter
+from minimega.parts import Division, Parts, Piece, piece_of, write
 
-FORMAT, VERSION = "minimega", 1
+FORMAT, VERSION, READABLE = "minimega", 2, ("1", "2")  # version 1 knew no parts, and reads as one part
+KINDS = "model", "optimizer"
 
 
 def save(
@@ -36,63 +43,105 @@ def save(
     state: dict,
     keep: int = 2,
     world: Group = SELF,
-    owner: Reducer = ALONE_OWNER,
+    owned: Iterable[Parameter] | None = None,
 ) -> None:
     """Write RUN/step-N whole or not at all, point `latest` at it, and remove all but the newest `keep`.
 
-    All ranks enter: what is cut is made whole, and what `owner` shares out too, and the first rank writes
-    it, so that any layout can read it. An OSError (a full disk) leaves what was there before.
+    All ranks enter, and each writes its part into RUN/step-N.tmp; when all have met, the first one renames
+    it. An OSError (a full disk) on any rank is raised on all of them, and leaves what was there before.
+
+    `owned` is what this rank can write, by default its parameters: each tells its name, whole shape, piece
+    and span, and has data of that shape, as the arrays have that the optimizer remembers for it.
     """
-    data = {p.name: p.data for p in owner.owned(model.parameters().values())}
-    weights, slots = gathered(model, owner.joined(data)), {}
-    for slot in optimizer.slots if optimizer.state else ():
-        arrays = owner.joined({name: kept[slot] for name, kept in optimizer.state.items()})
-        slots |= {f"{name}/{slot}": a for name, a in gathered(model, arrays).items()}
-    if world.rank == 0:
-        header = {"format": FORMAT, "version": str(VERSION), "config": json.dumps(model.config.as_dict())}
-        files = {"model": (weights, header), "optimizer": (slots, {"steps": str(optimizer.steps)})}
-        _write_folder(run, f"step-{step}", files, {"version": VERSION, "step": step, **state})
+    owned = list(model.parameters().values() if owned is None else owned)
+    arrays = {"model": weights(owned), "optimizer": slots(owned, optimizer)}
+    divisions = {kind: _agreed(kind, held, world) for kind, held in arrays.items()}
+    headers = headers_of(model.config, step, optimizer.steps)
+    work = run / f"step-{step}.tmp"
+
+    def begin() -> None:
+        shutil.rmtree(work, ignore_errors=True)
+        work.mkdir()
+
+    def write_own() -> None:
+        for kind, held in arrays.items():
+            mine = {piece: held[piece] for piece in divisions[kind].of(world.rank, held)}
+            write_part(work, divisions[kind], world.rank, mine, headers[kind])
+
+    def finish() -> None:
+        finish_folder(work, divisions, {"step": step, **state})
+        folder = run / f"step-{step}"
+        shutil.rmtree(folder, ignore_errors=True)  # of a run that was killed before it was the latest
+        work.rename(folder)
+        (run / "latest.tmp").write_text(folder.name)
+        (run / "latest.tmp").rename(run / "latest")
         for old in sorted(run.glob("step-*[0-9]"), key=lambda f: int(f.name[5:]))[:-keep]:
             shutil.rmtree(old, ignore_errors=True)
-    world.barrier()
 
-
-def gathered(model: Model, arrays: dict) -> dict[str, np.ndarray]:
-    """What the stages of a pipeline have for their parameters, whole, on the first stage."""
-    group, parameters, found = model.pipeline, model.parameters(), {}
-    like = next(iter(parameters.values())).data
-    for name, p in model.entire.parameters().items():
-        home = model.home(name)
-        if group.rank == home:
-            array = p.whole(arrays[name])
-            if home:
-                group.start_send(array, 0, "checkpoint")()
-        elif group.rank == 0:
-            array = group.start_receive(library(like).empty(p.whole_shape, like.dtype), home)()
-        if group.rank == 0:
-            found[name] = to_numpy(array)
-    return found
-
-
-def _write_folder(run: Path, name: str, files: dict[str, tuple[dict, dict]], state: dict) -> None:
-    folder, work = run / name, run / f"{name}.tmp"
-    shutil.rmtree(work, ignore_errors=True)
     try:
-        work.mkdir()
-        for file, (arrays, header) in files.items():
-            _write(work / f"{file}.safetensors", arrays, header)
-        (work / "state.json").write_text(json.dumps(state, indent=1))
-        shutil.rmtree(folder, ignore_errors=True)
-        work.rename(folder)
-        (run / "latest.tmp").write_text(name)
-        (run / "latest.tmp").rename(run / "latest")
-    except (OSError, SafetensorError) as why:
-        shutil.rmtree(work, ignore_errors=True)
-        raise why if isinstance(why, OSError) else OSError(str(why)) from None
+        together(world, begin if world.rank == 0 else None)
+        together(world, write_own)
+        together(world, finish if world.rank == 0 else None)
+    except OSError:
+        if world.rank == 0:
+            shutil.rmtree(work, ignore_errors=True)
+        raise
 
 
-def _write(path: Path, arrays: dict[str, np.ndarray], header: dict[str, str]) -> None:
-    save_file({name: np.ascontiguousarray(a) for name, a in arrays.items()}, path, metadata=header)
+def together(world: Group, act: Callable[[], None] | None) -> None:
+    """Every rank acts, or not; where one fails all raise its OSError, so that nobody waits for it."""
+    told = ""
+    try:
+        if act:
+            act()
+    except (OSError, MemoryError, BadInput) as why:
+        error = why if isinstance(why, OSError) else OSError(str(why) or "the memory is full")
+        told = json.dumps([error.errno, error.strerror or str(error), error.filename], default=str)
+    if told := first_text(told, world):
+        number, words, file = json.loads(told)
+        raise OSError(number, words, file) if number else OSError(words)
+
+
+def _agreed(kind: str, held: dict[Piece, object], world: Group) -> Division:
+    """Who writes what: every rank tells the keys of the pieces that it holds."""
+    keys = np.array([piece.key for piece in held], np.int64)
+    most = int(world.all_reduce(np.array(len(keys)), "max", label="checkpoint"))
+    keys = np.pad(keys, (0, most - len(keys))).reshape(1, -1)
+    return Division(kind, world.all_gather(keys, label="checkpoint").tolist())
+
+
+def weights(owned: Iterable[Parameter]) -> dict[Piece, object]:
+    return {piece_of(p): p.data for p in owned}
+
+
+def slots(owned: Iterable[Parameter], optimizer: Optimizer) -> dict[Piece, object]:
+    """What an optimizer remembers: any arrays, of all parameters or of some."""
+    return {piece_of(p, slot): a for p in owned for slot, a in optimizer.state.get(p.name, {}).items()}
+
+
+def headers_of(config: Config, step: int, steps: int) -> dict[str, dict[str, str]]:
+    """What stands in the headers of both kinds of parts; `steps` is the optimizer's own count."""
+    known = {"format": FORMAT, "version": str(VERSION), "step": str(step)}
+    return {
+        "model": known | {"config": json.dumps(config.as_dict())},
+        "optimizer": known | {"steps": str(steps)},
+    }
+
+
+def write_part(work: Path, division: Division, rank: int, arrays: dict[Piece, object], header: dict) -> None:
+    """Write what a rank has to write, if it has something."""
+    if rank in division.names:
+        write(work / division.names[rank], arrays, header | {"parts": str(len(division.names))})
+
+
+def finish_folder(work: Path, divisions: dict[str, Division], state: dict) -> None:
+    """Write state.json, when every array is found to be there, whole and once."""
+    names = {kind: list(division.names.values()) for kind, division in divisions.items()}
+    for kind, division in divisions.items():
+        written = sum(map(len, Parts([work / name for name in names[kind]]).stored.values()))
+        if written != len(division.first):
+            raise BadInput(f"{work}: {written} pieces were written instead of {len(division.first)}")
+    (work / "state.json").write_text(json.dumps({**state, "version": VERSION, "parts": names}, indent=1))
 
 
 def _found(folder: Path) -> list[Path]:
@@ -135,14 +184,14 @@ def newest(run: Path) -> Path:
     return folder
 
 
-def weights_file(model_filename: str) -> Path:
-    """The .safetensors that `--model-filename` means: itself, or the newest of a run's folder."""
+def find(model_filename: str) -> Path:
+    """What `--model-filename` means: a .safetensors, a checkpoint's folder, or the newest one of a run's."""
     path = Path(model_filename)
-    if path.suffix != ".safetensors":
-        path = (path if (path / "model.safetensors").exists() else newest(path)) / "model.safetensors"
-    if not path.is_file():
-        raise BadInput(f"{path}: there is no such file; give a run's folder or a .safetensors in one")
-    return path
+    if path.suffix == ".safetensors":
+        if not path.is_file():
+            raise BadInput(f"{path}: there is no such file; give a run's folder or a .safetensors in one")
+        return path
+    return path if any((path / f).exists() for f in ("state.json", "model.safetensors")) else newest(path)
 
 
 def run_folder(weights: Path) -> Path:
@@ -153,71 +202,93 @@ def run_folder(weights: Path) -> Path:
     raise BadInput(f"{weights}: no tokenizer.json beside it or one folder up, as a run's folder has")
 
 
-def read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """The arrays of a .safetensors file by name, and what its header says."""
+def read_state(folder: Path) -> dict:
+    """What state.json says."""
     try:
-        with safe_open(path, framework="numpy") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
-    except (SafetensorError, OSError, ValueError) as why:
-        raise BadInput(f"{path} cannot be read as a checkpoint; it may be cut short ({why})") from None
+        return json.loads((folder / "state.json").read_text())
+    except (OSError, ValueError) as why:
+        raise BadInput(f"{folder}/state.json cannot be read ({why})") from None
+
+
+def open_parts(source: Path, kind: str = "model") -> Parts:
+    """The arrays of a checkpoint's folder, or of one file that holds them all."""
+    if source.is_file():
+        return Parts([source])
+    state = read_state(source) if kind == "optimizer" or (source / "state.json").exists() else {}
+    parts = Parts([source / name for name in state.get("parts", {}).get(kind, [f"{kind}.safetensors"])])
+    if parts.header.get("step", str(state.get("step"))) != str(state.get("step")):
+        raise BadInput(f"{source} is damaged: its {kind} is that of step {parts.header['step']}")
+    return parts
+
+
+def open_model(source: Path) -> tuple[Parts, Config]:
+    """The weights of a checkpoint that minimega wrote, to be read piece by piece; and the model's shape."""
+    parts = open_parts(source)
+    header = parts.header
+    if header.get("format") != FORMAT:
+        raise BadInput(f"{source} was not written by minimega (its header does not say so)")
+    if header.get("version") not in READABLE:
+        raise BadInput(
+            f"{source} has version {header.get('version')}; this minimega reads versions "
+            f"{' and '.join(READABLE)}"
+        )
+    try:
+        return parts, Config(**json.loads(header["config"]))
+    except (KeyError, TypeError, ValueError) as why:
+        raise BadInput(f"{source}: the configuration in its header is damaged ({why})") from None
 
 
 def load_model(
-    weights: Path, dtype: str | None = None, xp=np, shares: Shares = ALONE, pipeline: Group = SELF
+    source: Path, dtype: str | None = None, xp=np, shares: Shares = ALONE, pipeline: Group = SELF
 ) -> Model:
-    """The model in a .safetensors that minimega wrote, its numbers as they are or in another dtype.
+    """The model of a checkpoint, its numbers as they are or in another dtype.
 
     `shares` and `pipeline` say how it is cut now, whatever it was when it was written.
     """
-    arrays, header = read(weights)
-    if header.get("format") != FORMAT:
-        raise BadInput(f"{weights} was not written by minimega (its header does not say so)")
-    if header.get("version") != str(VERSION):
-        raise BadInput(
-            f"{weights} has version {header.get('version')}; this minimega reads version {VERSION}"
-        )
-    try:
-        model = staged(gpt(Config(**json.loads(header["config"])), shares), pipeline)
-    except (KeyError, TypeError, ValueError) as why:
-        raise BadInput(f"{weights}: the configuration in its header is damaged ({why})") from None
-    fill(model, arrays, weights, dtype, xp)
+    parts, config = open_model(source)
+    model = staged(gpt(config, shares), pipeline)
+    fill(model, parts, dtype, xp)
     return model
 
 
 def fill(
     model: Model,
-    arrays: dict[str, np.ndarray],
-    source: Path,
+    parts: Parts,
     dtype: str | None = None,
     xp=np,
-    owner: Reducer = ALONE_OWNER,
+    keep: Callable[[Parameter], None] = lambda p: None,
 ) -> None:
-    """Give every parameter its piece of the array of its name, if names and shapes agree."""
-    if odd := sorted(model.entire.parameters().keys() ^ arrays.keys()):
-        raise BadInput(f"{source} holds another model: {odd[0]} is in only one of the two")
-    for name, p in model.parameters().items():
-        if arrays[name].shape != p.whole_shape:
-            raise BadInput(
-                f"{source} holds another model: {name} is {arrays[name].shape}, not {p.whole_shape}"
-            )
-        piece = p.cut(arrays[name])
-        p.data, p.grad = xp.asarray(np.array(piece, dtype or piece.dtype)), None
-        owner.keep(p)
+    """Give every parameter its piece of the array of its name, if names and shapes agree.
+
+    `keep` is told of each, and may take away what this rank does not own of it before the next is read.
+    """
+    if odd := sorted(model.entire.parameters().keys() ^ set(parts)):
+        raise BadInput(f"{parts.where} holds another model: {odd[0]} is in only one of the two")
+    for p in model.parameters().values():
+        piece = parts.read(piece_of(p))
+        p.data, p.grad = xp.asarray(piece.astype(dtype or piece.dtype, copy=False)), None
+        keep(p)
 
 
-def resume(folder: Path, model: Model, optimizer: Optimizer, owner: Reducer = ALONE_OWNER) -> dict:
-    """Fill a model and its optimizer from a checkpoint of the same shape, and give the rest of its state."""
-    owned = {p.name: p for p in owner.owned(model.parameters().values())}
+def resume(
+    folder: Path,
+    model: Model,
+    optimizer: Optimizer,
+    owned: Iterable[Parameter] | None = None,
+    keep: Callable[[Parameter], None] = lambda p: None,
+) -> dict:
+    """Fill a model and its optimizer from a checkpoint of any layout, and give the rest of its state.
+
+    `owned`: see `save`; the optimizer remembers as much. `keep`: see `fill`.
+    """
+    own = {p.name: p for p in (model.parameters().values() if owned is None else owned)}
     xp = library(next(iter(model.parameters().values())).data)
-    try:
-        state = json.loads((folder / "state.json").read_text())
-    except (OSError, ValueError) as why:
-        raise BadInput(f"{folder}/state.json cannot be read ({why})") from None
-    fill(model, read(folder / "model.safetensors")[0], folder, xp=xp, owner=owner)
-    slots, header = read(folder / "optimizer.safetensors")
-    optimizer.steps, optimizer.state = int(header["steps"]), {}
-    for path, array in slots.items():
+    fill(model, open_model(folder)[0], None, xp, keep)
+    remembered = open_parts(folder, "optimizer")
+    optimizer.steps, optimizer.state = int(remembered.header["steps"]), {}
+    for path in remembered:
         name, slot = path.rsplit("/", 1)
-        if name in owned:  # not of another stage
-            optimizer.state.setdefault(name, {})[slot] = xp.array(owned[name].cut(array))
-    return state
+        if name in own:  # not of another stage
+            array = remembered.read(piece_of(own[name], slot))
+            optimizer.state.setdefault(name, {})[slot] = xp.asarray(array)
+    return read_state(folder)

@@ -92,8 +92,16 @@ def dispatch(options: SimpleNamespace) -> int:
             from minimega.bench import bench
 
             return bench(options)
+        case "memory":
+            from minimega.memory import run_memory
+
+            return run_memory(options)
+        case "timeline":
+            from minimega.trace import run_timeline
+
+            return run_timeline(options)
         case "reshard":
-            from minimega.use import run_resharding
+            from minimega.reshard import run_resharding
 
             return run_resharding(options)
         case "compare":

@@ -63,7 +63,7 @@ class Comparison:
         self.logs = [_log(run / "log.jsonl") for run in self.runs]
         self.check_comparable()
         o, self.newest = self.o[1], checkpoint.newest(run_b)
-        self.config = checkpoint.load_model(self.newest / "model.safetensors").config
+        self.config = checkpoint.open_model(self.newest)[1]
         dtype = "float32" if "float32" in (o.dtype for o in self.o) else "float64"
         self.limit, self.formula = verdict.explained(dtype, self.config, o.train_batch_size)
 
@@ -123,7 +123,7 @@ class Comparison:
         np.savez(batch, inputs=inputs, targets=targets, step=step)
         made = []
         for run, out in zip(self.runs, (self.work / "a.npz", self.work / "b.npz"), strict=True):
-            if measure(run, self.newest / "model.safetensors", batch, out):
+            if measure(run, self.newest, batch, out):
                 raise RunFailed(f"the ranks of {run} failed")
             with np.load(out) as file:
                 made.append({name: file[name] for name in file})
@@ -169,7 +169,7 @@ class Comparison:
 
 
 def _state(run: Path) -> dict:
-    return json.loads((checkpoint.newest(run) / "state.json").read_text())
+    return checkpoint.read_state(checkpoint.newest(run))
 
 
 def _log(path: Path) -> dict[int, dict]:

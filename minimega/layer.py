@@ -22,7 +22,9 @@ class Place:
     `samples` (B,) numbers the sequences within the whole step's batch, `positions` the tokens that are held
     here and `window` (T,) all tokens of the window, by their places within
     the window, wherever the batch was cut. `key` is that of the seed and the step. `recall(layer, k, v)`
-    gives the keys and values to attend to; a cache adds those of earlier tokens.
+    gives the keys and values to attend to; a cache adds those of earlier tokens. A layer with a loss of its
+    own notes its value in `extra`, by its name; it is a mean over the `sequences` of the whole step (0: those
+    that are here), and the backward pass of all losses begins with `scale`.
     """
 
     samples: np.ndarray
@@ -31,6 +33,9 @@ class Place:
     training: bool = False
     recall: Callable = lambda layer, k, v: (k, v)
     held: slice = field(default_factory=lambda: slice(None))
+    sequences: int = 0
+    scale: float = 1.0
+    extra: dict = field(default_factory=dict)
 
     @property
     def positions(self) -> np.ndarray:

@@ -2,8 +2,8 @@
 
     python -m minimega.measure RUN WEIGHTS BATCH OUT
 
-WEIGHTS is a .safetensors of any layout, BATCH an .npz of inputs (B, T), targets (B, T) and the step, which
-decides the dropout. OUT is an .npz: output/LAYER (B, T, D), number/loss, number/gradient norm and
+WEIGHTS is a checkpoint's folder, of any layout, BATCH an .npz of inputs (B, T), targets (B, T) and the step,
+which decides the dropout. OUT is an .npz: output/LAYER (B, T, D), number/loss, number/gradient norm and
 gradient/PARAMETER, all of them whole.
 """
 
@@ -16,7 +16,7 @@ import numpy as np
 
 from minimega import checkpoint, launch, options, random
 from minimega.autograd import no_grad
-from minimega.backend import device, to_numpy
+from minimega.backend import device, library, to_numpy
 from minimega.layer import Layer, Place
 from minimega.model import Block, Model
 from minimega.optim import gradient_norm
@@ -49,22 +49,37 @@ def _measure(o: Options, grid: Grid, weights: Path, batch: Path, out: Path) -> i
             y = grid.tensor.all_gather(x.data, 1, length) if grid.shares.partial else x.data
             found[f"output/{layer.name}"] = to_numpy(grid.data.all_gather(y))
     model = staged(model, grid.pipeline, virtual_stages(o))
-    owner, recipe = (
-        zero.owner(model, grid, o.zero),
-        Recipe(1, pipeline=o.pipeline, micro_batches=micro_batches(o)),
-    )
+    recipe = Recipe(1, pipeline=o.pipeline, micro_batches=micro_batches(o))
+    owner = zero.owner(model, grid, o.zero)
     for p in model.parameters().values():
         owner.keep(p)
     owned = owner.owned(model.parameters().values())
     todo = recipe.actions(model)
     loss = gradients(model, inputs, targets, key, o.accumulate, owner, todo)
     norm = gradient_norm(owned, grid)
-    whole = checkpoint.gathered(model, owner.joined({p.name: p.grad for p in owned}))
+    whole = gathered(model, owner.joined({p.name: p.grad for p in owned}))
     found |= {"number/loss": np.float64(loss), "number/gradient norm": np.float64(norm)}
     found |= {f"gradient/{name}": gradient for name, gradient in whole.items()}
     if grid.first:
         np.savez(out, **found)
     return 0
+
+
+def gathered(model: Model, arrays: dict) -> dict[str, np.ndarray]:
+    """What the stages of a pipeline have for their parameters, whole, on the first stage."""
+    group, found = model.pipeline, {}
+    like = next(iter(arrays.values()))
+    for name, p in model.entire.parameters().items():
+        home = model.home(name)
+        if group.rank == home:
+            array = p.whole(arrays[name])
+            if home:
+                group.start_send(array, 0, "gradients")()
+        elif group.rank == 0:
+            array = group.start_receive(library(like).empty(p.whole_shape, like.dtype), home)()
+        if group.rank == 0:
+            found[name] = to_numpy(array)
+    return found
 
 
 def _layers(model: Model) -> Iterator[Layer]:

@@ -9,6 +9,7 @@ from minimega.attention import Attention
 from minimega.autograd import Tensor
 from minimega.embedding import Embedding, SinusoidalEmbedding
 from minimega.errors import BadInput
+from minimega.experts import Experts, check_experts
 from minimega.head import Head
 from minimega.layer import Dropout, Layer, Place, Recomputed, place
 from minimega.mlp import ACTIVATIONS, MLP
@@ -39,6 +40,9 @@ class Config:
     tied: bool = True
     head_bias: bool = False
     attention: bool = True
+    experts: int = 0  # in the place of each MLP; 0: the MLP
+    top_k_experts: int = 2  # that each token goes to
+    balance: float = 0.01  # weight of the loss that keeps them evenly used
 
     def __post_init__(self):
         for name in ("vocab_size", "context", "d_model", "nhead", "num_layers"):
@@ -50,6 +54,13 @@ class Config:
             raise BadInput(
                 f"d_model {self.d_model} cannot be shared out over {self.nhead} heads: "
                 f"choose nhead so that it divides d_model"
+            )
+        if min(self.experts, self.balance) < 0:
+            raise BadInput(f"experts is {self.experts} and balance {self.balance}; they must be 0 or more")
+        if self.experts and not 1 <= self.top_k_experts <= self.experts:
+            raise BadInput(
+                f"a token cannot go to {self.top_k_experts} of {self.experts} experts: "
+                f"choose --top-k-experts of at most --experts"
             )
         if not 0 <= self.dropout < 1:
             raise BadInput(f"dropout is {self.dropout}; it must lie in [0, 1)")
@@ -117,7 +128,10 @@ class Block(Layer):
 
         if c.attention:
             self.attention = around(Attention(c.d_model, c.nhead, c.dropout, std_out, shares))
-        self.mlp = around(MLP(c.d_model, c.d_hidden, c.activation, std_out, shares))
+        if c.experts:
+            self.mlp = around(Experts(c, std_out, shares))
+        else:
+            self.mlp = around(MLP(c.d_model, c.d_hidden, c.activation, std_out, shares))
 
     def forward(self, x, place):
         for _, part in self.parts():
@@ -162,8 +176,17 @@ class Model(Layer):
         return self.layers["head"].whole(self.hidden(tokens, at))
 
     def loss(self, tokens, targets, at: Place | None = None, count: int | None = None) -> Tensor:
-        """The mean cross-entropy over the counted targets (those not below 0), in nats."""
-        return self.layers["head"].cross_entropy(self.hidden(tokens, at), targets, count)
+        """The mean cross-entropy over the counted targets (those not below 0), in nats.
+
+        In training, the losses of single layers are added: values only, for their gradients are in the graph.
+        """
+        at = at or place(tokens)
+        loss = self.layers["head"].cross_entropy(self.hidden(tokens, at), targets, count)
+        return loss + self.extra(at)
+
+    def extra(self, at: Place):
+        """The losses that layers of this model noted at a place, added up."""
+        return sum(value for name, value in at.extra.items() if name.split(".")[0] in self.layers)
 
     def count(self) -> int:
         """The number of parameters, shared ones once; nothing is allocated to know it."""
@@ -194,6 +217,7 @@ def gpt(config: Config, shares: Shares = ALONE, recompute: str = "none") -> Mode
     """
     c = config
     check_heads(c, shares.group.size)
+    check_experts(c, shares.experts.size)
     ranks = shares.group.size
     for name, size in (("vocab_size", c.vocab_size), ("d_hidden", c.d_hidden)):
         if size < ranks:

@@ -12,9 +12,9 @@ import tomli_w
 from minimega.errors import BadInput
 from minimega.model import SHAPES, Config
 from minimega.parallel.combinations import check
-from minimega.parallel.grid import micro_batches, parts, virtual_stages
+from minimega.parallel.grid import check_experts_of_replicas, micro_batches, parts, virtual_stages
 from minimega.parallel.pipeline import actions
-from minimega.table import BUILD, GROUPS, OF_ONE_CALL, TABLE, USE, nearest, of_command
+from minimega.table import BUILD, GROUPS, OF_ONE_CALL, PIPE, TABLE, USE, nearest, of_command
 
 
 def read(path: str) -> dict[str, object]:
@@ -68,7 +68,9 @@ def complete(command: str, given: dict[str, object]) -> SimpleNamespace:
             f"cannot be cut into {o.accumulate} equal parts: choose --accumulate so that it divides the batch"
         )
         raise BadInput(f"--train-batch-size {o.train_batch_size} {parts}")
-    if command == "train" and not o.resume:  # a resumed run has a batch of its own
+    if command == "timeline" and o.pp == 1:
+        raise BadInput("timeline shows a pipeline: choose --pp of at least 2, as in --pp 2 --micro-batches 8")
+    if command in PIPE.split() and not o.resume:  # a resumed run has a batch of its own
         check_batch(o)
     if command == "reshard" and not o.save_dir:
         raise BadInput("reshard needs --save-dir: the new folder to write")
@@ -93,6 +95,8 @@ def check_batch(o: SimpleNamespace) -> None:
             + " so that it divides the batch"
         )
     check(o)
+    if o.dp != "auto":
+        check_experts_of_replicas(dp, o.ep)
     actions(o.pipeline, o.pp, micro_batches(o), virtual_stages(o), 0)
 
 
@@ -112,6 +116,9 @@ def model_config(options: SimpleNamespace, vocab_size: int) -> Config:
         "activation",
         "norm_position",
         "positions",
+        "experts",
+        "top_k_experts",
+        "balance",
     )
     return Config(
         vocab_size=vocab_size,

@@ -25,6 +25,7 @@ class Parameter(Tensor):
     """
 
     learned = True
+    span = None  # all numbers of its piece are owned here; a shard of it owns some (ZeRO)
     __slots__ = ("axis", "experts", "mean", "name", "shared", "shares", "std", "whole_shape")
 
     def __init__(
@@ -58,10 +59,6 @@ class Parameter(Tensor):
         """The axes that are cut, and the ranks that share them out."""
         cuts = [] if self.axis is None else [(self.axis, self.shares.group)]
         return cuts + ([(0, self.experts)] if self.experts.size > 1 else [])
-
-    def cut(self, array):
-        """What this rank holds of a whole array."""
-        return array[self.piece]
 
     def whole(self, array):
         """An array that is cut as this parameter is (its data, its gradient, an optimizer's), made whole."""
@@ -102,12 +99,9 @@ class Shard:
     axis = property(lambda self: self.parameter.axis)
     decays = property(lambda self: self.parameter.decays)
     piece = property(lambda self: self.parameter.piece)
+    whole_shape = property(lambda self: self.parameter.whole_shape)
     held = property(lambda self: self.span.stop - self.span.start)
 
     @property
     def data(self):
         return self.parameter.data.reshape(-1)[self.span] if self.kept is None else self.kept
-
-    def cut(self, array):
-        """What this rank owns of a whole array."""
-        return self.parameter.cut(array).reshape(-1)[self.span]

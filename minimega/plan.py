@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from minimega.activations import block
 from minimega.errors import BadInput
 from minimega.model import SHAPES, Config, gpt
 from minimega.optim import OPTIMIZERS
@@ -24,31 +25,41 @@ def parameters(config: Config) -> int:
     return one + (config.num_layers - 1) * (two - one)
 
 
+def used(config: Config) -> int:
+    """The parameters that a token meets: of the experts, those of k.
+
+    >>> c = Config(vocab_size=500, experts=8)
+    >>> parameters(c), used(c)
+    (2312960, 740096)
+    """
+    idle = config.experts and config.experts - config.top_k_experts
+    return parameters(config) - config.num_layers * idle * 2 * config.d_model * config.d_hidden
+
+
 def activations(config: Config, batch: int, dtype: str = "float32", recompute: str = "none") -> int:
     """The bytes that the backward pass of one batch holds, as `autograd.saved_bytes` counts them.
 
     A block of attention and a GELU MLP keeps 10 N D + 3 N F numbers (22 N D where F = 4 D), and the
-    attention weights, B H T T. With selective recomputation these and what the heads gave stay out, with full
-    recomputation a block keeps its input alone (Korthikanti et al. 2022, table 2).
+    attention weights, B H T T; `activations.block` lists them.
 
     >>> activations(Config(vocab_size=500), batch=16)
     60814464
     """
     c, n = config, batch * config.context
-    width, hidden = n * c.d_model, n * c.d_hidden
+    width = n * c.d_model
     norm = width + n  # the normalised input, and each token's 1/deviation
-    mlp = norm + width + (3 if c.activation == "gelu" else 2) * hidden  # GELU keeps its tanh too
-    # the input; queries, keys and values; the scaled queries; the heads' outputs, apart and side by side
-    core = (
-        2 * width + batch * c.nhead * c.context**2
-    )  # the scaled queries, the heads' outputs apart, the weights
-    attention = norm + 5 * width + (core if recompute == "none" else 0)
-    block = width if recompute == "full" else mlp + attention * c.attention
-    numbers = c.num_layers * block
+    kept = block(c, batch, recompute)
+    numbers = c.num_layers * int(sum(item.here for item in kept))
+    places = c.num_layers * int(sum(item.places for item in kept))
     numbers += norm * (c.norm_position == "pre") + width * (c.positions == "sinusoidal")
     numbers += width + n * c.vocab_size  # the head's input, and the probabilities
     # each token and whether its row is here; each target's place, value and whether it counts; the positions
-    return numbers * np.dtype(dtype).itemsize + n * (9 + 17) + 9 * c.context * (c.positions == "learned")
+    return (
+        numbers * np.dtype(dtype).itemsize
+        + places
+        + n * (9 + 17)
+        + 9 * c.context * (c.positions == "learned")
+    )
 
 
 def workspace(config: Config, batch: int, dtype: str = "float32") -> int:
@@ -60,7 +71,8 @@ def workspace(config: Config, batch: int, dtype: str = "float32") -> int:
     c, n, item = config, batch * config.context, np.dtype(dtype).itemsize
     scores, width = batch * c.nhead * c.context**2 * c.attention, n * c.d_model
     mask = 16 * scores if c.dropout else 0
-    largest = max(4 * n * c.d_hidden * item, (scores + 6 * width) * item + mask, n * c.vocab_size * item)
+    hidden = n * c.d_hidden * (c.top_k_experts if c.experts else 1)
+    largest = max(4 * hidden * item, (scores + 6 * width) * item + mask, n * c.vocab_size * item)
     return largest + 2 * width * item
 
 

@@ -16,6 +16,7 @@ import numpy as np
 from minimega import checkpoint, metrics, options, plan, show, table, tokens
 from minimega.backend import device, keep_memory
 from minimega.errors import BadInput, RunFailed
+from minimega.experts import check_experts
 from minimega.model import Config, Model, check_heads, gpt
 from minimega.optim import OPTIMIZERS
 from minimega.parallel import zero
@@ -35,19 +36,25 @@ def run_training(o: Options) -> int:
     elif o.save_dir:
         checkpoint.open_folder(Path(o.save_dir), o.overwrite)
     device(o.device)
-    if not o.init_from:  # refused now, not after ranks were started and the whole text was read
-        small = options.model_config(o, o.vocab_size or 1)
-        check_heads(small, o.tp)
-        check_stages(small, o.pp * virtual_stages(o))
-        plan.check_fits(small, o.train_batch_size // parts(o), o.dtype, o.optimizer, o.recompute)
+    if not o.init_from:
+        check_shape(o)
     return on_ranks(o, lambda grid: _train(o, newest, grid))
+
+
+def check_shape(o: Options) -> None:
+    """BadInput for a model that cannot be cut like this, or does not fit, before ranks start."""
+    small = options.model_config(o, o.vocab_size or 1)
+    check_heads(small, o.tp)
+    check_experts(small, o.ep)
+    check_stages(small, o.pp * virtual_stages(o))
+    plan.check_fits(small, o.train_batch_size // parts(o), o.dtype, o.optimizer, o.recompute)
 
 
 def _train(o: Options, newest: Path | None, grid: Grid) -> int:
     keep_memory()
     grid.rows(o.train_batch_size)
     folder = Path(o.save_dir) if o.save_dir else None
-    source = checkpoint.weights_file(o.init_from) if o.init_from and not newest else None
+    source = checkpoint.find(o.init_from) if o.init_from and not newest else None
     known = newest.parent if newest else checkpoint.run_folder(source) if source else None
     tokenizer = tokens.load(known / "tokenizer.json") if known else None
     with workspace(folder, grid.world) as work:
@@ -59,8 +66,7 @@ def _train(o: Options, newest: Path | None, grid: Grid) -> int:
         owner = zero.owner(model, grid, o.zero)
         zero.draw(model, owner, o.seed, o.dtype, device(o.device))
         if source:
-            arrays, _ = checkpoint.read(source)
-            checkpoint.fill(model, arrays, source, o.dtype, device(o.device), owner)
+            checkpoint.fill(model, checkpoint.open_parts(source), o.dtype, device(o.device), owner.keep)
         batches = tokens.Batches(texts.train, o.train_batch_size, o.seed)
         run = _Run(o, texts, batches, model, owner)
         if newest:
@@ -84,17 +90,25 @@ class _Run:
 
     def resume(self, newest: Path) -> None:
         """Go on where a checkpoint stopped."""
-        state = checkpoint.resume(newest, self.model, self.optimizer, self.owner)
+        owned = self.owner.owned(self.model.parameters().values())
+        state = checkpoint.resume(newest, self.model, self.optimizer, owned, self.owner.keep)
         if state["digest"] != self.texts.digest:
             raise BadInput(f"{self.o.train_filename} is not the text that this run began with")
         self.start = self.saved = state["step"]
+        if self.grid.first:
+            self.write_options()  # another layout, another number of steps: as the run goes on
 
     def begin(self) -> None:
         """Replace what the folder held by the first files of this run."""
         if self.folder and self.grid.first:
             checkpoint.clear_folder(self.folder)
-            (self.folder / "config.toml").write_text(options.to_toml(self.o), encoding="utf-8")
+            self.write_options()
             self.texts.tokenizer.save(self.folder / "tokenizer.json")
+
+    def write_options(self) -> None:
+        work = self.folder / "config.toml.tmp"
+        work.write_text(options.to_toml(self.o), encoding="utf-8")
+        work.rename(self.folder / "config.toml")
 
     def go(self) -> int:
         o, first = self.o, self.grid.first
@@ -141,8 +155,8 @@ class _Run:
 
     def save(self, step: int, epoch: int) -> None:
         if self.folder:
-            state = {"epoch": epoch, "digest": self.texts.digest}
-            how = self.o.keep, self.grid.world, self.owner
+            state = {"epoch": epoch, "digest": self.texts.digest, "layout": layout(self.o)}
+            how = self.o.keep, self.grid.world, self.owner.owned(self.model.parameters().values())
             checkpoint.save(self.folder, step, self.model, self.optimizer, state, *how)
             self.saved = step
 
@@ -215,14 +229,17 @@ def replace_options(o: Options, **changes) -> Options:
     return Options(**{**vars(o), **changes})
 
 
+FREE = "dropout", "balance"  # what another run may change of a model
+
+
 def _shape_of(source: Path, o: Options) -> Config:
     """The shape of the model to start from; an option that asks for another one is refused."""
-    config = checkpoint.load_model(source).config
+    config = checkpoint.open_model(source)[1]
     asked = options.model_config(o, config.vocab_size)
     for field in fields(Config):
         theirs, ours = getattr(config, field.name), getattr(asked, field.name)
-        if field.name in o.given and field.name != "dropout" and theirs != ours:
+        if field.name in o.given and field.name not in FREE and theirs != ours:
             raise BadInput(
                 f"--init-from {source}: its {field.name} is {theirs}, not {ours}; leave the option out"
             )
-    return replace(config, dropout=asked.dropout)
+    return replace(config, **{name: getattr(asked, name) for name in FREE})

@@ -120,6 +120,8 @@ def generate(
     for n in range(length):
         logits[:, list(banned)] = -np.inf
         chosen = choose(logits, random.uniform(random.key(seed, "sample", n), numbers), **choice)
+        # replicas that share out experts see them round differently, and must go on with the same texts
+        chosen = model.shares.experts.broadcast(chosen, label="chosen")
         yield chosen
         if n + 1 < length:
             logits = talk.send(xp.asarray(chosen))

@@ -72,12 +72,16 @@ COMMANDS = {
     "evaluate": "the loss and perplexity of a trained model on a text",
     "gradcheck": "hold the backward of a function to finite differences",
     "bench": "tokens a second, share of the machine's peak, and memory of a training step",
+    "memory": "what a rank holds in training: the papers' formulas, and measured",
+    "timeline": "what each rank of a pipeline does when, measured, beside the theory of its schedule",
     "reshard": "write a run's newest checkpoint into a new folder, for another layout",
     "compare": "two runs side by side: rounding, or a bug, and where it begins",
     "doctor": "what is here, step by step, and what to do about what is not",
 }
-TRAIN, WRITE, BUILD, USE = "train", "generate", "train bench", "generate evaluate"
-RANKS = "train generate evaluate reshard"
+TRAIN, WRITE, BUILD, USE = "train", "generate", "train bench timeline memory", "generate evaluate"
+PIPE, RANKS = "train timeline", "train timeline generate evaluate reshard"
+CUT, MEMORY = "train reshard", f"{RANKS} memory"
+ORDER, ALL = "train timeline reshard", "train generate evaluate bench timeline memory"
 TOLD = {"shown": "that of --model-type"}
 WORDS = ("char", "word", "whitespace", "bpe")
 
@@ -104,13 +108,16 @@ GROUPS: dict[str, tuple[Option, ...]] = {
         Option("untied", bool, False, BUILD, "give the head a matrix of its own, not the embedding's"),
         Option("head-bias", bool, False, BUILD, "give the head a bias"),
         Option("no-attention", bool, False, BUILD, "blocks of MLPs alone: no token sees another"),
+        Option("experts", int, 0, BUILD, "MLPs in the place of each, of which a token takes some", FROM_0),
+        Option("top-k-experts", int, 2, BUILD, "how many of the experts a token takes", FROM_1),
+        Option("balance", float, 0.01, BUILD, "weight of the loss that keeps experts evenly used", FROM_0),
     ),
     "training": (
         Option("train-batch-size", int, 16, BUILD, "sequences in one optimizer step", FROM_1),
-        Option("accumulate", int, 1, TRAIN, "equal parts in which the batch is worked through", FROM_1),
+        Option("accumulate", int, 1, PIPE, "equal parts in which the batch is worked through", FROM_1),
         Option("num-epochs", int, 3, TRAIN, "how often the whole text is seen", FROM_1),
-        Option("num-steps", int, None, BUILD, "optimizer steps", FROM_1, "as the epochs need; bench: 10"),
-        Option("optimizer", tuple(OPTIMIZERS), "adamw", BUILD, "the rule that changes the weights"),
+        Option("num-steps", int, None, BUILD, "steps", FROM_1, "as the epochs need; bench 10; timeline 5"),
+        Option("optimizer", tuple(OPTIMIZERS), "adamw", "train bench", "the rule that changes the weights"),
         Option("lr", float, 1e-3, TRAIN, "the learning rate, at its highest", ABOVE_0),
         Option("schedule", SCHEDULES, "cosine", TRAIN, "how the learning rate goes on after the warm-up"),
         Option("warmup", int, 50, TRAIN, "steps in which the learning rate rises to --lr", FROM_0),
@@ -121,31 +128,31 @@ GROUPS: dict[str, tuple[Option, ...]] = {
         Option("weight-decay", float, 0.01, TRAIN, "decay of matrices; none on biases and norms", FROM_0),
         Option("clip", float, 1.0, TRAIN, "the largest norm of all gradients together; 0: any", FROM_0),
         Option("dtype", ("float32", "float64"), "float32", BUILD, "the type of all numbers"),
-        Option("seed", int, 0, "train generate gradcheck bench", "decides every random choice", FROM_0),
+        Option("seed", int, 0, "train generate bench timeline gradcheck", "decides what is random", FROM_0),
         Option("init-from", str, None, TRAIN, "a run folder whose weights to start from, afresh"),
     ),
     "run": (
-        Option("save-dir", str, None, "train reshard", "the run folder to write", shown="nothing is written"),
+        Option("save-dir", str, None, CUT, "the run folder to write", shown="nothing is written"),
         Option("resume", bool, False, TRAIN, "go on with the run in --save-dir"),
-        Option("overwrite", bool, False, "train reshard", "replace the run that --save-dir holds"),
+        Option("overwrite", bool, False, CUT, "replace the run that --save-dir holds"),
         Option("eval-every", int, 0, TRAIN, "steps between evaluations; 0: at each epoch's end", FROM_0),
         Option("save-every", int, 0, TRAIN, "steps between checkpoints; 0: at each epoch's end", FROM_0),
-        Option("recompute", RECOMPUTE, "none", TRAIN, "what backward computes again instead of keeping it"),
+        Option("recompute", RECOMPUTE, "none", PIPE, "what backward computes again instead of keeping it"),
         Option("keep", int, 2, TRAIN, "how many of the last checkpoints stay", FROM_1),
         Option("eval-batch-size", int, 16, "train evaluate", "sequences evaluated at once", FROM_1),
-        Option("device", ("cpu", "cuda"), "cpu", "train generate evaluate bench", "where the arrays live"),
-        Option("config", str, None, "train generate evaluate bench", "a TOML file of options"),
+        Option("device", ("cpu", "cuda"), "cpu", ALL, "where the arrays live"),
+        Option("config", str, None, ALL, "a TOML file of options"),
     ),
     "ranks": (
-        Option("tp", int, 1, RANKS, "tensor parallelism: ranks that share out each layer", FROM_1),
-        Option("dp", int, 1, RANKS, "data parallelism: replicas share out the batch", FROM_1, also="auto"),
-        Option("pp", int, 1, RANKS, "pipeline parallelism: ranks that share out the list of layers", FROM_1),
-        Option("pipeline", tuple(PIPELINES), "1f1b", TRAIN, "the order in which micro-batches pass through"),
-        Option("micro-batches", int, None, TRAIN, "equal parts that pass the pipeline", FROM_1, "as --pp"),
-        Option("virtual-stages", int, None, TRAIN, "stages of each rank", FROM_1, "2 if interleaved, else 1"),
+        Option("tp", int, 1, MEMORY, "tensor parallelism: ranks that share out each layer", FROM_1),
+        Option("dp", int, 1, MEMORY, "data parallelism: replicas share out the batch", FROM_1, also="auto"),
+        Option("pp", int, 1, MEMORY, "pipeline parallelism: ranks that share out the list of layers", FROM_1),
+        Option("pipeline", tuple(PIPELINES), "1f1b", ORDER, "the order in which micro-batches pass through"),
+        Option("micro-batches", int, None, ORDER, "equal parts that pass the pipeline", FROM_1, "as --pp"),
+        Option("virtual-stages", int, None, ORDER, "stages of each rank", FROM_1, "2 if interleaved, else 1"),
         Option("cp", int, 1, RANKS, "context parallelism: ranks that share out each sequence", FROM_1),
         Option("ep", int, 1, RANKS, "expert parallelism: replicas that share out the experts", FROM_1),
-        Option("zero", int, 0, TRAIN, "what replicas share out: 1 Adam's state, 2 gradients, 3 all", TO_3),
+        Option("zero", int, 0, CUT, "what replicas share out: 1 Adam's state, 2 gradients, 3 all", TO_3),
         Option("sequence-parallel", bool, False, RANKS, "ranks of --tp also share out the tokens in between"),
         Option("threads", int, None, RANKS, "threads of each rank", FROM_1, "cores / ranks"),
         Option("check-collectives", bool, False, RANKS, "report ranks that enter different collectives"),
@@ -164,7 +171,10 @@ GROUPS: dict[str, tuple[Option, ...]] = {
     ),
     "gradient check": (
         Option("shapes", str, None, "gradcheck", "the arguments' shapes, such as 3x4,4x5", shown="required"),
-        Option("picture", str, None, "gradcheck", "a PNG to write: the gradients and where they differ"),
+    ),
+    "pictures": (
+        Option("picture", str, None, "gradcheck timeline", "a PNG to write: what was found, drawn"),
+        Option("trace", str, None, "timeline", "a JSON to write: what was measured, for ui.perfetto.dev"),
     ),
 }
 # fmt: on

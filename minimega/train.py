@@ -6,7 +6,7 @@ resumed anywhere. B batch, T time.
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 
@@ -19,11 +19,11 @@ from minimega.errors import BadInput, RunFailed
 from minimega.layer import Place
 from minimega.model import Model
 from minimega.optim import Optimizer, clip, gradient_norm, learning_rate
-from minimega.parallel.comm import Group
 from minimega.parallel.data import ALONE, Reducer
 from minimega.parallel.grid import SERIAL, Grid
 from minimega.parallel.pipeline import Run, actions
 from minimega.parallel.schedules import Action
+from minimega.parallel.words import first_text
 from minimega.tokens import Batches, Windows
 
 
@@ -66,13 +66,14 @@ def gradients(
     accumulate: int = 1,
     reducer: Reducer = ALONE,
     todo: Sequence[Action] = AT_ONCE,
+    run: Callable[..., Run] | None = None,
 ) -> float:
     """Give every parameter the gradient of a batch's loss, added to its `grad`, and give the loss.
 
     inputs and targets (B, T): the whole step's batch, of which each replica works on its rows, in
     `accumulate` parts; its list `todo` says in how many micro-batches each, and in which order. The loss is
     the sum over all counted targets divided by their number, known before the first backward pass, so that
-    no split of the batch changes anything.
+    no split of the batch changes anything. `run` makes another Run than the usual one (measured.py).
 
     Raises RunFailed where the loss is not finite, BadInput where the batch cannot be split like this.
     """
@@ -83,10 +84,11 @@ def gradients(
     if len(rows) % (accumulate * micro_batches):
         raise BadInput(f"{len(rows)} sequences cannot be split into {accumulate * micro_batches} equal parts")
     for n, part in enumerate(rows.reshape(accumulate, micro_batches, -1), 1):
-        batches = [(inputs[rows], targets[rows], Place(rows, window, key, training=True)) for rows in part]
+        at = [Place(rows, window, key, training=True, sequences=len(inputs)) for rows in part]
+        batches = [(inputs[rows], targets[rows], place) for rows, place in zip(part, at, strict=True)]
         added_up = n == accumulate or reducer.each_part
         with reducer if added_up else nullcontext():
-            loss += Run(model, batches, count, reducer if added_up else ALONE).follow(todo).loss
+            loss += (run or Run)(model, batches, count, reducer if added_up else ALONE).follow(todo).loss
     loss = reducer.grid.copies.all_reduce(np.array(loss), label="loss")
     return float(model.pipeline.all_reduce(loss, label="loss"))  # of the last stage: the others have none
 
@@ -107,19 +109,13 @@ def train_step(
     norm = gradient_norm(owned, grid)
     if not math.isfinite(norm):
         bad = (p.name for p in owned if not math.isfinite(gradient_norm([p])))
-        raise RunFailed(f"the gradient of {_first(next(bad, ''), grid.world)} is not finite")
+        name = first_text(next(bad, ""), grid.world) or "all weights together"
+        raise RunFailed(f"the gradient of {name} is not finite")
     clip(owned, recipe.clip, norm)
     lr = recipe.lr_at(step)
     optimizer.step(owned, lr)
     reducer.publish()
     return {"loss": loss, "lr": lr, "grad_norm": norm}
-
-
-def _first(text: str, group: Group) -> str:
-    """The text of the first rank that has one, on all ranks."""
-    packet = np.frombuffer(text.encode().ljust(256, b"\0"), np.uint8)
-    texts = group.all_gather(packet.reshape(1, -1), label="message")
-    return next((bytes(t).rstrip(b"\0").decode() for t in texts if t.any()), "all weights together")
 
 
 def train(
@@ -150,18 +146,17 @@ def train(
 def evaluate(model: Model, windows: Windows, batch: int, grid: Grid = SERIAL) -> float:
     """The mean loss over every counted target of the windows, each token weighing the same; no dropout.
 
-    The replicas share out the batches; the stages of a pipeline work on several at a time. For whom none is
-    left in the end takes part with one that does not count: the others may need weights that it holds.
+    The replicas share out the batches. One that has none left works on the first window and does not count
+    it: experts or weights that it holds may be waited for.
     """
     xp = library(next(iter(model.parameters().values())).data)
     sums = np.zeros(2)  # of the losses, and the number of targets
     with no_grad():
         for start in range(0, len(windows), grid.data.size * batch):
             first = start + grid.data.rank * batch
-            mine = range(first, min(first + batch, len(windows)))
-            inputs, targets = windows.take(mine or [0])
-            targets[len(mine) :] = -1
-            counted = int((targets >= 0).sum())
+            mine = np.arange(len(windows))[first : first + batch]
+            inputs, targets = windows.take(mine if len(mine) else [0])
+            counted = int((targets >= 0).sum()) if len(mine) else 0
             loss = float(model.loss(xp.asarray(inputs), xp.asarray(targets)).data)
             sums += counted * loss, counted
     total, count = grid.data.all_reduce(sums, label="evaluation")

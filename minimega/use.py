@@ -1,18 +1,15 @@
-"""A trained model at work: how well it predicts a text, what it writes, and its run for another layout."""
+"""A trained model at work: how well it predicts a text, and what it writes."""
 
-import shutil
 import tempfile
 from pathlib import Path
 from types import SimpleNamespace as Options
 
-from minimega import checkpoint, launch, metrics, options, tokens
+from minimega import checkpoint, metrics, options, tokens
 from minimega.backend import device, keep_memory
 from minimega.errors import BadInput
-from minimega.model import Model, check_heads
-from minimega.optim import OPTIMIZERS
-from minimega.parallel.grid import Grid, layout, on_ranks, parts, replicas, virtual_stages
-from minimega.parallel.pipeline import check_stages
-from minimega.progress import program, say
+from minimega.model import Model
+from minimega.parallel.grid import Grid, on_ranks
+from minimega.progress import say
 from minimega.sample import generate
 from minimega.texts import open_held_out, open_texts
 from minimega.train import evaluate
@@ -21,9 +18,9 @@ from minimega.train import evaluate
 def load(o: Options, grid: Grid) -> tuple[Model, Path]:
     """The model that `--model-filename` names, cut as the grid says, and the folder of its run."""
     keep_memory()
-    weights = checkpoint.weights_file(o.model_filename)
-    model = checkpoint.load_model(weights, None, device(o.device), grid.shares, grid.pipeline)
-    return model, checkpoint.run_folder(weights)
+    source = checkpoint.find(o.model_filename)
+    model = checkpoint.load_model(source, None, device(o.device), grid.shares, grid.pipeline)
+    return model, checkpoint.run_folder(source)
 
 
 def run_evaluation(o: Options) -> int:
@@ -90,38 +87,3 @@ def write(model: Model, tokenizer: tokens.Tokenizer, numbers: range, o: Options)
     texts = [tokenizer.decode(prompt + row) for row in rows]
     begun = len(tokenizer.decode(prompt))  # the prompt may hold the stop text itself
     return [t[:begun] + t[begun:].split(o.stop)[0] if o.stop else t for t in texts]
-
-
-def run_resharding(o: Options) -> int:
-    """`minimega reshard`: a run's newest checkpoint in a new folder, to be resumed with another layout.
-
-    The checkpoint holds whole arrays, so that every layout can read it: what changes is what the folder's
-    config.toml says. All of it is read and checked before anything is written.
-    """
-    source, target = Path(o.run), Path(o.save_dir)
-    newest = checkpoint.newest(source)
-    kept = options.complete("train", options.read(source / "config.toml"))
-    kept.pp = o.pp
-    if o.dp == "auto":
-        o.dp = replicas(launch.cores() // (o.tp * o.pp), kept.train_batch_size // parts(kept))
-    kept.tp, kept.dp, kept.sequence_parallel, kept.threads = o.tp, o.dp, o.sequence_parallel, o.threads
-    options.check_batch(kept)
-    model = checkpoint.load_model(newest / "model.safetensors")
-    check_heads(model.config, o.tp)
-    check_stages(model.config, o.pp * virtual_stages(kept))
-    optimizer = OPTIMIZERS[kept.optimizer]()
-    state = checkpoint.resume(newest, model, optimizer)
-    if target.resolve() == source.resolve():
-        raise BadInput(
-            f"{target} is the run itself; it goes on as it is with any layout: "
-            f"{program()} train --save-dir {target} --resume {layout(o)}"
-        )
-    checkpoint.open_folder(target, o.overwrite)
-    checkpoint.clear_folder(target)
-    for name in ("tokenizer.json", "log.jsonl", "loss.png"):
-        if (source / name).exists():
-            shutil.copy(source / name, target / name)
-    (target / "config.toml").write_text(options.to_toml(kept), encoding="utf-8")
-    checkpoint.save(target, state.pop("step"), model, optimizer, state)
-    say(f"{newest} for {layout(o)}; go on with: {program()} train --save-dir {target} --resume")
-    return 0

@@ -55,7 +55,7 @@ def off(a, b, limit: float, least: float = 0.0) -> Off:
     return Off(distance, distance / limit)
 
 
-def trained(a: Path, b: Path, o: Options, rates: float, limit: float) -> Found:
+def trained(run_a: Path, run_b: Path, o: Options, rates: float, limit: float) -> Found:
     """Two checkpoints of one step: the weights, and each array of the optimizer.
 
     `rates` is the sum of all learning rates so far. AdamW and its relatives divide a gradient by its own
@@ -63,20 +63,21 @@ def trained(a: Path, b: Path, o: Options, rates: float, limit: float) -> Found:
     and any entry by a hundredth of the steps.
     """
     weights_a, weights_b, slots_a, slots_b = (
-        checkpoint.read(run / f"{file}.safetensors")[0] for file in ("model", "optimizer") for run in (a, b)
+        checkpoint.open_parts(run, kind) for kind in checkpoint.KINDS for run in (run_a, run_b)
     )
     found: Found = {"weight": {}} | {slot: {} for slot in OPTIMIZERS[o.optimizer].slots}
-    for name, w in weights_b.items():
+    for name in weights_b:
+        a, b, free = weights_a.whole(name), weights_b.whole(name), 0.0
         for slot in list(found)[1:]:
-            found[slot][name] = off(slots_a[f"{name}/{slot}"], slots_b[f"{name}/{slot}"], limit)
-        free, squares = 0.0, slots_b.get(f"{name}/square", slots_b.get(f"{name}/squares"))
-        if squares is not None:
-            size = np.sqrt(np.float64(squares))  # of the gradients so far
-            free = rates * np.minimum(2, 0.01 + limit * size.max() / (size + o.eps))
-        apart = np.abs(np.float64(weights_a[name]) - w)
-        share = float((apart / (limit * np.abs(w).max() + free + 1e-300)).max())
+            x, y = (slots.whole(f"{name}/{slot}") for slots in (slots_a, slots_b))
+            found[slot][name] = off(x, y, limit)
+            if slot in ("square", "squares"):
+                size = np.sqrt(np.float64(y))  # of the gradients so far
+                free = rates * np.minimum(2, 0.01 + limit * size.max() / (size + o.eps))
+        apart = np.abs(np.float64(a) - b)
+        share = float((apart / (limit * np.abs(b).max() + free + 1e-300)).max())
         share = share if np.isfinite(share) else np.inf
-        found["weight"][name] = Off(off(weights_a[name], w, limit).distance, share)
+        found["weight"][name] = Off(off(a, b, limit).distance, share)
     return found
 
 

@@ -1,17 +1,28 @@
 """Checkpoints are whole or absent, and what is not ours is refused in a sentence."""
 
 import json
+import shutil
+import subprocess
+import sys
+from itertools import pairwise
 
+import ml_dtypes  # NumPy knows "bfloat16" from here on
 import numpy as np
 import pytest
-from safetensors.numpy import save_file
+from safetensors import safe_open
+from safetensors.numpy import load_file, save_file
 
-from minimega import checkpoint
+from minimega import checkpoint, parts
 from minimega.errors import BadInput
 from minimega.model import Config, gpt
 from minimega.optim import AdamW
+from minimega.parallel import zero
+from minimega.parallel.grid import grid
+from minimega.parallel.paper import Paper
+from minimega.parts import Division, Parts, Piece, boxes, lengths, place, write
 
 CONFIG = Config(vocab_size=11, context=8, d_model=8, nhead=2, num_layers=1)
+BFLOAT16 = ml_dtypes.bfloat16
 
 
 def trained(seed: int = 0):
@@ -23,22 +34,53 @@ def trained(seed: int = 0):
     return model, optimizer
 
 
+def assert_same(model, optimizer, again, fresh):
+    assert fresh.steps == optimizer.steps and fresh.state.keys() == optimizer.state.keys()
+    for name, p in model.parameters().items():
+        assert (again.parameters()[name].data == p.data).all()
+        assert fresh.state[name].keys() == optimizer.state[name].keys()
+        for slot, array in optimizer.state[name].items():
+            assert (fresh.state[name][slot] == array).all()
+
+
 def test_what_is_saved_comes_back_bit_for_bit(tmp_path):
     model, optimizer = trained()
     checkpoint.save(tmp_path, 2, model, optimizer, {"epoch": 1})
     again, fresh = gpt(CONFIG).draw(9), AdamW()
     state = checkpoint.resume(checkpoint.newest(tmp_path), again, fresh)
-    assert state == {"version": 1, "step": 2, "epoch": 1}
-    assert fresh.steps == optimizer.steps
-    for name, p in model.parameters().items():
-        assert (again.parameters()[name].data == p.data).all()
-        for slot, array in optimizer.state[name].items():
-            assert (fresh.state[name][slot] == array).all()
-    loaded = checkpoint.load_model(checkpoint.weights_file(str(tmp_path)))
+    names = {kind: [f"{kind}.safetensors"] for kind in ("model", "optimizer")}
+    assert state == {"version": 2, "step": 2, "epoch": 1, "parts": names}
+    assert_same(model, optimizer, again, fresh)
+    loaded = checkpoint.load_model(checkpoint.find(str(tmp_path)))
     assert loaded.config == CONFIG
     assert (
         loaded.parameters()["head.weight" if not CONFIG.tied else "embedding.tokens"].data.dtype
     ) == "float32"
+
+
+def test_one_rank_writes_files_of_whole_arrays_as_other_libraries_read_them(tmp_path):
+    model, optimizer = trained()
+    checkpoint.save(tmp_path, 2, model, optimizer, {})
+    arrays = load_file(tmp_path / "step-2" / "model.safetensors")
+    assert all((arrays[name] == p.data).all() for name, p in model.parameters().items())
+    header = safe_open(tmp_path / "step-2" / "model.safetensors", "numpy").metadata()
+    assert header.keys() == {"format", "version", "step", "config", "parts"}
+
+
+def test_a_run_of_version_1_is_read(tmp_path):
+    """As it was written before there were parts."""
+    model, optimizer = trained()
+    checkpoint.save(tmp_path, 2, model, optimizer, {})
+    folder = checkpoint.newest(tmp_path)
+    for kind, header in (
+        ("model", {"format": "minimega", "version": "1", "config": json.dumps(CONFIG.as_dict())}),
+        ("optimizer", {"steps": "2"}),
+    ):
+        save_file(load_file(folder / f"{kind}.safetensors"), folder / f"{kind}.safetensors", header)
+    (folder / "state.json").write_text('{"version": 1, "step": 2, "epoch": 1, "digest": 7}')
+    again, fresh = gpt(CONFIG).draw(9), AdamW()
+    assert checkpoint.resume(folder, again, fresh)["digest"] == 7
+    assert_same(model, optimizer, again, fresh)
 
 
 def test_only_the_newest_are_kept(tmp_path):
@@ -49,23 +91,57 @@ def test_only_the_newest_are_kept(tmp_path):
     assert checkpoint.newest(tmp_path).name == "step-100"
 
 
-@pytest.mark.parametrize("moment", ["_write", "rename"])
+def full(*_):
+    raise OSError(28, "No space left on device")
+
+
+@pytest.mark.parametrize("moment", ["minimega.checkpoint.write", "pathlib.Path.rename", "pathlib.Path.mkdir"])
 def test_a_full_disk_leaves_the_last_checkpoint_whole(tmp_path, monkeypatch, moment):
     model, optimizer = trained()
     checkpoint.save(tmp_path, 1, model, optimizer, {})
-
-    def full(*_):
-        raise OSError(28, "No space left on device")
-
-    if moment == "_write":
-        monkeypatch.setattr(checkpoint, "_write", full)
-    else:
-        monkeypatch.setattr("pathlib.Path.rename", full)
-    with pytest.raises(OSError, match="No space"):
+    monkeypatch.setattr(moment, full)
+    with pytest.raises(OSError, match="No space") as told:
         checkpoint.save(tmp_path, 2, model, optimizer, {})
+    assert told.value.errno == 28
     monkeypatch.undo()
-    assert sorted(f.name for f in tmp_path.iterdir() if f.suffix != ".tmp") == ["latest", "step-1"]
-    checkpoint.load_model(checkpoint.weights_file(str(tmp_path)))
+    assert sorted(f.name for f in tmp_path.iterdir()) == ["latest", "step-1"]
+    checkpoint.load_model(checkpoint.find(str(tmp_path)))
+
+
+def test_what_the_system_says_of_a_write_comes_through(tmp_path, monkeypatch):
+    with pytest.raises(FileNotFoundError) as told:
+        write(tmp_path / "none" / "a.safetensors", {Piece("a", (2,), ((0, 2),)): np.zeros(2)}, {})
+    assert told.value.filename == str(tmp_path / "none" / "a.safetensors")
+
+
+KILLED = """
+import os, sys
+from pathlib import Path
+from minimega import checkpoint
+sys.path.insert(0, sys.argv[1])
+from test_checkpoint import trained
+folder, write, left = Path(sys.argv[2]), checkpoint.write, [int(sys.argv[3])]
+checkpoint.save(folder, 1, *trained(), {})
+
+def killed(path, *rest):
+    write(path, *rest)
+    left[0] -= 1
+    left[0] or os._exit(9)
+
+checkpoint.write = killed
+checkpoint.save(folder, 2, *trained(1), {})
+"""
+
+
+@pytest.mark.parametrize("after", [1, 2])
+def test_a_run_that_is_killed_between_two_parts_leaves_the_last_checkpoint_whole(tmp_path, after):
+    words = [sys.executable, "-c", KILLED, __file__.rpartition("/")[0], str(tmp_path), str(after)]
+    assert subprocess.run(words, timeout=60).returncode == 9
+    assert checkpoint.newest(tmp_path).name == "step-1"
+    model, optimizer = trained()
+    checkpoint.resume(tmp_path / "step-1", model, optimizer)
+    checkpoint.save(tmp_path, 2, model, optimizer, {})  # what was left there is in nobody's way
+    assert sorted(f.name for f in tmp_path.iterdir()) == ["latest", "step-1", "step-2"]
 
 
 def damaged(weights):
@@ -115,20 +191,282 @@ def missing_array(weights):
 )
 def test_a_bad_file_is_refused_in_one_sentence(tmp_path, harm, sentence):
     checkpoint.save(tmp_path, 1, *trained(), {})
-    weights = checkpoint.weights_file(str(tmp_path))
-    harm(weights)
-    with pytest.raises(BadInput, match=sentence) as told:
-        checkpoint.load_model(weights)
-    assert str(told.value).count("\n") < 3
+    harm(tmp_path / "step-1" / "model.safetensors")
+    for source in (tmp_path / "step-1", tmp_path / "step-1" / "model.safetensors"):
+        with pytest.raises(BadInput, match=sentence) as told:
+            checkpoint.load_model(source)
+        assert str(told.value).count("\n") < 3
 
 
 def test_a_missing_run_is_refused(tmp_path):
     with pytest.raises(BadInput, match="no such run folder"):
-        checkpoint.weights_file(str(tmp_path / "none"))
+        checkpoint.find(str(tmp_path / "none"))
     with pytest.raises(BadInput, match="no finished checkpoint"):
-        checkpoint.weights_file(str(tmp_path))
+        checkpoint.find(str(tmp_path))
     with pytest.raises(BadInput, match="no such file"):
-        checkpoint.weights_file(str(tmp_path / "x.safetensors"))
+        checkpoint.find(str(tmp_path / "x.safetensors"))
     (tmp_path / "latest").write_text("step-7")
     with pytest.raises(BadInput, match="step-7, which is not there"):
-        checkpoint.weights_file(str(tmp_path))
+        checkpoint.find(str(tmp_path))
+
+
+# Parts, as several ranks would write them, made in one process.
+
+
+def test_the_boxes_of_a_span_are_its_numbers_in_their_order(rng):
+    for _ in range(300):
+        shape = tuple(rng.integers(1, 5, rng.integers(1, 5)))
+        first = rng.integers(0, 3, len(shape))
+        box = tuple((int(a), int(a + n)) for a, n in zip(first, shape, strict=True))
+        numbers = np.arange(np.prod(shape)).reshape(shape)
+        start, stop = sorted(int(n) for n in rng.integers(0, numbers.size + 1, 2))
+        found = boxes(box, start, stop)
+        assert [n for b in found for n in numbers[place(b, box)].ravel()] == list(range(start, stop))
+        assert len(found) <= max(2 * len(shape) - 1, 0)
+
+
+def pieces_of(name: str, whole: tuple, cuts: dict[int, int], spans: int, rng) -> list[Piece]:
+    """An array cut along some axes in so many pieces each (not evenly), the numbers of each in spans."""
+
+    def between(length: int, number: int) -> list[tuple[int, int]]:
+        ends = [0, *sorted(rng.integers(0, length + 1, number - 1).tolist()), length]
+        return list(pairwise(ends))
+
+    found = [()]
+    for axis, length in enumerate(whole):
+        found = [(*b, along) for b in found for along in between(length, cuts.get(axis, 1))]
+    return [
+        Piece(name, whole, box, span)
+        for box in found
+        for span in (between(int(np.prod(lengths(box))), spans) if spans else [None])
+    ]
+
+
+def take(array, piece: Piece):
+    values = array[tuple(slice(*b) for b in piece.bounds)]
+    return values if piece.span is None else values.reshape(-1)[slice(*piece.span)]
+
+
+def write_in_parts(folder, arrays: dict, cut: list[Piece]) -> list:
+    """Each piece that has any numbers by a rank of its own."""
+    ranks = [rank for rank, piece in enumerate(cut) if piece.key]
+    paths = [folder / f"model-{rank:05}.safetensors" for rank in ranks]
+    for rank, path in zip(ranks, paths, strict=True):
+        piece = cut[rank]
+        write(path, {piece: take(arrays[piece.name], piece)}, {"step": "1", "parts": str(len(ranks))})
+    return paths
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32", "float16", "bfloat16", "int64"])
+def test_any_cut_reads_any_other(tmp_path, rng, dtype):
+    """Two axes cut, three of a fourth-order array, and spans of what is left: to the bit, and of its type."""
+    for n, whole in enumerate([(7,), (6, 5), (4, 3, 5), (2, 3, 4, 3)] * 3):
+        array = rng.integers(-99, 99, whole).astype(dtype)
+        cuts = [{}, {0: 2}, {len(whole) - 1: 3}, {0: 2, len(whole) - 1: 2}]
+        folder = tmp_path / str(n)
+        folder.mkdir()
+        written = pieces_of("w", whole, cuts[rng.integers(4)], int(rng.integers(0, 4)), rng)
+        stored = Parts(write_in_parts(folder, {"w": array}, written))
+        assert (stored.whole("w") == array).all()
+        for axes in cuts:
+            for spans in range(4):
+                for wanted in pieces_of("w", whole, axes, spans, rng):
+                    got = stored.read(wanted)
+                    assert got.dtype == array.dtype and got.shape == wanted.shape
+                    assert (got == take(array, wanted)).all()
+
+
+def test_no_more_is_read_than_is_wanted(tmp_path, monkeypatch):
+    """Two rows of the 1000 that a span ends with, and two of the next piece."""
+    array, read = np.arange(8000.0).reshape(2000, 4), []
+    cut = [
+        Piece("w", (2000, 4), ((0, 1000), (0, 4)), (0, 3000)),
+        Piece("w", (2000, 4), ((0, 1000), (0, 4)), (3000, 4000)),
+        Piece("w", (2000, 4), ((1000, 2000), (0, 4))),
+    ]
+    stored, right = Parts(write_in_parts(tmp_path, {"w": array}, cut)), parts._take
+
+    class Counted:
+        def __init__(self, file):
+            self.file = file
+
+        def __getitem__(self, at):
+            read.append(self.file[at])
+            return read[-1]
+
+    monkeypatch.setattr(parts, "_take", lambda file, *rest: right(Counted(file), *rest))
+    wanted = Piece("w", (2000, 4), ((998, 1002), (1, 3)))
+    assert (stored.read(wanted) == array[998:1002, 1:3]).all()
+    assert sum(a.size for a in read) == 2 * 4 + 2 * 2  # of a span whole rows are read
+
+
+WHOLE = 8, 6
+CUT = [Piece("w", WHOLE, ((a, a + 4), (b, b + 3))) for a in (0, 4) for b in (0, 3)]
+
+
+@pytest.fixture
+def cut_in_four(tmp_path):
+    array = np.arange(48.0).reshape(WHOLE)
+    return array, write_in_parts(tmp_path, {"w": array}, CUT)
+
+
+def offset(paths, array):
+    """The last piece stands where the one before it does."""
+    wrong = CUT[3]._replace(bounds=((4, 8), (0, 3)))
+    write(paths[3], {wrong: take(array, CUT[3])}, {"step": "1", "parts": "4"})
+
+
+def larger(paths, array):
+    wrong = CUT[3]._replace(bounds=((3, 8), (3, 6)))
+    write(paths[3], {wrong: array[3:, 3:]}, {"step": "1", "parts": "4"})
+
+
+def other_whole(paths, array):
+    wrong = CUT[3]._replace(whole=(8, 7))
+    write(paths[3], {wrong: take(array, CUT[3])}, {"step": "1", "parts": "4"})
+
+
+def other_type(paths, array):
+    write(paths[3], {CUT[3]: take(array, CUT[3]).astype("float32")}, {"step": "1", "parts": "4"})
+
+
+def other_step(paths, array):
+    write(paths[3], {CUT[3]: take(array, CUT[3])}, {"step": "2", "parts": "4"})
+
+
+def shape_that_is_not_its_piece(paths, array):
+    pieces = json.dumps({"w": (CUT[3].whole, CUT[3].bounds, None)})
+    save_file({"w": array[:, :2].copy()}, paths[3], {"step": "1", "parts": "4", "pieces": pieces})
+
+
+@pytest.mark.parametrize(
+    ("harm", "sentence"),
+    [
+        (lambda paths, _: paths[2].unlink(), "model-00002.safetensors is missing"),
+        (lambda paths, _: damaged(paths[1]), "model-00001.safetensors cannot be read .* cut short"),
+        (lambda paths, _: header_damaged(paths[0]), "cut short"),
+        (lambda paths, _: paths.pop(), "names 3 parts, and they say that they are 4"),
+        (lambda paths, _: paths.append(paths[0]), "names 5 parts, and they say that they are 4"),
+        (lambda paths, _: paths.__setitem__(3, paths[0]), "some of w twice|not hold all of w"),
+        (larger, "its parts hold 51 numbers of w"),
+        (offset, "some of w twice|not hold all of w"),
+        (other_whole, "w has not one shape and type"),
+        (other_type, "w has not one shape and type"),
+        (other_step, "model-00003.safetensors and model-00000.safetensors beside it are not of one"),
+        (shape_that_is_not_its_piece, "model-00003.safetensors cannot be read"),
+    ],
+)
+def test_parts_that_do_not_fit_together_are_refused(cut_in_four, harm, sentence):
+    array, paths = cut_in_four
+    assert (Parts(paths).whole("w") == array).all()
+    harm(paths, array)
+    with pytest.raises(BadInput, match=sentence):
+        Parts(paths).whole("w")
+
+
+@pytest.mark.parametrize(("wanted", "sentence"), [(2, "some of w twice"), (3, "not hold all of w")])
+def test_a_piece_at_the_wrong_place_is_refused_where_it_lies_and_where_it_lacks(
+    cut_in_four, wanted, sentence
+):
+    array, paths = cut_in_four
+    offset(paths, array)
+    assert (Parts(paths).read(CUT[0]) == take(array, CUT[0])).all()
+    with pytest.raises(BadInput, match=sentence):
+        Parts(paths).read(CUT[wanted])
+
+
+def test_a_span_of_all_numbers_is_written_as_the_whole_array(tmp_path):
+    array = np.arange(6.0).reshape(2, 3)
+    write(tmp_path / "a.safetensors", {Piece("w", (2, 3), ((0, 2), (0, 3)), (0, 6)): array.ravel()}, {})
+    assert (load_file(tmp_path / "a.safetensors")["w"] == array).all()
+    assert "pieces" not in (safe_open(tmp_path / "a.safetensors", "numpy").metadata() or {})
+
+
+def test_what_is_wanted_of_another_model_is_refused(cut_in_four):
+    stored = Parts(cut_in_four[1])
+    with pytest.raises(BadInput, match="another model: it has no v"):
+        stored.read(CUT[0]._replace(name="v"))
+    with pytest.raises(BadInput, match=r"another model: w is \(8, 6\), not \(9, 6\)"):
+        stored.read(CUT[0]._replace(whole=(9, 6)))
+
+
+def test_a_part_alone_is_refused_with_the_folder(cut_in_four, tmp_path):
+    with pytest.raises(BadInput, match=f"give the folder, {tmp_path}"):
+        checkpoint.load_model(cut_in_four[1][1])
+
+
+def owned_by(model, g) -> list:
+    """What ZeRO leaves of the parameters to one rank of a grid."""
+    return zero.owner(model, g, 1).owned(model.parameters().values())
+
+
+def part(array, p):
+    """What is owned of a whole array."""
+    piece = array[p.piece]
+    return piece if p.span is None else piece.reshape(-1)[p.span]
+
+
+@pytest.mark.parametrize("written", [(1, 1), (2, 2), (1, 4)])
+@pytest.mark.parametrize("read", [(1, 1), (2, 1), (2, 4)])
+def test_an_optimizer_that_is_shared_out_is_read_by_any_other(tmp_path, written, read):
+    """Weights of 16 bits, and slots that only some parameters have: they come back as they were."""
+    model, optimizer = trained()
+    for p in model.parameters().values():
+        p.data = p.data.astype(BFLOAT16)
+    for name in ("norm.weight", "embedding.tokens"):
+        optimizer.state[name]["master"] = model.parameters()[name].data.astype("float32")
+    work, (tp, dp) = tmp_path / "step-1", written
+    work.mkdir()
+    held = []
+    for rank in range(tp * dp):
+        g = grid(Paper(tp * dp, rank), tp, dp)
+        mine, one = gpt(CONFIG, g.shares), AdamW()
+        for name, p in mine.parameters().items():
+            p.data = model.parameters()[name].data[p.piece]
+        owned = owned_by(mine, g)
+        for p in owned:
+            one.state[p.name] = {slot: part(a, p) for slot, a in optimizer.state[p.name].items()}
+        held.append({"model": checkpoint.weights(owned), "optimizer": checkpoint.slots(owned, one)})
+    divisions = {k: Division(k, [[p.key for p in of[k]] for of in held]) for k in checkpoint.KINDS}
+    headers = checkpoint.headers_of(CONFIG, 1, steps=2)
+    for rank, of in enumerate(held):
+        for kind, division in divisions.items():
+            arrays = {piece: of[kind][piece] for piece in division.of(rank, of[kind])}
+            checkpoint.write_part(work, division, rank, arrays, headers[kind])
+    checkpoint.finish_folder(work, divisions, {"step": 1})
+    assert len(list(work.glob("optimizer*"))) == len(list(work.glob("model*"))) == tp * dp
+    tp, dp = read
+    for rank in range(tp * dp):
+        g = grid(Paper(tp * dp, rank), tp, dp)
+        mine, one = gpt(CONFIG, g.shares).draw(9), AdamW()
+        owned = owned_by(mine, g)
+        checkpoint.resume(work, mine, one, owned)
+        for name, p in mine.parameters().items():
+            assert p.data.dtype == BFLOAT16 and (p.data == model.parameters()[name].data[p.piece]).all()
+        for p in owned:
+            assert one.state[p.name].keys() == optimizer.state[p.name].keys()
+            for slot, a in optimizer.state[p.name].items():
+                got = one.state[p.name][slot]
+                assert got.dtype == "float32"
+                assert (got == part(a, p)).all()
+
+
+def test_a_piece_that_nobody_wrote_is_noticed_before_the_checkpoint_counts(tmp_path, monkeypatch):
+    model, optimizer = trained()
+    checkpoint.save(tmp_path, 1, model, optimizer, {})
+    right = Division.of
+    monkeypatch.setattr(Division, "of", lambda self, rank, pieces: right(self, rank, pieces)[1:])
+    with pytest.raises(OSError, match=r"\d+ pieces were written instead of \d+"):
+        checkpoint.save(tmp_path, 2, model, optimizer, {})
+    assert sorted(f.name for f in tmp_path.iterdir()) == ["latest", "step-1"]
+
+
+def test_a_folder_without_a_part_is_refused(tmp_path):
+    checkpoint.save(tmp_path, 1, *trained(), {})
+    shutil.copytree(tmp_path, tmp_path / "other")
+    (tmp_path / "step-1" / "optimizer.safetensors").unlink()
+    with pytest.raises(BadInput, match=r"optimizer\.safetensors is missing"):
+        checkpoint.resume(tmp_path / "step-1", *trained())
+    (tmp_path / "other" / "step-1" / "state.json").write_text("{")
+    with pytest.raises(BadInput, match=r"state\.json cannot be read"):
+        checkpoint.resume(tmp_path / "other" / "step-1", *trained())

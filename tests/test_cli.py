@@ -66,6 +66,13 @@ BAD = [
     ("generate --model-filename x --generate-num-sentences 0", "at least 1"),
     ("generate --model-filename x --generate-sentence-length 0", "at least 1"),
     ("generate --lr 1", "it is an option of train"),
+    ("timeline", "timeline shows a pipeline: choose --pp"),
+    ("timeline --pp 2 --micro-batches 3", "cannot be shared out"),
+    ("timeline --pp 3 --micro-batches 4", "2 layers cannot be shared out over 3 stages"),
+    ("timeline --pp 2 --trace absent/a.json", "absent/a.json cannot be written: name a .json"),
+    ("timeline --pp 2 --picture a.svg", "a.svg cannot be written: name a .png"),
+    ("timeline --pp 2 --lr 1", "it is an option of train"),
+    ("train --trace a.json", "it is an option of timeline"),
     ("gradcheck --shapes 3x4", "FILE.py:function"),
     ("gradcheck a.py:f", "needs --shapes"),
 ]
@@ -183,6 +190,7 @@ def test_a_reader_that_goes_away_is_no_error():
         ("evaluate --model-filename x", "use", "run_evaluation"),
         ("generate --model-filename x", "use", "run_generation"),
         ("bench", "bench", "bench"),
+        ("timeline --pp 2", "trace", "run_timeline"),
     ],
 )
 def test_each_command_goes_to_its_function(monkeypatch, words, module, function):

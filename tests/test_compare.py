@@ -67,7 +67,7 @@ def test_a_cut_run_is_rounding(right, compared, capsys):
 def test_a_weight_that_was_changed_is_named(right, compared, tmp_path):
     wrong = tmp_path / "wrong"
     shutil.copytree(right, wrong)
-    file = checkpoint.weights_file(str(wrong))
+    file = checkpoint.newest(wrong) / "model.safetensors"
     weights, header = load_file(file), safe_open(file, "numpy").metadata()
     weights["block1.mlp.branch.up.weight"][3, 5] += 1e-3
     save_file(weights, file, metadata=header)

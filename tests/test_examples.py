@@ -27,6 +27,19 @@ def example(line: list[str], env: dict | None = None) -> str:
             ["the whole model      115,648   5.341046", "rank 3                31,072   5.341046"],
         ),
         ("train_data_parallel", ["rank 3          6 to 7      5.371942", "the copies are equal bit for bit"]),
+        (
+            "experts",
+            [
+                "77,024 parameters, of which a token meets 44,256",
+                "rank 3: 44,256 parameters, experts 2, 3 of each block",
+                "step 60           block 0:   42   64  102   48",
+                "loss after 60 steps: 3.178771",
+            ],
+        ),
+        (
+            "timeline",
+            ["1f1b              27.3%", "4 of 4  3 of 3  2 of 2  1 of 1", "interleaved       15.8%"],
+        ),
         ("reshard", ["step 1   5.361262", "--tp 2 --dp 2", "step 6   5.363561", "one rank", "at most: "]),
     ],
 )

@@ -132,6 +132,9 @@ def test_the_model_that_the_options_describe():
     config = options.model_config(parse("train", words.split()), vocab_size=11)
     assert (config.vocab_size, config.d_model, config.d_hidden, config.tied) == (11, 768, 100, False)
     assert (config.head_bias, config.attention, config.positions) == (True, False, "sinusoidal")
+    words = "--experts 8 --top-k-experts 3 --balance 0.2"
+    config = options.model_config(parse("train", words.split()), 11)
+    assert (config.experts, config.top_k_experts, config.balance) == (8, 3, 0.2)
     assert gpt(options.model_config(parse("train", ["--model-type", "gpt2"]), 50257)).count() == 124439808
 
 
@@ -151,6 +154,8 @@ def test_the_documentation_is_current():
         ("--pp 2 --dp 4 --micro-batches 8", "over 4 replicas in 8 parts each"),
         ("--pp 4 --pipeline interleaved --micro-batches 2", "choose --pp of at least 2, and --micro-batches"),
         ("--pp 2 --virtual-stages 2", "choose --pipeline interleaved, not 1f1b"),
+        ("--experts 4 --dp 4 --ep 3", "over 3 of 4 replicas: --ep has to divide --dp"),
+        ("--experts 2 --top-k-experts 3", "a token cannot go to 3 of 2 experts: choose --top-k-experts"),
     ],
 )
 def test_a_pipeline_that_does_not_divide_is_refused(words, says):

@@ -122,6 +122,8 @@ def test_activations_are_right_within_a_hundredth_at_other_options(change):
         ({"d_model": 256}, 2, "adamw"),
         ({"attention": False}, 16, "momentum"),
         ({"norm_position": "post", "activation": "relu"}, 16, "adamw"),
+        ({"experts": 4}, 16, "adamw"),
+        ({"experts": 3, "top_k_experts": 1, "d_model": 128}, 8, "sgd"),
     ],
     ids=str,
 )

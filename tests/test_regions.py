@@ -25,7 +25,7 @@ def test_collectives_alone_are_the_identity(rng):
     x = rng.standard_normal((3, 4))
     assert SELF.all_reduce(x) is x and SELF.start_all_reduce(x, "max")() is x
     assert SELF.all_gather(x, 1, length=4) is x and SELF.reduce_scatter(x, 1) is x
-    assert SELF.broadcast(x) is x and SELF.split(3).size == 1
+    assert SELF.broadcast(x) is x and SELF.split(3).size == 1 and SELF.all_to_all(x, [3], [3]) is x
     SELF.barrier()
     assert SELF.counter.total().calls == 0
     with pytest.raises(ValueError, match="no rank 1 to send to"):
@@ -48,6 +48,9 @@ def test_counts_follow_the_ring():
     for kind, sent in (("all-reduce", 150), ("all-gather", 75), ("reduce-scatter", 75), ("send", 100)):
         counter.add("tensor", kind, "mlp", 100, size=4)
         assert counter.total(kind=kind).wire == sent
+    counter.add("experts", "all-to-all", "mlp", 100, size=4, wire=70)  # what leaves the rank is known
+    assert counter.total(kind="all-to-all").wire == 70
+    counter.traffic.pop(("experts", "all-to-all", "mlp"))
     assert (counter.total().calls, counter.total(label="mlp").bytes, counter.total("data").calls) == (
         4,
         400,

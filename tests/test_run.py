@@ -41,7 +41,8 @@ def log_of(folder, key="loss"):
 
 
 def weights_of(folder):
-    return checkpoint.read(checkpoint.weights_file(str(folder)))[0]
+    parts = checkpoint.open_parts(checkpoint.find(str(folder)))
+    return {name: parts.whole(name) for name in parts}
 
 
 def same_weights(a, b):
@@ -219,7 +220,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, start, capsys):
 
 
 def test_a_full_disk_stops_the_run_and_keeps_the_last_checkpoint(tmp_path, start, capsys, monkeypatch):
-    write, calls = checkpoint._write, []
+    write, calls = checkpoint.write, []
 
     def full_at_last(path, arrays, header):
         calls.append(path)
@@ -227,7 +228,7 @@ def test_a_full_disk_stops_the_run_and_keeps_the_last_checkpoint(tmp_path, start
             raise OSError(28, "No space left on device", str(path))
         write(path, arrays, header)
 
-    monkeypatch.setattr(checkpoint, "_write", full_at_last)
+    monkeypatch.setattr(checkpoint, "write", full_at_last)
     assert start(tmp_path / "run", "--save-every", "2") == 1
     said = capsys.readouterr().err
     assert "No space left" in said
@@ -296,6 +297,6 @@ def test_the_writing_goes_one_text_a_line(tmp_path, start, capsys):
     assert len({text.strip() for text in greedy[-5:]}) == 1
     assert main([*write, "--stop", "e", "--generate-filename", str(out)]) == 0
     assert not any("e" in line for line in out.read_text().splitlines())
-    weights = str(checkpoint.weights_file(str(run)))
+    weights = str(checkpoint.newest(run) / "model.safetensors")
     assert main(["generate", "--model-filename", weights]) == 0  # a .safetensors in a run's folder
     assert main([*write, "--generate-filename", str(tmp_path / "no" / "such" / "out.txt")]) == 2

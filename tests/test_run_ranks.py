@@ -6,6 +6,7 @@ Every command has a time limit. What a run must give is that of `serial`: its lo
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -105,6 +106,9 @@ def test_dp_auto_says_and_keeps_the_number(tmp_path, serial):
         ("--tp 3", "4 heads cannot be shared out over 3 ranks: choose --tp so that it divides --nhead"),
         ("--dp 3", "8 cannot be shared out over 3 replicas in 1 parts each: choose --dp"),
         ("--dp 2 --accumulate 8", "8 cannot be shared out over 2 replicas in 8 parts each"),
+        ("--dp 2 --ep 2", "0 experts cannot be shared out over 2 ranks: choose --ep of at most --experts"),
+        ("--dp 4 --ep 4 --experts 3", "3 experts cannot be shared out over 4 ranks: choose --ep"),
+        ("--dp 4 --ep 3 --experts 4", "over 3 of 4 replicas: --ep has to divide --dp"),
     ],
 )
 def test_a_layout_that_cannot_be_is_refused_before_ranks_start(words, says, tmp_path, capsys, monkeypatch):
@@ -148,6 +152,97 @@ def test_one_run_goes_on_under_other_layouts(tmp_path, serial):
             assert max(abs(a[step] / b[step] - 1) for step in b) < CLOSE
 
 
+def test_experts_on_two_ranks_are_those_of_one(tmp_path):
+    """Trained, evaluated and resumed; by one process from a checkpoint of two."""
+    mixture, right, run = (
+        ["--experts", "4", "--top-k-experts", "2", "--balance", "0.1"],
+        tmp_path / "a",
+        tmp_path / "b",
+    )
+    train(right, *mixture)
+    assert "--dp 2 --ep 2; world: 2 ranks" in train(run, *mixture, "--dp", "2", "--ep", "2")
+    assert_same(run, right)
+    line = ["generate", "--model-filename", run, "--generate-sentence-length", "12"]
+    for words in (["evaluate", "--model-filename", run], line):
+        one, two = minimega(*words), minimega(*words, "--dp", "2", "--ep", "2")
+        assert (two.returncode, two.stdout, two.stderr) == (0, one.stdout, "") and one.stdout
+    for folder, layout in ((right, ["--dp", "2", "--ep", "2"]), (run, ["--dp", "1", "--ep", "1"])):
+        ended = minimega("train", "--resume", "--save-dir", folder, *layout, "--num-steps", "9")
+        assert (ended.returncode, ended.stderr) == (0, "")
+    assert_same(run, right)
+    ended = minimega("reshard", run, "--dp", "4", "--ep", "4", "--save-dir", tmp_path / "c")
+    assert (ended.returncode, ended.stderr) == (0, "") and "--dp 4 --ep 4" in ended.stdout
+    assert "ep = 4\n" in (tmp_path / "c" / "config.toml").read_text()
+
+
+def test_eight_ranks_then_a_pipeline_of_four_then_eight_again(tmp_path, capsys):
+    """Every step that of the uninterrupted run; between them `reshard` to one rank's files and back."""
+    run, one, back, right = (tmp_path / name for name in ("run", "one", "back", "right"))
+    deep = ("--num-layers", "4", "--schedule", "constant")
+    train(right, *deep)
+    assert "world: 8 ranks" in train(run, *deep, "--tp", "2", "--pp", "2", "--dp", "2", "--num-steps", "2")
+    parts = [f"{kind}-{rank:05}.safetensors" for kind in ("model", "optimizer") for rank in (0, 1, 4, 5)]
+    assert sorted(f.name for f in (run / "step-2").iterdir()) == [*parts, "state.json"]  # one of two replicas
+    resume = ("train", "--resume", "--save-dir")
+    ended = minimega(*resume, run, "--tp", "1", "--pp", "4", "--dp", "1", "--num-steps", "4")
+    assert (ended.returncode, ended.stderr) == (0, "") and "from step 2" in ended.stdout
+    assert {"tp = 1", "pp = 4", "dp = 1", "num-steps = 4"} <= set(
+        (run / "config.toml").read_text().split("\n")
+    )
+    assert not list(run.glob("*.tmp"))
+
+    assert main(["reshard", str(run), "--save-dir", str(one)]) == 0
+    names = {"model.safetensors", "optimizer.safetensors", "state.json"}
+    assert {f.name for f in (one / "step-4").iterdir()} == names
+    assert {f.name for f in one.iterdir()} == {f.name for f in right.iterdir()} - {"step-6"} | {"step-4"}
+    cut = (
+        "--tp 2 --pp 2 --dp 2 --sequence-parallel --pipeline interleaved --virtual-stages 2 --micro-batches 2"
+    )
+    assert main(["reshard", str(one), "--save-dir", str(back), *cut.split()]) == 0
+    assert sorted(f.name for f in (back / "step-4").iterdir()) == [*parts, "state.json"]
+    for folder, more in ((run, ["--tp", "2", "--pp", "2", "--dp", "2"]), (back, [])):
+        ended = minimega(*resume, folder, *more, "--num-steps", "6")
+        assert (ended.returncode, ended.stderr) == (0, "") and "from step 4" in ended.stdout
+        assert "--tp 2 --dp 2 --pp 2" in ended.stdout
+        for key in ("loss", "grad_norm"):
+            a, b = log_of(folder, key), log_of(right, key)
+            assert list(a) == [1, 2, 3, 4, 5, 6]
+            assert max(abs(a[step] / b[step] - 1) for step in b) < CLOSE
+
+    capsys.readouterr()
+    said = []
+    for source in (run, back, back / "step-6", right):  # parts, and files of whole arrays
+        assert main(["evaluate", "--model-filename", str(source)]) == 0
+        assert main(["generate", "--model-filename", str(source), "--generate-sentence-length", "9"]) == 0
+        said.append(capsys.readouterr().out)
+    assert len(set(said)) == 1
+    ended = minimega("evaluate", "--model-filename", run, "--pp", "2", "--tp", "2")
+    assert (ended.returncode, ended.stderr) == (0, "") and said[0].startswith(ended.stdout)
+    part = run / "step-6" / "model-00004.safetensors"
+    for words in (["generate", "--model-filename"], ["train", "--num-steps", "1", "--init-from"]):
+        assert main([*words, str(part)]) == 2
+        assert f"is one part of a checkpoint: give the folder, {part.parent}\n" in capsys.readouterr().err
+    start = ["--init-from", run, "--num-steps", "1", "--lr", "1e-30", "--warmup", "0", "--tp", "2"]
+    ended = minimega("train", *SMALL.split(), "--num-layers", "4", *start)
+    assert (ended.returncode, ended.stderr) == (0, "")
+
+
+def test_a_damaged_part_is_noticed_before_a_run_is_replaced(cut, serial, tmp_path, capsys):
+    source, target = tmp_path / "source", tmp_path / "target"
+    shutil.copytree(cut, source)
+    shutil.copytree(serial, target)
+    part = next(source.glob("step-6/optimizer-*1.safetensors"))
+    part.write_bytes(part.read_bytes()[:-8])
+    before = {f: f.read_bytes() for f in target.rglob("*") if f.is_file()}
+    assert main(["reshard", str(source), "--save-dir", str(target), "--overwrite", "--tp", "2"]) == 2
+    said = capsys.readouterr().err
+    assert f"{part} cannot be read as a checkpoint; it may be cut short" in said and said.count("\n") == 1
+    assert {f: f.read_bytes() for f in target.rglob("*") if f.is_file()} == before
+    assert not list(target.glob("*.tmp"))
+    assert main(["reshard", str(cut), "--save-dir", str(target), "--overwrite", "--tp", "2"]) == 0
+    assert "tp = 2\n" in (target / "config.toml").read_text()
+
+
 def test_resharding_refuses(cut, serial, tmp_path, capsys):
     before = sorted(serial.rglob("*"))
     for words, says in [
@@ -156,6 +251,10 @@ def test_resharding_refuses(cut, serial, tmp_path, capsys):
         ((cut, "--save-dir", cut, "--overwrite"), "is the run itself"),
         ((cut, "--save-dir", tmp_path / "out", "--tp", "3"), "4 heads cannot be shared out over 3 ranks"),
         ((cut, "--save-dir", tmp_path / "out", "--dp", "3"), "8 cannot be shared out over 3 replicas"),
+        ((cut, "--save-dir", tmp_path / "out", "--dp", "2", "--ep", "2"), "0 experts cannot be shared out"),
+        ((cut, "--save-dir", tmp_path / "out", "--pp", "2", "--micro-batches", "3"), "in 3 parts each"),
+        ((cut, "--save-dir", tmp_path / "out", "--pp", "2"), "1 layers cannot be shared out over 2 stages"),
+        ((cut, "--save-dir", tmp_path / "out", "--pp", "2", "--zero", "2"), "--pp does not go with --zero 2"),
         ((cut,), "reshard needs --save-dir"),
     ]:
         assert main(["reshard", *map(str, words)]) == 2

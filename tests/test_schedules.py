@@ -156,5 +156,5 @@ def test_too_many_in_flight_are_found():
 
 @pytest.mark.parametrize("name", SCHEDULES)
 def test_picture(name, tmp_path):
-    timeline.picture(tmp_path / "a.png", times(SCHEDULES[name](4, 8, 2)), name)
+    timeline.picture(tmp_path / "a.png", {name: times(SCHEDULES[name](4, 8, 2))})
     assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")

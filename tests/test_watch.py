@@ -42,6 +42,10 @@ WRONG = {
         "group.all_reduce(x.astype('f8') if group.rank == 1 else x)",
         [f"ranks 0, 2 entered all-reduce (sum) {X}", "rank 1 entered all-reduce (sum) of (2, 3) float64"],
     ),
+    "another width of rows": (
+        "group.all_to_all(x[:1].repeat(3, 0)[:, :2 + (group.rank > 0)], [1] * 3, [1] * 3)",
+        ["rank 0 entered all-to-all of rows (2,) float32", "ranks 1, 2 entered all-to-all of rows (3,)"],
+    ),
     "another operation": (
         "group.all_reduce(x, 'max' if group.rank else 'sum')",
         ["rank 0 entered all-reduce (sum)", "ranks 1, 2 entered all-reduce (max)"],
@@ -92,6 +96,8 @@ assert part.all_reduce(x)[0, 0] == 2 and rows().shape == (group.rank < 2, 3)
 uneven = group.all_gather(np.full(group.piece(6).stop - group.piece(6).start, group.rank), length=6)
 assert uneven.tolist() == [0, 0, 1, 1, 2, 3], uneven
 assert part.split(part.rank).size == 1 and group.broadcast(x * group.rank, 3)[0, 0] == 3
+rows = part.all_to_all(x[:1].repeat(3, 0) * part.rank, [1, 2], [1 + part.rank] * 2)
+assert rows[:, 0].tolist() == np.arange(2).repeat(1 + part.rank).tolist(), rows
 sent = part.start_send(x, 1 - part.rank)
 part.start_receive(np.empty_like(x), 1 - part.rank)()
 sent()
@@ -101,7 +107,7 @@ if group.rank == 0:
 """,
     )
     assert (job.status, job.err) == (0, "")
-    assert "4 ranks" in job.out and job.out.endswith("each collective checked 2\n")
+    assert "4 ranks" in job.out and job.out.endswith("each collective checked 3\n")
 
 
 def test_alone_there_is_nothing_to_check():

@@ -18,6 +18,7 @@ FEATURES: dict[str, Callable[[Options], bool]] = {
     "--zero 1": lambda o: o.zero == 1,
     "--zero 2": lambda o: o.zero == 2,
     "--zero 3": lambda o: o.zero == 3,
+    "--experts": lambda o: o.experts > 0,
     "--accumulate": lambda o: o.accumulate > 1,
     "--recompute selective": lambda o: o.recompute == "selective",
     "--recompute full": lambda o: o.recompute == "full",
@@ -34,7 +35,7 @@ def check(o: Options) -> None:
     """BadInput where two options do not go together.
 
     >>> check(Options(pp=2, zero=2, tp=1, cp=1, dp=1, ep=1, sequence_parallel=False, pipeline="1f1b",
-    ...               virtual_stages=None, accumulate=1, recompute="none"))
+    ...               virtual_stages=None, experts=0, accumulate=1, recompute="none"))
     Traceback (most recent call last):
     minimega.errors.BadInput: --pp does not go with --zero 2: every micro-batch would send all gradients
     """

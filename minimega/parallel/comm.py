@@ -8,7 +8,6 @@ p ranks, n bytes of the whole array, r the rank.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
@@ -16,6 +15,7 @@ import numpy as np
 from minimega import launch
 from minimega.backend import library
 from minimega.errors import BadInput
+from minimega.parallel.counter import Counter
 from minimega.parallel.transport import ways
 
 Wait = Callable[[], object]  # waits for a message under way and gives the array; may be called again
@@ -29,55 +29,6 @@ def pieces(length: int, size: int) -> list[slice]:
     """
     ends = [r * (length // size) + min(r, length % size) for r in range(size + 1)]
     return [slice(a, b) for a, b in pairwise(ends)]
-
-
-@dataclass
-class Traffic:
-    """What one rank sent: calls, bytes of the arrays, and bytes on the wire if they travel around a ring."""
-
-    calls: int = 0
-    bytes: int = 0
-    wire: float = 0.0
-
-
-class Counter:
-    """Counts every message of one rank, by (group, kind, label); the groups cut from one group share it.
-
-    >>> counter = Counter()
-    >>> counter.add("tensor", "all-reduce", "attention", 1000, size=4)
-    >>> print(counter)
-    group     kind            label              calls         bytes       on wire
-    tensor    all-reduce      attention              1         1,000         1,500
-    """
-
-    def __init__(self):
-        self.traffic: dict[tuple[str, str, str], Traffic] = {}
-
-    def add(self, group: str, kind: str, label: str, nbytes: int, size: int) -> None:
-        row = self.traffic.setdefault((group, kind, label), Traffic())
-        row.calls += 1
-        row.bytes += nbytes
-        # Around a ring all bytes but a p-th leave each rank, twice for an all-reduce: it is a reduce-scatter
-        # and an all-gather (Patarasu and Yuan 2009, section 3).
-        ring = (2 if kind == "all-reduce" else 1) * (size - 1) / size
-        row.wire += nbytes * (1 if kind == "send" else ring)
-
-    def total(self, group: str = "", kind: str = "", label: str = "") -> Traffic:
-        """The sum of the rows of this group, kind and label, each where it is given."""
-        wanted = group, kind, label
-        rows = [
-            t
-            for row, t in self.traffic.items()
-            if all(w in ("", r) for w, r in zip(wanted, row, strict=True))
-        ]
-        return Traffic(sum(t.calls for t in rows), sum(t.bytes for t in rows), sum(t.wire for t in rows))
-
-    def __str__(self) -> str:
-        line = "{:<10}{:<16}{:<15}{:>9}{:>14}{:>14}".format
-        rows = [
-            line(*row, f"{t.calls:,}", f"{t.bytes:,}", f"{t.wire:,.0f}") for row, t in self.traffic.items()
-        ]
-        return "\n".join([line("group", "kind", "label", "calls", "bytes", "on wire"), *rows])
 
 
 class Group:
@@ -116,6 +67,14 @@ class Group:
         """This rank's piece (cut as `pieces` says) of the sum of every rank's x: partial -> cut."""
         return self.start_reduce_scatter(x, axis, label)()
 
+    def all_to_all(self, x, sends: Sequence[int], receives: Sequence[int], label: str = ""):
+        """Rows for every rank: the first `sends[0]` of x go to rank 0, the next to rank 1..., cut -> cut.
+
+        What comes, `receives[r]` rows from rank r, stands in the order of the ranks. All ranks together
+        only put rows in another order: the way back (the same, with sends and receives swapped) undoes it.
+        """
+        return self.start_all_to_all(x, sends, receives, label)()
+
     def broadcast(self, x, root: int = 0, label: str = ""):
         """The x of rank `root`, on every rank; the others give an array of the same shape and type."""
         return self.start_broadcast(x, root, label)()
@@ -139,6 +98,9 @@ class Group:
     def start_reduce_scatter(self, x, axis: int = 0, label: str = "") -> Wait:
         return lambda: x
 
+    def start_all_to_all(self, x, sends: Sequence[int], receives: Sequence[int], label: str = "") -> Wait:
+        return lambda: x
+
     def start_broadcast(self, x, root: int = 0, label: str = "") -> Wait:
         return lambda: x
 
@@ -154,7 +116,10 @@ class Group:
         """Wait until all ranks of the group are here."""
 
     def split(self, colour: int, name: str = "") -> "Group":
-        """Cut the group: ranks that give the same colour form a group, in their order in this one."""
+        """Cut the group: ranks of one colour form a group, in their order in this one.
+
+        A rank gives its colour, or the function that gives it to each rank of the group.
+        """
         return Group(name or self.name, self.counter, self.ranks)
 
 
@@ -215,6 +180,18 @@ class Ranks(Group):
         wait = self._way(x).reduce_scatter(x.reshape(-1), y.reshape(-1), counts)
         return lambda: (wait(), y.astype(dtype, copy=False))[1]
 
+    def start_all_to_all(self, x, sends, receives, label=""):
+        x = _contiguous(x)
+        if sum(sends) != len(x):
+            raise ValueError(f"all_to_all: {len(x)} rows cannot be sent as {list(sends)}")
+        y = library(x).empty((sum(receives), *x.shape[1:]), x.dtype)
+        row = int(np.prod(x.shape[1:]))
+        kept = sends[self.rank] * row * x.itemsize
+        self._count("all-to-all", label, x.nbytes, x.nbytes - kept)
+        counts = [n * row for n in sends], [n * row for n in receives]
+        wait = self._way(x).all_to_all(x.reshape(-1), y.reshape(-1), *counts)
+        return lambda: (wait(), y)[1]
+
     def start_broadcast(self, x, root=0, label=""):
         y = _contiguous(x)
         y = y if self.rank == root else library(y).empty_like(y)
@@ -236,7 +213,8 @@ class Ranks(Group):
         self.ways[0].barrier()()
 
     def split(self, colour, name=""):
-        comm = self.comm.Split(colour)  # without a key, the order of this group
+        # without a key, the order of this group
+        comm = self.comm.Split(colour(self.rank) if callable(colour) else colour)
         everyone, members = self.comm.Get_group(), comm.Get_group()
         places = members.Translate_ranks(list(range(comm.size)), everyone)
         ranks, name = [self.ranks[i] for i in places], name or self.name
@@ -247,8 +225,8 @@ class Ranks(Group):
     def _way(self, x):
         return self.ways[library(x) is not np]
 
-    def _count(self, kind: str, label: str, nbytes: int) -> None:
-        self.counter.add(self.name, kind, label, nbytes, self.size)
+    def _count(self, kind: str, label: str, nbytes: int, wire: float | None = None) -> None:
+        self.counter.add(self.name, kind, label, nbytes, self.size, wire)
 
     def _shapes(self, shape: tuple, axis: int, length: int) -> list[tuple]:
         return [(*shape[:axis], s.stop - s.start, *shape[axis + 1 :]) for s in pieces(length, self.size)]

@@ -99,25 +99,29 @@ def grid(
     all ranks, or where `ep` does not divide `dp`.
     """
     launch.check_ranks(world.size, tp * cp * dp * pp, _typed(tp, dp, pp, cp))
+    check_experts_of_replicas(dp, ep)
+    n = tp * cp * dp  # ranks of a stage
+    stage = world.split(lambda r: r // n, "stage")
+    # the first stage with the last, and each rank in between alone
+    ends = world.split(lambda r: r % tp if r // n in (0, pp - 1) else tp + r, "ends")
+    tensor = stage.split(lambda r: r // tp, "tensor")
+    copies = stage.split(lambda r: r % tp, "data" if cp == 1 else "copies")
+    data = copies if cp == 1 else copies.split(lambda r: r % cp, "data")
+    context = copies.split(lambda r: r // cp, "context")
+    experts = data.split(lambda r: r // ep, "experts")
+    expert_copies = copies if ep == 1 else copies.split(lambda r: r // cp % ep, "expert copies")
+    pipeline = world.split(lambda r: r % n, "pipeline")
+    shares = (SequenceShares if sequence else Shares)(tensor, context, experts)
+    groups = tensor, data, shares, pipeline, stage, ends, context, copies, experts, expert_copies
+    return Grid(world, *groups)
+
+
+def check_experts_of_replicas(dp: int, ep: int) -> None:
+    """BadInput where the replicas do not fall into groups of `ep`."""
     if dp % ep:
         raise BadInput(
             f"the experts cannot be shared out over {ep} of {dp} replicas: --ep has to divide --dp"
         )
-    number, within = divmod(world.rank, tp * cp * dp)
-    stage = world.split(number, "stage")
-    in_between = 0 < number < pp - 1  # each of them alone
-    ends = world.split(tp + world.rank if in_between else within % tp, "ends")
-    tensor = stage.split(within // tp, "tensor")
-    copies = stage.split(within % tp, "data" if cp == 1 else "copies")
-    replica, piece = divmod(copies.rank, cp)
-    data = copies if cp == 1 else copies.split(piece, "data")
-    context = copies.split(replica, "context")
-    experts = data.split(replica // ep, "experts")
-    expert_copies = copies if ep == 1 else copies.split(replica % ep, "expert copies")
-    pipeline = world.split(within, "pipeline")
-    shares = (SequenceShares if sequence else Shares)(tensor, context)
-    groups = tensor, data, shares, pipeline, stage, ends, context, copies, experts, expert_copies
-    return Grid(world, *groups)
 
 
 def _typed(tp: int, dp: int, pp: int, cp: int) -> str:
@@ -132,7 +136,8 @@ def on_ranks(o: Options, body: Callable[[Grid], int]) -> int:
     """
     given = launch.ranks_given()
     if o.dp == "auto":
-        o.dp = replicas((given or launch.cores()) // (o.tp * o.cp * o.pp), o.train_batch_size // parts(o))
+        most = (given or launch.cores()) // (o.tp * o.cp * o.pp)
+        o.dp = replicas(most, o.train_batch_size // parts(o), o.ep)
     needed = o.tp * o.cp * o.dp * o.pp
     if given is None and needed > 1:
         return launch.start(o.words, needed, o.threads)
@@ -166,10 +171,10 @@ def parts(o: Options) -> int:
     return o.accumulate * micro_batches(o)
 
 
-def replicas(most: int, batch: int) -> int:
-    """The largest number of replicas, up to `most`, that a batch can be shared out over.
+def replicas(most: int, batch: int, ep: int = 1) -> int:
+    """The largest number of replicas, up to `most`, in groups of `ep`, that a batch can be shared out over.
 
-    >>> replicas(6, 16)
-    4
+    >>> replicas(6, 16), replicas(6, 18, ep=2)
+    (4, 6)
     """
-    return next(n for n in range(max(most, 1), 0, -1) if batch % n == 0)
+    return ep * next(n for n in range(max(most // ep, 1), 0, -1) if batch % (n * ep) == 0 or n == 1)

@@ -65,7 +65,7 @@ class Run:
         if at.training and not math.isfinite(total := float(y.data.sum())):
             what = f"the loss is {total}" if with_loss else "an activation is not finite"
             raise RunFailed(f"{what}: it began in {_origin(chunk, through)}")
-        self.loss += float(y.data) if with_loss else 0.0
+        self.loss += float(y.data if with_loss else chunk.extra(at))
 
     def backward(self, a: Action) -> None:
         x, y = self.kept.pop(a[1:3])

@@ -30,7 +30,9 @@ class Action(NamedTuple):
 
 
 Schedule = list[list[Action]]  # by rank
+Timed = list[list[tuple[Action, float, float]]]  # by rank: what it does, from when to when
 COSTS = {"forward": 1, "backward": 2, "backward-input": 1, "backward-weight": 1}  # messages take no time
+Costs = dict[str, float] | Callable[[int, Action], float | None]  # by kind; or of a rank's action
 
 
 def gpipe(p: int, m: int, v: int = 1) -> Schedule:
@@ -168,16 +170,18 @@ def takes(a: Action, r: int, p: int, last: int) -> tuple[str, int, int] | None:
     return None if what is None or begins else (what, a.batch, stage)
 
 
-def times(schedule: Schedule, costs: dict[str, float] = COSTS) -> list[list[tuple[Action, float, float]]]:
+def times(schedule: Schedule, costs: Costs = COSTS) -> Timed:
     """When each rank begins and ends each action if it starts as soon as it can: what a picture shows.
 
     An action waits for those before it on its rank and for what comes from other ranks, which takes no time
-    to travel; messages and `reduce` are left out. ValueError where something is waited for that never comes.
+    to travel; what has no cost (messages, `reduce`) is left out. ValueError where something is waited for
+    that never comes.
     """
+    cost = costs if callable(costs) else lambda r, a: costs.get(a.kind)
     p, last = len(schedule), last_stage(schedule)
     ready: dict[tuple[str, int, int], float] = {}
     clock, found = [0.0] * p, [[] for _ in schedule]
-    todo = [iter([a for a in actions if a.kind in costs]) for actions in schedule]
+    todo = [iter([a for a in actions if cost(r, a) is not None]) for r, actions in enumerate(schedule)]
     head = [next(actions, None) for actions in todo]
     moved = True
     while moved:
@@ -185,7 +189,7 @@ def times(schedule: Schedule, costs: dict[str, float] = COSTS) -> list[list[tupl
         for r in range(p):
             while (a := head[r]) and ((need := takes(a, r, p, last)) is None or need in ready):
                 start = max(clock[r], ready.get(need, 0.0))
-                clock[r] = end = start + costs[a.kind]
+                clock[r] = end = start + cost(r, a)
                 found[r].append((a, start, end))
                 ready |= dict.fromkeys(gives(a, r, p), end)
                 head[r], moved = next(todo[r], None), True

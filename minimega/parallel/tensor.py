@@ -20,8 +20,8 @@ class Shares:
 
     partial = False
 
-    def __init__(self, group: Group = SELF, context: Group = SELF):
-        self.group, self.context = group, context
+    def __init__(self, group: Group = SELF, context: Group = SELF, experts: Group = SELF):
+        self.group, self.context, self.experts = group, context, experts
 
     def enter(self, x, place, label: str):
         """Into a pair: whole -> whole, for ranks that go on differently (f)."""

@@ -3,6 +3,7 @@
 p ranks, m micro-batches, v chunks a rank.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from matplotlib.figure import Figure
@@ -11,7 +12,9 @@ from matplotlib.patches import Patch
 from minimega.parallel.schedules import (
     COSTS,
     Action,
+    Costs,
     Schedule,
+    Timed,
     last_stage,
     neighbour,
     received,
@@ -25,6 +28,7 @@ COLOURS = {
     "backward": "#D55E00",
     "backward-input": "#E69F00",
     "backward-weight": "#009E73",
+    "send": "#555555",
 }
 
 
@@ -70,11 +74,21 @@ def _stuck(head: list[Action | None]) -> str:
     return "; ".join(f"rank {r} at {a.kind} {a.what} {a.batch}.{a.chunk}" for r, a in enumerate(head) if a)
 
 
-def bubble(schedule: Schedule, costs: dict[str, float] = COSTS) -> float:
+def bubble(schedule: Schedule, costs: Costs = COSTS) -> float:
     """The share of all ranks' time in which they wait, from the first forward to the last backward."""
-    timed = times(schedule, costs)
-    whole = len(schedule) * max(actions[-1][2] for actions in timed)
-    return 1 - sum(end - start for actions in timed for _, start, end in actions) / whole
+    return waiting(times(schedule, costs))
+
+
+def waiting(timed: Timed) -> float:
+    """The same of what `times` gives, or of what a run measured: the share in which ranks do not compute.
+
+    >>> forward, backward = Action("forward", 0), Action("backward", 0)
+    >>> waiting([[(forward, 0.0, 1.0), (backward, 2.0, 4.0)], [(forward, 1.0, 2.0)]])
+    0.5
+    """
+    boxes = [box[1:] for actions in timed for box in actions if box[0].kind in COSTS]
+    whole = max(end for _, end in boxes) - min(start for start, _ in boxes)
+    return 1 - sum(end - start for start, end in boxes) / (len(timed) * whole)
 
 
 def held(actions: list[Action]) -> int:
@@ -87,42 +101,40 @@ def held(actions: list[Action]) -> int:
 
 
 def picture(
-    path: str | Path,
-    timed: list[list[tuple[Action, float, float]]],
-    title: str = "",
-    unit: str = "time (a forward pass takes 1)",
+    path: str | Path, panels: Mapping[str, Timed], unit: str = "time (a forward pass takes 1)"
 ) -> None:
-    """Draw what `times` gives, or what a run measured: a row a rank, a box an action, its micro-batch in it.
+    """Draw what `times` gives, or what a run measured, by its title: one above the other, on one axis.
 
-    White is waiting, and its share stands in the title.
+    A row is a rank, a box an action with its micro-batch in it. White is waiting; its share ends the title.
     """
-    end = max(actions[-1][2] for actions in timed)
-    busy = sum(stop - start for actions in timed for _, start, stop in actions)
-    kinds = dict.fromkeys(a.kind for actions in timed for a, _, _ in actions)
-    chunks = 1 + max(a.chunk for actions in timed for a, _, _ in actions)
-    figure = Figure(figsize=(12, 1.3 + 0.42 * len(timed)), dpi=150, layout="constrained")
-    axes = figure.add_subplot()
-    for r, actions in enumerate(timed):
-        for a, start, stop in actions:
-            strength = 1 - 0.65 * a.chunk / chunks
-            axes.barh(
-                r,
-                stop - start,
-                0.9,
-                start,
-                color=COLOURS[a.kind],
-                alpha=strength,
-                edgecolor="white",
-                linewidth=0.5,
-            )
-            if (stop - start) / end > 0.008:  # where a number has room
-                axes.text((start + stop) / 2, r, a.batch, ha="center", va="center", color="white", fontsize=7)
-    axes.set(xlim=(0, end), ylim=(len(timed) - 0.5, -0.5), xlabel=unit, yticks=range(len(timed)))
-    axes.set_yticklabels([f"rank {r}" for r in range(len(timed))])
-    axes.set_title(f"{title}: waiting {1 - busy / (len(timed) * end):.1%}".lstrip(": "), loc="left")
-    axes.spines[["top", "right", "left"]].set_visible(False)
-    shades = [Patch(color=COLOURS[kind], label=kind) for kind in kinds]
-    if chunks > 1:
-        shades.append(Patch(alpha=0, label="paler: later chunks"))
-    axes.legend(handles=shades, frameon=False, ncols=len(shades), loc="lower right", bbox_to_anchor=(1, 1))
+    rows = [len(timed) for timed in panels.values()]
+    height = 0.9 + sum(0.62 + 0.36 * n for n in rows)
+    figure = Figure(figsize=(12, height), dpi=150, layout="constrained")
+    axes = figure.subplots(len(rows), sharex=True, squeeze=False, height_ratios=rows)[:, 0]
+    whole = max(end for timed in panels.values() for actions in timed for _, _, end in actions)
+    for axis, (title, timed) in zip(axes, panels.items(), strict=True):
+        _draw(axis, timed, whole)
+        axis.set_title(f"{title}: waiting {waiting(timed):.1%}".lstrip(": "), loc="left", fontsize=10)
+    axes[-1].set_xlabel(unit)
+    drawn = [a for timed in panels.values() for actions in timed for a, _, _ in actions]
+    shades = [Patch(color=c, label=kind) for kind, c in COLOURS.items() if kind in {a.kind for a in drawn}]
+    title = "paler: later chunks" if any(a.chunk for a in drawn) else None
+    figure.legend(
+        handles=shades, frameon=False, ncols=len(shades), loc="outside upper right", title=title, fontsize=9
+    )
     figure.savefig(path)
+
+
+def _draw(axis, timed: Timed, whole: float) -> None:
+    chunks = 1 + max(a.chunk for actions in timed for a, _, _ in actions)
+    for r, actions in enumerate(timed):
+        for a, start, end in (box for box in actions if box[0].kind in COLOURS):
+            strength, computes = 1 - 0.65 * a.chunk / chunks, a.kind in COSTS
+            edge = {"edgecolor": "white", "linewidth": 0.3 * computes}  # a message is a thin line without one
+            axis.barh(r, end - start, 0.9, start, color=COLOURS[a.kind], alpha=strength, **edge)
+            if computes and (end - start) / whole > 0.006 + 0.006 * (a.batch > 9):  # it has room
+                ink = "white" if strength > 0.8 else "black"
+                axis.text((start + end) / 2, r, a.batch, ha="center", va="center", color=ink, fontsize=7)
+    axis.set(xlim=(0, whole), ylim=(len(timed) - 0.5, -0.5), yticks=range(len(timed)))
+    axis.set_yticklabels([f"rank {r}" for r in range(len(timed))])
+    axis.spines[["top", "right", "left"]].set_visible(False)

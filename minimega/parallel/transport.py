@@ -55,6 +55,10 @@ class Mpi:
         counts = [c * y.itemsize for c in counts]
         return self._started(self.comm.Iallgatherv, self._bytes(x), [y, counts, self.byte])
 
+    def all_to_all(self, x, y, sends, receives):
+        out, into = ([n * x.itemsize for n in counts] for counts in (sends, receives))
+        return self._started(self.comm.Ialltoallv, [_ready(x), out, self.byte], [y, into, self.byte])
+
     def broadcast(self, y, root):
         return self._started(self.comm.Ibcast, self._bytes(y), root)
 
@@ -94,6 +98,9 @@ class Staged(Mpi):
     def all_gather(self, x, y, counts):
         return self._back(y, lambda host: super(Staged, self).all_gather(_down(x), host, counts))
 
+    def all_to_all(self, x, y, sends, receives):
+        return self._back(y, lambda host: super(Staged, self).all_to_all(_down(x), host, sends, receives))
+
     def broadcast(self, y, root):
         if self.comm.rank == root:
             return super().broadcast(_down(y), root)
@@ -131,7 +138,8 @@ def _down(x) -> np.ndarray:
 class Nccl(Staged):
     """NVIDIA's library carries the collectives from GPU to GPU, on a queue beside that of the computation.
 
-    Single messages between two ranks go through the host: in one queue they could wait for each other.
+    Single messages between two ranks, and all-to-all, which is made of such, go through the host: in one
+    queue they could wait for each other.
     """
 
     def __init__(self, comm, name: str = ""):

@@ -107,6 +107,10 @@ class Watched(Group):
         self._enter(f"reduce-scatter (axis {axis})", x)
         return self.group.start_reduce_scatter(x, axis, label)
 
+    def start_all_to_all(self, x, sends, receives, label=""):
+        self._enter(f"all-to-all of rows {x.shape[1:]} {x.dtype}")  # whose number each rank decides
+        return self.group.start_all_to_all(x, sends, receives, label)
+
     def start_broadcast(self, x, root=0, label=""):
         self._enter(f"broadcast (from {root})", x)
         return self.group.start_broadcast(x, root, label)

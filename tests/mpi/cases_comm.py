@@ -55,6 +55,31 @@ def case_gather_and_scatter(group):
     assert group.all_gather(np.full((1, 2), r)).tolist() == [[i, i] for i in range(p)]
 
 
+def case_rows_to_all_ranks(group):
+    """Rank r sends rank q as many rows as (3 r + q) mod 4 says, each with r, q and its number."""
+    p, r = group.size, group.rank
+
+    def rows(source, to):
+        return np.array([[source, to, n] for n in range((3 * source + to) % 4)]).reshape(-1, 3)
+
+    for dtype in ("float64", "float16", "int64"):
+        x = np.concatenate([rows(r, q) for q in range(p)]).astype(dtype)
+        sends, receives = (
+            [len(f(q)) for q in range(p)] for f in (lambda q: rows(r, q), lambda q: rows(q, r))
+        )
+        y = group.all_to_all(x, sends, receives)
+        assert y.dtype == dtype and (y == np.concatenate([rows(q, r) for q in range(p)])).all()
+        assert (group.all_to_all(y, receives, sends) == x).all(), "the way back"
+    assert group.all_to_all(np.zeros((0, 3)), [0] * p, [0] * p).shape == (0, 3)
+    if p > 1:
+        try:
+            group.all_to_all(np.zeros((2, 3)), [1] * p + [2], [1] * p)
+        except ValueError as error:
+            assert "2 rows cannot be sent as" in str(error)
+        else:
+            raise AssertionError("not refused")
+
+
 @sizes(2, 3)
 def case_a_piece_of_another_length_is_refused(group):
     try:
@@ -126,6 +151,8 @@ def case_messages_are_counted(group):
     part.all_gather(np.zeros((2, part.piece(21).stop - part.piece(21).start)), 1, length=21)
     part.reduce_scatter(np.zeros(21), label="mlp")
     part.broadcast(np.zeros(8, "i4"))
+    rows = [1 + 2 * (q == part.rank) for q in range(p)]
+    part.all_to_all(np.zeros((p + 2, 5), "f4"), rows, rows)
     part.barrier()
     count = part.counter.total
     row = count("counted", "all-reduce", "mlp")
@@ -136,5 +163,7 @@ def case_messages_are_counted(group):
     row = count("counted", "reduce-scatter", "mlp")
     assert (row.calls, row.bytes) == (1, 168) and np.isclose(row.wire, (p - 1) / p * 168)
     assert count("counted", "broadcast").bytes == 32
-    assert count("counted").calls == 6
+    row = count("counted", "all-to-all")  # a row to each other rank leaves this one
+    assert (row.calls, row.bytes, row.wire) == (1, 20 * (p + 2), 20 * (p - 1))
+    assert count("counted").calls == 7
     assert "counted" in part.report() and "attention" in part.report()

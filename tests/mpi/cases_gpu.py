@@ -143,6 +143,9 @@ def hold(gpu, group):
             got, expected = getattr(gpu, name)(on_gpu(a), *args), getattr(group, name)(a, *args)
             assert type(got) is FakeArray and got.dtype == dtype, name
             assert np.allclose(np.asarray(got), expected, rtol=1e-2 if dtype == "float16" else 1e-5), name
+        counts = [1] * p
+        got, expected = (f.all_to_all(v, counts, counts) for f, v in ((gpu, on_gpu(a[:p])), (group, a[:p])))
+        assert type(got) is FakeArray and (np.asarray(got) == expected).all(), "all_to_all"
     cut = on_gpu(x[group.piece(p + 1)])
     assert np.asarray(gpu.all_gather(cut, length=p + 1)).shape == x.shape
     sent = gpu.start_send(on_gpu(x), (r + 1) % p)

@@ -9,16 +9,13 @@ from adjoint import assert_whole
 from equal import PAIRS, STEPS, Case, assert_equal, distance
 from ranks import sizes
 
-from minimega import checkpoint, train
+from minimega import train
 from minimega.errors import RunFailed
-from minimega.model import gpt
 from minimega.optim import AdamW
 from minimega.parallel import pipeline, traffic, zero
 from minimega.parallel.data import Reducer
 from minimega.parallel.grid import SERIAL, Grid, grid
-from minimega.parallel.pipeline import staged
 from minimega.sample import generate, next_logits
-from minimega.texts import workspace
 from minimega.tokens import Windows
 from minimega.train import evaluate, train_step
 
@@ -137,39 +134,6 @@ def case_a_step_sends_what_the_formula_says(group):
         cut = len(range(table.whole_shape[0])[g.tensor.piece(table.whole_shape[0])])
         at_end = g.pipeline.rank in (0, p - 1)
         assert (ends.calls, ends.bytes) == ((1, cut * table.whole_shape[1] * 8) if at_end else (0, 0))
-
-
-def state(model, optimizer) -> list:
-    """Everything of a run's state, as the first rank of its pipeline sees it."""
-    slots = [{name: kept[slot] for name, kept in optimizer.state.items()} for slot in optimizer.slots]
-    arrays = {name: p.data for name, p in model.parameters().items()}
-    return [checkpoint.gathered(model, of) for of in (arrays, *slots)]
-
-
-@sizes(4)
-def case_any_layout_reads_the_checkpoint_of_any_other(group):
-    """Weights and the optimizer's state to the bit, and the step after it the serial one."""
-    case = Case(frozenset({"dropout", "uneven"}), 4, 8, "float64", 5)
-    grids = [*layouts(group), grid(group, 2, 2), replace(SERIAL, world=group)]
-    with workspace(None, group) as folder:
-        for g in grids:
-            model, optimizer = case.model(g), AdamW()
-            train_step(
-                model, optimizer, case.recipe(), 1, *case.data(), Reducer(model.parameters().values(), g)
-            )
-            checkpoint.save(folder, 1, model, optimizer, {"epoch": 1}, world=group)
-            written, want = state(model, optimizer), None
-            for other in grids:
-                model, optimizer = staged(gpt(case.config, other.shares), other.pipeline), AdamW()
-                model.draw(9, "float64")
-                assert checkpoint.resume(folder / "step-1", model, optimizer)["epoch"] == 1
-                for a, b in zip(written, state(model, optimizer), strict=True):
-                    assert group.rank or (list(a) == list(b) and all((a[n] == b[n]).all() for n in a))
-                reducer = Reducer(model.parameters().values(), other)
-                record = train_step(model, optimizer, case.recipe(), 2, *case.data(), reducer)
-                want = want or record
-                assert all(abs(record[k] - want[k]) < 1e-10 for k in ("loss", "grad_norm")), other
-            group.barrier()
 
 
 @sizes(2, 3)

@@ -1,0 +1,74 @@
+"""Every pipeline schedule, one after another among the same ranks: what theory says of it, and what it took.
+
+    mpirun -n 4 python examples/timeline.py
+    mpirun -n 4 python examples/timeline.py --device cuda
+
+A rank that waits is a part of the bubble. Theory knows it from the costs of the actions: at 1 for a forward
+and 2 for a backward pass, or at those that were measured. With a core (or a GPU) for each rank the wall time
+comes near it; with fewer, the processor time of each action, replayed in the order of the run, still does.
+`minimega timeline` draws it.
+"""
+
+import sys
+
+import numpy as np
+
+import minimega as mm
+from minimega.backend import device
+from minimega.parallel.comm import world
+from minimega.parallel.data import Reducer
+from minimega.parallel.grid import grid
+from minimega.parallel.measured import Stopwatch, as_it_was, costs, departure, mean_costs, orders
+from minimega.parallel.pipeline import actions, staged
+from minimega.parallel.schedules import SCHEDULES
+from minimega.parallel.timeline import bubble, held, waiting
+
+STEPS = 3  # the last one counts
+
+
+def main(xp=np) -> None:
+    ranks = world(xp)
+    p, m, cut = ranks.size, 2 * ranks.size, grid(ranks, pp=ranks.size)
+    config = mm.Config(vocab_size=211, context=64, d_model=128, nhead=4, num_layers=2 * p)
+    text = xp.asarray(
+        np.random.default_rng(0).integers(211, size=(2 * m, 65))
+    )  # m micro-batches of 2 sequences
+    line = "{:<16}{:>7}{:>15}{:>10}{:>11}   {}".format
+    if ranks.rank == 0:
+        print(f"waiting of {p} rank{'s' * (p > 1)}, {m} micro-batches")
+        print(
+            line("", "theory", "at mean costs", "replayed", "wall time", "micro-batches held, rank by rank")
+        )
+    watch = Stopwatch(cut.pipeline, xp)
+    for name, schedule_of in SCHEDULES.items():
+        v = 2 if name == "interleaved" and p > 1 else 1
+        schedule = schedule_of(p, m, v)
+        model = staged(mm.gpt(config), cut.pipeline, v).draw(seed=0, xp=xp)
+        reducer = Reducer(model.parameters().values(), cut)
+        for _ in range(STEPS):
+            ranks.barrier()
+            todo = actions(name, p, m, v, cut.pipeline.rank)
+            mm.gradients(model, text[:, :-1], text[:, 1:], reducer=reducer, todo=todo, run=watch.run)
+        events = watch.gathered()
+
+        assert departure(schedule, events) == "", "a rank left its schedule"
+        for r, of_rank in enumerate(events):
+            for kind in {a.kind for a in schedule[r] if a.kind.startswith(("forward", "backward"))}:
+                passed = [e.action[1:3] for e in of_rank if e.action.kind == kind]
+                assert sorted(passed) == [(n, c) for n in range(m) for c in range(v)], "not each one once"
+        most = [max(e.held for e in of_rank) for of_rank in events]
+        assert most == [held(of_rank) for of_rank in schedule], "more or fewer micro-batches are held"
+        shares = (
+            bubble(schedule),
+            bubble(schedule, mean_costs(events)),
+            bubble(orders(events), costs(events)),
+            waiting(as_it_was(events)),
+        )
+        if ranks.rank == 0:
+            in_flight = "  ".join(
+                f"{n} of {held(of_rank)}" for n, of_rank in zip(most, schedule, strict=True)
+            )
+            print(line(name, *(f"{x:.1%}" for x in shares), in_flight))
+
+
+main(device("cuda" if "cuda" in sys.argv else "cpu"))

@@ -1,0 +1,252 @@
+"""A mixture of experts in the place of an MLP: a router sends each token to k of E MLPs.
+
+The experts lie on several ranks, each of which has tokens of its own. A token's row travels to the ranks of
+its k experts and back (all-to-all), whatever their load is: no row is dropped and none is padded (dropless:
+Gale et al. 2022). How many rows go where is known only when the router has chosen, so counts travel first.
+
+B batch, T time, D width, F hidden width, E experts, k experts a token; N = B T tokens, R = N k rows, M rows
+that came to the experts of this rank, p ranks that share out the experts.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from minimega.autograd import Tensor, op
+from minimega.backend import library, to_numpy
+from minimega.errors import BadInput
+from minimega.layer import Layer
+from minimega.linear import linear
+from minimega.mlp import ACTIVATIONS
+from minimega.ops import softmax
+from minimega.parallel.comm import SELF, Group, Wait, pieces
+from minimega.parallel.tensor import ALONE, Shares
+from minimega.parameter import Parameter
+
+
+def top(probs, k: int):
+    """The k likeliest experts of each token, the likeliest first; of equals the lower number: -> (..., k).
+
+    >>> top(np.array([[0.2, 0.3, 0.2, 0.3]]), 3).tolist()
+    [[1, 3, 0]]
+    """
+    return library(probs).argsort(-probs, axis=-1, kind="stable")[..., :k].copy()  # or it would keep all E
+
+
+@op
+def gates(probs, chosen):
+    """How much each chosen expert counts: its probability over that of all chosen, (N, E), (N, k) -> (N, k).
+
+    That is a softmax over the k chosen logits alone (Shazeer et al. 2017, equations 3 and 5; Jiang et al.
+    2024, section 2.1). An expert that is chosen alone keeps its probability (Fedus et al. 2021, equation 2):
+    its gate would always be 1, and the router would learn nothing from it.
+
+    >>> gates(np.array([[0.5, 0.2, 0.3]]), np.array([[0, 2]]))[0].round(3).tolist()
+    [[0.625, 0.375]]
+    """
+    xp, shape = library(probs), probs.shape
+    places = xp.arange(len(probs))[:, None], chosen
+    p = probs[places]  # (N, k)
+    several = chosen.shape[1] > 1
+    total = p.sum(axis=1, keepdims=True) if several else 1
+    y = p / total
+
+    def back(dy):
+        # a probability moves its own gate, and with the sum all gates: that part is the same for all chosen
+        dp = (dy - (dy * y).sum(axis=1, keepdims=True)) / total if several else dy
+        dprobs = xp.zeros(shape, dp.dtype)
+        dprobs[places] = dp  # a token chooses an expert once: nothing is written over
+        return dprobs
+
+    return y, back
+
+
+class Routes(NamedTuple):
+    """Where the rows of this rank's tokens go: each to the rank that has its expert, and back.
+
+    Over all ranks together the way there is a permutation, so the way back is its inverse, and each is the
+    backward pass of the other.
+    """
+
+    group: Group
+    label: str
+    sends: list[int]  # rows to each rank
+    receives: list[int]  # rows from each rank
+    counts: list[int]  # rows for each expert of this rank
+    leaving: np.ndarray  # (R,) the order in which rows leave: by expert
+    returned: np.ndarray  # (R,) and what undoes it
+    arrived: np.ndarray  # (M,) the order that sorts by expert what came rank by rank
+    answered: np.ndarray  # (M,) and what undoes it
+
+    def there(self, rows) -> Wait:
+        """Start the tokens' rows (R, D) on their way; the wait gives what came for the experts, (M, D)."""
+        wait = self.group.start_all_to_all(rows[self.leaving], self.sends, self.receives, self.label)
+        return lambda: wait()[self.arrived]
+
+    def back(self, rows) -> Wait:
+        """Start the experts' rows (M, D) on their way back; the wait gives those of the tokens, (R, D)."""
+        wait = self.group.start_all_to_all(rows[self.answered], self.receives, self.sends, self.label)
+        return lambda: wait()[self.returned]
+
+
+def route(chosen, experts: int, group: Group = SELF, label: str = "") -> Routes:
+    """The routes of tokens that chose these experts, (N, k); tells every rank how many rows it gets."""
+    xp, ids, held = library(chosen), chosen.reshape(-1), pieces(experts, group.size)
+    own = [s.stop - s.start for s in held]  # experts of each rank
+    here = own[group.rank]
+    sent = to_numpy(xp.bincount(ids, minlength=experts))  # rows for each expert
+    came = group.all_to_all(sent, own, [here] * group.size, label).reshape(-1, here)  # (p, experts here)
+    sends, receives = [int(sent[s].sum()) for s in held], came.sum(axis=1).tolist()
+    of_rows = xp.asarray(np.tile(np.arange(here), len(came)).repeat(came.ravel()))  # the expert of each, (M,)
+    orders = *_sorted_by(ids), *_sorted_by(of_rows)
+    return Routes(group, label, sends, receives, came.sum(axis=0).tolist(), *orders)
+
+
+def _sorted_by(ids) -> tuple:
+    """The order that sorts, equals as they stand, and the one that undoes it."""
+    xp = library(ids)
+    order = xp.argsort(ids, kind="stable")
+    undone = xp.empty_like(order)
+    undone[order] = xp.arange(len(order))
+    return order, undone
+
+
+@op
+def to_experts(x, routes: Routes, k: int):
+    """A row of each token at each of its k experts: (N, D) -> (M, D)."""
+    shape = len(x), k, x.shape[1]
+
+    def back(dy):
+        wait = routes.back(dy)  # it travels while the caller goes on
+        return lambda: wait().reshape(shape).sum(axis=1)  # k rows are copies of one
+
+    return routes.there(x.repeat(k, axis=0))(), back
+
+
+@op
+def from_experts(rows, routes: Routes):
+    """The rows of the experts, back in the order of their tokens: (M, D) -> (R, D)."""
+    return routes.back(rows)(), lambda dy: routes.there(dy)
+
+
+@op
+def grouped(rows, w, counts: list[int]):
+    """Each expert's rows times its own matrix: (M, I), (E, I, O) -> (M, O), counts[e] rows for the e-th.
+
+    >>> grouped(np.ones((3, 1)), np.array([[[2.0]], [[5.0]]]), [1, 2])[0].ravel().tolist()
+    [2.0, 5.0, 5.0]
+    """
+    xp = library(rows)
+    its = [slice(end - n, end) for end, n in zip(np.cumsum(counts).tolist(), counts, strict=True)]
+
+    def back(dy):
+        return (
+            xp.concatenate([dy[s] @ m.T for s, m in zip(its, w, strict=True)]),
+            lambda: xp.stack([rows[s].T @ dy[s] for s in its]),  # zeros for an expert without rows
+        )
+
+    return xp.concatenate([rows[s] @ m for s, m in zip(its, w, strict=True)]), back
+
+
+@op
+def weighted(rows, gates):
+    """The sum of each token's k rows, as its gates weigh them: (R, D), (N, k) -> (N, D)."""
+    shape = rows.shape
+    rows = rows.reshape(*gates.shape, shape[1])  # (N, k, D)
+
+    def back(dy):
+        dy = dy[:, None]  # (N, 1, D)
+        return (gates[..., None] * dy).reshape(shape), lambda: (rows * dy).sum(axis=-1)
+
+    return (rows * gates[..., None]).sum(axis=1), back
+
+
+@op
+def balance(probs, chosen, total=lambda sums: sums):
+    """How unevenly each sequence uses the experts, 1 if it uses all alike: (B, T, E), (B, T, k) -> (B,).
+
+    E sum_e f_e P_e, f_e the share of expert e in the sequence's choices and P_e its mean probability. The
+    shares have steps and no slopes; the gradient goes through P (Fedus et al. 2021, equations 4 to 6). It is
+    taken a sequence at a time (DeepSeek-AI 2024, section 2.1.2), so that it adds up over whatever the batch
+    is cut into. Every token of a sequence counts, whether its target does or not. `total` adds up over the
+    ranks that have the tokens of a sequence.
+
+    >>> balance(np.array([[[0.9, 0.1], [0.6, 0.4]]]), np.array([[[0], [0]]]))[0].tolist()
+    [1.5]
+    """
+    xp, shape, k = library(probs), probs.shape, chosen.shape[-1]
+    batch, _, experts = shape
+    ids = chosen + experts * xp.arange(batch)[:, None, None]
+    rows = xp.bincount(ids.reshape(-1), minlength=batch * experts).reshape(batch, experts)
+    rows, p = total(xp.stack([rows.astype("float64"), probs.sum(axis=1, dtype="float64")]))  # each (B, E)
+    tokens = rows.sum(axis=1, keepdims=True) / k  # (B, 1)
+    f, p, dtype = rows / (k * tokens), p / tokens, probs.dtype
+    slope = (experts * f / tokens)[:, None]  # (B, 1, E): the same at every token
+
+    def back(dy):
+        return xp.broadcast_to((slope * dy[:, None, None]).astype(dtype), shape)
+
+    return (experts * f * p).sum(axis=1).astype(dtype), back
+
+
+@op
+def attach(x, dx):
+    """x as it is; dx is added to its gradient: that of a loss whose value is added elsewhere."""
+    return x, lambda dy: dy + dx
+
+
+class Experts(Layer):
+    """Router, k of E MLPs without biases (as Jiang et al. 2024), and their sum: (B, T, D) -> (B, T, D).
+
+    Ranks of `shares.experts` share out the experts, those of `shares.group` the features of each. The router
+    works where norms do, outside of that pair; its probabilities enter it beside x, and who holds all
+    tokens chooses there, so that no choice has to travel.
+    """
+
+    def __init__(self, config, std_out: float = 0.02, shares: Shares = ALONE):
+        c, self.shares = config, shares
+        self.experts, self.k, self.weight = c.experts, c.top_k_experts, c.balance
+        self.activation = ACTIVATIONS[c.activation]
+        self.router = Parameter((c.d_model, c.experts), std=0.02, shares=shares)
+        cut = {"shares": shares, "experts": shares.experts}
+        self.up = Parameter((c.experts, c.d_model, c.d_hidden), std=0.02, axis=2, **cut)
+        self.down = Parameter((c.experts, c.d_hidden, c.d_model), std=std_out, axis=1, **cut)
+
+    def forward(self, x, place):
+        probs = softmax(linear(x, self.router))  # (B, its tokens, E)
+        if place.training:
+            probs = self.balanced(probs, place)
+        probs = self.shares.enter(probs, place, f"{self.name}.router")  # (B, T, E)
+        x = self.shares.enter(x, place, f"{self.name}.up")
+        batch, time, width = x.shape
+        x, probs = x.reshape(batch * time, width), probs.reshape(batch * time, self.experts)
+        chosen = top(probs.data, self.k)  # (N, k)
+        routes = route(chosen, self.experts, self.shares.experts, self.name)
+        rows = to_experts(x, routes, self.k)  # (M, D)
+        rows = grouped(self.activation(grouped(rows, self.up, routes.counts)), self.down, routes.counts)
+        y = weighted(from_experts(rows, routes), gates(probs, chosen))  # (N, D)
+        return self.shares.leave(y.reshape(batch, time, width), f"{self.name}.down")
+
+    def balanced(self, probs, place):
+        """The probabilities, whose gradient gets that of the balance loss; its value is noted in the place.
+
+        The loss is a mean over the sequences of the whole step, as the cross-entropy is over its tokens.
+        """
+
+        def total(sums):
+            return self.shares.over_tokens(Tensor(sums), f"{self.name}.balance").data
+
+        values, back = balance(probs.data, top(probs.data, self.k), total)
+        each = self.weight / (place.sequences or len(values))
+        # all ranks that have tokens of a sequence know its value, and those of the context add theirs up
+        place.extra[self.name] = values.sum() * (each / self.shares.context.size)
+        return attach(probs, back(library(values).full_like(values, each * place.scale)))
+
+
+def check_experts(config, ranks: int) -> None:
+    """BadInput where the experts cannot be shared out over so many ranks."""
+    if ranks > max(config.experts, 1):
+        raise BadInput(
+            f"{config.experts} experts cannot be shared out over {ranks} ranks: "
+            f"choose --ep of at most --experts"
+        )

@@ -1,0 +1,163 @@
+"""`minimega memory`: what a rank holds while it trains: by the papers, by what is kept here, measured.
+
+Measured is what `saved_bytes` reads in the closures of a real forward pass of one rank; the ranks beside it
+only pretend to be there, so that a laptop shows what one rank of many holds.
+
+B batch, T time, D width, H heads, L layers, t ranks of a tensor group, p stages, m micro-batches, v chunks.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import product
+from types import SimpleNamespace as Options
+
+import numpy as np
+
+from minimega import activations
+from minimega.autograd import Tensor, saved_bytes
+from minimega.backend import device
+from minimega.layer import Place
+from minimega.model import RECOMPUTE, Config, check_heads, gpt
+from minimega.options import model_config
+from minimega.parallel.paper import Paper
+from minimega.parallel.pipeline import Run, actions, staged
+from minimega.parallel.schedules import SCHEDULES
+from minimega.parallel.tensor import SequenceShares, Shares
+from minimega.plan import machine_memory, needs
+
+
+def measured_block(
+    config: Config, batch: int, recompute: str, shares: Shares, dtype: str = "float32", xp=np
+) -> int:
+    """The bytes that the backward pass of one block holds on this rank, by `saved_bytes`.
+
+    >>> c = Config(vocab_size=8, context=8, d_model=16, nhead=4)
+    >>> measured_block(c, 2, "full", Shares(Paper(4)))        # its input alone: 4 B T D
+    1024
+    """
+    block = gpt(replace(config, num_layers=1), shares, recompute).layers["block0"].draw(0, dtype, xp)
+    at = Place(xp.arange(batch), xp.arange(config.context), training=True, held=shares.tokens(config.context))
+    x = Tensor(xp.zeros((batch, len(at.positions), config.d_model), dtype))
+    return sum(saved_bytes(block(x, at)).values())
+
+
+class Watched(Run):
+    """Notes the most bytes that a rank of a pipeline holds at once, of all micro-batches under way."""
+
+    most = 0
+
+    def forward(self, a):
+        super().forward(a)
+        self.most = max(self.most, sum(sum(saved_bytes(y).values()) for _, y in self.kept.values()))
+
+
+def measured_stage(
+    config: Config, batch: int, p: int, m: int, v: int, schedule: str, dtype: str = "float32", xp=np
+) -> int:
+    """The most that the first of p stages holds at once, in a step of m micro-batches."""
+    model = staged(gpt(config), Paper(p), v).draw(0, dtype, xp)
+    tokens, at = xp.zeros((batch, config.context), int), xp.arange(config.context)
+    batches = [(tokens, tokens, Place(xp.arange(batch) + n * batch, at, training=True)) for n in range(m)]
+    return Watched(model, batches).follow(actions(schedule, p, m, v, 0)).most
+
+
+def run_memory(o: Options) -> int:
+    """`minimega memory`: print the tables for the shape that the options describe."""
+    config = model_config(o, o.vocab_size or 512)
+    t, p, batch = max(o.tp, 2), max(o.pp, 2), o.train_batch_size
+    check_heads(config, t)
+    print(
+        f"activations of {batch} x {config.context} tokens of width {config.d_model}, {config.nhead} heads, "
+        f"d_hidden {config.d_hidden}, in {o.dtype}; of one rank of each group\n"
+    )
+    for rows in (items(config, batch), modes(config, o, t), stages(config, o, p)):
+        print(table(rows), end="\n\n")
+    print(NOTES)
+    return 0
+
+
+NOTES = """Where "here" differs from the paper: numbers of another size, no masks, and what the first table
+says. With --sequence-parallel the inputs of qkv and up are kept as they were gathered (whole), which saves
+the paper's third all-gather. "off" are the coordinates of dropout and, on the first stage, the tokens."""
+
+
+Rows = Iterator[Sequence[str]]
+
+
+def table(rows: Rows) -> str:
+    """The rows as text, with all columns but the first and the last set to the right; "" ends a column."""
+    rows = list(rows)
+    widths = [max(len(row[i]) for row in rows if i < len(row)) for i in range(len(rows[0]))]
+    lines = []
+    for row in rows:
+        cells = [
+            c.ljust(w) if i in (0, len(rows[0]) - 1) else c.rjust(w)
+            for i, (c, w) in enumerate(zip(row, widths, strict=False))
+        ]
+        lines.append("   ".join(cells).rstrip())
+    return "\n".join(lines)
+
+
+def items(config: Config, batch: int) -> Rows:
+    """What one block keeps, in numbers a token and feature (B T D of them are 1)."""
+    one = batch * config.context * config.d_model
+    found = activations.block(config, batch)
+    yield "one block keeps, of B T D numbers", "paper", "here", "why"
+    for item in found:
+        paper = item.paper_bytes / 2 / one
+        yield item.name, f"{paper:.2f}", f"{item.here / one:.2f}", item.why
+    total = [sum(item.paper_bytes / 2 for item in found), sum(item.here for item in found)]
+    yield "together", *(f"{n / one:.2f}" for n in total), "paper: 17 + 2.5 H T / D"
+
+
+def modes(config: Config, o: Options, t: int) -> Rows:
+    """One block on one rank, by layout and recomputation."""
+    batch, bytes_each, xp = o.train_batch_size, np.dtype(o.dtype).itemsize, device(o.device)
+    fits = needs(replace(config, num_layers=1), batch, o.dtype) < (machine_memory() or np.inf) / 2
+    yield "one block on one rank", "paper, 16 bit", "by what is kept here", "measured", "off"
+    for (ranks, sequence), recompute in product(((1, False), (t, False), (t, True)), RECOMPUTE):
+        kept = activations.block(config, batch, recompute, ranks, sequence)
+        formula = bytes_each * sum(item.here for item in kept)
+        shares = (SequenceShares if sequence else Shares)(Paper(ranks))
+        found = measured_block(config, batch, recompute, shares, o.dtype, xp) if fits else None
+        name = f"--tp {ranks}" + " --sequence-parallel" * sequence + f" --recompute {recompute}"
+        yield name, _mb(sum(item.paper_bytes for item in kept)), _mb(formula), *_beside(found, formula)
+
+
+def stages(config: Config, o: Options, p: int) -> Rows:
+    """The first stage of a pipeline, which holds the most: L layers in all, 2 p micro-batches."""
+    v, m, batch, xp = 2, 2 * p, 1, device(o.device)
+    config = replace(config, num_layers=v * p)
+    one = activations.block(config, batch)
+    fits = needs(config, batch, o.dtype) * p < (machine_memory() or np.inf) / 2
+    yield (
+        f"first of {p} stages, {v * p} layers, {m} micro-batches of {batch}",
+        "paper, 16 bit", "by what is kept here", "measured", "off",
+    )  # fmt: skip
+    for schedule in SCHEDULES:
+        chunks = v if schedule == "interleaved" else 1
+        layers = most_held(schedule, p, m, chunks) * v // chunks  # of one micro-batch each
+        paper = layers * sum(item.paper_bytes for item in one)
+        formula = layers * np.dtype(o.dtype).itemsize * sum(item.here for item in one)
+        found = measured_stage(config, batch, p, m, chunks, schedule, o.dtype, xp) if fits else None
+        yield f"--pipeline {schedule}", _mb(paper), _mb(formula), *_beside(found, formula)
+
+
+def most_held(schedule: str, p: int, m: int, v: int) -> int:
+    """The micro-batches, each through one chunk, that the first rank holds at once.
+
+    Narayanan et al. 2021, section 2.2; with v chunks 1 + (p - 1) / (p v) times 1F1B's p (Korthikanti et al.
+    2022, section 4.2.3).
+
+    >>> most_held("gpipe", 4, 8, 1), most_held("1f1b", 4, 8, 1), most_held("interleaved", 4, 8, 2)
+    (8, 4, 11)
+    """
+    return m if schedule == "gpipe" else min(p * v + (p - 1 if v > 1 else 0), m * v)
+
+
+def _mb(count: float) -> str:
+    return f"{count / 1e6:,.3f} MB"
+
+
+def _beside(found: int | None, formula: float) -> tuple[str, str]:
+    return ("too large to try here", "") if found is None else (_mb(found), f"{found / formula - 1:+.1%}")

@@ -1,0 +1,184 @@
+"""`minimega timeline`: a step of a pipeline as it was, beside what theory says; its picture and its trace."""
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from statistics import fmean
+from types import SimpleNamespace as Options
+
+from minimega import launch, random
+from minimega.backend import device, keep_memory
+from minimega.bench import made_up
+from minimega.errors import BadInput, RunFailed
+from minimega.model import gpt
+from minimega.options import model_config
+from minimega.parallel.data import Reducer
+from minimega.parallel.grid import Grid, layout, micro_batches, on_ranks, virtual_stages
+from minimega.parallel.measured import Event, Stopwatch, as_it_was, costs, departure, mean_costs, orders
+from minimega.parallel.pipeline import staged
+from minimega.parallel.schedules import COSTS, SCHEDULES, Schedule, Timed, neighbour, received, times
+from minimega.parallel.timeline import bubble, held, picture, waiting
+from minimega.progress import say
+from minimega.run import check_shape
+from minimega.train import Recipe, gradients
+
+WARM_UP, STEPS, VOCABULARY = 2, 5, 512
+ENOUGH = 0.95  # of a core for each rank that computes: with less, wall time shows the machine
+REPLAYED = "replayed, as on a core each"
+
+
+def run_timeline(o: Options) -> int:
+    """Measure some steps of the pipeline that the options describe, on random tokens; show the shortest."""
+    for path, ending in ((o.picture, ".png"), (o.trace, ".json")):
+        if path and (not path.endswith(ending) or not Path(path).absolute().parent.is_dir()):
+            raise BadInput(f"{path} cannot be written: name a {ending} file in a folder that exists")
+    check_shape(o)
+    return on_ranks(o, lambda grid: _timeline(o, grid))
+
+
+def _timeline(o: Options, grid: Grid) -> int:
+    keep_memory()
+    xp, config, v = device(o.device), model_config(o, o.vocab_size or VOCABULARY), virtual_stages(o)
+    model = staged(gpt(config, grid.shares, o.recompute), grid.pipeline, v).draw(o.seed, o.dtype, xp)
+    parameters = list(model.parameters().values())
+    recipe = Recipe(1, accumulate=o.accumulate, pipeline=o.pipeline, micro_batches=micro_batches(o))
+    how = o.accumulate, Reducer(parameters, grid), recipe.actions(model)
+    batch = [xp.asarray(part) for part in made_up(config, o)]
+    watch, steps = Stopwatch(grid.pipeline, xp), []
+    for step in range(WARM_UP + (o.num_steps or STEPS)):
+        for p in parameters:
+            p.grad = None
+        grid.world.barrier()
+        gradients(model, *batch, random.key(o.seed, "step", step), *how, watch.run)
+        steps.append(watch.gathered())
+    if grid.first:
+        schedule = SCHEDULES[o.pipeline](grid.pipeline.size, recipe.micro_batches, v)
+        events = min(steps[WARM_UP:], key=seconds)
+        if wrong := departure(schedule, events):
+            raise RunFailed(wrong)
+        ranks = ", ".join(map(str, grid.pipeline.ranks))
+        say(
+            f"{o.pipeline}: {recipe.micro_batches} micro-batches, {v} chunk{'s' * (v > 1)} a rank; "
+            f"ranks {ranks} of {layout(o)}, {o.dtype}\n"
+            f"the shortest of {len(steps) - WARM_UP} steps: {1e3 * seconds(events):.1f} ms from the first "
+            f"forward to the last backward\n"
+            f"the ranks' clocks agree within {1e6 * watch.error:.0f} us\n"
+        )
+        _report(o, schedule, events, grid.world.size)
+    return 0
+
+
+def _report(o: Options, schedule: Schedule, events: list[list[Event]], ranks: int) -> None:
+    cores = launch.cores()
+    panels = {
+        "by theory, at the mean cost of each kind of action": times(schedule, mean_costs(events)),
+        REPLAYED: times(orders(events), costs(events)),
+        f"measured, wall time ({ranks} ranks, {cores} cores)": as_it_was(events),
+    }
+    shares = {"by theory, forward 1, backward 2": bubble(schedule)}
+    shares |= {title: waiting(timed) for title, timed in panels.items()}
+    say("waiting (the bubble)")
+    for title, share in shares.items():
+        say(f"{title:<54}{share:>7.1%}")
+    say("\n" + table(schedule, events))
+    if (share := had_a_core(events)) < ENOUGH or (ranks > cores and o.device == "cpu"):
+        say(
+            f"\n{ranks} ranks, {cores} cores: ranks that computed had a core for {share:.0%} of that time.\n"
+            f"Wall time shows how they wait for cores too. Their processor time does not: it is\n"
+            f"replayed, in the order of the run, with messages that take no time to travel."
+        )
+    else:
+        panels.pop(REPLAYED)  # it is what was measured
+    if o.picture:
+        first, *rest = panels
+        titles = [f"{o.pipeline} {first} (forward 1, backward 2: {bubble(schedule):.1%})", *rest]
+        ms = [[[(a, 1e3 * s, 1e3 * e) for a, s, e in rank] for rank in timed] for timed in panels.values()]
+        picture(o.picture, dict(zip(titles, ms, strict=True)), "ms")
+        say(f"the picture: {o.picture}")
+    if o.trace:
+        Path(o.trace).write_text(json.dumps(chrome(panels, events)), encoding="utf-8")
+        say(f"the trace, for ui.perfetto.dev: {o.trace}")
+
+
+def _computing(events: list[list[Event]]) -> list[Event]:
+    return [e for of_rank in events for e in of_rank if e.action.kind in COSTS]
+
+
+def seconds(events: list[list[Event]]) -> float:
+    """From the first forward to the last backward."""
+    done = _computing(events)
+    return max(e.end for e in done) - min(e.start for e in done)
+
+
+def had_a_core(events: list[list[Event]]) -> float:
+    """The share of their computing in which ranks had a core."""
+    done = _computing(events)
+    return sum(e.cost for e in done) / sum(e.end - e.start for e in done)
+
+
+def table(schedule: Schedule, events: list[list[Event]]) -> str:
+    """By rank: micro-batches held, the mean time of each kind of action, and all of its waiting."""
+    kinds = [*dict.fromkeys(a.kind for a in schedule[0] if a.kind in COSTS), "send"]
+    heads = "".join(f"{kind:>18}" for kind in (*kinds, "waiting in all"))
+    lines = [f"{'ms (of a core / wall)':<24}held{heads}"]
+    for r, of_rank in enumerate(events):
+        most, said = max(e.held for e in of_rank), held(schedule[r])
+        line = f"rank {r:<3}{f'{most} (theory {said})':>20}"
+        for kind in kinds:
+            each = [(e.cost, e.end - e.start) for e in of_rank if e.action.kind == kind] or [(0.0, 0.0)]
+            line += f"{' / '.join(f'{1e3 * fmean(column):.2f}' for column in zip(*each, strict=True)):>18}"
+        waited = sum(e.end - e.start for e in of_rank if e.action.kind == "wait")
+        lines.append(f"{line}{f'{1e3 * waited:.2f}':>18}")
+    return "\n".join(lines)
+
+
+def chrome(panels: Mapping[str, Timed], events: list[list[Event]]) -> dict:
+    """The panels in the Trace Event Format: each is a process, and each rank a thread in it.
+
+    The last panel is the measured one: `events`, and an arrow from each send to what took the message.
+    Google 2016, "Trace Event Format": X is a complete event, M names something, s and f are the ends of a
+    flow; ts and dur are in microseconds.
+    """
+    found, last = [], len(panels) - 1
+    for pid, (title, timed) in enumerate(panels.items()):
+        found += [
+            _about("process_name", pid, 0, name=title),
+            _about("process_sort_index", pid, 0, sort_index=pid),
+        ]
+        for r, actions in enumerate(timed):
+            found.append(_about("thread_name", pid, r, name=f"rank {r}"))
+            for n, (a, start, end) in enumerate(actions):
+                args = {"micro-batch": a.batch, "chunk": a.chunk, "message": a.what}
+                if pid == last:
+                    args |= {"held": events[r][n].held, "ms of a core": 1e3 * events[r][n].cost}
+                when = {"ts": _us(start), "dur": round(_us(end) - _us(start), 3)}
+                where = {"pid": pid, "tid": r}
+                found.append(
+                    {"name": f"{a.kind} {a.batch}", "cat": a.kind, "ph": "X"} | when | where | {"args": args}
+                )
+    return {"traceEvents": [*found, *_arrows([*panels.values()][-1], last)], "displayTimeUnit": "ms"}
+
+
+def _about(what: str, pid: int, tid: int, **args) -> dict:
+    return {"name": what, "ph": "M", "pid": pid, "tid": tid, "args": args}
+
+
+def _arrows(timed: Timed, pid: int) -> Iterator[dict]:
+    """From each send to the action that took what was sent."""
+    p, taken = len(timed), {}
+    for r, actions in enumerate(timed):
+        for a, start, _ in actions:
+            if a.kind in ("forward", "backward", "backward-input"):
+                taken[r, "x" if a.kind == "forward" else "dx", a.batch, a.chunk] = start
+    sends = [(r, a, start) for r, actions in enumerate(timed) for a, start, _ in actions if a.kind == "send"]
+    for number, (r, a, start) in enumerate(sends):
+        to, got = neighbour(a, r, p), received(a, r, p)
+        end = taken[to, got.what, got.batch, got.chunk]
+        arrow = {"name": f"{a.what} {a.batch}", "cat": "message", "id": number, "pid": pid}
+        yield arrow | {"ph": "s", "tid": r, "ts": _us(start)}
+        yield arrow | {"ph": "f", "bp": "e", "tid": to, "ts": _us(end)}
+
+
+def _us(seconds: float) -> float:
+    """In microseconds, to the nanosecond: an event may not reach into the one that starts at its end."""
+    return round(1e6 * seconds, 3)
