@@ -101,9 +101,9 @@ def run_resharding(o: Options) -> int:
     source, target = Path(o.run), Path(o.save_dir)
     newest = checkpoint.newest(source)
     kept = options.complete("train", options.read(source / "config.toml"))
-    kept.pp = o.pp
+    kept.pp, kept.cp = o.pp, o.cp
     if o.dp == "auto":
-        o.dp = replicas(launch.cores() // (o.tp * o.pp), kept.train_batch_size // parts(kept))
+        o.dp = replicas(launch.cores() // (o.tp * o.cp * o.pp), kept.train_batch_size // parts(kept))
     kept.tp, kept.dp, kept.sequence_parallel, kept.threads = o.tp, o.dp, o.sequence_parallel, o.threads
     options.check_batch(kept)
     model = checkpoint.load_model(newest / "model.safetensors")
