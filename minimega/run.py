@@ -37,7 +37,7 @@ def run_training(o: Options) -> int:
         small = options.model_config(o, o.vocab_size or 1)
         check_heads(small, o.tp)
         check_stages(small, o.pp * virtual_stages(o))
-        plan.check_fits(small, o.train_batch_size // parts(o), o.dtype, o.optimizer, o.recompute)
+        plan.check_fits(small, o.train_batch_size // parts(o), o.dtype, o.optimizer, o.recompute, o.cp)
     return on_ranks(o, lambda grid: _train(o, newest, grid))
 
 
@@ -52,7 +52,7 @@ def _train(o: Options, newest: Path | None, grid: Grid) -> int:
         config = _shape_of(source, o) if source else None
         texts = read_texts(o, config.context if config else o.context, work, tokenizer, grid.world)
         config = config or options.model_config(o, texts.tokenizer.size)
-        plan.check_fits(config, o.train_batch_size // parts(o), o.dtype, o.optimizer, o.recompute)
+        plan.check_fits(config, o.train_batch_size // parts(o), o.dtype, o.optimizer, o.recompute, o.cp)
         model = staged(gpt(config, grid.shares, o.recompute), grid.pipeline, virtual_stages(o))
         model.draw(o.seed, o.dtype, device(o.device))
         if source:

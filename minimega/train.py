@@ -148,7 +148,8 @@ def train(
 def evaluate(model: Model, windows: Windows, batch: int, grid: Grid = SERIAL) -> float:
     """The mean loss over every counted target of the windows, each token weighing the same; no dropout.
 
-    The replicas share out the batches, the ranks of `--cp` their tokens; the stages of a pipeline work on several at a time.
+    The replicas share out the batches, and the ranks of `--cp` their tokens; the stages of a pipeline work
+    on several at a time.
     """
     xp = library(next(iter(model.parameters().values())).data)
     sums = np.zeros(2)  # of the losses, and the number of targets

@@ -80,7 +80,17 @@ def ring(size: int, q, k, v, causal=True, mask=None, p=0.0, op=ring_attention):
     return together([y for y, _ in made], q), back
 
 
-SHAPES = [(1, 2, 1), (2, 8, 3), (2, 13, 2), (4, 8, 2), (4, 21, 3), (3, 11, 1), (4, 5, 2), (5, 3, 2), (1, 7, 4)]
+SHAPES = [
+    (1, 2, 1),
+    (2, 8, 3),
+    (2, 13, 2),
+    (4, 8, 2),
+    (4, 21, 3),
+    (3, 11, 1),
+    (4, 5, 2),
+    (5, 3, 2),
+    (1, 7, 4),
+]
 
 
 @pytest.mark.parametrize("dropped", [False, True])

@@ -38,7 +38,7 @@ def halves(length: int, size: int) -> list[tuple[slice, slice]]:
     [(0, 10), (2, 8), (4, 6)]
     """
     cut = pieces(length, 2 * size)
-    return list(zip(cut[:size], cut[:-size - 1:-1], strict=True))
+    return list(zip(cut[:size], cut[: -size - 1 : -1], strict=True))
 
 
 def share(inputs, targets, at: Place, group: Group) -> tuple:
@@ -101,7 +101,9 @@ def ring_attention(q, k, v, causal: bool = True, keep=None, p: float = 0.0, *, g
 
     def scores(k, at: Block):
         """(B, H, t, n)"""
-        return attention_scores(q[:, :, at.rows] * scale, k[:, :, at.columns], causal and at.queries == at.keys)
+        return attention_scores(
+            q[:, :, at.rows] * scale, k[:, :, at.columns], causal and at.queries == at.keys
+        )
 
     def dropped(w, at: Block):
         if keep is None:
@@ -167,7 +169,7 @@ def around(kv, length: int, group: Group) -> Iterator[tuple]:
 
 
 def pass_on(x, j: int, length: int, group: Group, label: str) -> Wait:
-    """Start to send what is of rank j's tokens to the next rank; the wait gives that of rank j - 1 instead."""
+    """Start to send what is of rank j's tokens to the next rank; the wait gives that of rank j - 1."""
     if group.size == 1:
         return lambda: x
     n = sum(half.stop - half.start for half in halves(length, group.size)[j - 1])

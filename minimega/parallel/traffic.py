@@ -12,6 +12,7 @@ import numpy as np
 
 from minimega.model import Config, gpt
 from minimega.parallel.comm import pieces
+from minimega.parallel.context import halves
 from minimega.parallel.data import BUCKET
 
 Rows = dict[tuple[str, str, str], tuple[int, int]]  # (group, kind, label): (calls, bytes)
@@ -26,12 +27,13 @@ def of_layers(
     sequence: bool = False,
     recompute: str = "none",
     dtype: str = "float32",
+    held: int | None = None,
 ) -> Rows:
     """What the ranks that share out a model send to compute it: messages of N D numbers, four a layer.
 
     Attention and the MLP have one all-reduce in the forward pass (g) and one in the backward (f): four a
     layer and micro-batch (Shoeybi et al. 2019, section 3). With `recompute="full"` every block runs forward
-    once more, with its two g: six.
+    once more, with its two g: six. `held` tokens of each sequence are this group's (by default all).
 
     With sequence parallelism each all-reduce becomes an all-gather and a reduce-scatter, which together
     put as many bytes on the wire (Korthikanti et al. 2022, section 4.2.2): four of each. They keep only
@@ -42,8 +44,8 @@ def of_layers(
     >>> sum(calls for (_, _, label), (calls, _) in rows.items() if label.startswith("block"))  # 3 x 2 x 4
     24
     """
-    tokens, item = batch // (dp * accumulate) * config.context, np.dtype(dtype).itemsize
-    rows: Rows = {}
+    tokens = batch // (dp * accumulate) * (config.context if held is None else held)
+    item, rows = np.dtype(dtype).itemsize, {}
 
     def pair(into: str, out_of: str, forward: int, backward: int = accumulate) -> None:
         """The way into a pair of cut layers and the way out, so many times forward and back."""
@@ -75,17 +77,19 @@ def of_gradients(
     dtype: str = "float32",
     rank: int = 0,
     bucket: int = BUCKET,
+    cp: int = 1,
 ) -> Rows:
     """What the holders of the same parameters send: every gradient once, whatever is accumulated; the loss.
 
     `rank` is the place among the ranks that share out a model: an uneven vocabulary gives them pieces of
     different sizes. What all of these hold is summed over all ranks under sequence parallelism, and
-    over the replicas otherwise.
+    over the replicas otherwise, in each of which `cp` ranks hold copies.
 
     >>> of_gradients(Config(vocab_size=64), dp=4)
     {('data', 'all-reduce', 'gradients'): (2, 1685504), ('data', 'all-reduce', 'loss'): (1, 8)}
     """
     rows: Rows = {}
+    copies, name = cp * dp, "data" if cp == 1 else "copies"
     filled: dict[str, list[int]] = {}  # by group, the numbers in each bucket
     for shared in (True, False):  # held by all ranks of a replica, or cut over them
         buckets = []
@@ -97,11 +101,45 @@ def of_gradients(
                 buckets[-1] += (
                     p.size // whole * (whole if shared else len(range(whole)[pieces(whole, tp)[rank]]))
                 )
-        filled.setdefault("stage" if shared and sequence else "data", []).extend(buckets)
+        filled.setdefault("stage" if shared and sequence else name, []).extend(buckets)
     for group, buckets in filled.items():
-        if (tp * dp if group == "stage" else dp) > 1:
+        if (tp * copies if group == "stage" else copies) > 1:
             rows[group, "all-reduce", "gradients"] = len(buckets), sum(buckets) * np.dtype(dtype).itemsize
-    return rows | ({("data", "all-reduce", "loss"): (1, 8)} if dp > 1 else {})
+    return rows | ({(name, "all-reduce", "loss"): (1, 8)} if copies > 1 else {})
+
+
+def of_context(
+    config: Config,
+    rows: int,
+    cp: int,
+    c: int,
+    m: int = 1,
+    tp: int = 1,
+    recompute: str = "none",
+    item: int = 4,
+) -> Rows:
+    """What rank c of `cp` sends around the ring in one step, where `rows` sequences pass in m micro-batches.
+
+    In every layer the keys and values go around once forward and once backward, in cp - 1 sends each: nobody
+    waits for them at home. Their gradients go with them, and home: cp sends (Liu et al. 2023, section 3).
+    Attention that is computed again (selective or full) sends its keys and values once more.
+
+    >>> rows = of_context(Config(vocab_size=64, num_layers=1), rows=1, cp=4, c=0)
+    >>> rows["context", "send", "kv"]                # 2 x 3 sends of keys and values of 32 x 128 numbers each
+    (6, 196608)
+    """
+    if cp == 1 or not config.attention:
+        return {}
+    next_has = sum(half.stop - half.start for half in halves(config.context, cp)[(c + 1) % cp])
+    token = 2 * rows * config.d_model // tp * item  # bytes of one place's keys and values
+    times, layers = 2 + (recompute != "none"), config.num_layers
+    return {
+        ("context", "send", "kv"): (
+            layers * m * times * (cp - 1),
+            layers * times * token * (config.context - next_has),
+        ),
+        ("context", "send", "dkv"): (layers * m * cp, layers * token * config.context),
+    }
 
 
 def of_pipeline(

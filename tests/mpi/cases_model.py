@@ -93,13 +93,13 @@ def assert_copies_are_equal(case: Case, g: Grid, over=lambda group: group, bucke
     """After some steps of AdamW: weights, gradients and the optimizer's state, to the bit."""
     model, optimizer, recipe = case.model(g), AdamW(), Recipe(STEPS, 0.01, clip=0.5)
     parameters = model.parameters().values()
-    reducer = Reducer(parameters, replace(g, stage=over(g.stage), data=over(g.data)), bucket)
+    reducer = Reducer(parameters, replace(g, stage=over(g.stage), copies=over(g.copies)), bucket)
     for step in range(1, STEPS + 1):
         record = train_step(model, optimizer, recipe, step, *case.data(), reducer)
     assert_whole(np.array([record["loss"], record["grad_norm"]]), g.world)
     for p in parameters:
         for x in (p.data, p.grad, *optimizer.state[p.name].values()):
-            assert_whole(x, g.world if p.axis is None else g.data)
+            assert_whole(x, g.world if p.axis is None else g.copies)
 
 
 def case_copies_are_equal_to_the_bit(group):
