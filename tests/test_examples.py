@@ -27,6 +27,10 @@ def example(line: list[str], env: dict | None = None) -> str:
             ["the whole model      115,648   5.341046", "rank 3                31,072   5.341046"],
         ),
         ("train_data_parallel", ["rank 3          6 to 7      5.371942", "the copies are equal bit for bit"]),
+        (
+            "long_context",
+            ["1024      46 MB            3.0 MB", "4096      refused          12 MB", "loss: 4.1782, "],
+        ),
         ("reshard", ["step 1   5.361262", "--tp 2 --dp 2", "step 6   5.363561", "one rank", "at most: "]),
     ],
 )

@@ -8,11 +8,11 @@ In a causal text a later token has more to do. So the tokens are cut into 2p pie
 c-th from the front and the c-th from the end: every rank then has as many blocks to compute (Brandon et al.
 2023 balance the ring in stripes; these halves are those of Dubey et al. 2024, section 3.3.2).
 
-    --cp 2    tokens 0 1 | 2 3 | 4 5 | 6 7     keys    0 1  2 3  4 5  6 7
-              rank     0 |   1 |   1 |   0     rank 0   \\                   queries 0 1
-                                               rank 1   #    \\              queries 2 3
-              # a whole block                  rank 1   #    #    \\         queries 4 5
-              \\ half of one: the diagonal      rank 0   #    #    #    \\    queries 6 7
+                               keys 0 1   2 3   4 5   6 7
+    --cp 2   rank 0   queries 0 1    :                        #  a whole block
+             rank 1           2 3    #     :                  :  half of one: on the diagonal
+             rank 1           4 5    #     #     :
+             rank 0           6 7    #     #     #     :
 
 B batch, H heads, C width of a head, T tokens of the window, t and n those of some queries and some keys;
 p ranks, r this rank, j the one whose keys are here.
@@ -66,7 +66,7 @@ class Block(NamedTuple):
 def blocks(length: int, size: int, r: int, j: int, causal: bool = True) -> list[Block]:
     """The blocks, half by half, in which a query of rank r sees a key of rank j.
 
-    Over all j these are 2p + 1 for every r.
+    Where no half is empty, these are 2p + 1 over all j, for every r.
     """
 
     def placed(rank: int) -> list[tuple[slice, slice]]:
