@@ -30,9 +30,11 @@ class Item(NamedTuple):
 
 
 def block(
-    config: Config, batch: int, recompute: str = "none", tp: int = 1, sequence: bool = False
+    config: Config, batch: int, recompute: str = "none", tp: int = 1, sequence: bool = False, cp: int = 1
 ) -> list[Item]:
     """What one block keeps on one of `tp` ranks, in the order in which it computes.
+
+    A rank of `cp` has that share of the tokens, and no weights: the ring computes them again.
 
     With no parallelism the paper's bytes are B T D (34 + 5 H T / D), if F = 4 D:
 
@@ -40,7 +42,7 @@ def block(
     >>> sum(item.paper_bytes for item in block(c, batch=2)) == 2 * 64 * 32 * (34 + 5 * 4 * 64 / 32)
     True
     """
-    c, n = config, batch * config.context
+    c, n = config, batch * -(-config.context // cp)
     width, hidden = n * c.d_model, n * c.d_hidden / tp  # F is cut over the ranks
     heads, scores = width / tp, batch * c.nhead * c.context**2 / tp  # the heads are cut too
     cut = tp if sequence else 1  # the tokens, outside of the pairs of linear layers
@@ -60,6 +62,8 @@ def block(
         Item("attention weights", 2 * scores, scores, scores, "dropped weights and mask are drawn again"),
         Item("heads' outputs", 0, 0, heads, "apart, for softmax's inner sum dy . y"),
     ]
+    if cp > 1:
+        core = [core[-1], Item("log of each row's sum", 0, 0, n * c.nhead / tp, "in place of the weights")]
     attention = [
         *into("qkv"),
         Item("queries, keys, values", 3 * heads, 0, 3 * heads),

@@ -45,30 +45,39 @@ def attention(q, k, v, causal: bool = True, keep=None, p: float = 0.0):
 
 def attention_weights(scaled, k, causal: bool = True):
     """The weights (B, H, T, S), each row adding up to 1, of queries that are scaled already."""
-    s = scaled @ k.swapaxes(-1, -2)  # (B, H, T, S)
-    if causal:
-        t, n = s.shape[-2:]
-        later = ~np.tri(t, n, n - t, dtype=bool)
-        s += library(s).asarray(np.where(later, -np.inf, 0).astype(s.dtype))
+    s = attention_scores(scaled, k, causal)
     s -= s.max(axis=-1, keepdims=True)
     w = library(s).exp(s, out=s)
     w /= w.sum(axis=-1, keepdims=True)
     return w
 
 
+def attention_scores(scaled, k, causal: bool = True):
+    """How well queries and keys agree, (B, H, T, S): -inf where the key is later than the query."""
+    s = scaled @ k.swapaxes(-1, -2)  # (B, H, T, S)
+    if causal:
+        t, n = s.shape[-2:]
+        later = ~np.tri(t, n, n - t, dtype=bool)
+        s += library(s).asarray(np.where(later, -np.inf, 0).astype(s.dtype))
+    return s
+
+
 @op
-def self_attention(qkv, heads: int, causal: bool = True, keep=None, p: float = 0.0, recall=None):
+def self_attention(
+    qkv, heads: int, causal: bool = True, keep=None, p: float = 0.0, recall=None, attend=attention
+):
     """Attention of a text to itself, its queries, keys and values side by side: (B, T, 3D) -> (B, T, D).
 
     The last axis is (H, 3, C): a head's query, key and value stand together, so that a cut between heads
-    cuts no head. `recall(k, v)` may put the keys and values of earlier tokens before these.
+    cuts no head. `recall(k, v)` may put the keys and values of earlier tokens before these; `attend` is
+    `attention`, or what gives the same of a text that is cut.
     """
     batch, time, width = qkv.shape
-    split = qkv.reshape(batch, time, heads, 3, -1)  # (B, T, H, 3, C)
+    split = qkv.reshape(batch, time, heads, 3, width // (3 * heads))  # (B, T, H, 3, C)
     q, k, v = split.transpose(3, 0, 2, 1, 4)  # each (B, H, T, C)
     if recall is not None:
         k, v = recall(k, v)
-    y, inner = attention(q, k, v, causal, keep, p)
+    y, inner = attend(q, k, v, causal, keep, p)
 
     def back(dy):
         dqkv = library(dy).empty(split.shape, dy.dtype)
@@ -82,7 +91,7 @@ def self_attention(qkv, heads: int, causal: bool = True, keep=None, p: float = 0
 
 def heads_apart(x, heads: int):
     """(B, T, D) -> (B, H, T, C)."""
-    return x.reshape(*x.shape[:2], heads, -1).transpose(0, 2, 1, 3)
+    return x.reshape(*x.shape[:2], heads, x.shape[2] // heads).transpose(0, 2, 1, 3)
 
 
 class Core(Layer):
@@ -105,6 +114,7 @@ class Core(Layer):
             keep=place.keep(self.name, self.dropout, *inner),
             p=self.dropout,
             recall=lambda k, v: place.recall(self.name, k, v),
+            attend=place.attend or attention,
         )
 
 

@@ -19,12 +19,13 @@ from minimega.parameter import Parameter
 class Place:
     """Where a batch stands in the run and in the text: positions, dropout and the cache are functions of it.
 
-    `samples` (B,) numbers the sequences within the whole step's batch, `positions` the tokens that are held
-    here and `window` (T,) all tokens of the window, by their places within
-    the window, wherever the batch was cut. `key` is that of the seed and the step. `recall(layer, k, v)`
-    gives the keys and values to attend to; a cache adds those of earlier tokens. A layer with a loss of its
-    own notes its value in `extra`, by its name; it is a mean over the `sequences` of the whole step (0: those
-    that are here), and the backward pass of all losses begins with `scale`.
+    `samples` (B,) numbers the sequences within the whole step's batch, `window` (T,) the tokens that this
+    rank works on and `positions` those of them that it holds here, by their places in the text's window,
+    wherever the batch was cut. `key` is that of the seed and the step. `recall(layer, k, v)` gives the keys
+    and values to attend to; a cache adds those of earlier tokens. Where a sequence is shared out over
+    ranks, `attend` stands in for `attention` (see parallel/context.py). A layer with a loss of its own notes
+    its value in `extra`, by its name; it is a mean over the `sequences` of the whole step (0: those that are
+    here), and the backward pass of all losses begins with `scale`.
     """
 
     samples: np.ndarray
@@ -33,6 +34,7 @@ class Place:
     training: bool = False
     recall: Callable = lambda layer, k, v: (k, v)
     held: slice = field(default_factory=lambda: slice(None))
+    attend: Callable | None = None
     sequences: int = 0
     scale: float = 1.0
     extra: dict = field(default_factory=dict)
@@ -45,13 +47,14 @@ class Place:
     def keep(self, layer: str, p: float, *inner: np.ndarray) -> Callable | None:
         """A function that draws this layer's dropout mask, True with chance 1 - p (None: keep all).
 
-        The coordinates of an entry are (sample, *inner), which broadcast together.
+        The coordinates of an entry are (sample, *inner), which broadcast together; where the function is
+        given some, they stand for the last of them.
         """
         if not self.training or p == 0:
             return None
         key = random.key(self.key, layer)
         samples = self.samples.reshape(-1, *[1] * max(np.ndim(c) for c in inner))
-        return lambda: random.uniform(key, samples, *inner) >= p
+        return lambda *last: random.uniform(key, samples, *inner[: len(inner) - len(last)], *last) >= p
 
 
 def place(tokens, start: int = 0, **known) -> Place:

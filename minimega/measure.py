@@ -9,6 +9,7 @@ gradient/PARAMETER, all of them whole.
 
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace as Options
 
@@ -21,6 +22,7 @@ from minimega.layer import Layer, Place
 from minimega.model import Block, Model
 from minimega.optim import gradient_norm
 from minimega.parallel import zero
+from minimega.parallel.context import share
 from minimega.parallel.grid import Grid, micro_batches, on_ranks, virtual_stages
 from minimega.parallel.pipeline import staged
 from minimega.train import Recipe, gradients
@@ -39,15 +41,20 @@ def _measure(o: Options, grid: Grid, weights: Path, batch: Path, out: Path) -> i
         inputs, targets, key = file["inputs"], file["targets"], random.key(o.seed, "step", int(file["step"]))
     inputs, targets = xp.asarray(inputs), xp.asarray(targets)
     model = checkpoint.load_model(weights, o.dtype, xp, grid.shares)
-    rows, length = grid.rows(len(inputs)), inputs.shape[1]
-    x, held = inputs[rows], grid.shares.tokens(length)
-    at = Place(xp.arange(rows.start, rows.stop), xp.arange(length), key, training=True, held=held)
+    rows = grid.rows(len(inputs))
+    at = Place(xp.arange(rows.start, rows.stop), xp.arange(inputs.shape[1]), key, training=True)
+    x, _, at = share(inputs[rows], targets[rows], at, grid.context)
+    tokens = len(at.window)
+    at = replace(at, held=grid.shares.tokens(tokens))
     found = {}
     with no_grad():
         for layer in _layers(model):
             x = layer(x, at)
-            y = grid.tensor.all_gather(x.data, 1, length) if grid.shares.partial else x.data
-            found[f"output/{layer.name}"] = to_numpy(grid.data.all_gather(y))
+            y = grid.tensor.all_gather(x.data, 1, tokens) if grid.shares.partial else x.data
+            whole = xp.zeros((*inputs[rows].shape, y.shape[-1]), y.dtype)
+            whole[:, at.window] = y  # of the other ranks' tokens, zeros
+            whole = grid.context.all_reduce(whole)
+            found[f"output/{layer.name}"] = to_numpy(grid.data.all_gather(whole))
     model = staged(model, grid.pipeline, virtual_stages(o))
     recipe = Recipe(1, pipeline=o.pipeline, micro_batches=micro_batches(o))
     owner = zero.owner(model, grid, o.zero)

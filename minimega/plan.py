@@ -1,6 +1,7 @@
 """What a training run needs in memory, what this machine has, and the nearest shape that fits.
 
-B batch, T time, D width, F hidden width, H heads, V vocabulary; N = B T tokens.
+B batch, T time, D width, F hidden width, H heads, V vocabulary; N = B T tokens, of which a rank of `cp` that
+share out each sequence has N/cp.
 """
 
 import os
@@ -36,50 +37,66 @@ def used(config: Config) -> int:
     return parameters(config) - config.num_layers * idle * 2 * config.d_model * config.d_hidden
 
 
-def activations(config: Config, batch: int, dtype: str = "float32", recompute: str = "none") -> int:
+def activations(
+    config: Config, batch: int, dtype: str = "float32", recompute: str = "none", cp: int = 1
+) -> int:
     """The bytes that the backward pass of one batch holds, as `autograd.saved_bytes` counts them.
 
     A block of attention and a GELU MLP keeps 10 N D + 3 N F numbers (22 N D where F = 4 D), and the
-    attention weights, B H T T; `activations.block` lists them.
+    attention weights, B H T T; `activations.block` lists them. The ring that attention is over several ranks
+    of `cp` keeps no weights, but one number for each row of them.
 
     >>> activations(Config(vocab_size=500), batch=16)
     60814464
     """
-    c, n = config, batch * config.context
+    c, tokens = config, _tokens(config, cp)
+    n, kept = batch * tokens, block(c, batch, recompute, cp=cp)
     width = n * c.d_model
     norm = width + n  # the normalised input, and each token's 1/deviation
-    kept = block(c, batch, recompute)
     numbers = c.num_layers * int(sum(item.here for item in kept))
     places = c.num_layers * int(sum(item.places for item in kept))
     numbers += norm * (c.norm_position == "pre") + width * (c.positions == "sinusoidal")
     numbers += width + n * c.vocab_size  # the head's input, and the probabilities
     # each token and whether its row is here; each target's place, value and whether it counts; the positions
-    return (
-        numbers * np.dtype(dtype).itemsize
-        + places
-        + n * (9 + 17)
-        + 9 * c.context * (c.positions == "learned")
-    )
+    places += n * (9 + 17) + 9 * tokens * (c.positions == "learned")
+    return numbers * np.dtype(dtype).itemsize + places
 
 
-def workspace(config: Config, batch: int, dtype: str = "float32") -> int:
+def _tokens(config: Config, cp: int) -> int:
+    """The most tokens of a sequence that one of `cp` ranks has."""
+    return -(-config.context // cp)
+
+
+def workspace(config: Config, batch: int, dtype: str = "float32", cp: int = 1) -> int:
     """About the bytes of what one operation makes and drops again: the largest operation's.
 
     Measured, not derived: GELU's slope in the backward, the attention weights' gradient (or their dropout
-    mask, drawn from 8-byte integers), or the logits' gradient.
+    mask, drawn from 8-byte integers), or the logits' gradient. In a ring: two blocks of half a rank's tokens,
+    and the keys, values and their gradients that stay and that travel.
     """
-    c, n, item = config, batch * config.context, np.dtype(dtype).itemsize
-    scores, width = batch * c.nhead * c.context**2 * c.attention, n * c.d_model
+    c, tokens, item = config, _tokens(config, cp), np.dtype(dtype).itemsize
+    n = batch * tokens
+    side, width = tokens if cp == 1 else -(-tokens // 2), n * c.d_model
+    scores = batch * c.nhead * side**2 * c.attention
+    ring = 0 if cp == 1 else scores + 8 * width
     mask = 16 * scores if c.dropout else 0
     hidden = n * c.d_hidden * (c.top_k_experts if c.experts else 1)
-    largest = max(4 * hidden * item, (scores + 6 * width) * item + mask, n * c.vocab_size * item)
+    attention = (scores + 6 * width + ring) * item + mask
+    largest = max(4 * hidden * item, attention, n * c.vocab_size * item)
     return largest + 2 * width * item
 
 
 def memory(
-    config: Config, batch: int, dtype: str = "float32", optimizer: str = "adamw", recompute: str = "none"
+    config: Config,
+    batch: int,
+    dtype: str = "float32",
+    optimizer: str = "adamw",
+    recompute: str = "none",
+    cp: int = 1,
 ) -> dict[str, int]:
     """What training needs, in bytes, part by part; `batch` sequences are worked through at a time.
+
+    Of `cp` ranks that share out each sequence, what one of them needs.
 
     >>> memory(Config(vocab_size=500), batch=16)["optimizer"]        # two numbers a parameter
     3817472
@@ -89,19 +106,19 @@ def memory(
         "parameters": weights,
         "gradients": weights,
         "optimizer": weights * len(OPTIMIZERS[optimizer].slots),
-        "activations": activations(config, batch, dtype, recompute),
-        "recomputed": recomputed(config, batch, dtype, recompute),
-        "workspace": workspace(config, batch, dtype),
+        "activations": activations(config, batch, dtype, recompute, cp),
+        "recomputed": recomputed(config, batch, dtype, recompute, cp),
+        "workspace": workspace(config, batch, dtype, cp),
     }
 
 
-def recomputed(config: Config, batch: int, dtype: str, recompute: str) -> int:
+def recomputed(config: Config, batch: int, dtype: str, recompute: str, cp: int = 1) -> int:
     """The bytes that one block holds for a while when the backward pass computes it again."""
-    one, none = (activations(replace(config, num_layers=1), batch, dtype, r) for r in ("none", recompute))
+    one, none = (activations(replace(config, num_layers=1), batch, dtype, r, cp) for r in ("none", recompute))
     return one - none
 
 
-def needs(config: Config, batch: int, *how: str) -> int:
+def needs(config: Config, batch: int, *how) -> int:
     """The bytes that training needs at its peak: the sum of `memory`, of the same arguments."""
     return sum(memory(config, batch, *how).values())
 
@@ -132,6 +149,7 @@ def check_fits(
     dtype: str = "float32",
     optimizer: str = "adamw",
     recompute: str = "none",
+    cp: int = 1,
     has: int | None = None,
 ) -> None:
     """BadInput where training, `batch` sequences at a time, needs more than `has` bytes (this machine's).
@@ -146,7 +164,7 @@ def check_fits(
     6.5 GB of it whatever their number; this machine has 8.0 GB.
     """
     has = machine_memory() if has is None else has
-    how = dtype, optimizer, recompute
+    how = dtype, optimizer, recompute, cp
     whole, fixed = (needs(config, n, *how) for n in (batch, 0))
     if has is None or whole <= has:
         return
@@ -170,7 +188,7 @@ def check_fits(
     raise BadInput(f"{told}No named shape fits.")
 
 
-def _most(config: Config, has: int, *how: str) -> int:
+def _most(config: Config, has: int, *how) -> int:
     """The most sequences at a time that fit: all but the weights grows in step with their number."""
     fixed = needs(config, 0, *how)
     return max(0, (has - fixed) // (needs(config, 1, *how) - fixed))

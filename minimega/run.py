@@ -47,7 +47,7 @@ def check_shape(o: Options) -> None:
     check_heads(small, o.tp)
     check_experts(small, o.ep)
     check_stages(small, o.pp * virtual_stages(o))
-    plan.check_fits(small, o.train_batch_size // parts(o), o.dtype, o.optimizer, o.recompute)
+    plan.check_fits(small, o.train_batch_size // parts(o), o.dtype, o.optimizer, o.recompute, o.cp)
 
 
 def _train(o: Options, newest: Path | None, grid: Grid) -> int:
@@ -61,7 +61,7 @@ def _train(o: Options, newest: Path | None, grid: Grid) -> int:
         config = _shape_of(source, o) if source else None
         texts = read_texts(o, config.context if config else o.context, work, tokenizer, grid.world)
         config = config or options.model_config(o, texts.tokenizer.size)
-        plan.check_fits(config, o.train_batch_size // parts(o), o.dtype, o.optimizer, o.recompute)
+        plan.check_fits(config, o.train_batch_size // parts(o), o.dtype, o.optimizer, o.recompute, o.cp)
         model = staged(gpt(config, grid.shares, o.recompute), grid.pipeline, virtual_stages(o))
         owner = zero.owner(model, grid, o.zero)
         zero.draw(model, owner, o.seed, o.dtype, device(o.device))

@@ -16,9 +16,10 @@ from minimega import random
 from minimega.autograd import no_grad
 from minimega.backend import library
 from minimega.errors import BadInput, RunFailed
-from minimega.layer import Place
+from minimega.layer import Place, place
 from minimega.model import Model
 from minimega.optim import Optimizer, clip, gradient_norm, learning_rate
+from minimega.parallel.context import share
 from minimega.parallel.data import ALONE, Reducer
 from minimega.parallel.grid import SERIAL, Grid
 from minimega.parallel.pipeline import Run, actions
@@ -71,25 +72,28 @@ def gradients(
     """Give every parameter the gradient of a batch's loss, added to its `grad`, and give the loss.
 
     inputs and targets (B, T): the whole step's batch, of which each replica works on its rows, in
-    `accumulate` parts; its list `todo` says in how many micro-batches each, and in which order. The loss is
-    the sum over all counted targets divided by their number, known before the first backward pass, so that
-    no split of the batch changes anything. `run` makes another Run than the usual one (measured.py).
+    `accumulate` parts, and of those each rank of `--cp` on its tokens; the list `todo` says in how many
+    micro-batches each part, and in which order. The loss is the sum over all counted targets divided by
+    their number, known before the first backward pass, so that no split of the batch changes anything.
+    `run` makes another Run than the usual one (measured.py).
 
     Raises RunFailed where the loss is not finite, BadInput where the batch cannot be split like this.
     """
     count, loss, xp = int((targets >= 0).sum()), 0.0, library(inputs)
-    mine, window = reducer.grid.rows(len(inputs)), xp.arange(inputs.shape[1])
+    grid, window = reducer.grid, xp.arange(inputs.shape[1])
+    mine = grid.rows(len(inputs))
     micro_batches = 1 + max(a.batch for a in todo)
     rows = xp.arange(mine.start, mine.stop)
     if len(rows) % (accumulate * micro_batches):
         raise BadInput(f"{len(rows)} sequences cannot be split into {accumulate * micro_batches} equal parts")
     for n, part in enumerate(rows.reshape(accumulate, micro_batches, -1), 1):
         at = [Place(rows, window, key, training=True, sequences=len(inputs)) for rows in part]
-        batches = [(inputs[rows], targets[rows], place) for rows, place in zip(part, at, strict=True)]
+        whole = [(inputs[rows], targets[rows], place) for rows, place in zip(part, at, strict=True)]
+        batches = [share(*batch, grid.context) for batch in whole]
         added_up = n == accumulate or reducer.each_part
         with reducer if added_up else nullcontext():
             loss += (run or Run)(model, batches, count, reducer if added_up else ALONE).follow(todo).loss
-    loss = reducer.grid.copies.all_reduce(np.array(loss), label="loss")
+    loss = grid.copies.all_reduce(np.array(loss), label="loss")
     return float(model.pipeline.all_reduce(loss, label="loss"))  # of the last stage: the others have none
 
 
@@ -146,8 +150,9 @@ def train(
 def evaluate(model: Model, windows: Windows, batch: int, grid: Grid = SERIAL) -> float:
     """The mean loss over every counted target of the windows, each token weighing the same; no dropout.
 
-    The replicas share out the batches. One that has none left works on the first window and does not count
-    it: experts or weights that it holds may be waited for.
+    The replicas share out the batches, and the ranks of `--cp` their tokens; the stages of a pipeline work
+    on several at a time. A replica that has no batch left works on the first window and does not count it:
+    experts or weights that it holds may be waited for.
     """
     xp = library(next(iter(model.parameters().values())).data)
     sums = np.zeros(2)  # of the losses, and the number of targets
@@ -155,9 +160,9 @@ def evaluate(model: Model, windows: Windows, batch: int, grid: Grid = SERIAL) ->
         for start in range(0, len(windows), grid.data.size * batch):
             first = start + grid.data.rank * batch
             mine = np.arange(len(windows))[first : first + batch]
-            inputs, targets = windows.take(mine if len(mine) else [0])
+            inputs, targets = (xp.asarray(part) for part in windows.take(mine if len(mine) else [0]))
+            inputs, targets, at = share(inputs, targets, place(inputs), grid.context)
             counted = int((targets >= 0).sum()) if len(mine) else 0
-            loss = float(model.loss(xp.asarray(inputs), xp.asarray(targets)).data)
-            sums += counted * loss, counted
-    total, count = grid.data.all_reduce(sums, label="evaluation")
+            sums += counted * float(model.loss(inputs, targets, at).data), counted
+    total, count = grid.copies.all_reduce(sums, label="evaluation")
     return float(model.pipeline.all_reduce(total, label="evaluation") / count)

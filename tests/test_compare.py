@@ -54,9 +54,9 @@ def test_another_order_of_sums_is_rounding(right, compared, tmp_path, words):
 def test_a_cut_run_is_rounding(right, compared, capsys):
     pytest.importorskip("mpi4py", reason="needs mpi4py and an MPI: pip install 'minimega[mpi]'")
     serial = f"train {SMALL} --warmup 2"
-    assert main(["compare", f"{serial} --tp 2 --sequence-parallel", serial]) == 0
+    assert main(["compare", f"{serial} --tp 2 --cp 2 --sequence-parallel", serial]) == 0
     said = capsys.readouterr().out
-    assert "verdict: rounding" in said and "(--tp 2 --dp 1 --sequence-parallel, float32)" in said
+    assert "verdict: rounding" in said and "(--tp 2 --dp 1 --cp 2 --sequence-parallel, float32)" in said
     assert (
         "the batch of step 4" in said
         and "training after step 3" in said

@@ -40,6 +40,10 @@ def example(line: list[str], env: dict | None = None) -> str:
             "timeline",
             ["1f1b              27.3%", "4 of 4  3 of 3  2 of 2  1 of 1", "interleaved       15.8%"],
         ),
+        (
+            "long_context",
+            ["1024      46 MB            3.0 MB", "4096      refused          12 MB", "loss: 4.1782, "],
+        ),
         ("reshard", ["step 1   5.361262", "--tp 2 --dp 2", "step 6   5.363561", "one rank", "at most: "]),
     ],
 )

@@ -135,6 +135,17 @@ def test_the_need_is_never_below_the_measured_peak_nor_far_above(change, batch, 
     assert measured <= plan.needs(config, batch, dtype, optimizer) <= 1.3 * measured
 
 
+def test_ranks_that_share_out_a_sequence_hold_a_part_of_it():
+    """A quarter of the tokens each, and no T x T weights; what ranks measure is in mpi/cases_context.py."""
+    config = Config(vocab_size=500, context=8192)
+    one, four = (plan.activations(config, 1, cp=cp) for cp in (1, 4))
+    weights = 2 * 4 * 8192**2 * 4  # of 2 layers with 4 heads
+    assert 4 * four == pytest.approx(one - weights, rel=0.1)
+    plan.check_fits(config, 1, cp=4, has=GB)
+    with pytest.raises(BadInput, match=r"needs 3\.5 GB"):
+        plan.check_fits(config, 1, has=GB)
+
+
 def test_what_cannot_fit_is_told_with_the_nearest_shape():
     config = Config(**SHAPES["megatron-turing-nlg"])
     with pytest.raises(BadInput) as error:

@@ -100,9 +100,35 @@ def test_dp_auto_says_and_keeps_the_number(tmp_path, serial):
     assert_same(tmp_path / "run", serial)
 
 
+def test_ranks_that_share_out_the_tokens_train_the_serial_run(tmp_path, serial):
+    """Then one process goes on, and what is trained predicts and writes as on one rank."""
+    run, line = tmp_path / "run", ["--resume", "--save-dir", tmp_path / "run"]
+    said = train(
+        run, "--cp", "2", "--tp", "2", "--sequence-parallel", "--num-steps", "2", "--schedule", "constant"
+    )
+    assert "--tp 2 --dp 1 --cp 2 --sequence-parallel; world: 4 ranks" in said
+    right = tmp_path / "right"
+    train(right, "--schedule", "constant")
+    other = ("--cp", "1", "--tp", "1", "--sequence-parallel", "false"), ("--cp", "2", "--check-collectives")
+    for words, step in zip(other, (4, 6), strict=True):
+        ended = minimega("train", *line, *words, "--num-steps", step)
+        assert (ended.returncode, ended.stderr) == (0, "")
+    for key in ("loss", "grad_norm"):
+        a, b = log_of(run, key), log_of(right, key)
+        assert list(a) == [1, 2, 3, 4, 5, 6] and max(abs(a[n] / b[n] - 1) for n in b) < CLOSE
+    assert log_of(run, "eval_loss")[6] == pytest.approx(log_of(right, "eval_loss")[6], rel=CLOSE)
+    for words in (["evaluate"], ["generate", "--generate-sentence-length", "20", "--seed", "1"]):
+        one, two = (minimega(*words, "--model-filename", run, *more) for more in ((), ("--cp", "2")))
+        assert (two.returncode, two.stdout, two.stderr) == (0, one.stdout, "") and one.stdout
+    ended = minimega("reshard", run, "--cp", "4", "--save-dir", tmp_path / "out")
+    assert "--tp 1 --dp 1 --cp 4; go on with" in ended.stdout, ended.stderr
+    assert "cp = 4\n" in (tmp_path / "out" / "config.toml").read_text()
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [
+        ("--cp 0", "--cp is 0; it must be a whole number of at least 1"),
         ("--tp 3", "4 heads cannot be shared out over 3 ranks: choose --tp so that it divides --nhead"),
         ("--dp 3", "8 cannot be shared out over 3 replicas in 1 parts each: choose --dp"),
         ("--dp 2 --accumulate 8", "8 cannot be shared out over 2 replicas in 8 parts each"),
@@ -119,6 +145,10 @@ def test_a_layout_that_cannot_be_is_refused_before_ranks_start(words, says, tmp_
 
 
 def test_a_wrong_number_of_ranks_is_one_sentence(tmp_path):
+    ended = mpirun(2, "train", *OPTIONS, "--cp", "3")
+    assert (
+        "minimega: 2 ranks were started, but --tp 1 --dp 1 --cp 3 needs 3: say mpirun -n 3\n" in ended.stderr
+    )
     ended = mpirun(2, "train", *OPTIONS, "--tp", "2", "--dp", "2")
     assert ended.returncode == 2
     assert ended.stderr.count("minimega: ") == 1

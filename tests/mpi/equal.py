@@ -57,13 +57,14 @@ class Case:
     v: int = 1
     micro_batches: int = 1
     zero: int = 0
+    context: int = 8
 
     @property
     def config(self) -> Config:
         on = self.factors
         return Config(
             vocab_size=37 if "uneven" in on else 48,
-            context=8,
+            context=self.context,
             d_model=HEAD * self.nhead,
             nhead=self.nhead,
             num_layers=2 if "deep" in on else self.layers,
@@ -81,7 +82,7 @@ class Case:
 
     def data(self) -> tuple[np.ndarray, np.ndarray]:
         """The inputs and targets of a step."""
-        length = 5 if "short" in self.factors else 8
+        length = self.context - 3 * ("short" in self.factors)
         text = np.random.default_rng(5).integers(0, self.config.vocab_size, (self.batch, length + 1))
         inputs, targets = text[:, :-1], text[:, 1:].copy()
         if "ignored" in self.factors:
@@ -207,7 +208,9 @@ def keys(bias):
 def assert_equal(case: Case, grid: Grid, **options) -> None:
     excess = compare(case, grid, **options)
     far = sorted((x, name) for name, x in excess.items() if not x <= 1)[::-1]
-    where = f"tp {grid.tensor.size}, dp {grid.data.size}, {type(grid.shares).__name__}"
+    where = (
+        f"tp {grid.tensor.size}, cp {grid.context.size}, dp {grid.data.size}, {type(grid.shares).__name__}"
+    )
     where += f", zero {case.zero}, ep {grid.experts.size}"
     where += f", pp {grid.pipeline.size}, {case.schedule}, v {case.v}, m {case.micro_batches}"
     assert not far, f"{sorted(case.factors)}, {case.dtype}, {where}: {[f'{n}: {x:.1e}' for x, n in far[:4]]}"

@@ -1,0 +1,179 @@
+"""Context parallelism: ranks share out the tokens of each sequence, and keys and values go around in a ring.
+
+Attention is the one place where tokens meet. There each rank keeps its queries, and the keys and values of
+all ranks pass by: while it works on some, they travel on to the next rank (ring attention: Liu, Zaharia and
+Abbeel 2023). No rank ever holds the context, nor the T x T weights: what it keeps grows with T/p.
+
+In a causal text a later token has more to do. So the tokens are cut into 2p pieces, and rank c takes the
+c-th from the front and the c-th from the end: every rank then has as many blocks to compute (Brandon et al.
+2023 balance the ring in stripes; these halves are those of Dubey et al. 2024, section 3.3.2).
+
+                               keys 0 1   2 3   4 5   6 7
+    --cp 2   rank 0   queries 0 1    :                        #  a whole block
+             rank 1           2 3    #     :                  :  half of one: on the diagonal
+             rank 1           4 5    #     #     :
+             rank 0           6 7    #     #     #     :
+
+B batch, H heads, C width of a head, T tokens of the window, t and n those of some queries and some keys;
+p ranks, r this rank, j the one whose keys are here.
+"""
+
+import functools
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import product
+from typing import NamedTuple
+
+from minimega.attention import attention_scores
+from minimega.autograd import op
+from minimega.backend import library
+from minimega.layer import Place
+from minimega.parallel.comm import Group, Wait, pieces
+
+
+def halves(length: int, size: int) -> list[tuple[slice, slice]]:
+    """The two pieces of the tokens that each rank holds.
+
+    >>> [(early.start, late.start) for early, late in halves(12, 3)]
+    [(0, 10), (2, 8), (4, 6)]
+    """
+    cut = pieces(length, 2 * size)
+    return list(zip(cut[:size], cut[: -size - 1 : -1], strict=True))
+
+
+def share(inputs, targets, at: Place, group: Group) -> tuple:
+    """This rank's part of a batch (B, T) that stands at a whole place: its tokens, targets and place.
+
+    A rank alone has all of it, and attends as ever.
+    """
+    if group.size == 1:
+        return inputs, targets, at
+    xp, ours = library(inputs), halves(inputs.shape[1], group.size)[group.rank]
+    mine = xp.concatenate([xp.arange(half.start, half.stop) for half in ours])  # (t,)
+    ring = functools.partial(ring_attention, group=group, window=at.window)
+    return inputs[:, mine], targets[:, mine], replace(at, window=at.window[mine], attend=ring)
+
+
+class Block(NamedTuple):
+    """Some queries and some keys: where they stand on their ranks (rows, columns) and in the window."""
+
+    rows: slice
+    columns: slice
+    queries: slice
+    keys: slice
+
+
+def blocks(length: int, size: int, r: int, j: int, causal: bool = True) -> list[Block]:
+    """The blocks, half by half, in which a query of rank r sees a key of rank j.
+
+    Where no half is empty, these are 2p + 1 over all j, for every r.
+    """
+
+    def placed(rank: int) -> list[tuple[slice, slice]]:
+        early, late = halves(length, size)[rank]
+        n = early.stop - early.start
+        return [(slice(0, n), early), (slice(n, n + late.stop - late.start), late)]
+
+    return [
+        Block(rows, columns, queries, keys)
+        for (rows, queries), (columns, keys) in product(placed(r), placed(j))
+        if _some(queries) and _some(keys) and (not causal or keys.start < queries.stop)
+    ]
+
+
+def _some(s: slice) -> bool:
+    return s.stop > s.start
+
+
+@op
+def ring_attention(q, k, v, causal: bool = True, keep=None, p: float = 0.0, *, group: Group, window):
+    """`attention` of a window (T,) that the ranks of a group share out: (B, H, t, C) of q, k and v -> of y.
+
+    Forward: softmax block by block. A row's exponentials are taken over its largest score so far, and what
+    was added up before is scaled down when a larger one comes (Milakov and Gimelshein 2018, algorithm 3).
+    Backward: the log of a row's sum gives its weights again (Dao et al. 2022, section 3.1). The gradients
+    of keys and values travel with them, and one rank further: home.
+
+    `keep(queries, keys)` draws the dropout mask of a block, by their places in the window.
+    """
+    xp, length = library(q), len(window)
+    scale = q.dtype.type(q.shape[-1] ** -0.5)
+
+    def scores(k, at: Block):
+        """(B, H, t, n)"""
+        return attention_scores(
+            q[:, :, at.rows] * scale, k[:, :, at.columns], causal and at.queries == at.keys
+        )
+
+    def dropped(w, at: Block):
+        if keep is None:
+            return w
+        return w * keep(window[at.queries, None], window[at.keys]) * w.dtype.type(1 / (1 - p))
+
+    y = xp.zeros((*q.shape[:-1], v.shape[-1]), q.dtype)
+    top = xp.full((*q.shape[:-1], 1), -xp.inf, q.dtype)  # the largest score of each row so far
+    total = xp.zeros_like(top)  # of exp(score - top)
+    for j, (k_j, v_j) in around(xp.stack((k, v)), length, group):
+        for at in blocks(length, group.size, group.rank, j, causal):
+            here = (slice(None), slice(None), at.rows)
+            w = scores(k_j, at)
+            higher = xp.maximum(top[here], w.max(axis=-1, keepdims=True))
+            w -= higher
+            w = xp.exp(w, out=w)
+            down = xp.exp(top[here] - higher)
+            total[here] = total[here] * down + w.sum(axis=-1, keepdims=True)
+            y[here] = y[here] * down + dropped(w, at) @ v_j[:, :, at.columns]
+            top[here] = higher
+    y /= total
+    log_total = top + xp.log(total)  # log(sum of exp(score)), (B, H, t, 1)
+
+    def back(dy):
+        inner = (dy * y).sum(axis=-1, keepdims=True)  # softmax's sum of w dw, as in `attention`
+        dq, home = xp.zeros(q.shape, q.dtype), None
+        for j, (k_j, v_j) in around(xp.stack((k, v)), length, group):
+            dk, dv = dkv = xp.zeros((2, *k_j.shape), k_j.dtype)  # of rank j, what our queries add to it
+            for at in blocks(length, group.size, group.rank, j, causal):
+                rows, columns = (slice(None), slice(None), at.rows), (slice(None), slice(None), at.columns)
+                w = scores(k_j, at)
+                w -= log_total[rows]
+                w = xp.exp(w, out=w)
+                dv[columns] += dropped(w, at).swapaxes(-1, -2) @ dy[rows]
+                dw = dropped(dy[rows] @ v_j[columns].swapaxes(-1, -2), at)
+                dw -= inner[rows]
+                dw *= w
+                ds = dw
+                dq[rows] += ds @ k_j[columns]
+                dk[columns] += ds.swapaxes(-1, -2) @ q[rows]
+            if home:
+                dkv += home()  # what the ranks before us added
+            home = pass_on(dkv, j, length, group, "dkv")
+        dk, dv = home()
+        dk *= scale
+        dq *= scale
+        return dq, dk, dv
+
+    return y, back
+
+
+def around(kv, length: int, group: Group) -> Iterator[tuple]:
+    """The keys and values (2, B, H, n, C) of every rank, our own first: gives the rank and them.
+
+    While the caller works on some, they travel on.
+    """
+    for step in range(group.size):
+        j = (group.rank - step) % group.size
+        last = step == group.size - 1
+        coming = None if last else pass_on(kv, j, length, group, "kv")
+        yield j, kv
+        kv = None if last else coming()
+
+
+def pass_on(x, j: int, length: int, group: Group, label: str) -> Wait:
+    """Start to send what is of rank j's tokens to the next rank; the wait gives that of rank j - 1."""
+    if group.size == 1:
+        return lambda: x
+    n = sum(half.stop - half.start for half in halves(length, group.size)[j - 1])
+    y = library(x).empty((*x.shape[:3], n, x.shape[4]), x.dtype)
+    came = group.start_receive(y, (group.rank - 1) % group.size)
+    sent = group.start_send(x, (group.rank + 1) % group.size, label)
+    return lambda: (sent(), came())[1]

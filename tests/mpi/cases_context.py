@@ -1,0 +1,303 @@
+"""Sequences that are cut give the serial model: ring attention among ranks, and every layout with --cp."""
+
+from contextlib import ExitStack
+from dataclasses import replace
+from itertools import product
+from types import SimpleNamespace
+from unittest.mock import patch
+
+import numpy as np
+from adjoint import assert_whole
+from cases_model import Ring, assert_copies_are_equal
+from cases_pipeline import SCHEDULES
+from equal import PAIRS, Case, assert_equal, compare, distance, serial
+from ranks import sizes
+
+from minimega import plan, train
+from minimega.attention import attention
+from minimega.autograd import saved_bytes
+from minimega.gradcheck import check_adjoint
+from minimega.layer import place
+from minimega.model import gpt
+from minimega.optim import AdamW
+from minimega.parallel import context, traffic
+from minimega.parallel.context import halves, ring_attention, share
+from minimega.parallel.data import Reducer
+from minimega.parallel.grid import SERIAL, Grid, grid
+from minimega.parallel.watch import watched
+from minimega.sample import generate, next_logits
+from minimega.tokens import Windows
+from minimega.train import evaluate, train_step
+
+PLAIN = 1, 1, False, 1
+LAYOUTS = {  # by the number of ranks: (tp, dp, sequence parallelism, pp, cp)
+    2: [(*PLAIN, 2)],
+    3: [(*PLAIN, 3)],
+    4: [(*PLAIN, 4), (2, 1, False, 1, 2), (2, 1, True, 1, 2), (1, 2, False, 1, 2), (1, 1, False, 2, 2)],
+    8: [(*PLAIN, 8), (2, 1, False, 2, 2), (2, 1, True, 2, 2), (2, 2, True, 1, 2), (1, 2, False, 1, 4)],
+}
+
+
+def layouts(group) -> list[Grid]:
+    return [grid(group, *layout) for layout in LAYOUTS[group.size]]
+
+
+def on(g: Grid, schedule: int = 1, factors=frozenset(), dtype="float64", tokens: int = 8) -> Case:
+    """One layer more than stages, and a micro-batch for each; `schedule` is a number of SCHEDULES."""
+    p = g.pipeline.size
+    name, v = SCHEDULES[schedule % 4] if p > 1 else ("1f1b", 1)
+    batch, layers = g.data.size * p * (2 if "accumulate" in factors else 1), v * p + (p > 1)
+    return Case(factors - {"deep"}, max(batch, 2), 8, dtype, layers, name, v, p, context=tokens)
+
+
+def some(group, every: int = 1, dtype: str = "float64"):
+    """Layouts with the rows of pairs of factors, each layout with others where not all are taken."""
+    for n, g in enumerate(layouts(group)):
+        for i, factors in enumerate(PAIRS[n % every :: every]):
+            yield g, on(g, i + n, factors, dtype)
+
+
+def tokens(group, length: int) -> np.ndarray:
+    return np.concatenate([np.arange(length)[half] for half in halves(length, group.size)[group.rank]])
+
+
+def drawn(length: int, dtype="float64"):
+    """q, k, v, dy and the kept weights of a whole window."""
+    rng = np.random.default_rng(length)
+    return *rng.standard_normal((4, 2, 3, length, 5)).astype(dtype), rng.random((2, 3, length, length)) < 0.7
+
+
+def ring(group, q, k, v, mask=None, causal: bool = True):
+    """What this rank makes of its tokens of whole arrays."""
+    keep = None if mask is None else lambda queries, keys: mask[:, :, queries, keys]
+    mine, window = tokens(group, q.shape[2]), np.arange(q.shape[2])
+    return ring_attention(*(x[:, :, mine] for x in (q, k, v)), causal, keep, 0.3, group=group, window=window)
+
+
+def case_ring_attention_is_attention(group):
+    for length, dtype, causal, dropped in product(
+        (1, 5, 16, 23), ("float64", "float32"), (True, False), (True, False)
+    ):
+        *qkv, dy, mask = drawn(length, dtype)
+        mask, mine = mask if dropped else None, tokens(group, length)
+        y, back = ring(group, *qkv, mask, causal)
+        right, right_back = attention(
+            *(x.astype("float64") for x in qkv), causal, (lambda mask=mask: mask) if dropped else None, 0.3
+        )
+        for got, want in zip((y, *back(dy[:, :, mine])), (right, *right_back(dy)), strict=True):
+            assert got.dtype == dtype
+            off = float(np.abs(got - want[:, :, mine]).max(initial=0) / max(1, np.abs(want).max()))
+            assert off < (1e-12 if dtype == "float64" else 2e-6), (length, dtype, causal, dropped, off)
+
+
+def case_adjoint_identity_in_the_values(group):
+    """y is linear in v: each rank has its tokens of both, and of their gradients."""
+    for length in (1, 8, 13):
+        q, k, v, _, mask = drawn(length)
+        mine = tokens(group, length)
+
+        def of(values, q=q, k=k, mask=mask, length=length, mine=mine):
+            whole = np.zeros((2, 3, length, 5))
+            whole[:, :, mine] = values
+            return ring(group, q, k, whole, mask)
+
+        shape = v[:, :, mine].shape
+        found = check_adjoint(
+            lambda v: of(v)[0], lambda dy: of(0)[1](dy)[2], (shape, shape), (("cut", "cut"),) * 2, group
+        )
+        assert found.ok, found
+
+
+@sizes(2, 3, 4, 8)
+def case_every_layout(group):
+    """Windows whose halves have one token or none, and several."""
+    for (n, g), length in product(enumerate(layouts(group)), (8, 23)):
+        assert_equal(on(g, n, frozenset({"dropout"}), tokens=length), g)
+
+
+@sizes(4)
+def case_every_schedule(group):
+    for schedule in range(4):
+        assert_equal(on(layouts(group)[-1], schedule, frozenset({"dropout"})), layouts(group)[-1])
+
+
+@sizes(2, 3, 4, 8)
+def case_pairs_of_factors(group):
+    for g, case in some(group, every={4: 6, 8: 12}.get(group.size, 1)):
+        assert_equal(case, g)
+
+
+@sizes(2, 3, 4, 8)
+def case_some_factors_in_float32(group):
+    for g, case in some(group, every=6 if group.size < 4 else 12, dtype="float32"):
+        assert_equal(case, g)
+
+
+@sizes(2, 4)
+def case_recomputation(group):
+    parts = ("selective", "full") if group.size == 2 else ("full",)
+    for (n, g), part in product(enumerate(layouts(group)), parts):
+        assert_equal(on(g, n, frozenset({part, "dropout", "accumulate"})), g)
+
+
+@sizes(2, 4, 8)
+def case_copies_are_equal_to_the_bit(group):
+    for g in layouts(group):
+        if g.pipeline.size == 1:
+            for over in (lambda group: group, Ring):
+                assert_copies_are_equal(on(g, 0, frozenset({"uneven", "dropout"}), "float32"), g, over)
+
+
+@sizes(2, 3, 4, 8)
+def case_evaluation_and_generation_are_the_serial_ones(group):
+    text = np.random.default_rng(2).integers(0, 37, 100)
+    text[[0, -1, *range(7, 90, 13)]] = 0  # documents
+    windows, begun = Windows(text, 8), np.random.default_rng(3).integers(0, 37, (2, 14))
+    for g, case in some(group, every=12):
+        model, whole = case.model(g), replace(case, v=1).model(SERIAL)
+        got, want = evaluate(model, windows, 3, g), evaluate(whole, windows, 3)
+        assert abs(got - want) < 1e-10 * want, (got, want)
+        assert_whole(np.array(got), group)
+        talks = [next_logits(m, begun[:, :3]) for m in (model, whole)]
+        for n in range(3, 14):
+            got, want = (next(t) if n == 3 else t.send(begun[:, n - 1]) for t in talks)
+            assert distance(got, want) < 1e-10, n
+        texts = (np.stack(list(generate(m, [1, 2], 9, range(3), temperature=0.9))) for m in (model, whole))
+        assert (next(texts) == next(texts)).all()
+
+
+@sizes(2, 3, 4, 8)
+def case_a_step_sends_what_the_formulas_say(group):
+    how = zip((8, 11, 11), ("none", "selective", "full"), strict=True)
+    for layout, (length, recompute) in product(LAYOUTS[group.size], how):
+        tp, dp, sequence, pp, cp = layout
+        g = grid(group, *layout)
+        case = on(g, 1, frozenset({"accumulate"}), "float32", length)
+        model = Case.model(replace(case, factors=case.factors | {recompute}), g)
+        reducer, r, c = Reducer(model.parameters().values(), g), g.pipeline.rank, g.context.rank
+        group.counter.traffic.clear()
+        train_step(model, AdamW(), case.recipe(), 1, *case.data(), reducer)
+        got = {row: (t.calls, t.bytes) for row, t in group.counter.traffic.items()}
+        rows, m, mine = case.batch // dp, 2 * case.micro_batches, len(tokens(g.context, length))
+        own = replace(case.config, num_layers=sum(name.startswith("block") for name in model.layers))
+        want = traffic.of_context(own, rows, cp, c, m, tp, recompute)
+        if pp == 1:
+            want |= traffic.of_layers(own, case.batch, tp, dp, 2, sequence, recompute, held=mine)
+            want |= traffic.of_gradients(own, tp, dp, sequence, rank=g.tensor.rank, cp=cp)
+            want |= traffic.of_norm(group.size)
+        else:
+            here = len(range(mine)[g.shares.tokens(mine)])
+            want |= traffic.of_pipeline(case.config, rows, pp, r, m, tokens=here)
+            got = {row: sent for row, sent in got.items() if row[0] in ("context", "pipeline")}
+        assert got == want, (layout, length, recompute, got.items() ^ want.items())
+
+
+@sizes(2, 4)
+def case_what_a_rank_holds_is_what_the_planner_says(group):
+    g = grid(group, cp=group.size)
+    for recompute, dropout in product(("none", "selective", "full"), (0.0, 0.1)):
+        config = replace(Case(nhead=4).config, context=128, num_layers=2, dropout=dropout)
+        inputs = np.zeros((3, 128), int)
+        batch = share(inputs, inputs, place(inputs, training=True), g.context)
+        loss = gpt(config, g.shares, recompute).draw(0).loss(*batch, inputs.size)
+        held, planned = (
+            sum(saved_bytes(loss).values()),
+            plan.activations(config, 3, "float32", recompute, group.size),
+        )
+        assert abs(planned / held - 1) < 0.05, (recompute, dropout, held, planned)
+        loss.backward()
+
+
+@sizes(2, 3)
+def case_checked_collectives_change_nothing(group):
+    g = grid(watched(group), cp=group.size)
+    assert_equal(on(g, factors=frozenset({"dropout"})), g)
+
+
+# Planted mistakes: what stands where, and what has to differ
+
+
+def mask_by_local_positions():
+    right = context.blocks
+    yield context, "blocks", lambda length, size, r, j, causal: right(length, size, r, r, causal)
+
+
+def dropout_at_local_coordinates():
+    def wrong(q, k, v, causal, keep, p, **where):
+        def local(queries, keys):
+            return keep(queries - queries.min(), keys - keys.min())
+
+        return ring_attention(q, k, v, causal, local, p, **where)
+
+    yield context, "ring_attention", wrong
+
+
+def merging_without_scaling_down():
+    def exp(x, out=None):
+        return np.ones_like(x) if out is None else np.exp(x, out=out)
+
+    yield context, "library", lambda *_: SimpleNamespace(**vars(np) | {"exp": exp})
+
+
+def gradients_one_rank_short_of_home():
+    right = context.pass_on
+
+    def wrong(x, j, length, group, label):
+        at_last = label == "dkv" and j == (group.rank + 1) % group.size
+        return (lambda: x) if at_last else right(x, j, length, group, label)
+
+    yield context, "pass_on", wrong
+
+
+def gradients_of_what_one_rank_saw():
+    right = context.pass_on
+
+    def wrong(x, j, length, group, label):
+        wait = right(x, j, length, group, label)
+        return (lambda: 0 * wait()) if label == "dkv" and j == group.rank else wait
+
+    yield context, "pass_on", wrong
+
+
+def positions_of_the_wrong_halves():
+    def wrong(inputs, targets, at, group):
+        *both, at = share(inputs, targets, at, group)
+        return *both, replace(at, window=at.window[::-1])
+
+    yield train, "share", wrong
+
+
+def one_half_after_another_instead_of_from_both_ends():
+    """The tokens are taken as neighbours, and the ring believes that they are halves."""
+
+    def wrong(inputs, targets, at, group):
+        mine = group.piece(inputs.shape[1])
+        *_, cut = share(inputs, targets, at, group)
+        return inputs[:, mine], targets[:, mine], replace(cut, window=at.window[mine])
+
+    yield train, "share", wrong
+
+
+PLANTED = {
+    mask_by_local_positions: "loss",
+    dropout_at_local_coordinates: "loss",
+    merging_without_scaling_down: "loss",
+    gradients_one_rank_short_of_home: "gradient block0.attention.branch.qkv.weight",
+    gradients_of_what_one_rank_saw: "gradient block0.attention.branch.qkv.weight",
+    positions_of_the_wrong_halves: "loss",
+    one_half_after_another_instead_of_from_both_ends: "loss",
+}
+
+
+@sizes(2, 4)
+def case_planted_mistakes_differ_from_the_serial_model(group):
+    g = grid(group, cp=group.size)
+    case = on(g, factors=frozenset({"dropout"}))
+    serial(case)
+    for plant, differs in PLANTED.items():
+        with ExitStack() as stack:
+            for where, name, wrong in plant():
+                stack.enter_context(patch.object(where, name, wrong))
+            found = compare(case, g)
+        worst = group.all_reduce(np.array(found[differs]), "max")
+        assert worst > 1e6, (plant.__name__, differs, worst)
