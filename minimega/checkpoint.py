@@ -37,8 +37,7 @@ def save(
     weights = gathered(model, {name: p.data for name, p in model.parameters().items()})
     slots = {
         f"{name}/{slot}": a
-        for slot in optimizer.slots
-        if optimizer.state
+        for slot in optimizer.kept
         for name, a in gathered(model, {n: kept[slot] for n, kept in optimizer.state.items()}).items()
     }
     if world.rank == 0:
@@ -52,8 +51,8 @@ def save(
 
 def gathered(model: Model, arrays: dict) -> dict[str, np.ndarray]:
     """What the stages of a pipeline have for their parameters, whole, on the first stage."""
-    group, parameters, found = model.pipeline, model.parameters(), {}
-    like = next(iter(parameters.values())).data
+    group, found = model.pipeline, {}
+    like = next(iter(arrays.values()))
     for name, p in model.entire.parameters().items():
         home = model.home(name)
         if group.rank == home:

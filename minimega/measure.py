@@ -16,7 +16,7 @@ import numpy as np
 
 from minimega import checkpoint, launch, options, random
 from minimega.autograd import no_grad
-from minimega.backend import device, to_numpy
+from minimega.backend import device, to_numpy, wide
 from minimega.layer import Layer, Place
 from minimega.model import Block, Model
 from minimega.optim import gradient_norm
@@ -47,7 +47,7 @@ def _measure(o: Options, grid: Grid, weights: Path, batch: Path, out: Path) -> i
         for layer in _layers(model):
             x = layer(x, at)
             y = grid.tensor.all_gather(x.data, 1, length) if grid.shares.partial else x.data
-            found[f"output/{layer.name}"] = to_numpy(grid.data.all_gather(y))
+            found[f"output/{layer.name}"] = to_numpy(wide(grid.data.all_gather(y)))
     model = staged(model, grid.pipeline, virtual_stages(o))
     parameters, recipe = model.parameters(), Recipe(1, pipeline=o.pipeline, micro_batches=micro_batches(o))
     reducer, todo = Reducer(parameters.values(), grid), recipe.actions(model)

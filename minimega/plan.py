@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from minimega.backend import HALF
 from minimega.errors import BadInput
 from minimega.model import SHAPES, Config, gpt
 from minimega.optim import OPTIMIZERS
@@ -24,11 +25,22 @@ def parameters(config: Config) -> int:
     return one + (config.num_layers - 1) * (two - one)
 
 
+def items(dtype: str) -> tuple[int, int]:
+    """The bytes of a number that is kept, and of one that is computed with: float32 where it is kept in 16 bits.
+
+    >>> items("bfloat16"), items("float64")
+    ((2, 4), (8, 8))
+    """
+    item = np.dtype(dtype).itemsize
+    return item, max(item, 4)
+
+
 def activations(config: Config, batch: int, dtype: str = "float32", recompute: str = "none") -> int:
     """The bytes that the backward pass of one batch holds, as `autograd.saved_bytes` counts them.
 
     A block of attention and a GELU MLP keeps 10 N D + 3 N F numbers (22 N D where F = 4 D), and the
-    attention weights, B H T T. With selective recomputation these and what the heads gave stay out, with full
+    attention weights, B H T T. Beside 16-bit numbers the probabilities (N V) and each norm's deviations (N)
+    are float32. With selective recomputation these and what the heads gave stay out, with full
     recomputation a block keeps its input alone (Korthikanti et al. 2022, table 2).
 
     >>> activations(Config(vocab_size=500), batch=16)
@@ -36,7 +48,7 @@ def activations(config: Config, batch: int, dtype: str = "float32", recompute: s
     """
     c, n = config, batch * config.context
     width, hidden = n * c.d_model, n * c.d_hidden
-    norm = width + n  # the normalised input, and each token's 1/deviation
+    norm = width  # the normalised input; each token's 1/deviation stands with the probabilities below
     mlp = norm + width + (3 if c.activation == "gelu" else 2) * hidden  # GELU keeps its tanh too
     # the input; queries, keys and values; the scaled queries; the heads' outputs, apart and side by side
     core = (
@@ -46,9 +58,12 @@ def activations(config: Config, batch: int, dtype: str = "float32", recompute: s
     block = width if recompute == "full" else mlp + attention * c.attention
     numbers = c.num_layers * block
     numbers += norm * (c.norm_position == "pre") + width * (c.positions == "sinusoidal")
-    numbers += width + n * c.vocab_size  # the head's input, and the probabilities
+    numbers += width  # the head's input
+    norms = c.num_layers * (1 + c.attention) * (recompute != "full") + (c.norm_position == "pre")
+    wide = n * c.vocab_size + n * norms  # the probabilities
+    item, wide_item = items(dtype)
     # each token and whether its row is here; each target's place, value and whether it counts; the positions
-    return numbers * np.dtype(dtype).itemsize + n * (9 + 17) + 9 * c.context * (c.positions == "learned")
+    return numbers * item + wide * wide_item + n * (9 + 17) + 9 * c.context * (c.positions == "learned")
 
 
 def workspace(config: Config, batch: int, dtype: str = "float32") -> int:
@@ -57,7 +72,7 @@ def workspace(config: Config, batch: int, dtype: str = "float32") -> int:
     Measured, not derived: GELU's slope in the backward, the attention weights' gradient (or their dropout
     mask, drawn from 8-byte integers), or the logits' gradient.
     """
-    c, n, item = config, batch * config.context, np.dtype(dtype).itemsize
+    c, n, item = config, batch * config.context, items(dtype)[1]
     scores, width = batch * c.nhead * c.context**2 * c.attention, n * c.d_model
     mask = 16 * scores if c.dropout else 0
     largest = max(4 * n * c.d_hidden * item, (scores + 6 * width) * item + mask, n * c.vocab_size * item)
@@ -69,14 +84,18 @@ def memory(
 ) -> dict[str, int]:
     """What training needs, in bytes, part by part; `batch` sequences are worked through at a time.
 
+    A 16-bit weight costs Adam 18 bytes: 2, its gradient 4, master, mean and square 12 (Rajbhandari et al. 2020,
+    section 3.1, whose gradients are 16-bit too: 16).
+
     >>> memory(Config(vocab_size=500), batch=16)["optimizer"]        # two numbers a parameter
     3817472
     """
-    weights = parameters(config) * np.dtype(dtype).itemsize
+    count, (item, wide) = parameters(config), items(dtype)
+    masters = np.dtype(dtype) in HALF
     return {
-        "parameters": weights,
-        "gradients": weights,
-        "optimizer": weights * len(OPTIMIZERS[optimizer].slots),
+        "parameters": count * item,
+        "gradients": count * wide,
+        "optimizer": count * wide * (len(OPTIMIZERS[optimizer].slots) + masters),
         "activations": activations(config, batch, dtype, recompute),
         "recomputed": recomputed(config, batch, dtype, recompute),
         "workspace": workspace(config, batch, dtype),

@@ -14,12 +14,13 @@ from types import SimpleNamespace as Options
 import numpy as np
 
 from minimega import checkpoint, metrics, options, plan, show, table, tokens
-from minimega.backend import device, keep_memory
+from minimega.backend import check_type, device, keep_memory
 from minimega.errors import BadInput, RunFailed
 from minimega.model import Config, Model, check_heads, gpt
 from minimega.optim import OPTIMIZERS
 from minimega.parallel.grid import Grid, layout, micro_batches, on_ranks, parts, virtual_stages
 from minimega.parallel.pipeline import check_stages, staged
+from minimega.precision import loss_scale
 from minimega.progress import Log, Progress, interruptible, program
 from minimega.texts import Texts, read_texts, workspace
 from minimega.train import Recipe, evaluate, train
@@ -32,7 +33,7 @@ def run_training(o: Options) -> int:
         newest, o = _resumed(Path(o.save_dir), o)
     elif o.save_dir:
         checkpoint.open_folder(Path(o.save_dir), o.overwrite)
-    device(o.device)
+    check_type(device(o.device), o.dtype)
     if not o.init_from:  # refused now, not after ranks were started and the whole text was read
         small = options.model_config(o, o.vocab_size or 1)
         check_heads(small, o.tp)
@@ -73,6 +74,7 @@ class _Run:
         self.o, self.texts, self.batches, self.model, self.grid = o, texts, batches, model, grid
         self.folder = Path(o.save_dir) if o.save_dir else None
         self.optimizer = OPTIMIZERS[o.optimizer](o.beta1, o.beta2, o.eps, o.weight_decay)
+        self.scale = loss_scale(o.dtype)
         self.epoch = batches.steps_per_epoch
         self.steps = o.num_steps or o.num_epochs * self.epoch
         self.start, self.saved, self.eval_loss = 0, None, math.nan
@@ -83,6 +85,7 @@ class _Run:
         if state["digest"] != self.texts.digest:
             raise BadInput(f"{self.o.train_filename} is not the text that this run began with")
         self.start = self.saved = state["step"]
+        vars(self.scale).update(state.get("loss_scale", {}))
 
     def begin(self) -> None:
         """Replace what the folder held by the first files of this run."""
@@ -103,7 +106,8 @@ class _Run:
         # what is not finite is looked for and named; NumPy need not warn of it too
         with interruptible() as asked, np.errstate(all="ignore"):
             try:
-                for record in train(self.model, self.optimizer, self.batches, recipe, self.start, self.grid):
+                how = recipe, self.start, self.grid, self.scale
+                for record in train(self.model, self.optimizer, self.batches, *how):
                     step, last = record["step"], record["step"] == self.steps
                     log.write(record)
                     self.progress.show(record)
@@ -136,7 +140,7 @@ class _Run:
 
     def save(self, step: int, epoch: int) -> None:
         if self.folder:
-            state = {"epoch": epoch, "digest": self.texts.digest}
+            state = {"epoch": epoch, "digest": self.texts.digest, "loss_scale": vars(self.scale)}
             world = self.grid.world
             checkpoint.save(self.folder, step, self.model, self.optimizer, state, self.o.keep, world)
             self.saved = step

@@ -18,12 +18,13 @@ from minimega.backend import library
 from minimega.errors import BadInput, RunFailed
 from minimega.layer import Place
 from minimega.model import Model
-from minimega.optim import Optimizer, clip, gradient_norm, learning_rate
+from minimega.optim import Optimizer, clip, gradient_norm, learning_rate, unscale
 from minimega.parallel.comm import Group
 from minimega.parallel.data import ALONE, Reducer
 from minimega.parallel.grid import SERIAL, Grid
 from minimega.parallel.pipeline import Run, actions
 from minimega.parallel.schedules import Action
+from minimega.precision import UNSCALED, Scale
 from minimega.tokens import Batches, Windows
 
 
@@ -66,8 +67,9 @@ def gradients(
     accumulate: int = 1,
     reducer: Reducer = ALONE,
     todo: Sequence[Action] = AT_ONCE,
+    scale: float = 1.0,
 ) -> float:
-    """Give every parameter the gradient of a batch's loss, added to its `grad`, and give the loss.
+    """Give every parameter the gradient of a batch's loss times `scale`, added to its `grad`; gives the loss.
 
     inputs and targets (B, T): the whole step's batch, of which each replica works on its rows, in
     `accumulate` parts; its list `todo` says in how many micro-batches each, and in which order. The loss is
@@ -86,32 +88,43 @@ def gradients(
         batches = [(inputs[rows], targets[rows], Place(rows, window, key, training=True)) for rows in part]
         last = n == accumulate
         with reducer if last else nullcontext():
-            loss += Run(model, batches, count, reducer if last else ALONE).follow(todo).loss
+            loss += Run(model, batches, count, reducer if last else ALONE, scale).follow(todo).loss
     loss = reducer.grid.data.all_reduce(np.array(loss), label="loss")
     return float(model.pipeline.all_reduce(loss, label="loss"))  # of the last stage: the others have none
 
 
 def train_step(
-    model: Model, optimizer: Optimizer, recipe: Recipe, step: int, inputs, targets, reducer: Reducer = ALONE
+    model: Model,
+    optimizer: Optimizer,
+    recipe: Recipe,
+    step: int,
+    inputs,
+    targets,
+    reducer: Reducer = ALONE,
+    scale: Scale = UNSCALED,
 ) -> dict:
     """One step of the optimizer; gives its loss, its lr, and the gradient's norm before clipping.
 
-    Every rank gives the whole batch, and gets the same numbers.
+    Every rank gives the whole batch, and gets the same numbers. Where the loss is scaled, a step whose
+    gradients overflow is skipped; otherwise they are a failure.
     """
     parameters, tensor, pipeline = model.parameters(), reducer.grid.tensor, model.pipeline
     for p in parameters.values():
         p.grad = None
     key = random.key(recipe.seed, "step", step)
     todo = recipe.actions(model)
-    loss = gradients(model, inputs, targets, key, recipe.accumulate, reducer, todo)
+    loss = gradients(model, inputs, targets, key, recipe.accumulate, reducer, todo, scale.value)
+    unscale(parameters.values(), scale.value)
     norm = gradient_norm(parameters.values(), tensor, pipeline)
-    if not math.isfinite(norm):
+    fits = math.isfinite(norm)
+    if not fits and not scale.skips:
         bad = (n for n, p in parameters.items() if not math.isfinite(gradient_norm([p], tensor)))
         raise RunFailed(f"the gradient of {_first(next(bad, ''), pipeline)} is not finite")
-    clip(parameters.values(), recipe.clip, norm)
     lr = recipe.lr_at(step)
-    optimizer.step(parameters.values(), lr)
-    return {"loss": loss, "lr": lr, "grad_norm": norm}
+    if fits:
+        clip(parameters.values(), recipe.clip, norm)
+        optimizer.step(parameters.values(), lr)
+    return {"loss": loss, "lr": lr, "grad_norm": norm if fits else None, **scale.after(fits)}
 
 
 def _first(text: str, group: Group) -> str:
@@ -122,7 +135,13 @@ def _first(text: str, group: Group) -> str:
 
 
 def train(
-    model: Model, optimizer: Optimizer, batches: Batches, recipe: Recipe, start: int = 0, grid: Grid = SERIAL
+    model: Model,
+    optimizer: Optimizer,
+    batches: Batches,
+    recipe: Recipe,
+    start: int = 0,
+    grid: Grid = SERIAL,
+    scale: Scale = UNSCALED,
 ) -> Iterator[dict]:
     """Train from step start + 1 on; give of each step, epoch, loss, lr, grad_norm and tokens_per_s.
 
@@ -135,7 +154,7 @@ def train(
         inputs, targets, epoch = batches(step)
         batch = xp.asarray(inputs), xp.asarray(targets)
         try:
-            record = train_step(model, optimizer, recipe, step, *batch, reducer)
+            record = train_step(model, optimizer, recipe, step, *batch, reducer, scale)
         except RunFailed as why:
             raise RunFailed(f"step {step}: {why}") from None
         tokens = int((targets >= 0).sum())

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace as Options
 from typing import NamedTuple
 
+import ml_dtypes
 import numpy as np
 
 from minimega import checkpoint
@@ -37,7 +38,7 @@ def explained(dtype: str, config: Config, batch: int) -> tuple[float, str]:
     >>> explained("float32", Config(vocab_size=200), batch=16)[1]
     'float32: 1.2e-07 x sqrt(2048) x 6'
     """
-    eps = float(np.finfo(dtype).eps)
+    eps = float(ml_dtypes.finfo(dtype).eps)
     terms, sums = max(batch * config.context, config.d_hidden, config.vocab_size), 2 * config.num_layers + 2
     return eps * terms**0.5 * sums, f"{dtype}: {eps:.1e} x sqrt({terms}) x {sums}"
 

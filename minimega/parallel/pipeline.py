@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 import numpy as np
 
 from minimega.autograd import Tensor, add_up, first_not_finite, parameters_later
-from minimega.backend import library
+from minimega.backend import library, wide
 from minimega.errors import BadInput, RunFailed
 from minimega.layer import Layer, Place, place
 from minimega.model import Config, Model
@@ -34,13 +34,19 @@ class Run:
 
     Messages are arrays (B, T, D), T the tokens that the rank holds: both sides know the shape beforehand. A
     receive is started at its place in the list and waited for where it is needed; a send goes on meanwhile.
-    `count` is the number of counted targets of the whole step, `loss` this rank's part of the loss.
+    `count` is the number of counted targets of the whole step, `loss` this rank's part of the loss. The
+    gradients are those of the loss times `scale`.
     """
 
     def __init__(
-        self, model: Model, batches: list[Batch], count: int | None = None, reducer: Reducer = ALONE
+        self,
+        model: Model,
+        batches: list[Batch],
+        count: int | None = None,
+        reducer: Reducer = ALONE,
+        scale: float = 1.0,
     ):
-        self.model, self.batches, self.count, self.reducer = model, batches, count, reducer
+        self.model, self.batches, self.count, self.reducer, self.scale = model, batches, count, reducer, scale
         self.group, self.stages = model.pipeline, model.pipeline.size * len(model.chunks)
         self.kept, self.halves = {}, {}  # by micro-batch and chunk: input and output; what is put off
         self.coming, self.dx, self.sent, self.loss = {}, {}, [], 0.0
@@ -62,14 +68,14 @@ class Run:
 
         y = through()
         self.kept[a[1:3]] = x, y
-        if at.training and not math.isfinite(total := float(y.data.sum())):
+        if at.training and not math.isfinite(total := float(wide(y.data).sum())):
             what = f"the loss is {total}" if with_loss else "an activation is not finite"
             raise RunFailed(f"{what}: it began in {_origin(chunk, through)}")
         self.loss += float(y.data) if with_loss else 0.0
 
     def backward(self, a: Action) -> None:
         x, y = self.kept.pop(a[1:3])
-        y.backward(None if self._stage(a) == self.stages - 1 else self.coming.pop(("dx", *a[1:3]))())
+        y.backward(self.scale if self._stage(a) == self.stages - 1 else self.coming.pop(("dx", *a[1:3]))())
         if self._stage(a):
             self.dx[a[1:3]] = x.grad
 

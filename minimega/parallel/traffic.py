@@ -13,6 +13,7 @@ import numpy as np
 from minimega.model import Config, gpt
 from minimega.parallel.comm import pieces
 from minimega.parallel.data import BUCKET
+from minimega.plan import items
 
 Rows = dict[tuple[str, str, str], tuple[int, int]]  # (group, kind, label): (calls, bytes)
 

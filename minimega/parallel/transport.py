@@ -53,7 +53,7 @@ class Mpi:
 
     def all_gather(self, x, y, counts):
         counts = [c * y.itemsize for c in counts]
-        return self._started(self.comm.Iallgatherv, self._bytes(x), [y, counts, self.byte])
+        return self._started(self.comm.Iallgatherv, self._bytes(x), [y.view("uint8"), counts, self.byte])
 
     def broadcast(self, y, root):
         return self._started(self.comm.Ibcast, self._bytes(y), root)
@@ -68,7 +68,7 @@ class Mpi:
         return self._started(self.comm.Ibarrier)
 
     def _bytes(self, x) -> list:
-        return [_ready(x), x.nbytes, self.byte]
+        return [_ready(x).view("uint8"), x.nbytes, self.byte]  # bfloat16 is no type that MPI can be told
 
     def _started(self, call, *args):
         request = call(*args)
