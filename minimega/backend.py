@@ -15,6 +15,7 @@ from types import ModuleType
 import ml_dtypes  # from here on NumPy knows "bfloat16"
 import numpy as np
 
+from minimega import half
 from minimega.errors import BadInput
 
 
@@ -66,6 +67,8 @@ def wide(x):
     >>> wide(np.ones(2, "bfloat16")).dtype, wide(np.ones(2)).dtype
     (dtype('float32'), dtype('float64'))
     """
+    if x.dtype == HALF[0] and library(x) is np:
+        return half.to_float32(x)
     return x.astype("float32") if x.dtype in HALF else x
 
 
@@ -81,6 +84,8 @@ def narrow(y, *xs):
     if len(types) != 1 or not types.issubset(HALF):
         return y
     with np.errstate(over="ignore"):
+        if HALF[0] in types and y.dtype == "float32" and library(y) is np:
+            return half.to_float16(y)
         return y.astype(*types, copy=False)
 
 

@@ -7,6 +7,7 @@ decides the dropout. OUT is an .npz: output/LAYER (B, T, D), number/loss, number
 gradient/PARAMETER, all of them whole.
 """
 
+import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,10 +20,11 @@ from minimega.autograd import no_grad
 from minimega.backend import device, to_numpy, wide
 from minimega.layer import Layer, Place
 from minimega.model import Block, Model
-from minimega.optim import gradient_norm
+from minimega.optim import gradient_norm, unscale
 from minimega.parallel.data import Reducer
 from minimega.parallel.grid import Grid, micro_batches, on_ranks, virtual_stages
 from minimega.parallel.pipeline import staged
+from minimega.precision import loss_scale
 from minimega.train import Recipe, gradients
 
 
@@ -51,7 +53,9 @@ def _measure(o: Options, grid: Grid, weights: Path, batch: Path, out: Path) -> i
     model = staged(model, grid.pipeline, virtual_stages(o))
     parameters, recipe = model.parameters(), Recipe(1, pipeline=o.pipeline, micro_batches=micro_batches(o))
     reducer, todo = Reducer(parameters.values(), grid), recipe.actions(model)
-    loss = gradients(model, inputs, targets, key, o.accumulate, reducer, todo)
+    scale = _scale(weights, o.dtype)
+    loss = gradients(model, inputs, targets, key, o.accumulate, reducer, todo, scale)
+    unscale(parameters.values(), scale)
     norm = gradient_norm(parameters.values(), grid.tensor, grid.pipeline)
     whole = checkpoint.gathered(model, {name: p.grad for name, p in parameters.items()})
     found |= {"number/loss": np.float64(loss), "number/gradient norm": np.float64(norm)}
@@ -59,6 +63,14 @@ def _measure(o: Options, grid: Grid, weights: Path, batch: Path, out: Path) -> i
     if grid.first:
         np.savez(out, **found)
     return 0
+
+
+def _scale(weights: Path, dtype: str) -> float:
+    """That of the run which these weights come from, or the one to begin with."""
+    state, scale = weights.with_name("state.json"), loss_scale(dtype)
+    if state.is_file() and dtype == "float16":
+        vars(scale).update(json.loads(state.read_text()).get("loss_scale", {}))
+    return scale.value
 
 
 def _layers(model: Model) -> Iterator[Layer]:

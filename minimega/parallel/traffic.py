@@ -8,8 +8,6 @@ B batch, T time, D width, V vocabulary; N tokens of a micro-batch on one replica
 
 from itertools import product
 
-import numpy as np
-
 from minimega.model import Config, gpt
 from minimega.parallel.comm import pieces
 from minimega.parallel.data import BUCKET
@@ -39,11 +37,13 @@ def of_layers(
     the rank's own tokens of a column-cut layer's input, and gather it once more in the backward pass, to
     save memory; here it is kept as it was gathered, so there is no third all-gather.
 
+    16-bit numbers are moved as they are, and added up in float32: they travel to a sum as 4 bytes.
+
     >>> rows = of_layers(Config(vocab_size=64, num_layers=3), batch=4, tp=2, accumulate=2)
     >>> sum(calls for (_, _, label), (calls, _) in rows.items() if label.startswith("block"))  # 3 x 2 x 4
     24
     """
-    tokens, item = batch // (dp * accumulate) * config.context, np.dtype(dtype).itemsize
+    tokens, (moved, added) = batch // (dp * accumulate) * config.context, items(dtype)
     rows: Rows = {}
 
     def pair(into: str, out_of: str, forward: int, backward: int = accumulate) -> None:
@@ -52,9 +52,9 @@ def of_layers(
         if sequence:
             ways = [("all-gather", into, forward), ("reduce-scatter", into, backward)]
             ways += [("reduce-scatter", out_of, forward), ("all-gather", out_of, backward)]
-        rows.update(
-            {("tensor", k, n): (calls, calls * tokens * config.d_model * item) for k, n, calls in ways}
-        )
+        for kind, label, calls in ways:
+            item = moved if kind == "all-gather" else added
+            rows["tensor", kind, label] = calls, calls * tokens * config.d_model * item
 
     branches = {"attention": ("qkv", "out")} if config.attention else {}
     for i, (name, ends) in product(range(config.num_layers), {**branches, "mlp": ("up", "down")}.items()):
@@ -64,7 +64,7 @@ def of_layers(
         )
     pair("head", "embedding", forward=accumulate)  # the vocabulary is cut at both ends
     # of each token the largest logit; then the sum of exponentials and the target's logit
-    rows["tensor", "all-reduce", "cross-entropy"] = 2 * accumulate, accumulate * 3 * tokens * item
+    rows["tensor", "all-reduce", "cross-entropy"] = 2 * accumulate, accumulate * 3 * tokens * added
     rows["tensor", "all-reduce", "norm"] = 1, 8
     return rows if tp > 1 else {}
 
@@ -82,7 +82,7 @@ def of_gradients(
 
     `rank` is the place among the ranks that share out a model: an uneven vocabulary gives them pieces of
     different sizes. What all of these hold is summed over all ranks under sequence parallelism, and
-    over the replicas otherwise.
+    over the replicas otherwise. The gradients of 16-bit weights are float32.
 
     >>> of_gradients(Config(vocab_size=64), dp=4)
     {('data', 'all-reduce', 'gradients'): (2, 1685504), ('data', 'all-reduce', 'loss'): (1, 8)}
@@ -102,7 +102,7 @@ def of_gradients(
         filled.setdefault("stage" if shared and sequence else "data", []).extend(buckets)
     for group, buckets in filled.items():
         if (tp * dp if group == "stage" else dp) > 1:
-            rows[group, "all-reduce", "gradients"] = len(buckets), sum(buckets) * np.dtype(dtype).itemsize
+            rows[group, "all-reduce", "gradients"] = len(buckets), sum(buckets) * items(dtype)[1]
     return rows | ({("data", "all-reduce", "loss"): (1, 8)} if dp > 1 else {})
 
 
