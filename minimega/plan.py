@@ -72,10 +72,11 @@ def workspace(config: Config, batch: int, dtype: str = "float32") -> int:
     Measured, not derived: GELU's slope in the backward, the attention weights' gradient (or their dropout
     mask, drawn from 8-byte integers), or the logits' gradient.
     """
-    c, n, item = config, batch * config.context, items(dtype)[1]
+    c, n, (kept, item) = config, batch * config.context, items(dtype)
     scores, width = batch * c.nhead * c.context**2 * c.attention, n * c.d_model
     mask = 16 * scores if c.dropout else 0
-    largest = max(4 * n * c.d_hidden * item, (scores + 6 * width) * item + mask, n * c.vocab_size * item)
+    logit = item if kept == item else item + kept  # in float32, and rounded
+    largest = max(4 * n * c.d_hidden * item, (scores + 6 * width) * item + mask, n * c.vocab_size * logit)
     return largest + 2 * width * item
 
 
