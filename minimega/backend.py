@@ -2,9 +2,9 @@
 
 Nothing here imports CuPy: an array that came from it brings its library along.
 
-16-bit floats (float16, bfloat16) are what is kept and sent. What is computed from them is computed in float32:
-an operation widens what it takes (`wide`, `product`), and rounds what it gives or keeps (`narrow`) once. For
-other types all three change nothing.
+16-bit floats (float16, bfloat16) are what is kept and sent. What is computed from them is computed in
+float32: an operation widens what it takes (`wide`, `product`), and rounds what it gives or keeps (`narrow`)
+once. For other types all three change nothing.
 """
 
 import ctypes
@@ -17,7 +17,6 @@ import numpy as np
 
 from minimega import half
 from minimega.errors import BadInput
-
 
 HALF = np.dtype("float16"), np.dtype(ml_dtypes.bfloat16)
 
@@ -58,7 +57,9 @@ def check_type(xp: ModuleType, dtype: str) -> None:
     try:
         xp.ones((1, 1), dtype) @ xp.ones((1, 1), dtype)
     except Exception as why:
-        raise BadInput(f"--dtype {dtype} needs another CuPy, 14 or later: {str(why).splitlines()[0]}") from None
+        raise BadInput(
+            f"--dtype {dtype} needs another CuPy, 14 or later: {str(why).splitlines()[0]}"
+        ) from None
 
 
 def wide(x):

@@ -35,15 +35,15 @@ def unbroadcast(dy, shape: tuple[int, ...]):
 @op
 def add(a, b):
     """a + b, broadcasting."""
-    shapes = np.shape(a), np.shape(b)
-    return narrow(a + b, a, b), lambda dy: (lambda: unbroadcast(dy, shapes[0]), lambda: unbroadcast(dy, shapes[1]))
+    sa, sb = np.shape(a), np.shape(b)
+    return narrow(a + b, a, b), lambda dy: (lambda: unbroadcast(dy, sa), lambda: unbroadcast(dy, sb))
 
 
 @op
 def subtract(a, b):
     """a - b, broadcasting."""
-    shapes = np.shape(a), np.shape(b)
-    return narrow(a - b, a, b), lambda dy: (lambda: unbroadcast(dy, shapes[0]), lambda: unbroadcast(-dy, shapes[1]))
+    sa, sb = np.shape(a), np.shape(b)
+    return narrow(a - b, a, b), lambda dy: (lambda: unbroadcast(dy, sa), lambda: unbroadcast(-dy, sb))
 
 
 @op

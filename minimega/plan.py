@@ -26,7 +26,7 @@ def parameters(config: Config) -> int:
 
 
 def items(dtype: str) -> tuple[int, int]:
-    """The bytes of a number that is kept, and of one that is computed with: float32 where it is kept in 16 bits.
+    """The bytes of a number that is kept, and of one that is computed with: float32 beside 16-bit ones.
 
     >>> items("bfloat16"), items("float64")
     ((2, 4), (8, 8))
@@ -85,8 +85,8 @@ def memory(
 ) -> dict[str, int]:
     """What training needs, in bytes, part by part; `batch` sequences are worked through at a time.
 
-    A 16-bit weight costs Adam 18 bytes: 2, its gradient 4, master, mean and square 12 (Rajbhandari et al. 2020,
-    section 3.1, whose gradients are 16-bit too: 16).
+    A 16-bit weight costs Adam 18 bytes: 2, its gradient 4, master, mean and square 12 (Rajbhandari et al.
+    2020, section 3.1, whose gradients are 16-bit too: 16).
 
     >>> memory(Config(vocab_size=500), batch=16)["optimizer"]        # two numbers a parameter
     3817472

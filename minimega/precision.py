@@ -22,10 +22,10 @@ class Unscaled:
 
 @dataclass
 class LossScale:
-    """A power of two, so that scaling rounds nothing. It is sought while training (the same, section 3.2).
+    """A power of two, so that scaling rounds nothing, sought while training (section 5 of the same).
 
-    Where a gradient does not fit into float16 it is halved, and that step is skipped; after `every` steps in a
-    row that fit it is doubled. All ranks see the same norm of all gradients, so they have the same scale.
+    Where a gradient does not fit into float16 it is halved, and that step is skipped; after `every` steps in
+    a row that fit it is doubled. All ranks see the same norm of all gradients, so they have the same scale.
 
     >>> scale = LossScale(value=8.0, every=2)
     >>> [scale.after(fits)["loss_scale"] for fits in (False, True, True, True)]    # what each step used
@@ -49,7 +49,7 @@ class LossScale:
         if self.value < self.least:
             raise RunFailed(
                 f"gradients do not fit into float16 even with the loss scaled by {2 * self.value:g}: "
-                f"the run diverges.\nA lower --lr may help, or --dtype bfloat16, which has the range of float32."
+                f"the run diverges.\nA lower --lr may help, or --dtype bfloat16 with the range of float32."
             )
         return record
 
