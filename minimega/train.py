@@ -106,7 +106,7 @@ def train_step(
     """One step of the optimizer; gives its loss, its lr, and the gradient's norm before clipping.
 
     Every rank gives the whole batch, and gets the same numbers. Where the loss is scaled, a step whose
-    gradients overflow is skipped; otherwise they are a failure.
+    gradients overflow is skipped, and has no norm (None); otherwise they are a failure.
     """
     parameters, tensor, pipeline = model.parameters(), reducer.grid.tensor, model.pipeline
     for p in parameters.values():

@@ -10,7 +10,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from minimega import linear, ops, optim, train, verdict
+from minimega import compare, linear, ops, optim, train, verdict
 from minimega.attention import attention, self_attention
 from minimega.autograd import Tensor, saved_bytes
 from minimega.backend import check_type, narrow, wide
@@ -385,3 +385,21 @@ def test_a_run_that_overflows_whatever_the_scale_ends_with_a_sentence(tmp_path, 
     told = capsys.readouterr().err
     assert "gradients do not fit into float16 even with the loss scaled by 1" in told
     assert len(told.splitlines()) <= 3 and len([r for r in log_of(tmp_path / "run") if "loss" in r]) == 16
+
+
+def test_rounding_of_16_bits_is_explained_and_more_is_not(tmp_path):
+    limit, formula = verdict.explained("float16", CONFIG, 16)
+    assert limit == 6 * 2.0**-10 and formula == "float16: 9.8e-04 x sqrt(1) x 6"
+    w = np.linspace(1, 2, 50)
+    assert not verdict.off(w.astype("float16"), w, limit).wrong
+    assert verdict.off(1.01 * w, w.astype("float16"), limit).wrong
+    log = tmp_path / "log.jsonl"
+    steps = [{"step": 1, "loss": 2.0, "grad_norm": 1.0}, {"step": 2, "loss": 2.0, "grad_norm": None}]
+    log.write_text("".join(f"{json.dumps(s)}\n" for s in steps))
+    assert list(compare._log(log)) == [1]  # a skipped step has no norm to compare
+
+
+@TYPES
+def test_bench_takes_the_types(dtype, capsys):
+    assert main(["bench", *SMALL, "--vocab-size", "40", "--num-steps", "1", "--dtype", dtype]) == 0
+    assert f"{dtype}, adamw" in capsys.readouterr().out

@@ -35,7 +35,8 @@ def layouts(group) -> list[Grid]:
 def on(g: Grid, dtype: str, factors=frozenset()) -> Case:
     """Without ReLU: where a rounded sum lands on its other side, its slope is another."""
     p = g.pipeline.size
-    return Case(factors - {"relu"}, 4 * g.data.size, 8, dtype, max(p, 2), "1f1b", 1, p)
+    order = "zero-bubble" if p > 1 else "1f1b"
+    return Case(factors - {"relu"}, 4 * g.data.size, 8, dtype, max(p, 2), order, 1, p)
 
 
 @sizes(2, 4)
