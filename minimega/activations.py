@@ -8,13 +8,16 @@ B batch, T time, D width, F hidden width, H heads; N = B T tokens, t ranks of a 
 
 from typing import NamedTuple
 
+import numpy as np
+
+from minimega.backend import HALF  # noqa: F401  (with it NumPy knows bfloat16)
 from minimega.model import Config
 
 
 class Item(NamedTuple):
     """Something that is kept: so many numbers and entries of masks in the paper, so many numbers here.
 
-    `places` are bytes of whole numbers, whatever the type of all others is.
+    `full` are numbers that are float32 beside 16-bit ones too, `places` bytes of whole numbers.
     """
 
     name: str
@@ -22,11 +25,27 @@ class Item(NamedTuple):
     masks: float
     here: float
     why: str = ""
+    full: float = 0
     places: float = 0
+
+    def bytes(self, dtype: str) -> float:
+        """What is kept here, in this type."""
+        kept, computed = items(dtype)
+        return self.here * kept + self.full * computed + self.places
 
     @property
     def paper_bytes(self) -> float:
         return 2 * self.paper + self.masks
+
+
+def items(dtype: str) -> tuple[int, int]:
+    """The bytes of a number that is kept, and of one that is computed with: float32 beside 16-bit ones.
+
+    >>> items("bfloat16"), items("float64")
+    ((2, 4), (8, 8))
+    """
+    item = np.dtype(dtype).itemsize
+    return item, max(item, 4)
 
 
 def block(
@@ -52,7 +71,7 @@ def block(
     def into(name: str) -> list[Item]:
         why = "kept as it was gathered, or backward had to gather it again" if cut > 1 else ""
         return [
-            Item("norm", width / cut, 0, (width + n) / cut, "also 1/deviation of each token"),
+            Item("norm", width / cut, 0, width / cut, "also 1/deviation of each token", full=n / cut),
             Item(f"input of {name}", width / cut, 0, width, why),
         ]
 
@@ -63,7 +82,7 @@ def block(
         Item("heads' outputs", 0, 0, heads, "apart, for softmax's inner sum dy . y"),
     ]
     if cp > 1:
-        core = [core[-1], Item("log of each row's sum", 0, 0, n * c.nhead / tp, "in place of the weights")]
+        core = [core[-1], Item("log of each row's sum", 0, 0, 0, "in place of the weights", n * c.nhead / tp)]
     attention = [
         *into("qkv"),
         Item("queries, keys, values", 3 * heads, 0, 3 * heads),

@@ -6,7 +6,7 @@ B batch, T queries in time, S keys in time, D width, H heads, C = D/H width of a
 import numpy as np
 
 from minimega.autograd import op
-from minimega.backend import library
+from minimega.backend import library, narrow, product, wide
 from minimega.layer import Layer
 from minimega.linear import ColumnLinear, RowLinear
 from minimega.parallel.tensor import ALONE, Shares
@@ -20,25 +20,25 @@ def attention(q, k, v, causal: bool = True, keep=None, p: float = 0.0):
     keys up to its own place. Keys and values may come from another text (cross attention, with
     causal=False). `keep` and `p` drop weights as in `ops.dropout`, mask (B, H, T, S).
     """
-    scale = q.dtype.type(q.shape[-1] ** -0.5)
-    scaled = q * scale  # scaling q is cheaper than scaling T x S scores
+    scale = q.shape[-1] ** -0.5
+    scaled = narrow(wide(q) * scale, q)  # scaling q is cheaper than scaling T x S scores
     w = attention_weights(scaled, k, causal)  # (B, H, T, S)
 
     def dropped(w):
-        return w if keep is None else w * keep() * w.dtype.type(1 / (1 - p))
+        return w if keep is None else narrow(wide(w) * keep() * (1 / (1 - p)), w)
 
-    y = dropped(w) @ v
+    y = narrow(product(dropped(w), v), q)
 
     def back(dy):
-        dv = dropped(w).swapaxes(-1, -2) @ dy
-        dw = dropped(dy @ v.swapaxes(-1, -2))
+        dv = product(dropped(w).swapaxes(-1, -2), dy)
+        dw = dropped(wide(product(dy, v.swapaxes(-1, -2))))
         # softmax: ds_j = w_j (dw_j - sum_i w_i dw_i), and that sum is dy . y, since y = sum_i w_i v_i
-        dw -= (dy * y).sum(axis=-1, keepdims=True)
+        dw -= (wide(dy) * y).sum(axis=-1, keepdims=True)
         dw *= w
         ds = dw
-        dq = ds @ k
+        dq = wide(product(ds, k))
         dq *= scale
-        return dq, ds.swapaxes(-1, -2) @ scaled, dv
+        return dq, product(ds.swapaxes(-1, -2), scaled), dv
 
     return y, back
 
@@ -49,12 +49,12 @@ def attention_weights(scaled, k, causal: bool = True):
     s -= s.max(axis=-1, keepdims=True)
     w = library(s).exp(s, out=s)
     w /= w.sum(axis=-1, keepdims=True)
-    return w
+    return narrow(w, scaled)
 
 
 def attention_scores(scaled, k, causal: bool = True):
     """How well queries and keys agree, (B, H, T, S): -inf where the key is later than the query."""
-    s = scaled @ k.swapaxes(-1, -2)  # (B, H, T, S)
+    s = wide(product(scaled, k.swapaxes(-1, -2)))  # (B, H, T, S)
     if causal:
         t, n = s.shape[-2:]
         later = ~np.tri(t, n, n - t, dtype=bool)

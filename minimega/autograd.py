@@ -14,7 +14,7 @@ from contextvars import ContextVar
 
 import numpy as np
 
-from minimega.backend import library
+from minimega.backend import library, narrow, wide
 
 _recording = ContextVar("recording", default=True)
 _layer = ContextVar("layer", default="")
@@ -28,11 +28,13 @@ class Operation:
     `inputs` says where the gradients go: to the Operation that made an argument, to a leaf, nowhere (None).
     """
 
-    __slots__ = ("back", "inputs", "layer", "name", "shape")
+    __slots__ = ("back", "dtype", "inputs", "layer", "name", "shape")
+    learned = False
 
-    def __init__(self, name: str, args: tuple, back: Callable, shape: tuple[int, ...]):
+    def __init__(self, name: str, args: tuple, back: Callable, y):
         self.inputs = tuple((a.maker or a) if isinstance(a, Tensor) else None for a in args)
-        self.name, self.back, self.shape, self.layer = name, back, shape, _layer.get()
+        self.name, self.back, self.layer = name, back, _layer.get()
+        self.shape, self.dtype = np.shape(y), getattr(y, "dtype", None)
 
 
 class Tensor:
@@ -93,7 +95,7 @@ def op(f: Callable) -> Callable:
             return f(*args, **options)
         y, back = f(*(a.data if isinstance(a, Tensor) else a for a in args), **options)
         _watch.get()(y)
-        return Tensor(y, Operation(f.__name__, args, back, np.shape(y)) if _recording.get() else None)
+        return Tensor(y, Operation(f.__name__, args, back, y) if _recording.get() else None)
 
     return call
 
@@ -135,11 +137,15 @@ def backward(y: Tensor, dy=None, keep_graph: bool = False) -> None:
 
 
 def _computed(dx, x: Tensor | Operation):
-    """A gradient that is wanted now: functions are called."""
+    """A gradient that is wanted now: functions are called.
+
+    This is the place that says in which type it is: that of a 16-bit value is rounded to 16 bits as the
+    value was, but a parameter's stays float32, since many are added up in it and it meets a float32 weight.
+    """
     dx = dx() if callable(dx) else dx
     if dx.shape != x.shape:
         raise ValueError(f"a gradient of shape {dx.shape} came back for a value of shape {x.shape}")
-    return dx
+    return wide(dx) if x.learned else narrow(dx, x)
 
 
 def _add_up(waiting: list, uses: Counter) -> None:
@@ -230,7 +236,7 @@ def recompute(f: Callable) -> Callable:
                 f(*again).backward(dy)
             return tuple(a.grad if isinstance(a, Tensor) else None for a in again)
 
-        return Tensor(y.data, Operation("recompute", args, back, y.shape))
+        return Tensor(y.data, Operation("recompute", args, back, y.data))
 
     return call
 

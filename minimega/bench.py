@@ -19,8 +19,8 @@ from types import SimpleNamespace as Options
 
 import numpy as np
 
-from minimega import random
-from minimega.backend import device, keep_memory
+from minimega import backend, random
+from minimega.backend import check_type, device, keep_memory
 from minimega.errors import RunFailed
 from minimega.layer import place
 from minimega.model import Config, gpt
@@ -35,6 +35,7 @@ STEPS, WARM_UP = 10, 2
 def bench(o: Options) -> int:
     """`minimega bench`: time a step of the shape that the options describe; a line for each figure."""
     config = model_config(o, o.vocab_size or 512)
+    check_type(device(o.device), o.dtype)
     check_fits(config, o.train_batch_size, o.dtype, o.optimizer)
     makers = {"minimega": minimega_step}
     why_not = torch_is_missing(o)
@@ -83,7 +84,7 @@ def operations(config: Config) -> int:
 def product(xp, dtype: str) -> float:
     """One large matrix product, with nothing around it: what the machine does at its best."""
     a = xp.ones((EDGE, EDGE), dtype)
-    return float((a @ a)[0, 0])  # reading a number waits for the product, on a GPU too
+    return float(backend.product(a, a)[0, 0])  # reading a number waits for the product, on a GPU too
 
 
 def minimega_step(config: Config, o: Options) -> Callable[[], float]:

@@ -64,7 +64,7 @@ class Comparison:
         self.check_comparable()
         o, self.newest = self.o[1], checkpoint.newest(run_b)
         self.config = checkpoint.open_model(self.newest)[1]
-        dtype = "float32" if "float32" in (o.dtype for o in self.o) else "float64"
+        dtype = max((o.dtype for o in self.o), key=verdict.eps)  # the coarser one
         self.limit, self.formula = verdict.explained(dtype, self.config, o.train_batch_size)
 
     def check_comparable(self) -> None:
@@ -173,6 +173,6 @@ def _state(run: Path) -> dict:
 
 
 def _log(path: Path) -> dict[int, dict]:
-    """The steps of a log."""
+    """The steps of a log that were made (see precision.py for those that were not)."""
     lines = path.read_text().splitlines() if path.exists() else []
-    return {r["step"]: r for r in map(json.loads, lines) if "loss" in r}
+    return {r["step"]: r for r in map(json.loads, lines) if r.get("grad_norm") is not None}

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from minimega.autograd import Tensor, op
-from minimega.backend import library, to_numpy
+from minimega.backend import library, narrow, product, to_numpy, wide
 from minimega.errors import BadInput
 from minimega.layer import Layer
 from minimega.linear import linear
@@ -46,12 +46,13 @@ def gates(probs, chosen):
     """
     xp, shape = library(probs), probs.shape
     places = xp.arange(len(probs))[:, None], chosen
-    p = probs[places]  # (N, k)
+    p = wide(probs[places])  # (N, k)
     several = chosen.shape[1] > 1
     total = p.sum(axis=1, keepdims=True) if several else 1
-    y = p / total
+    y = narrow(p / total, probs)
 
     def back(dy):
+        dy = wide(dy)
         # a probability moves its own gate, and with the sum all gates: that part is the same for all chosen
         dp = (dy - (dy * y).sum(axis=1, keepdims=True)) / total if several else dy
         dprobs = xp.zeros(shape, dp.dtype)
@@ -118,7 +119,7 @@ def to_experts(x, routes: Routes, k: int):
 
     def back(dy):
         wait = routes.back(dy)  # it travels while the caller goes on
-        return lambda: wait().reshape(shape).sum(axis=1)  # k rows are copies of one
+        return lambda: wide(wait()).reshape(shape).sum(axis=1)  # k rows are copies of one
 
     return routes.there(x.repeat(k, axis=0))(), back
 
@@ -141,11 +142,12 @@ def grouped(rows, w, counts: list[int]):
 
     def back(dy):
         return (
-            xp.concatenate([dy[s] @ m.T for s, m in zip(its, w, strict=True)]),
-            lambda: xp.stack([rows[s].T @ dy[s] for s in its]),  # zeros for an expert without rows
+            xp.concatenate([product(dy[s], m.T) for s, m in zip(its, w, strict=True)]),
+            lambda: xp.stack([product(rows[s].T, dy[s]) for s in its]),  # zeros for an expert without rows
         )
 
-    return xp.concatenate([rows[s] @ m for s, m in zip(its, w, strict=True)]), back
+    y = xp.concatenate([product(rows[s], m) for s, m in zip(its, w, strict=True)])
+    return narrow(y, rows), back
 
 
 @op
@@ -155,10 +157,10 @@ def weighted(rows, gates):
     rows = rows.reshape(*gates.shape, shape[1])  # (N, k, D)
 
     def back(dy):
-        dy = dy[:, None]  # (N, 1, D)
+        dy = wide(dy)[:, None]  # (N, 1, D)
         return (gates[..., None] * dy).reshape(shape), lambda: (rows * dy).sum(axis=-1)
 
-    return (rows * gates[..., None]).sum(axis=1), back
+    return narrow((wide(rows) * gates[..., None]).sum(axis=1), rows), back
 
 
 @op
@@ -180,7 +182,7 @@ def balance(probs, chosen, total=lambda sums: sums):
     rows = xp.bincount(ids.reshape(-1), minlength=batch * experts).reshape(batch, experts)
     rows, p = total(xp.stack([rows.astype("float64"), probs.sum(axis=1, dtype="float64")]))  # each (B, E)
     tokens = rows.sum(axis=1, keepdims=True) / k  # (B, 1)
-    f, p, dtype = rows / (k * tokens), p / tokens, probs.dtype
+    f, p, dtype = rows / (k * tokens), p / tokens, wide(probs[..., :0]).dtype
     slope = (experts * f / tokens)[:, None]  # (B, 1, E): the same at every token
 
     def back(dy):

@@ -4,7 +4,7 @@ B batch, T time, D width, V vocabulary.
 """
 
 from minimega.autograd import op
-from minimega.backend import library
+from minimega.backend import library, wide
 from minimega.layer import Layer
 from minimega.linear import linear
 from minimega.parallel import regions
@@ -22,14 +22,15 @@ def cross_entropy(logits, targets, count: int | None = None, first: int = 0, gro
 
     Where the vocabulary is cut over the ranks of a group, `first` is the first token of this rank's logits.
     Two numbers a token travel (the largest logit, and the sum of exponentials with the target's logit),
-    never the logits.
+    never the logits. The loss, and the probabilities that are kept, are float32 where the logits are 16-bit.
 
     >>> loss, back = cross_entropy(np.zeros((2, 4)), np.array([1, -1]))
     >>> round(float(loss), 4), back(1.0).round(2).tolist()      # log 4; the second token is not counted
     (1.3863, [[0.25, -0.75, 0.25, 0.25], [0.0, 0.0, 0.0, 0.0]])
     """
     xp = library(logits)
-    shape, rows, ids = logits.shape, logits.reshape(-1, logits.shape[-1]), targets.ravel()  # (N, V), (N,)
+    shape, ids = logits.shape, targets.ravel()  # (N,)
+    rows = wide(logits).reshape(-1, shape[-1])  # (N, V)
     counted = ids >= 0
     count = int(counted.sum() if count is None else count)  # a NumPy integer would make float32 float64
     here = counted & (first <= ids) & (ids < first + rows.shape[1])  # whose target is among these logits

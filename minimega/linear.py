@@ -4,6 +4,7 @@ B batch, T time, I and O the widths of input and output.
 """
 
 from minimega.autograd import op
+from minimega.backend import narrow, product, wide
 from minimega.layer import Layer
 from minimega.parallel.tensor import ALONE, Shares
 from minimega.parameter import Parameter
@@ -21,7 +22,7 @@ def linear(x, w, b=None, transposed: bool = False):
     """
     shape, rows = x.shape, x.reshape(-1, x.shape[-1])  # (BT, I): one large product instead of B small ones
     w = w.T if transposed else w  # (I, O)
-    y = rows @ w  # (BT, O)
+    y = product(rows, w)  # (BT, O)
     if b is not None:
         y += b
 
@@ -29,12 +30,12 @@ def linear(x, w, b=None, transposed: bool = False):
         dy = dy.reshape(-1, w.shape[1])  # (BT, O)
         # every row used the same w and b: their gradients are sums over the rows
         return (
-            (dy @ w.T).reshape(shape),
-            lambda: dy.T @ rows if transposed else rows.T @ dy,
-            lambda: dy.sum(axis=0),
+            product(dy, w.T).reshape(shape),
+            lambda: product(dy.T, rows) if transposed else product(rows.T, dy),
+            lambda: wide(dy).sum(axis=0),
         )
 
-    return y.reshape(*shape[:-1], w.shape[1]), back
+    return narrow(y, x).reshape(*shape[:-1], w.shape[1]), back
 
 
 class ColumnLinear(Layer):

@@ -7,6 +7,7 @@ which decides the dropout. OUT is an .npz: output/LAYER (B, T, D), number/loss, 
 gradient/PARAMETER, all of them whole.
 """
 
+import json
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -17,14 +18,15 @@ import numpy as np
 
 from minimega import checkpoint, launch, options, random
 from minimega.autograd import no_grad
-from minimega.backend import device, library, to_numpy
+from minimega.backend import device, library, to_numpy, wide
 from minimega.layer import Layer, Place
 from minimega.model import Block, Model
-from minimega.optim import gradient_norm
+from minimega.optim import gradient_norm, unscale
 from minimega.parallel import zero
 from minimega.parallel.context import share
 from minimega.parallel.grid import Grid, micro_batches, on_ranks, virtual_stages
 from minimega.parallel.pipeline import staged
+from minimega.precision import loss_scale
 from minimega.train import Recipe, gradients
 
 
@@ -54,15 +56,16 @@ def _measure(o: Options, grid: Grid, weights: Path, batch: Path, out: Path) -> i
             whole = xp.zeros((*inputs[rows].shape, y.shape[-1]), y.dtype)
             whole[:, at.window] = y  # of the other ranks' tokens, zeros
             whole = grid.context.all_reduce(whole)
-            found[f"output/{layer.name}"] = to_numpy(grid.data.all_gather(whole))
+            found[f"output/{layer.name}"] = to_numpy(wide(grid.data.all_gather(whole)))
     model = staged(model, grid.pipeline, virtual_stages(o))
     recipe = Recipe(1, pipeline=o.pipeline, micro_batches=micro_batches(o))
-    owner = zero.owner(model, grid, o.zero)
+    owner, scale = zero.owner(model, grid, o.zero), _scale(weights, o.dtype)
     for p in model.parameters().values():
         owner.keep(p)
     owned = owner.owned(model.parameters().values())
     todo = recipe.actions(model)
-    loss = gradients(model, inputs, targets, key, o.accumulate, owner, todo)
+    loss = gradients(model, inputs, targets, key, o.accumulate, owner, todo, scale)
+    unscale(owned, scale)
     norm = gradient_norm(owned, grid)
     whole = gathered(model, owner.joined({p.name: p.grad for p in owned}))
     found |= {"number/loss": np.float64(loss), "number/gradient norm": np.float64(norm)}
@@ -87,6 +90,14 @@ def gathered(model: Model, arrays: dict) -> dict[str, np.ndarray]:
         if group.rank == 0:
             found[name] = to_numpy(array)
     return found
+
+
+def _scale(checkpoint_folder: Path, dtype: str) -> float:
+    """That of the run which these weights come from, or the one to begin with."""
+    state, scale = checkpoint_folder / "state.json", loss_scale(dtype)
+    if state.is_file() and dtype == "float16":
+        vars(scale).update(json.loads(state.read_text()).get("loss_scale", {}))
+    return scale.value
 
 
 def _layers(model: Model) -> Iterator[Layer]:

@@ -105,19 +105,19 @@ def items(config: Config, batch: int) -> Rows:
     yield "one block keeps, of B T D numbers", "paper", "here", "why"
     for item in found:
         paper = item.paper_bytes / 2 / one
-        yield item.name, f"{paper:.2f}", f"{item.here / one:.2f}", item.why
-    total = [sum(item.paper_bytes / 2 for item in found), sum(item.here for item in found)]
+        yield item.name, f"{paper:.2f}", f"{(item.here + item.full) / one:.2f}", item.why
+    total = [sum(item.paper_bytes / 2 for item in found), sum(item.here + item.full for item in found)]
     yield "together", *(f"{n / one:.2f}" for n in total), "paper: 17 + 2.5 H T / D"
 
 
 def modes(config: Config, o: Options, t: int) -> Rows:
     """One block on one rank, by layout and recomputation."""
-    batch, bytes_each, xp = o.train_batch_size, np.dtype(o.dtype).itemsize, device(o.device)
+    batch, xp = o.train_batch_size, device(o.device)
     fits = needs(replace(config, num_layers=1), batch, o.dtype) < (machine_memory() or np.inf) / 2
     yield "one block on one rank", "paper, 16 bit", "by what is kept here", "measured", "off"
     for (ranks, sequence), recompute in product(((1, False), (t, False), (t, True)), RECOMPUTE):
         kept = activations.block(config, batch, recompute, ranks, sequence)
-        formula = bytes_each * sum(item.here for item in kept)
+        formula = sum(item.bytes(o.dtype) for item in kept)
         shares = (SequenceShares if sequence else Shares)(Paper(ranks))
         found = measured_block(config, batch, recompute, shares, o.dtype, xp) if fits else None
         name = f"--tp {ranks}" + " --sequence-parallel" * sequence + f" --recompute {recompute}"
@@ -138,7 +138,7 @@ def stages(config: Config, o: Options, p: int) -> Rows:
         chunks = v if schedule == "interleaved" else 1
         layers = most_held(schedule, p, m, chunks) * v // chunks  # of one micro-batch each
         paper = layers * sum(item.paper_bytes for item in one)
-        formula = layers * np.dtype(o.dtype).itemsize * sum(item.here for item in one)
+        formula = layers * sum(item.bytes(o.dtype) for item in one)
         found = measured_stage(config, batch, p, m, chunks, schedule, o.dtype, xp) if fits else None
         yield f"--pipeline {schedule}", _mb(paper), _mb(formula), *_beside(found, formula)
 

@@ -4,7 +4,7 @@ D width.
 """
 
 from minimega.autograd import op
-from minimega.backend import library
+from minimega.backend import library, narrow, wide
 from minimega.layer import Layer
 from minimega.parallel.tensor import ALONE, Shares
 from minimega.parameter import Parameter
@@ -16,13 +16,16 @@ def layer_norm(x, w, b, eps: float = 1e-5):
 
     Ba, Kiros and Hinton 2016, equation 4.
     """
-    centred = x - x.mean(axis=-1, keepdims=True)
+    full = wide(x)
+    centred = full - full.mean(axis=-1, keepdims=True)
     r = 1 / library(x).sqrt((centred * centred).mean(axis=-1, keepdims=True) + eps)  # (..., 1)
     xhat = centred * r
     y = xhat * w
     y += b
+    xhat = narrow(xhat, x)
 
     def back(dy):
+        dy = wide(dy)
         dxhat = dy * w
         # The mean and the variance are functions of x too. Following x through them takes two terms away
         # from the plain r * dxhat: the part of dxhat along the ones, and the part of it along xhat.
@@ -32,7 +35,7 @@ def layer_norm(x, w, b, eps: float = 1e-5):
         rows = tuple(range(dy.ndim - 1))
         return dx, lambda: (dy * xhat).sum(axis=rows), lambda: dy.sum(axis=rows)
 
-    return y, back
+    return narrow(y, x), back
 
 
 class LayerNorm(Layer):

@@ -6,6 +6,9 @@ its own part of the gradient on.
 
 Gradients that may not be wanted (of a constant, say) are given as functions, which are called only if they
 are. What a closure names, it keeps in memory: where a shape is enough, the closure names the shape.
+
+16-bit floats: sums and whatever takes several steps are computed in float32 and rounded once; a single step
+(a + b) does the same by itself. A gradient may be float32: the engine rounds it.
 """
 
 import math
@@ -13,7 +16,7 @@ import math
 import numpy as np
 
 from minimega.autograd import Tensor, op
-from minimega.backend import library, normal_axis
+from minimega.backend import library, narrow, normal_axis, product, wide
 
 
 def unbroadcast(dy, shape: tuple[int, ...]):
@@ -25,39 +28,40 @@ def unbroadcast(dy, shape: tuple[int, ...]):
     added = dy.ndim - len(shape)
     stretched = tuple(i + added for i, n in enumerate(shape) if n == 1 != dy.shape[i + added])
     if added or stretched:
-        dy = dy.sum(axis=tuple(range(added)) + stretched, keepdims=True)
+        dy = wide(dy).sum(axis=tuple(range(added)) + stretched, keepdims=True)
     return dy.reshape(shape)
 
 
 @op
 def add(a, b):
     """a + b, broadcasting."""
-    shapes = np.shape(a), np.shape(b)
-    return a + b, lambda dy: (lambda: unbroadcast(dy, shapes[0]), lambda: unbroadcast(dy, shapes[1]))
+    sa, sb = np.shape(a), np.shape(b)
+    return narrow(a + b, a, b), lambda dy: (lambda: unbroadcast(dy, sa), lambda: unbroadcast(dy, sb))
 
 
 @op
 def subtract(a, b):
     """a - b, broadcasting."""
-    shapes = np.shape(a), np.shape(b)
-    return a - b, lambda dy: (lambda: unbroadcast(dy, shapes[0]), lambda: unbroadcast(-dy, shapes[1]))
+    sa, sb = np.shape(a), np.shape(b)
+    return narrow(a - b, a, b), lambda dy: (lambda: unbroadcast(dy, sa), lambda: unbroadcast(-dy, sb))
 
 
 @op
 def multiply(a, b):
     """a * b, broadcasting: each factor's gradient is dy times the other one."""
-    return a * b, lambda dy: (
-        lambda: unbroadcast(dy * b, np.shape(a)),
-        lambda: unbroadcast(dy * a, np.shape(b)),
+    return narrow(a * b, a, b), lambda dy: (
+        lambda: unbroadcast(wide(dy) * b, np.shape(a)),
+        lambda: unbroadcast(wide(dy) * a, np.shape(b)),
     )
 
 
 @op
 def divide(a, b):
     """a / b, broadcasting."""
-    y, shape = a / b, np.shape(a)
+    y, shape = narrow(a / b, a, b), np.shape(a)
 
     def back(dy):
+        dy = wide(dy)
         return lambda: unbroadcast(dy / b, shape), lambda: unbroadcast(-dy * y / b, np.shape(b))
 
     return y, back
@@ -66,9 +70,9 @@ def divide(a, b):
 @op
 def power(a, b):
     """a to the power of b, broadcasting (a has to be positive where the gradient of b is wanted)."""
-    return a**b, lambda dy: (
-        lambda: unbroadcast(dy * b * a ** (b - 1), np.shape(a)),
-        lambda: unbroadcast(dy * a**b * library(a, b).log(a), np.shape(b)),
+    return narrow(a**b, a, b), lambda dy: (
+        lambda: unbroadcast(wide(dy) * b * a ** (b - 1), np.shape(a)),
+        lambda: unbroadcast(wide(dy) * a**b * library(a, b).log(a), np.shape(b)),
     )
 
 
@@ -86,11 +90,11 @@ def matmul(a, b):
 
     def back(dy):
         return (
-            lambda: unbroadcast(dy @ b.swapaxes(-1, -2), a.shape),
-            lambda: unbroadcast(a.swapaxes(-1, -2) @ dy, b.shape),
+            lambda: unbroadcast(product(dy, b.swapaxes(-1, -2)), a.shape),
+            lambda: unbroadcast(product(a.swapaxes(-1, -2), dy), b.shape),
         )
 
-    return a @ b, back
+    return narrow(product(a, b), a, b), back
 
 
 @op
@@ -117,7 +121,7 @@ def sqrt(x):
 def tanh(x):
     """The hyperbolic tangent."""
     y = library(x).tanh(x)
-    return y, lambda dy: dy * (1 - y * y)
+    return y, lambda dy: wide(dy) * (1 - wide(y) * y)
 
 
 @op
@@ -126,7 +130,7 @@ def sum(x, axis=None, keepdims: bool = False):
     axes = normal_axis(axis, x.ndim)
     kept = tuple(1 if i in axes else n for i, n in enumerate(x.shape))
     shape = x.shape
-    y = x.sum(axis=axes, keepdims=keepdims)
+    y = narrow(wide(x).sum(axis=axes, keepdims=keepdims), x)
     # every summand passes dy on unchanged
     return y, lambda dy: library(dy).broadcast_to(dy.reshape(kept), shape)
 
@@ -134,9 +138,9 @@ def sum(x, axis=None, keepdims: bool = False):
 @op
 def mean(x, axis=None, keepdims: bool = False):
     """The mean over some axes (all of them for None)."""
-    y, back = sum(x, axis, keepdims)
+    y, back = sum(wide(x), axis, keepdims)
     count = math.prod(x.shape[a] for a in normal_axis(axis, x.ndim))
-    return y / count, lambda dy: back(dy / count)
+    return narrow(y / count, x), lambda dy: back(dy / count)
 
 
 @op
@@ -202,24 +206,25 @@ def concatenate(*xs, axis: int = 0):
 @op
 def softmax(x, axis: int = -1):
     """exp(x) over its sum along an axis, from x less its largest entry so that exp cannot overflow."""
-    y = library(x).exp(x - x.max(axis=axis, keepdims=True))
+    y = library(x).exp(wide(x) - x.max(axis=axis, keepdims=True))
     y /= y.sum(axis=axis, keepdims=True)
+    y = narrow(y, x)
     # dy_i/dx_j = y_i (1[i=j] - y_j): the second term, summed over i, is the same for every j but for y_j
-    return y, lambda dy: y * (dy - (dy * y).sum(axis=axis, keepdims=True))
+    return y, lambda dy: y * (wide(dy) - (wide(dy) * y).sum(axis=axis, keepdims=True))
 
 
 @op
 def log_softmax(x, axis: int = -1):
     """The logarithm of softmax(x), without dividing."""
-    shifted = x - x.max(axis=axis, keepdims=True)
-    y = shifted - library(x).log(library(x).exp(shifted).sum(axis=axis, keepdims=True))
-    return y, lambda dy: dy - library(y).exp(y) * dy.sum(axis=axis, keepdims=True)
+    shifted = wide(x) - x.max(axis=axis, keepdims=True)
+    y = narrow(shifted - library(x).log(library(x).exp(shifted).sum(axis=axis, keepdims=True)), x)
+    return y, lambda dy: dy - library(y).exp(wide(y)) * wide(dy).sum(axis=axis, keepdims=True)
 
 
 @op
 def relu(x):
     """x where it is positive, 0 elsewhere."""
-    return library(x).maximum(x, 0), lambda dy: dy * (x > 0)
+    return narrow(library(x).maximum(x, 0), x), lambda dy: dy * (x > 0)
 
 
 GELU_SCALE, GELU_CUBE = float(np.sqrt(2 / np.pi)), 0.044715
@@ -232,7 +237,7 @@ def gelu(x):
     y = x/2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))); Hendrycks and Gimpel 2016, section 2.
     """
     # built up in place: fresh arrays of this size cost more than the arithmetic (a number becomes an array)
-    t = library(x).asarray(x * x)
+    t = library(x).asarray(wide(x) * x)
     t *= GELU_CUBE
     t += 1
     t *= x
@@ -241,11 +246,11 @@ def gelu(x):
 
     def back(dy):
         # dy/dx = (1 + t)/2 + x/2 (1 - t^2) d(inner)/dx
-        slope = x * x
+        slope = wide(x) * x
         slope *= 3 * GELU_CUBE * GELU_SCALE
         slope += GELU_SCALE
         slope *= x
-        slope *= 1 - t * t
+        slope *= 1 - wide(t) * t
         slope += t
         slope += 1
         slope *= 0.5
@@ -255,7 +260,8 @@ def gelu(x):
     y = t + 1
     y *= x
     y *= 0.5
-    return y, back
+    t = narrow(t, x)
+    return narrow(y, x), back
 
 
 @op
@@ -267,8 +273,8 @@ def dropout(x, keep=None, p: float = 0.0):
     """
     if keep is None:
         return x, lambda dy: dy
-    scale = x.dtype.type(1 / (1 - p))
-    return x * keep() * scale, lambda dy: dy * keep() * scale
+    scale = 1 / (1 - p)
+    return narrow(wide(x) * keep() * scale, x), lambda dy: wide(dy) * keep() * scale
 
 
 def _install() -> None:

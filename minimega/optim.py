@@ -1,4 +1,4 @@
-"""Optimizers, learning-rate schedules, and clipping by the global norm.
+"""Optimizers, learning-rate schedules, and clipping by the global norm; masters of 16-bit weights.
 
 w a weight, g its gradient, lr the learning rate, n the number of the step (from 1).
 """
@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from minimega.backend import library
+from minimega.backend import HALF, library, narrow, wide
 from minimega.errors import BadInput
 from minimega.parallel.grid import SERIAL, Grid
 from minimega.parameter import Parameter
@@ -18,6 +18,10 @@ class Optimizer:
     """Changes weights in place from their gradients; what it remembers of each lies in `state`, by name.
 
     A subclass names its `slots` (the arrays that it keeps for a weight, zero at first) and writes `update`.
+
+    A step is often smaller than the distance of two 16-bit numbers, and would be rounded away. So a 16-bit
+    weight has a "master" in the state: it begins as the weight itself in float32, all steps add up in it, and
+    the weight is what it rounds to (Micikevicius et al. 2018, section 3.1).
     """
 
     slots: tuple[str, ...] = ()
@@ -32,11 +36,21 @@ class Optimizer:
         self.steps += 1
         for p in parameters:
             if p.grad is not None:
-                slots = self.state.setdefault(p.name, {})
+                kept, w = self.state.setdefault(p.name, {}), p.data
+                if p.data.dtype in HALF:
+                    w = kept["master"] = kept["master"] if "master" in kept else wide(p.data)
                 for slot in self.slots:
-                    if slot not in slots:
-                        slots[slot] = library(p.data).zeros_like(p.data)
-                self.update(p.data, p.grad, lr, self.weight_decay * p.decays, **slots)
+                    if slot not in kept:
+                        kept[slot] = library(w).zeros_like(w)
+                slots = {slot: kept[slot] for slot in self.slots}
+                self.update(w, p.grad, lr, self.weight_decay * p.decays, **slots)
+                if w is not p.data:
+                    p.data[...] = narrow(w, p.data)
+
+    @property
+    def kept(self) -> tuple[str, ...]:
+        """The names of all that `state` holds of a weight: the slots, and its master where it has one."""
+        return tuple(next(iter(self.state.values()), ()))
 
     def update(self, w, g, lr: float, decay: float, **slots) -> None:
         raise NotImplementedError
@@ -127,6 +141,14 @@ def clip(parameters: Iterable[Parameter], most: float, norm: float) -> None:
         for p in parameters:
             if p.grad is not None:
                 p.grad = p.grad * p.grad.dtype.type(most / norm)
+
+
+def unscale(parameters: Iterable[Parameter], scale: float) -> None:
+    """Divide the gradients of a scaled loss by the scale (see precision.py)."""
+    if scale != 1:
+        for p in parameters:
+            if p.grad is not None:
+                p.grad = p.grad * p.grad.dtype.type(1 / scale)
 
 
 SCHEDULES = ("constant", "cosine", "linear", "step")

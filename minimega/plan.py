@@ -10,7 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from minimega.activations import block
+from minimega.activations import block, items
+from minimega.backend import HALF
 from minimega.errors import BadInput
 from minimega.model import SHAPES, Config, gpt
 from minimega.optim import OPTIMIZERS
@@ -44,22 +45,21 @@ def activations(
 
     A block of attention and a GELU MLP keeps 10 N D + 3 N F numbers (22 N D where F = 4 D), and the
     attention weights, B H T T; `activations.block` lists them. The ring that attention is over several ranks
-    of `cp` keeps no weights, but one number for each row of them.
+    of `cp` keeps no weights, but one number for each row of them. Beside 16-bit numbers the probabilities
+    (N V) and each norm's deviations (N) are float32.
 
     >>> activations(Config(vocab_size=500), batch=16)
     60814464
     """
     c, tokens = config, _tokens(config, cp)
-    n, kept = batch * tokens, block(c, batch, recompute, cp=cp)
+    n = batch * tokens
     width = n * c.d_model
-    norm = width + n  # the normalised input, and each token's 1/deviation
-    numbers = c.num_layers * int(sum(item.here for item in kept))
-    places = c.num_layers * int(sum(item.places for item in kept))
-    numbers += norm * (c.norm_position == "pre") + width * (c.positions == "sinusoidal")
-    numbers += width + n * c.vocab_size  # the head's input, and the probabilities
+    kept = c.num_layers * sum(item.bytes(dtype) for item in block(c, batch, recompute, cp=cp))
+    numbers = width * ((c.norm_position == "pre") + (c.positions == "sinusoidal") + 1)  # the head's input
+    full = n * c.vocab_size + n * (c.norm_position == "pre")  # the probabilities; each token's 1/deviation
     # each token and whether its row is here; each target's place, value and whether it counts; the positions
-    places += n * (9 + 17) + 9 * tokens * (c.positions == "learned")
-    return numbers * np.dtype(dtype).itemsize + places
+    places = n * (9 + 17) + 9 * tokens * (c.positions == "learned")
+    return int(kept) + numbers * items(dtype)[0] + full * items(dtype)[1] + places
 
 
 def _tokens(config: Config, cp: int) -> int:
@@ -74,7 +74,7 @@ def workspace(config: Config, batch: int, dtype: str = "float32", cp: int = 1) -
     mask, drawn from 8-byte integers), or the logits' gradient. In a ring: two blocks of half a rank's tokens,
     and the keys, values and their gradients that stay and that travel.
     """
-    c, tokens, item = config, _tokens(config, cp), np.dtype(dtype).itemsize
+    c, tokens, (kept, item) = config, _tokens(config, cp), items(dtype)
     n = batch * tokens
     side, width = tokens if cp == 1 else -(-tokens // 2), n * c.d_model
     scores = batch * c.nhead * side**2 * c.attention
@@ -82,7 +82,8 @@ def workspace(config: Config, batch: int, dtype: str = "float32", cp: int = 1) -
     mask = 16 * scores if c.dropout else 0
     hidden = n * c.d_hidden * (c.top_k_experts if c.experts else 1)
     attention = (scores + 6 * width + ring) * item + mask
-    largest = max(4 * hidden * item, attention, n * c.vocab_size * item)
+    logit = item if kept == item else item + kept  # in float32, and rounded
+    largest = max(4 * hidden * item, attention, n * c.vocab_size * logit)
     return largest + 2 * width * item
 
 
@@ -96,16 +97,19 @@ def memory(
 ) -> dict[str, int]:
     """What training needs, in bytes, part by part; `batch` sequences are worked through at a time.
 
-    Of `cp` ranks that share out each sequence, what one of them needs.
+    Of `cp` ranks that share out each sequence, what one of them needs. A 16-bit weight costs Adam 18 bytes:
+    2, its gradient 4, master, mean and square 12 (Rajbhandari et al. 2020, section 3.1, whose gradients are
+    16-bit too: 16).
 
     >>> memory(Config(vocab_size=500), batch=16)["optimizer"]        # two numbers a parameter
     3817472
     """
-    weights = parameters(config) * np.dtype(dtype).itemsize
+    count, (item, wide) = parameters(config), items(dtype)
+    masters = np.dtype(dtype) in HALF
     return {
-        "parameters": weights,
-        "gradients": weights,
-        "optimizer": weights * len(OPTIMIZERS[optimizer].slots),
+        "parameters": count * item,
+        "gradients": count * wide,
+        "optimizer": count * wide * (len(OPTIMIZERS[optimizer].slots) + masters),
         "activations": activations(config, batch, dtype, recompute, cp),
         "recomputed": recomputed(config, batch, dtype, recompute, cp),
         "workspace": workspace(config, batch, dtype, cp),

@@ -14,7 +14,7 @@ from types import SimpleNamespace as Options
 import numpy as np
 
 from minimega import checkpoint, metrics, options, plan, show, table, tokens
-from minimega.backend import device, keep_memory
+from minimega.backend import check_type, device, keep_memory
 from minimega.errors import BadInput, RunFailed
 from minimega.experts import check_experts
 from minimega.model import Config, Model, check_heads, gpt
@@ -23,6 +23,7 @@ from minimega.parallel import zero
 from minimega.parallel.data import Reducer
 from minimega.parallel.grid import Grid, layout, micro_batches, on_ranks, parts, virtual_stages
 from minimega.parallel.pipeline import check_stages, staged
+from minimega.precision import loss_scale
 from minimega.progress import Log, Progress, interruptible, program
 from minimega.texts import Texts, read_texts, workspace
 from minimega.train import Recipe, evaluate, train
@@ -35,7 +36,7 @@ def run_training(o: Options) -> int:
         newest, o = _resumed(Path(o.save_dir), o)
     elif o.save_dir:
         checkpoint.open_folder(Path(o.save_dir), o.overwrite)
-    device(o.device)
+    check_type(device(o.device), o.dtype)
     if not o.init_from:
         check_shape(o)
     return on_ranks(o, lambda grid: _train(o, newest, grid))
@@ -84,6 +85,7 @@ class _Run:
         self.owner, self.grid = owner, owner.grid
         self.folder = Path(o.save_dir) if o.save_dir else None
         self.optimizer = OPTIMIZERS[o.optimizer](o.beta1, o.beta2, o.eps, o.weight_decay)
+        self.scale = loss_scale(o.dtype)
         self.epoch = batches.steps_per_epoch
         self.steps = o.num_steps or o.num_epochs * self.epoch
         self.start, self.saved, self.eval_loss = 0, None, math.nan
@@ -95,6 +97,7 @@ class _Run:
         if state["digest"] != self.texts.digest:
             raise BadInput(f"{self.o.train_filename} is not the text that this run began with")
         self.start = self.saved = state["step"]
+        vars(self.scale).update(state.get("loss_scale", {}))
         if self.grid.first:
             self.write_options()  # another layout, another number of steps: as the run goes on
 
@@ -122,7 +125,8 @@ class _Run:
         # what is not finite is looked for and named; NumPy need not warn of it too
         with interruptible() as asked, np.errstate(all="ignore"):
             try:
-                for record in train(self.model, self.optimizer, self.batches, recipe, self.start, self.owner):
+                how = recipe, self.start, self.owner, self.scale
+                for record in train(self.model, self.optimizer, self.batches, *how):
                     step, last = record["step"], record["step"] == self.steps
                     log.write(record)
                     self.progress.show(record)
@@ -156,6 +160,7 @@ class _Run:
     def save(self, step: int, epoch: int) -> None:
         if self.folder:
             state = {"epoch": epoch, "digest": self.texts.digest, "layout": layout(self.o)}
+            state["loss_scale"] = vars(self.scale)
             how = self.o.keep, self.grid.world, self.owner.owned(self.model.parameters().values())
             checkpoint.save(self.folder, step, self.model, self.optimizer, state, *how)
             self.saved = step

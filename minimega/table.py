@@ -14,6 +14,7 @@ from minimega.model import NORM_POSITIONS, POSITIONS, RECOMPUTE, SHAPES
 from minimega.optim import OPTIMIZERS, SCHEDULES
 from minimega.parallel.schedules import SCHEDULES as PIPELINES
 
+DTYPES = "float16", "bfloat16", "float32", "float64"
 Range = tuple[str, Callable[[float], bool]]  # the values that make sense, in words and as a test
 FROM_1 = ("of at least 1", lambda x: x >= 1)
 FROM_0 = ("of 0 or more", lambda x: x >= 0)
@@ -127,7 +128,7 @@ GROUPS: dict[str, tuple[Option, ...]] = {
         Option("eps", float, 1e-8, TRAIN, "what Adam and AdaGrad add to what they divide by", ABOVE_0),
         Option("weight-decay", float, 0.01, TRAIN, "decay of matrices; none on biases and norms", FROM_0),
         Option("clip", float, 1.0, TRAIN, "the largest norm of all gradients together; 0: any", FROM_0),
-        Option("dtype", ("float32", "float64"), "float32", BUILD, "the type of all numbers"),
+        Option("dtype", DTYPES, "float32", BUILD, "the type of all numbers; 16 bits: of those kept and sent"),
         Option("seed", int, 0, "train generate bench timeline gradcheck", "decides what is random", FROM_0),
         Option("init-from", str, None, TRAIN, "a run folder whose weights to start from, afresh"),
     ),

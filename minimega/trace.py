@@ -49,7 +49,7 @@ def _timeline(o: Options, grid: Grid) -> int:
         for p in parameters:
             p.grad = None
         grid.world.barrier()
-        gradients(model, *batch, random.key(o.seed, "step", step), *how, watch.run)
+        gradients(model, *batch, random.key(o.seed, "step", step), *how, run=watch.run)
         steps.append(watch.gathered())
     if grid.first:
         schedule = SCHEDULES[o.pipeline](grid.pipeline.size, recipe.micro_batches, v)

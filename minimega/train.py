@@ -18,13 +18,14 @@ from minimega.backend import library
 from minimega.errors import BadInput, RunFailed
 from minimega.layer import Place, place
 from minimega.model import Model
-from minimega.optim import Optimizer, clip, gradient_norm, learning_rate
+from minimega.optim import Optimizer, clip, gradient_norm, learning_rate, unscale
 from minimega.parallel.context import share
 from minimega.parallel.data import ALONE, Reducer
 from minimega.parallel.grid import SERIAL, Grid
 from minimega.parallel.pipeline import Run, actions
 from minimega.parallel.schedules import Action
 from minimega.parallel.words import first_text
+from minimega.precision import UNSCALED, Scale
 from minimega.tokens import Batches, Windows
 
 
@@ -67,9 +68,10 @@ def gradients(
     accumulate: int = 1,
     reducer: Reducer = ALONE,
     todo: Sequence[Action] = AT_ONCE,
+    scale: float = 1.0,
     run: Callable[..., Run] | None = None,
 ) -> float:
-    """Give every parameter the gradient of a batch's loss, added to its `grad`, and give the loss.
+    """Give every parameter the gradient of a batch's loss times `scale`, added to its `grad`; gives the loss.
 
     inputs and targets (B, T): the whole step's batch, of which each replica works on its rows, in
     `accumulate` parts, and of those each rank of `--cp` on its tokens; the list `todo` says in how many
@@ -87,7 +89,8 @@ def gradients(
     if len(rows) % (accumulate * micro_batches):
         raise BadInput(f"{len(rows)} sequences cannot be split into {accumulate * micro_batches} equal parts")
     for n, part in enumerate(rows.reshape(accumulate, micro_batches, -1), 1):
-        at = [Place(rows, window, key, training=True, sequences=len(inputs)) for rows in part]
+        known = {"training": True, "sequences": len(inputs), "scale": scale}
+        at = [Place(rows, window, key, **known) for rows in part]
         whole = [(inputs[rows], targets[rows], place) for rows, place in zip(part, at, strict=True)]
         batches = [share(*batch, grid.context) for batch in whole]
         added_up = n == accumulate or reducer.each_part
@@ -98,28 +101,39 @@ def gradients(
 
 
 def train_step(
-    model: Model, optimizer: Optimizer, recipe: Recipe, step: int, inputs, targets, reducer: Reducer = ALONE
+    model: Model,
+    optimizer: Optimizer,
+    recipe: Recipe,
+    step: int,
+    inputs,
+    targets,
+    reducer: Reducer = ALONE,
+    scale: Scale = UNSCALED,
 ) -> dict:
     """One step of the optimizer; gives its loss, its lr, and the gradient's norm before clipping.
 
-    Every rank gives the whole batch, and gets the same numbers.
+    Every rank gives the whole batch, and gets the same numbers. Where the loss is scaled, a step whose
+    gradients overflow is skipped, and has no norm (None); otherwise they are a failure.
     """
     owned, grid = reducer.owned(model.parameters().values()), reducer.grid
     for p in owned:
         p.grad = None
     key = random.key(recipe.seed, "step", step)
     todo = recipe.actions(model)
-    loss = gradients(model, inputs, targets, key, recipe.accumulate, reducer, todo)
+    loss = gradients(model, inputs, targets, key, recipe.accumulate, reducer, todo, scale.value)
+    unscale(owned, scale.value)
     norm = gradient_norm(owned, grid)
-    if not math.isfinite(norm):
+    fits = math.isfinite(norm)
+    if not fits and not scale.skips:
         bad = (p.name for p in owned if not math.isfinite(gradient_norm([p])))
         name = first_text(next(bad, ""), grid.world) or "all weights together"
         raise RunFailed(f"the gradient of {name} is not finite")
-    clip(owned, recipe.clip, norm)
     lr = recipe.lr_at(step)
-    optimizer.step(owned, lr)
-    reducer.publish()
-    return {"loss": loss, "lr": lr, "grad_norm": norm}
+    if fits:
+        clip(owned, recipe.clip, norm)
+        optimizer.step(owned, lr)
+        reducer.publish()
+    return {"loss": loss, "lr": lr, "grad_norm": norm if fits else None, **scale.after(fits)}
 
 
 def train(
@@ -129,6 +143,7 @@ def train(
     recipe: Recipe,
     start: int = 0,
     reducer: Reducer = ALONE,
+    scale: Scale = UNSCALED,
 ) -> Iterator[dict]:
     """Train from step start + 1 on; give of each step, epoch, loss, lr, grad_norm and tokens_per_s.
 
@@ -140,7 +155,7 @@ def train(
         inputs, targets, epoch = batches(step)
         batch = xp.asarray(inputs), xp.asarray(targets)
         try:
-            record = train_step(model, optimizer, recipe, step, *batch, reducer)
+            record = train_step(model, optimizer, recipe, step, *batch, reducer, scale)
         except RunFailed as why:
             raise RunFailed(f"step {step}: {why}") from None
         tokens = int((targets >= 0).sum())

@@ -2,16 +2,19 @@
 
 The distance of two arrays is max|a - b| / max|b|. Rounding explains eps sqrt(n) k of it: a sum of n terms in
 another order is off by about eps sqrt(n), and a number goes through k such sums, two in a block, one in the
-embedding and one in the head. The errors of several steps add up.
+embedding and one in the head. The errors of several steps add up. 16-bit numbers are added up in float32, and
+only the sum is rounded: n is 1 for them.
 """
 
 from pathlib import Path
 from types import SimpleNamespace as Options
 from typing import NamedTuple
 
+import ml_dtypes
 import numpy as np
 
 from minimega import checkpoint
+from minimega.backend import HALF
 from minimega.model import Config
 from minimega.optim import OPTIMIZERS
 
@@ -31,15 +34,20 @@ class Off(NamedTuple):
 Found = dict[str, dict[str, Off]]  # by kind ("gradient", "weight"...) and by name
 
 
+def eps(dtype: str) -> float:
+    """The distance from 1 to the next number of this type."""
+    return float(ml_dtypes.finfo(dtype).eps)
+
+
 def explained(dtype: str, config: Config, batch: int) -> tuple[float, str]:
     """The distance that rounding explains in one step on a batch of so many sequences; and as a formula.
 
     >>> explained("float32", Config(vocab_size=200), batch=16)[1]
     'float32: 1.2e-07 x sqrt(2048) x 6'
     """
-    eps = float(np.finfo(dtype).eps)
     terms, sums = max(batch * config.context, config.d_hidden, config.vocab_size), 2 * config.num_layers + 2
-    return eps * terms**0.5 * sums, f"{dtype}: {eps:.1e} x sqrt({terms}) x {sums}"
+    terms = 1 if np.dtype(dtype) in HALF else terms
+    return eps(dtype) * terms**0.5 * sums, f"{dtype}: {eps(dtype):.1e} x sqrt({terms}) x {sums}"
 
 
 def off(a, b, limit: float, least: float = 0.0) -> Off:
@@ -74,6 +82,7 @@ def trained(run_a: Path, run_b: Path, o: Options, rates: float, limit: float) ->
             if slot in ("square", "squares"):
                 size = np.sqrt(np.float64(y))  # of the gradients so far
                 free = rates * np.minimum(2, 0.01 + limit * size.max() / (size + o.eps))
+        b = np.float64(b)
         apart = np.abs(np.float64(a) - b)
         share = float((apart / (limit * np.abs(b).max() + free + 1e-300)).max())
         share = share if np.isfinite(share) else np.inf

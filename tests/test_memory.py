@@ -44,12 +44,12 @@ def test_worked_examples_of_the_paper():
 @pytest.mark.parametrize(
     "change", [{}, {"activation": "relu"}, {"attention": False}, {"norm_position": "post"}]
 )
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16"])
 def test_what_is_kept_here_is_what_the_engine_holds(change, dtype):
-    config, item = Config(**C.as_dict() | change), {"float32": 4, "float64": 8}[dtype]
+    config = Config(**C.as_dict() | change)
     for (t, sequence), recompute in product(LAYOUTS, RECOMPUTE):
         shares = (SequenceShares if sequence else Shares)(Paper(t))
-        here = item * sum(i.here for i in activations.block(config, 4, recompute, t, sequence))
+        here = sum(i.bytes(dtype) for i in activations.block(config, 4, recompute, t, sequence))
         got = memory.measured_block(config, 4, recompute, shares, dtype)
         assert got == pytest.approx(here, rel=0.01), (t, sequence, recompute)
 
@@ -58,7 +58,7 @@ def test_without_dropout_they_are_equal_to_the_byte():
     config = Config(**C.as_dict() | {"dropout": 0.0})
     for (t, sequence), recompute in product(LAYOUTS, RECOMPUTE):
         shares = (SequenceShares if sequence else Shares)(Paper(t, rank=t - 1))
-        here = 4 * sum(i.here for i in activations.block(config, 4, recompute, t, sequence))
+        here = sum(i.bytes("float32") for i in activations.block(config, 4, recompute, t, sequence))
         assert memory.measured_block(config, 4, recompute, shares) == here
 
 
@@ -75,7 +75,7 @@ def test_an_item_that_nobody_listed_is_noticed(monkeypatch):
 
     monkeypatch.setattr(norm, "layer_norm", op(hoarding))
     got = memory.measured_block(C, 4, "none", Shares())
-    assert got > 1.02 * 4 * sum(i.here for i in activations.block(C, 4))
+    assert got > 1.02 * sum(i.bytes("float32") for i in activations.block(C, 4))
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
@@ -91,7 +91,7 @@ def test_the_first_stage_of_a_pipeline_holds_what_the_paper_says(schedule, p):
         assert layers == pytest.approx(config.num_layers * (1 + (p - 1) / (p * v)))
     if schedule in ("1f1b", "zero-bubble"):
         assert layers == config.num_layers
-    here = layers * 4 * sum(i.here for i in activations.block(config, 1))
+    here = layers * sum(i.bytes("float32") for i in activations.block(config, 1))
     assert memory.measured_stage(config, 1, p, m, chunks, schedule) == pytest.approx(here, rel=0.02)
 
 

@@ -79,7 +79,7 @@ SMALL = {"vocab_size": 70, "context": 24, "d_model": 32, "nhead": 4, "num_layers
             ("pre", "post"),
             ("learned", "sinusoidal"),
             (True, False),
-            ("float32", "float64"),
+            ("float16", "bfloat16", "float32", "float64"),
         )
     ),
 )
@@ -96,10 +96,11 @@ def test_activations_equal_what_the_engine_holds(activation, norm, positions, at
 
 @pytest.mark.parametrize("recompute", RECOMPUTE)
 @pytest.mark.parametrize("attention", [True, False])
-def test_activations_under_recomputation_equal_what_the_engine_holds(recompute, attention):
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_activations_under_recomputation_equal_what_the_engine_holds(recompute, attention, dtype):
     config = Config(**SMALL | {"attention": attention, "num_layers": 3})
-    held = one_step(config, 5, "float32", recompute=recompute)[0]
-    assert plan.activations(config, 5, "float32", recompute) == held
+    held = one_step(config, 5, dtype, recompute=recompute)[0]
+    assert plan.activations(config, 5, dtype, recompute) == held
 
 
 @pytest.mark.parametrize(
@@ -127,7 +128,7 @@ def test_activations_are_right_within_a_hundredth_at_other_options(change):
     ],
     ids=str,
 )
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("dtype", ["bfloat16", "float32", "float64"])
 def test_the_need_is_never_below_the_measured_peak_nor_far_above(change, batch, optimizer, dtype):
     config = Config(**{"vocab_size": 500, "context": 64, "d_model": 64, "nhead": 4} | change)
     measured = one_step(config, batch, dtype, optimizer)[1]

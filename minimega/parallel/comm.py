@@ -13,7 +13,7 @@ from itertools import pairwise
 import numpy as np
 
 from minimega import launch
-from minimega.backend import library
+from minimega.backend import library, wide
 from minimega.errors import BadInput
 from minimega.parallel.counter import Counter
 from minimega.parallel.transport import ways
@@ -265,8 +265,7 @@ def _contiguous(x):
 def _summable(x) -> tuple:
     """x as MPI can add it up, and its own type: a 16-bit float is summed in 32 bits, and rounded once."""
     x = _contiguous(x)
-    half = x.dtype.kind not in "iu" and x.dtype.itemsize == 2
-    return (x.astype("float32") if half else x), x.dtype
+    return wide(x), x.dtype
 
 
 def _split(y, counts: Sequence[int]) -> list:

@@ -19,14 +19,14 @@ p ranks, r this rank, j the one whose keys are here.
 """
 
 import functools
+import itertools
 from collections.abc import Iterator
 from dataclasses import replace
-from itertools import product
 from typing import NamedTuple
 
 from minimega.attention import attention_scores
 from minimega.autograd import op
-from minimega.backend import library
+from minimega.backend import library, narrow, product, wide
 from minimega.layer import Place
 from minimega.parallel.comm import Group, Wait, pieces
 
@@ -76,7 +76,7 @@ def blocks(length: int, size: int, r: int, j: int, causal: bool = True) -> list[
 
     return [
         Block(rows, columns, queries, keys)
-        for (rows, queries), (columns, keys) in product(placed(r), placed(j))
+        for (rows, queries), (columns, keys) in itertools.product(placed(r), placed(j))
         if _some(queries) and _some(keys) and (not causal or keys.start < queries.stop)
     ]
 
@@ -96,22 +96,21 @@ def ring_attention(q, k, v, causal: bool = True, keep=None, p: float = 0.0, *, g
 
     `keep(queries, keys)` draws the dropout mask of a block, by their places in the window.
     """
-    xp, length = library(q), len(window)
-    scale = q.dtype.type(q.shape[-1] ** -0.5)
+    xp, length, scale = library(q), len(window), q.shape[-1] ** -0.5
+    computed = wide(q[..., :0]).dtype  # of sums: float32 beside 16-bit numbers
 
     def scores(k, at: Block):
         """(B, H, t, n)"""
-        return attention_scores(
-            q[:, :, at.rows] * scale, k[:, :, at.columns], causal and at.queries == at.keys
-        )
+        scaled = narrow(wide(q[:, :, at.rows]) * scale, q)
+        return attention_scores(scaled, k[:, :, at.columns], causal and at.queries == at.keys)
 
     def dropped(w, at: Block):
         if keep is None:
             return w
-        return w * keep(window[at.queries, None], window[at.keys]) * w.dtype.type(1 / (1 - p))
+        return w * keep(window[at.queries, None], window[at.keys]) * (1 / (1 - p))
 
-    y = xp.zeros((*q.shape[:-1], v.shape[-1]), q.dtype)
-    top = xp.full((*q.shape[:-1], 1), -xp.inf, q.dtype)  # the largest score of each row so far
+    y = xp.zeros((*q.shape[:-1], v.shape[-1]), computed)
+    top = xp.full((*q.shape[:-1], 1), -xp.inf, computed)  # the largest score of each row so far
     total = xp.zeros_like(top)  # of exp(score - top)
     for j, (k_j, v_j) in around(xp.stack((k, v)), length, group):
         for at in blocks(length, group.size, group.rank, j, causal):
@@ -122,28 +121,29 @@ def ring_attention(q, k, v, causal: bool = True, keep=None, p: float = 0.0, *, g
             w = xp.exp(w, out=w)
             down = xp.exp(top[here] - higher)
             total[here] = total[here] * down + w.sum(axis=-1, keepdims=True)
-            y[here] = y[here] * down + dropped(w, at) @ v_j[:, :, at.columns]
+            y[here] = y[here] * down + product(dropped(w, at), v_j[:, :, at.columns])
             top[here] = higher
     y /= total
+    y = narrow(y, q)
     log_total = top + xp.log(total)  # log(sum of exp(score)), (B, H, t, 1)
 
     def back(dy):
-        inner = (dy * y).sum(axis=-1, keepdims=True)  # softmax's sum of w dw, as in `attention`
-        dq, home = xp.zeros(q.shape, q.dtype), None
+        inner = (wide(dy) * y).sum(axis=-1, keepdims=True)  # softmax's sum of w dw, as in `attention`
+        dq, home = xp.zeros(q.shape, computed), None
         for j, (k_j, v_j) in around(xp.stack((k, v)), length, group):
-            dk, dv = dkv = xp.zeros((2, *k_j.shape), k_j.dtype)  # of rank j, what our queries add to it
+            dk, dv = dkv = xp.zeros((2, *k_j.shape), computed)  # of rank j, what our queries add to it
             for at in blocks(length, group.size, group.rank, j, causal):
                 rows, columns = (slice(None), slice(None), at.rows), (slice(None), slice(None), at.columns)
                 w = scores(k_j, at)
                 w -= log_total[rows]
                 w = xp.exp(w, out=w)
-                dv[columns] += dropped(w, at).swapaxes(-1, -2) @ dy[rows]
-                dw = dropped(dy[rows] @ v_j[columns].swapaxes(-1, -2), at)
+                dv[columns] += product(dropped(w, at).swapaxes(-1, -2), dy[rows])
+                dw = dropped(wide(product(dy[rows], v_j[columns].swapaxes(-1, -2))), at)
                 dw -= inner[rows]
                 dw *= w
                 ds = dw
-                dq[rows] += ds @ k_j[columns]
-                dk[columns] += ds.swapaxes(-1, -2) @ q[rows]
+                dq[rows] += product(ds, k_j[columns])
+                dk[columns] += product(ds.swapaxes(-1, -2), q[rows])
             if home:
                 dkv += home()  # what the ranks before us added
             home = pass_on(dkv, j, length, group, "dkv")

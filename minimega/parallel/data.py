@@ -10,7 +10,7 @@ import functools
 import operator
 from collections.abc import Iterable
 
-from minimega.backend import library
+from minimega.backend import library, wide
 from minimega.parallel.comm import Group, Wait
 from minimega.parallel.grid import SERIAL, Grid
 from minimega.parameter import Parameter, Shard
@@ -38,7 +38,7 @@ class Bucket:
     def leave(self) -> None:
         """Send what is here on its way to the sum; nothing of it stays here."""
         xp = library(self.parameters[0].data)
-        grads = (xp.zeros_like(p.data) if p.grad is None else p.grad for p in self.parameters)
+        grads = (xp.zeros_like(wide(p.data)) if p.grad is None else p.grad for p in self.parameters)
         flat, self.left = xp.concatenate([g.reshape(-1) for g in grads]), True
         for p in self.parameters:
             p.grad = None

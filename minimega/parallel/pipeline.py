@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 import numpy as np
 
 from minimega.autograd import Tensor, add_up, first_not_finite, parameters_later
-from minimega.backend import library
+from minimega.backend import library, wide
 from minimega.errors import BadInput, RunFailed
 from minimega.layer import Layer, Place, place
 from minimega.model import Config, Model
@@ -62,14 +62,14 @@ class Run:
 
         y = through()
         self.kept[a[1:3]] = x, y
-        if at.training and not math.isfinite(total := float(y.data.sum())):
+        if at.training and not math.isfinite(total := float(wide(y.data).sum())):
             what = f"the loss is {total}" if with_loss else "an activation is not finite"
             raise RunFailed(f"{what}: it began in {_origin(chunk, through)}")
         self.loss += float(y.data if with_loss else chunk.extra(at))
 
     def backward(self, a: Action) -> None:
-        x, y = self.kept.pop(a[1:3])
-        y.backward(None if self._stage(a) == self.stages - 1 else self.coming.pop(("dx", *a[1:3]))())
+        (x, y), at = self.kept.pop(a[1:3]), self.batches[a.batch][2]
+        y.backward(at.scale if self._stage(a) == self.stages - 1 else self.coming.pop(("dx", *a[1:3]))())
         if self._stage(a):
             self.dx[a[1:3]] = x.grad
 

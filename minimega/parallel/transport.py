@@ -53,7 +53,7 @@ class Mpi:
 
     def all_gather(self, x, y, counts):
         counts = [c * y.itemsize for c in counts]
-        return self._started(self.comm.Iallgatherv, self._bytes(x), [y, counts, self.byte])
+        return self._started(self.comm.Iallgatherv, self._bytes(x), [y.view("uint8"), counts, self.byte])
 
     def all_to_all(self, x, y, sends, receives):
         out, into = ([n * x.itemsize for n in counts] for counts in (sends, receives))
@@ -72,7 +72,7 @@ class Mpi:
         return self._started(self.comm.Ibarrier)
 
     def _bytes(self, x) -> list:
-        return [_ready(x), x.nbytes, self.byte]
+        return [_ready(x).view("uint8"), x.nbytes, self.byte]  # bfloat16 is no type that MPI can be told
 
     def _started(self, call, *args):
         request = call(*args)

@@ -14,7 +14,7 @@ def everyone(group, shape, dtype="float64"):
 
 def case_all_reduce(group):
     for shape in ((), (1,), (7,), (3, 5), (0,), (40_000,)):
-        for dtype, close in (("float64", 1e-14), ("float32", 1e-5), ("float16", 2e-2)):
+        for dtype, close in (("float64", 1e-14), ("float32", 1e-5), ("float16", 2e-2), ("bfloat16", 0.1)):
             xs = everyone(group, shape, dtype)
             before = xs[group.rank].copy()
             y = group.all_reduce(xs[group.rank])
@@ -41,7 +41,7 @@ def case_gather_and_scatter(group):
     p, r = group.size, group.rank
     for shape in ((2 * p, 3), (p + 1, 2), (3, 2 * p + 1, 2), (2, 1)):  # even, uneven, more ranks than entries
         for axis in range(len(shape)):
-            for dtype in ("float64", "float32", "float16", "int64"):
+            for dtype in ("float64", "float32", "float16", "bfloat16", "int64"):
                 xs = [(100 * x).astype(dtype) for x in everyone(group, shape)]
                 cut = [xs[0].take(range(s.start, s.stop), axis) for s in pieces(shape[axis], p)]
                 y = group.all_gather(cut[r], axis - len(shape), length=shape[axis])
@@ -51,7 +51,7 @@ def case_gather_and_scatter(group):
                 )
                 z = group.reduce_scatter(xs[r], axis)
                 assert z.dtype == dtype and z.shape == cut[r].shape
-                assert np.allclose(z, total, rtol=1e-2 if dtype == "float16" else 1e-5, atol=1)
+                assert np.allclose(z, total, rtol=1e-2 if "float16" in dtype else 1e-5, atol=1)
     assert group.all_gather(np.full((1, 2), r)).tolist() == [[i, i] for i in range(p)]
 
 
@@ -98,7 +98,7 @@ def case_broadcast_and_single_messages(group):
         assert (mine == r).all()
     if p == 1:
         return
-    for dtype in ("float16", "bool", "float64"):
+    for dtype in ("float16", "bfloat16", "bool", "float64"):
         sent = group.start_send(np.full((3, 2), r % 2, dtype), to=(r + 1) % p)
         wait = group.start_receive(np.empty((3, 2), dtype), source=(r - 1) % p)
         assert (wait() == (r - 1) % p % 2).all()

@@ -168,15 +168,15 @@ def case_planted_mistakes_are_caught(group):
             super().__init__([p for p in parameters if not p.shared], grid, bucket)
 
     class LocalCount(pipeline.Run):
-        def __init__(self, model, batches, count, reducer):
-            super().__init__(model, batches, sum(int((t >= 0).sum()) for _, t, _ in batches[:1]), reducer)
+        def __init__(self, model, batches, count, *more):
+            super().__init__(model, batches, sum(int((t >= 0).sum()) for _, t, _ in batches[:1]), *more)
 
     class SwappedOrder(pipeline.Run):
         """The last rank takes the micro-batches in another order than those before it."""
 
-        def __init__(self, model, batches, count, reducer):
+        def __init__(self, model, batches, *more):
             turned = model.pipeline.rank == model.pipeline.size - 1
-            super().__init__(model, batches[::-1] if turned else batches, count, reducer)
+            super().__init__(model, batches[::-1] if turned else batches, *more)
 
     class SkippedHalf(pipeline.Run):
         def backward_weight(self, a):

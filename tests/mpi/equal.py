@@ -5,6 +5,10 @@ weights after AdamW within lr / 100, since its first steps are almost the sign o
 that is zero in theory (the key's bias moves all scores of a row alike, and softmax does not see it) is
 rounding alone: it is held to eps times the largest gradient of its layer, for each of the sums it went
 through.
+
+In 16 bits every number that is kept or sent is rounded: 4 eps of their type for gradients, loss and norm, and
+for the float32 masters of the weights after SGD. AdamW is left out there, whose first steps are signs of
+gradients that are partly rounding.
 """
 
 import functools
@@ -14,16 +18,19 @@ from unittest.mock import patch
 
 import numpy as np
 
-from minimega import experts, random
+from minimega import experts, random, verdict
+from minimega.backend import HALF
 from minimega.layer import Recomputed
 from minimega.model import Config, Model, gpt
-from minimega.optim import SGD, AdamW, gradient_norm
+from minimega.optim import SGD, AdamW, gradient_norm, unscale
 from minimega.parallel import zero
 from minimega.parallel.data import Reducer
 from minimega.parallel.grid import SERIAL, Grid
 from minimega.parallel.pipeline import staged
+from minimega.precision import loss_scale
 from minimega.train import Recipe, gradients, train_step
 
+LIMITS = {"float64": 1e-10, "float32": 2e-6, **{d.name: 4 * verdict.eps(d.name) for d in HALF}}
 LR, STEPS, HEAD = {"SGD": 0.5, "AdamW": 0.01}, 3, 3  # HEAD: its width
 FACTORS = (
     "accumulate",  # this and the next only say how a step is computed
@@ -100,7 +107,7 @@ class Case:
         for name, p in model.parameters().items():
             rng = np.random.default_rng(random.key(name))
             if p.decays:
-                p.data *= 5
+                p.data[...] = p.data * 5
             else:
                 p.data += 0.1 * rng.standard_normal(p.whole_shape)[p.piece].astype(self.dtype)
         if "recompute" in self.factors:  # more than the option does: a tied table stands in one of them
@@ -118,8 +125,10 @@ def outcome(case: Case, grid: Grid = SERIAL, bucket: int = 700) -> dict[str, np.
     (inputs, targets), found, recipe = case.data(), {}, case.recipe()
     # eps: where a float32 gradient is next to zero, rounding decides (some 1e-9 here): the default of 1e-8
     # would let AdamW make steps of lr / 10 of that. Most gradients are 1e-3 and larger.
-    for optimizer in (None, SGD(), AdamW(eps=1e-5, weight_decay=0.1)):
-        model = case.model(grid)
+    optimizers = None, SGD(), AdamW(eps=1e-5, weight_decay=0.1)
+    half = np.dtype(case.dtype) in HALF
+    for optimizer in optimizers[: 2 if half else 3]:
+        model, scale = case.model(grid), loss_scale(case.dtype)
         parameters, reducer = model.parameters().values(), owner(case, model, grid, bucket)
         owned, kind = reducer.owned(parameters), type(optimizer).__name__
 
@@ -129,15 +138,17 @@ def outcome(case: Case, grid: Grid = SERIAL, bucket: int = 700) -> dict[str, np.
 
         if optimizer is None:
             how = recipe.accumulate, reducer, recipe.actions(model)
-            found["loss"] = gradients(model, inputs, targets, random.key(0), *how)
+            found["loss"] = gradients(model, inputs, targets, random.key(0), *how, scale.value)
+            unscale(owned, scale.value)
             found["norm"] = gradient_norm(owned, grid)
             found |= {f"gradient {name}": g for name, g in whole({p.name: p.grad for p in owned}).items()}
             continue
         for step in range(1, STEPS + 1):
             recipe = case.recipe(LR[kind])
-            record = train_step(model, optimizer, recipe, step, inputs, targets, reducer)
+            record = train_step(model, optimizer, recipe, step, inputs, targets, reducer, scale)
             found |= {f"{kind} {name} {step}": record[name] for name in ("loss", "grad_norm")}
-        found |= {f"{kind} weight {name}": w for name, w in whole({p.name: p.data for p in owned}).items()}
+        kept = {p.name: optimizer.state[p.name]["master"] if half else p.data for p in owned}
+        found |= {f"{kind} weight {name}": w for name, w in whole(kept).items()}
     return {name: np.asarray(value) for name, value in found.items()}
 
 
@@ -183,11 +194,11 @@ def compare(case: Case, grid: Grid, **options) -> dict[str, float]:
     assert got.keys() <= want.keys() and grid.pipeline.all_reduce(here.astype(int), "max").all()
     excess = {}
     for name, a, b in ((name, got[name], want[name]) for name in got):
-        limit = 1e-10 if case.dtype == "float64" else 2e-6
+        limit = LIMITS[case.dtype]
         if name.endswith("qkv.bias") and name.startswith("gradient"):
             layer = name.removesuffix("qkv.bias")
             largest = max(np.abs(g).max() for n, g in got.items() if n.startswith(layer))
-            excess[f"zero {name}"] = float(np.abs(keys(a)).max() / largest / np.finfo(a.dtype).eps)
+            excess[f"zero {name}"] = float(np.abs(keys(a)).max() / largest / verdict.eps(case.dtype))
         if name.startswith("AdamW weight") and case.dtype == "float32":
             limit = LR["AdamW"] / 100
         excess[name] = distance(a, b) / limit

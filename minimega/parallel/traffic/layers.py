@@ -5,8 +5,7 @@ B batch, T time, D width, V vocabulary; N tokens of a micro-batch on one replica
 
 from itertools import product
 
-import numpy as np
-
+from minimega.activations import items
 from minimega.model import Config
 from minimega.parallel.context import halves
 from minimega.parallel.traffic.steps import Rows
@@ -34,6 +33,8 @@ def of_layers(
     the rank's own tokens of a column-cut layer's input, and gather it once more in the backward pass, to
     save memory; here it is kept as it was gathered, so there is no third all-gather.
 
+    16-bit numbers are moved as they are, and added up in float32: they travel to a sum as 4 bytes.
+
     Where experts stand in an MLP's place, the router's N E probabilities enter beside their input, and
     ranks with tokens of their own add up two numbers a sequence and expert for the balance loss.
 
@@ -42,19 +43,22 @@ def of_layers(
     24
     """
     tokens = batch // (dp * accumulate) * (config.context if held is None else held)
-    item, rows = np.dtype(dtype).itemsize, {}
+    (moved, added), rows = items(dtype), {}
+
+    def add(label: str, width: int, ways: dict[str, int]) -> None:
+        for kind, calls in ways.items():
+            item = moved if kind == "all-gather" else added
+            rows["tensor", kind, label] = calls, calls * tokens * width * item
 
     def enter(label: str, forward: int, width: int = config.d_model) -> None:
         """The way into a pair of cut layers, so often forward."""
         back = "reduce-scatter" if sequence else "all-reduce"
-        ways = {back: accumulate} | ({"all-gather": forward} if sequence else {})
-        rows.update({("tensor", k, label): (n, n * tokens * width * item) for k, n in ways.items()})
+        add(label, width, {back: accumulate} | ({"all-gather": forward} if sequence else {}))
 
     def leave(label: str, forward: int) -> None:
         """The way out of it."""
         there = "reduce-scatter" if sequence else "all-reduce"
-        ways = {there: forward} | ({"all-gather": accumulate} if sequence else {})
-        rows.update({("tensor", k, label): (n, n * tokens * config.d_model * item) for k, n in ways.items()})
+        add(label, config.d_model, {there: forward} | ({"all-gather": accumulate} if sequence else {}))
 
     branches = {"attention": ("qkv", "out")} if config.attention else {}
     forward = accumulate * (1 + (recompute == "full"))
@@ -69,7 +73,7 @@ def of_layers(
     enter("head", accumulate)  # the vocabulary is cut at both ends
     leave("embedding", accumulate)
     # of each token the largest logit; then the sum of exponentials and the target's logit
-    rows["tensor", "all-reduce", "cross-entropy"] = 2 * accumulate, accumulate * 3 * tokens * item
+    rows["tensor", "all-reduce", "cross-entropy"] = 2 * accumulate, accumulate * 3 * tokens * added
     return rows if tp > 1 else {}
 
 
@@ -88,7 +92,7 @@ def of_experts(
     """
     forward, found = 1 + (recompute == "full"), {}
     for i, micro_batches in enumerate(routed):
-        moved = sum(sent + came for sent, came in micro_batches) * config.d_model * np.dtype(dtype).itemsize
+        moved = sum(sent + came for sent, came in micro_batches) * config.d_model * items(dtype)[0]
         calls, counts = len(micro_batches), len(micro_batches) * 8 * config.experts
         total = calls * (3 * forward + 2), forward * (moved + counts) + moved
         found["experts", "all-to-all", f"block{i}.mlp.branch"] = total
@@ -103,7 +107,7 @@ def of_context(
     m: int = 1,
     tp: int = 1,
     recompute: str = "none",
-    item: int = 4,
+    dtype: str = "float32",
 ) -> Rows:
     """What rank c of `cp` sends around the ring in one step, where `rows` sequences pass in m micro-batches.
 
@@ -118,14 +122,14 @@ def of_context(
     if cp == 1 or not config.attention:
         return {}
     next_has = sum(half.stop - half.start for half in halves(config.context, cp)[(c + 1) % cp])
-    token = 2 * rows * config.d_model // tp * item  # bytes of one place's keys and values
+    moved, added = (2 * rows * config.d_model // tp * item for item in items(dtype))  # bytes of one place's
     times, layers = 2 + (recompute != "none"), config.num_layers
     return {
         ("context", "send", "kv"): (
             layers * m * times * (cp - 1),
-            layers * times * token * (config.context - next_has),
+            layers * times * moved * (config.context - next_has),
         ),
-        ("context", "send", "dkv"): (layers * m * cp, layers * token * config.context),
+        ("context", "send", "dkv"): (layers * m * cp, layers * added * config.context),
     }
 
 

@@ -3,8 +3,7 @@
 import math
 from collections import Counter
 
-import numpy as np
-
+from minimega.activations import items
 from minimega.model import Config, gpt
 from minimega.parallel.comm import pieces
 from minimega.parallel.data import BUCKET
@@ -31,7 +30,7 @@ def of_gradients(
     `rank` is the place among the ranks that share out a model: an uneven vocabulary gives them pieces of
     different sizes. What all of these hold is summed over all ranks under sequence parallelism, and
     over the replicas otherwise, in each of which `cp` ranks hold copies; experts over every `ep`-th replica,
-    and `expert_rank` says which ones.
+    and `expert_rank` says which ones. The gradients of 16-bit weights are float32.
 
     >>> of_gradients(Config(vocab_size=64), dp=4)
     {('data', 'all-reduce', 'gradients'): (2, 1685504), ('data', 'all-reduce', 'loss'): (1, 8)}
@@ -47,7 +46,7 @@ def of_gradients(
     for (group, ranks, _), filled in buckets.items():
         if ranks > 1:
             calls, nbytes = rows.get((group, "all-reduce", "gradients"), (0, 0))
-            more = len(filled), sum(filled) * np.dtype(dtype).itemsize
+            more = len(filled), sum(filled) * items(dtype)[1]
             rows[group, "all-reduce", "gradients"] = calls + more[0], nbytes + more[1]
     name = "data" if cp == 1 else "copies"
     return rows | ({(name, "all-reduce", "loss"): (1, 8)} if cp * dp > 1 else {})
@@ -91,7 +90,7 @@ def of_zero(
     >>> of_zero(1, Config(vocab_size=64), dp=4)["data", "all-gather", "weights"]
     (2, 1685504)
     """
-    cut = tp, dp, sequence, rank, ep, expert_rank, cp
+    cut, (moved, added) = (tp, dp, sequence, rank, ep, expert_rank, cp), items(dtype)
     whole = of_gradients(config, tp, dp, sequence, dtype, rank, bucket, ep, expert_rank, cp)
     rows = {row: sent for row, sent in whole.items() if row[2] != "gradients"}
     if stage < 3:
@@ -99,7 +98,7 @@ def of_zero(
             if row[2] == "gradients":
                 parts = accumulate if stage > 1 else 1
                 rows[row[0], "reduce-scatter", "gradients"] = calls * parts, nbytes * parts
-                rows[row[0], "all-gather", "weights"] = calls, nbytes
+                rows[row[0], "all-gather", "weights"] = calls, nbytes * moved // added
         return rows
     model, users = gpt(config), {}
     for layer, inside in model.layers.items():
@@ -108,13 +107,13 @@ def of_zero(
     sizes: Counter = Counter()  # by bucket: its group, whether all ranks of a replica hold it, its layers
     for name, p in model.parameters().items():
         group, ranks, numbers = _held(p, *cut)
-        sizes[group, ranks, p.axis is None, users[name]] += numbers * np.dtype(dtype).itemsize
+        sizes[group, ranks, p.axis is None, users[name]] += numbers
     times = dict.fromkeys(("embedding", "head"), accumulate)
     sent = [
         row
         for (group, ranks, _, layers), size in sizes.items()
-        for row in [(group, "reduce-scatter", "gradients", size)] * accumulate
-        + [(group, "all-gather", "weights", size)] * sum(times.get(n, 2 * accumulate) for n in layers)
+        for row in [(group, "reduce-scatter", "gradients", size * added)] * accumulate
+        + [(group, "all-gather", "weights", size * moved)] * sum(times.get(n, 2 * accumulate) for n in layers)
         if ranks > 1
     ]
     for *row, size in sent:

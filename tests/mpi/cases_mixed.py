@@ -1,0 +1,135 @@
+"""16-bit models on many ranks: the one that one rank trains but for rounding, with masters and loss scale."""
+
+from dataclasses import replace
+from itertools import product
+
+import equal
+import numpy as np
+from adjoint import assert_whole
+from cases_traffic import counted
+from equal import PAIRS, STEPS, Case, assert_equal
+from ranks import sizes
+
+from minimega import checkpoint, train
+from minimega.model import gpt
+from minimega.optim import AdamW
+from minimega.parallel import pipeline, traffic
+from minimega.parallel.data import Reducer
+from minimega.parallel.grid import Grid, grid
+from minimega.parallel.pipeline import staged
+from minimega.precision import LossScale, loss_scale
+from minimega.texts import workspace
+from minimega.train import train_step
+
+LAYOUTS = {  # by the number of ranks: (tp, dp, sequence parallelism, pp)
+    2: [(2, 1, False, 1), (2, 1, True, 1), (1, 2, False, 1), (1, 1, False, 2)],
+    4: [(2, 2, True, 1), (2, 1, True, 2), (1, 2, False, 2)],
+}
+TYPES = "float16", "bfloat16"
+
+
+def layouts(group) -> list[Grid]:
+    return [grid(group, *layout) for layout in LAYOUTS[group.size]]
+
+
+def on(g: Grid, dtype: str, factors=frozenset()) -> Case:
+    """Without ReLU: where a rounded sum lands on its other side, its slope is another."""
+    p = g.pipeline.size
+    order = "zero-bubble" if p > 1 else "1f1b"
+    return Case(factors - {"relu"}, 4 * g.data.size, 8, dtype, max(p, 2), order, 1, p)
+
+
+@sizes(2, 4)
+def case_16_bit_training_is_the_serial_one(group):
+    for g, dtype, factors in product(layouts(group), TYPES, PAIRS[::4]):
+        assert_equal(on(g, dtype, factors), g)
+
+
+@sizes(2, 4)
+def case_copies_of_16_bit_models_are_equal_to_the_bit(group):
+    """Weights, masters and the scale, which all halve in the same steps: the first ones overflow float16."""
+    for g, dtype in product(layouts(group), TYPES):
+        case, optimizer, scale = on(g, dtype), AdamW(), loss_scale(dtype)
+        if dtype == "float16":
+            scale = LossScale(value=2.0**24, every=2)
+        model, log = case.model(g), []
+        reducer = Reducer(model.parameters().values(), g, 700)
+        with np.errstate(all="ignore"):
+            for step in range(1, 16):
+                log.append(train_step(model, optimizer, case.recipe(), step, *case.data(), reducer, scale))
+        if dtype == "float16":
+            scales, skipped = [r["loss_scale"] for r in log], [r["skipped"] for r in log]
+            assert skipped[0] and not all(skipped[STEPS:]) and len(set(scales)) > 2
+            assert optimizer.steps == skipped.count(False)
+            assert_whole(np.array([*scales, scale.value, scale.good]), group)
+        assert_whole(np.array([r["loss"] for r in log]), group)
+        for p in model.parameters().values():
+            for x in (p.data, p.grad, *optimizer.state[p.name].values()):
+                assert_whole(x, g.ends if p.shared else g.stage if p.axis is None else g.data)
+
+
+@sizes(2)
+def case_any_layout_reads_a_16_bit_checkpoint_to_the_bit(group):
+    def state(model, optimizer) -> list[dict]:
+        slots = [{name: kept[slot] for name, kept in optimizer.state.items()} for slot in optimizer.kept]
+        arrays = {name: p.data for name, p in model.parameters().items()}
+        return [checkpoint.gathered(model, of) for of in (arrays, *slots)]
+
+    with workspace(None, group) as folder:
+        for g, dtype in product(layouts(group), TYPES):
+            case, optimizer = on(g, dtype), AdamW()
+            model, scale = case.model(g), loss_scale(dtype)
+            reducer = Reducer(model.parameters().values(), g)
+            train_step(model, optimizer, case.recipe(), 1, *case.data(), reducer, scale)
+            assert set(optimizer.kept) == {"master", "mean", "square"}
+            checkpoint.save(folder, 1, model, optimizer, {}, world=group)
+            written = state(model, optimizer)
+            for other in layouts(group):
+                model, optimizer = staged(gpt(case.config, other.shares), other.pipeline), AdamW()
+                checkpoint.resume(folder / "step-1", model.draw(9, dtype), optimizer)
+                for a, b in zip(written, state(model, optimizer), strict=True):
+                    same = (a[n].dtype == b[n].dtype and (a[n] == b[n]).all() for n in a)
+                    assert group.rank or (list(a) == list(b) and all(same))
+            group.barrier()
+
+
+@sizes(2, 4)
+def case_16_bit_messages_are_those_of_the_formulas(group):
+    for (tp, dp, sequence, p), dtype in product(LAYOUTS[group.size], TYPES):
+        g = grid(group, tp, dp, sequence, p)
+        case = replace(on(g, dtype, frozenset({"uneven"})), micro_batches=1)
+        if p == 1:
+            got = counted(group, (tp, dp, sequence), case, recompute="full")
+            want = traffic.of_layers(case.config, case.batch, tp, dp, 1, sequence, "full", dtype)
+            want |= traffic.of_gradients(case.config, tp, dp, sequence, dtype, group.rank % tp)
+            assert got == want, got.items() ^ want.items()
+            continue
+        model, held = case.model(g), g.shares.tokens(8)
+        reducer = Reducer(model.parameters().values(), g)
+        group.counter.traffic.clear()
+        train_step(model, AdamW(), case.recipe(), 1, *case.data(), reducer)
+        got = {row: (t.calls, t.bytes) for row, t in group.counter.traffic.items() if row[0] == "pipeline"}
+        rows = case.batch // g.data.size, p, g.pipeline.rank, 1, 1, held.stop - held.start, 2
+        assert got == traffic.of_pipeline(case.config, *rows)
+
+
+@sizes(2)
+def case_planted_mistakes_in_the_scale_are_caught(group):
+    g = layouts(group)[3]  # a pipeline
+
+    class Forgotten(pipeline.Run):
+        def __init__(self, model, batches, count, reducer, scale):
+            super().__init__(model, batches, count, reducer, 1.0)
+
+    def on_one_stage(parameters, scale):
+        right["unscale"](parameters, scale if g.pipeline.rank else 1.0)
+
+    case, right = on(g, "float16"), {"Run": train.Run, "unscale": train.unscale}
+    equal.serial(case)
+    for name, wrong in (("Run", Forgotten), ("unscale", on_one_stage)):
+        setattr(train, name, wrong)
+        try:
+            far = [n for n, x in equal.compare(case, g).items() if not x <= 1]
+        finally:
+            setattr(train, name, right[name])
+        assert group.all_reduce(np.array(len(far))) > 0, f"not caught: {name}"
