@@ -150,15 +150,17 @@ def train(
 def evaluate(model: Model, windows: Windows, batch: int, grid: Grid = SERIAL) -> float:
     """The mean loss over every counted target of the windows, each token weighing the same; no dropout.
 
-    The replicas share out the batches (at the end some get none, but take part: they may have weights that
-    others need); the stages of a pipeline work on several at a time.
+    The replicas share out the batches; the stages of a pipeline work on several at a time. For whom none is
+    left in the end takes part with one that does not count: the others may need weights that it holds.
     """
     xp = library(next(iter(model.parameters().values())).data)
     sums = np.zeros(2)  # of the losses, and the number of targets
     with no_grad():
         for start in range(0, len(windows), grid.data.size * batch):
             first = start + grid.data.rank * batch
-            inputs, targets = windows.take(np.arange(first, min(first + batch, len(windows))))
+            mine = range(first, min(first + batch, len(windows)))
+            inputs, targets = windows.take(mine or [0])
+            targets[len(mine) :] = -1
             counted = int((targets >= 0).sum())
             loss = float(model.loss(xp.asarray(inputs), xp.asarray(targets)).data)
             sums += counted * loss, counted

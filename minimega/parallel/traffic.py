@@ -6,6 +6,7 @@ every step to them.
 B batch, T time, D width, V vocabulary; N tokens of a micro-batch on one replica; p, v: see schedules.py.
 """
 
+from collections import Counter
 from itertools import product
 
 import numpy as np
@@ -13,6 +14,7 @@ import numpy as np
 from minimega.model import Config, gpt
 from minimega.parallel.comm import pieces
 from minimega.parallel.data import BUCKET
+from minimega.parameter import Parameter
 
 Rows = dict[tuple[str, str, str], tuple[int, int]]  # (group, kind, label): (calls, bytes)
 
@@ -93,15 +95,60 @@ def of_gradients(
             if (p.axis is None) == shared:
                 if not buckets or buckets[-1] >= bucket:
                     buckets.append(0)
-                whole = p.whole_shape[p.axis or 0]
-                buckets[-1] += (
-                    p.size // whole * (whole if shared else len(range(whole)[pieces(whole, tp)[rank]]))
-                )
+                buckets[-1] += _held(p, tp, rank)
         filled.setdefault("stage" if shared and sequence else "data", []).extend(buckets)
     for group, buckets in filled.items():
         if (tp * dp if group == "stage" else dp) > 1:
             rows[group, "all-reduce", "gradients"] = len(buckets), sum(buckets) * np.dtype(dtype).itemsize
     return rows | ({("data", "all-reduce", "loss"): (1, 8)} if dp > 1 else {})
+
+
+def _held(p: Parameter, tp: int, rank: int) -> int:
+    """The numbers of a parameter on one of the ranks that share out a model."""
+    if p.axis is None:
+        return p.size
+    whole = p.whole_shape[p.axis]
+    return p.size // whole * len(range(whole)[pieces(whole, tp)[rank]])
+
+
+def of_zero(stage: int, config: Config, accumulate: int = 1, bucket: int = BUCKET, **cut) -> Rows:
+    """`of_gradients` under ZeRO (Rajbhandari et al. 2020, section 7); `cut` are its other arguments.
+
+    In place of an all-reduce come its two halves: a reduce-scatter of the gradients, an all-gather of the new
+    weights. Stages 2 and 3 add up the gradients of each accumulated part. Stage 3 has a bucket for the
+    parameters that the same layers use, and gathers them before each forward and each backward pass of such a
+    layer; but the head's are still there when it goes backward, and the embedding needs none for that.
+
+    >>> of_zero(1, Config(vocab_size=64), dp=4)["data", "all-gather", "weights"]
+    (2, 1685504)
+    """
+    if stage < 3:
+        rows = of_gradients(config, bucket=bucket, **cut)
+        for row in [row for row in rows if row[2] == "gradients"]:
+            calls, nbytes = rows.pop(row)
+            parts = accumulate if stage > 1 else 1
+            rows[row[0], "reduce-scatter", "gradients"] = calls * parts, nbytes * parts
+            rows[row[0], "all-gather", "weights"] = calls, nbytes
+        return rows
+    rows = of_gradients(config, bucket=1 << 62, **cut)
+    model, users = gpt(config), {}
+    for layer, parameters in ((name, layer.parameters()) for name, layer in model.layers.items()):
+        for name in parameters:
+            users[name] = *users.get(name, ()), layer
+    sizes: Counter = Counter()  # by bucket: whether all ranks of a replica hold it, and the layers
+    for name, p in model.parameters().items():
+        sizes[p.axis is None, users[name]] += _held(p, cut.get("tp", 1), cut.get("rank", 0))
+    times = dict.fromkeys(("embedding", "head"), accumulate)
+    item = np.dtype(cut.get("dtype", "float32")).itemsize
+    sent: dict[tuple, list[int]] = {}
+    for (shared, layers), size in sizes.items():
+        group = "stage" if shared and cut.get("sequence") else "data"
+        if (group, "all-reduce", "gradients") in rows:
+            gathers = sum(times.get(layer, 2 * accumulate) for layer in layers)
+            sent.setdefault((group, "reduce-scatter", "gradients"), []).extend([size * item] * accumulate)
+            sent.setdefault((group, "all-gather", "weights"), []).extend([size * item] * gathers)
+    kept = {row: t for row, t in rows.items() if row[2] != "gradients"}
+    return kept | {row: (len(calls), sum(calls)) for row, calls in sent.items()}
 
 
 def of_pipeline(

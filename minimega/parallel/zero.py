@@ -8,7 +8,7 @@
 A bucket's sum is cut: each rank gets one piece of it (reduce-scatter), changes the weights that it has the
 sum of, and tells the others (all-gather). Those are the two halves of an all-reduce, so stages 1 and 2 put no
 more bytes on the wire (section 7.2.1). Stage 3 gathers a layer's weights when it runs, forward and again
-backward: half as much again (section 7.2.2).
+backward: half as much again at most (section 7.2.2).
 
 The sum of a bucket is one flat array, its parameters one after another, and an owner's piece of it meets a
 part of each parameter (of most none): pieces are as equal as they can be, whatever the shapes.
@@ -18,10 +18,10 @@ import math
 from collections.abc import Callable
 from functools import cached_property
 
-from minimega.autograd import op
+from minimega.autograd import Tensor, op
 from minimega.backend import library
 from minimega.errors import RunFailed
-from minimega.layer import Layer
+from minimega.layer import Layer, Recomputed
 from minimega.model import Model
 from minimega.parallel.data import BUCKET, Bucket, Reducer
 from minimega.parallel.grid import Grid
@@ -180,7 +180,9 @@ class Gathered(Layer):
         # looked for here, while all ranks are: one rank alone could not run the model again to name the layer
         if place.training and not math.isfinite(float(y.data.sum())):
             raise RunFailed(f"an activation is not finite: it began in layer {self.name}")
-        return before_backward(y, call=self.gather)
+        # tokens have no gradient: the first layer's backward pass needs no weights, but to run forward again
+        needed = isinstance(x, Tensor) or isinstance(self.layer, Recomputed)
+        return before_backward(y, call=self.gather) if needed else y
 
     def gather(self) -> None:
         self.owner.gather(self.name)

@@ -88,6 +88,12 @@ class Ring(Group):
                 y[part] += everyone[(first + r) % self.size, part]
         return lambda: y.reshape(x.shape)
 
+    def start_reduce_scatter(self, x, axis=0, label=""):
+        return lambda: self.all_reduce(x, label=label)[self.piece(len(x))]
+
+    def start_all_gather(self, x, axis=0, length=None, label=""):
+        return self.group.start_all_gather(x, axis, length, label)
+
 
 def assert_copies_are_equal(case: Case, g: Grid, over=lambda group: group, bucket: int = 700) -> None:
     """After some steps of AdamW: weights, gradients and the optimizer's state, to the bit."""

@@ -1,16 +1,140 @@
-"""ZeRO: the three stages are the model that one rank trains."""
+"""ZeRO: the three stages are the model that one rank trains; what they send and hold is what formulas say."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 from itertools import product
 
-from cases_model import grids, on
-from equal import assert_equal
+import numpy as np
+from adjoint import assert_whole
+from cases_model import Ring, grids, on
+from equal import PAIRS, STEPS, Case, assert_equal, compare, distance, owner, serial
 from ranks import sizes
 
+from minimega.optim import AdamW
+from minimega.parallel import traffic
+from minimega.parallel.grid import SERIAL, Grid, grid
+from minimega.sample import next_logits
+from minimega.tokens import Windows
+from minimega.train import evaluate, train_step
+
 STAGES = 1, 2, 3
+FACTORS = frozenset({"dropout", "deep"}), frozenset({"accumulate", "uneven", "untied", "full"})
+
+
+def zeros(group, factors=FACTORS, dtype="float64") -> Iterator[tuple[Grid, Case]]:
+    """Every layout that has replicas or cut tokens, with every stage."""
+    for g, some, stage in product(grids(group), factors, STAGES):
+        if g.data.size > 1 or g.shares.partial:
+            yield g, replace(on(g, some, dtype), zero=stage)
 
 
 @sizes(2, 3, 4, 8)
 def case_each_stage(group):
-    for g, stage in product(grids(group), STAGES):
-        assert_equal(replace(on(g, frozenset({"dropout", "deep"})), zero=stage), g)
+    for g, case in zeros(group):
+        assert_equal(case, g)
+
+
+@sizes(2, 4)
+def case_pairs_of_factors(group):
+    """With recomputation even of the layers that share the tied table; the stages in turn."""
+    some = [g for g in grids(group) if g.data.size > 1]
+    for n, factors in enumerate(PAIRS):
+        g = some[n % len(some)]
+        assert_equal(replace(on(g, factors), zero=1 + n // len(some) % 3), g)
+
+
+@sizes(2, 4)
+def case_some_factors_in_float32(group):
+    for g, case in zeros(group, PAIRS[:1], "float32"):
+        assert_equal(case, g)
+
+
+@sizes(1, 2)
+def case_no_replicas_and_micro_batches(group):
+    """With nobody to share with it is the serial run; micro-batches may pass in any order."""
+    for stage, schedule in product(STAGES, ("gpipe", "zero-bubble")):
+        g = grid(group, dp=group.size)
+        case = Case(frozenset({"deep"}), 8, schedule=schedule, micro_batches=2, zero=stage)
+        assert_equal(case, g)
+
+
+@sizes(4, 8)
+def case_stage_1_in_a_pipeline(group):
+    """The table that both ends hold is shared out over the replicas of both."""
+    for schedule, v in (("1f1b", 1), ("zero-bubble", 1), ("interleaved", 2)):
+        g = grid(group, dp=2, pp=2, tp=group.size // 4)
+        case = Case(frozenset({"dropout", "accumulate"}), 8, 8, "float64", 5, schedule, v, 2, zero=1)
+        assert_equal(case, g)
+
+
+@sizes(2, 3, 4, 8)
+def case_copies_are_equal_to_the_bit(group):
+    """After some steps, also where sums run around a ring: weights, and shards that several ranks own."""
+    for g, case in zeros(group, FACTORS[1:], "float32"):
+        g = replace(g, stage=Ring(g.stage), data=Ring(g.data), copies=Ring(g.copies))
+        model, optimizer = case.model(g), AdamW()
+        reducer = owner(case, model, g)
+        for step in range(1, STEPS + 1):
+            record = train_step(model, optimizer, case.recipe(), step, *case.data(), reducer)
+        assert_whole(np.array([record["loss"], record["grad_norm"]]), g.world)
+        parameters = model.parameters().values()
+        weights = reducer.joined({p.name: p.data for p in reducer.owned(parameters)})
+        for p in parameters:
+            assert_whole(weights[p.name], g.world if p.axis is None else g.data)
+            if case.zero < 3:
+                assert (p.data == weights[p.name]).all()
+        for p in reducer.owned(parameters):
+            if p.axis is None and not g.shares.partial:
+                for x in (p.data, p.grad, *optimizer.state[p.name].values()):
+                    assert_whole(x, g.tensor)
+
+
+@sizes(2, 3, 4)
+def case_evaluation_and_generation_are_the_serial_ones(group):
+    text, tokens = (np.random.default_rng(2).integers(0, 37, shape) for shape in (100, (2, 14)))
+    text[::13] = 0  # documents
+    for g, batch in product(grids(group), (3, 50)):  # of 50: most replicas have none
+        case = replace(on(g, frozenset({"deep"})), zero=3)
+        model, whole = case.model(g), case.model()
+        owner(case, model, g)
+        got, want = evaluate(model, Windows(text, 8), batch, g), evaluate(whole, Windows(text, 8), batch)
+        assert abs(got - want) < 1e-10 * want
+        talks = [next_logits(m, tokens[:, :3]) for m in (model, whole)]
+        for n in range(3, 14):
+            got, want = (next(t) if n == 3 else t.send(tokens[:, n - 1]) for t in talks)
+            assert distance(got, want) < 1e-10, n
+
+
+def counted(group, g: Grid, case: Case, bucket: int = 700) -> tuple[dict, float]:
+    """What each row of the counter grew by in one step, and the bytes on the wire but those of the layers."""
+    model = case.model(g)
+    reducer = owner(case, model, g, bucket)
+    group.counter.traffic.clear()
+    train_step(model, AdamW(), case.recipe(), 1, *case.data(), reducer)
+    rows = group.counter.traffic
+    wire = sum(t.wire for (_, _, label), t in rows.items() if label in ("gradients", "weights"))
+    return {row: (t.calls, t.bytes) for row, t in rows.items()}, wire
+
+
+@sizes(2, 3, 4, 8)
+def case_a_step_sends_what_the_formulas_say(group):
+    for g, factors in product(grids(group), ({"deep"}, {"uneven", "accumulate", "untied"}, {"sinusoidal"})):
+        case, sequence = on(g, frozenset(factors)), g.shares.partial
+        parts, sent = case.recipe().accumulate, []
+        for stage in (0, *STAGES):
+            got, wire = counted(group, g, replace(case, zero=stage))
+            cut = {"tp": g.tensor.size, "dp": g.data.size, "sequence": sequence, "rank": g.tensor.rank}
+            cut["dtype"] = case.dtype
+            layers = case.config, case.batch, g.tensor.size, g.data.size, parts, sequence, "none", case.dtype
+            want = traffic.of_layers(*layers) | traffic.of_norm(group.size)
+            want |= (
+                traffic.of_zero(stage, case.config, parts, 700, **cut)
+                if stage
+                else traffic.of_gradients(case.config, bucket=700, **cut)
+            )
+            assert got == want, (stage, factors, got.items() ^ want.items())
+            sent.append(wire)
+        assert np.isclose(sent[1], sent[0], 1e-12)  # section 7.2.1: the halves of an all-reduce cost what it costs
+        assert np.isclose(sent[2], sent[0] * (parts + 1) / 2, 1e-12)  # each part of the batch sends its gradients
+        if parts == 1:  # section 7.2.2: half as much again, less what is not gathered twice
+            assert sent[0] <= sent[3] <= sent[0] * 1.5
