@@ -12,6 +12,8 @@ import numpy as np
 from minimega.errors import BadInput
 from minimega.model import SHAPES, Config, gpt
 from minimega.optim import OPTIMIZERS
+from minimega.parallel.data import BUCKET
+from minimega.parallel.zero import state_bytes
 
 
 def parameters(config: Config) -> int:
@@ -20,8 +22,13 @@ def parameters(config: Config) -> int:
     >>> parameters(Config(vocab_size=50257, context=1024, d_model=768, nhead=12, num_layers=12))
     124439808
     """
+    one = gpt(replace(config, num_layers=1)).count()
+    return one + (config.num_layers - 1) * _block(config)
+
+
+def _block(config: Config) -> int:
     one, two = (gpt(replace(config, num_layers=n)).count() for n in (1, 2))
-    return one + (config.num_layers - 1) * (two - one)
+    return two - one
 
 
 def activations(config: Config, batch: int, dtype: str = "float32", recompute: str = "none") -> int:
@@ -65,22 +72,37 @@ def workspace(config: Config, batch: int, dtype: str = "float32") -> int:
 
 
 def memory(
-    config: Config, batch: int, dtype: str = "float32", optimizer: str = "adamw", recompute: str = "none"
+    config: Config,
+    batch: int,
+    dtype: str = "float32",
+    optimizer: str = "adamw",
+    recompute: str = "none",
+    zero: int = 0,
+    ranks: int = 1,
 ) -> dict[str, int]:
     """What training needs, in bytes, part by part; `batch` sequences are worked through at a time.
+
+    Of the model's state it is what each of the ranks needs that share it out by `--zero`.
 
     >>> memory(Config(vocab_size=500), batch=16)["optimizer"]        # two numbers a parameter
     3817472
     """
-    weights = parameters(config) * np.dtype(dtype).itemsize
+    slots, item = len(OPTIMIZERS[optimizer].slots), np.dtype(dtype).itemsize
     return {
-        "parameters": weights,
-        "gradients": weights,
-        "optimizer": weights * len(OPTIMIZERS[optimizer].slots),
+        **state_bytes(zero, parameters(config), ranks, *at_once(config, zero, ranks), slots, item),
         "activations": activations(config, batch, dtype, recompute),
         "recomputed": recomputed(config, batch, dtype, recompute),
         "workspace": workspace(config, batch, dtype),
     }
+
+
+def at_once(config: Config, zero: int, ranks: int) -> tuple[int, int]:
+    """The numbers of the largest message of ZeRO, and of a tied table: see `state_bytes`."""
+    table, block = config.vocab_size * config.d_model, _block(config)
+    if not zero or ranks == 1:
+        return 0, 0
+    ends = table + config.context * config.d_model
+    return max(block, ends) if zero == 3 else min(BUCKET + table, parameters(config)), table * config.tied
 
 
 def recomputed(config: Config, batch: int, dtype: str, recompute: str) -> int:
@@ -89,7 +111,7 @@ def recomputed(config: Config, batch: int, dtype: str, recompute: str) -> int:
     return one - none
 
 
-def needs(config: Config, batch: int, *how: str) -> int:
+def needs(config: Config, batch: int, *how) -> int:
     """The bytes that training needs at its peak: the sum of `memory`, of the same arguments."""
     return sum(memory(config, batch, *how).values())
 
@@ -120,12 +142,14 @@ def check_fits(
     dtype: str = "float32",
     optimizer: str = "adamw",
     recompute: str = "none",
+    zero: int = 0,
+    ranks: int = 1,
     has: int | None = None,
 ) -> None:
     """BadInput where training, `batch` sequences at a time, needs more than `has` bytes (this machine's).
 
     It says what is needed, what there is, and what comes nearest: fewer sequences at a time, or else the
-    largest named shape that fits.
+    largest named shape that fits. `zero` and `ranks`: see `memory`.
 
     >>> try:
     ...     check_fits(Config(vocab_size=500, d_model=4096), batch=16, has=8 * 10**9)
@@ -134,7 +158,7 @@ def check_fits(
     6.5 GB of it whatever their number; this machine has 8.0 GB.
     """
     has = machine_memory() if has is None else has
-    how = dtype, optimizer, recompute
+    how = dtype, optimizer, recompute, zero, ranks
     whole, fixed = (needs(config, n, *how) for n in (batch, 0))
     if has is None or whole <= has:
         return
@@ -158,7 +182,7 @@ def check_fits(
     raise BadInput(f"{told}No named shape fits.")
 
 
-def _most(config: Config, has: int, *how: str) -> int:
+def _most(config: Config, has: int, *how) -> int:
     """The most sequences at a time that fit: all but the weights grows in step with their number."""
     fixed = needs(config, 0, *how)
     return max(0, (has - fixed) // (needs(config, 1, *how) - fixed))

@@ -209,6 +209,33 @@ def owner(model: Model, grid: Grid, stage: int = 0, bucket: int = BUCKET) -> Red
     return (Reducer, Stage1, Stage2)[stage](model.parameters().values(), grid, bucket)
 
 
+def state_bytes(
+    stage: int, numbers: int, ranks: int, at_once: int = 0, tied: int = 0, slots: int = 2, item: int = 4
+) -> dict[str, int]:
+    """The bytes of a model's state that each of so many ranks holds, at the most that a step takes.
+
+    A model of so many numbers, an optimizer with so many slots. Besides what the paper counts (section 5,
+    here with one precision of `item` bytes) there is what is `at_once` in messages: the numbers of the
+    largest bucket, in stage 3 of the largest layer. Its gradients are there twice, in the arrays of the
+    backward pass and in the message that leaves; in stage 3 its weights are there too. The gradient of a
+    `tied` table waits from its first use to its second.
+
+    >>> sum(state_bytes(2, 7_500_000_000, ranks=64).values()) / 7.5e9      # 4 + 4/64 + 8/64
+    4.1875
+    """
+    share = -(-numbers // ranks)
+    parts = {
+        "parameters": numbers if stage < 3 else share + at_once,
+        "gradients": numbers
+        if not stage
+        else numbers + at_once
+        if stage == 1
+        else share + 2 * at_once + tied,
+        "optimizer": slots * (share if stage else numbers),
+    }
+    return {name: n * item for name, n in parts.items()}
+
+
 def draw(model: Model, owner: Reducer, *how) -> None:
     """Draw parameter by parameter, so that no more than one of them is here whole under stage 3."""
     for p in model.parameters().values():
