@@ -27,15 +27,15 @@ FACTORS = frozenset({"dropout", "deep"}), frozenset({"accumulate", "uneven", "un
 
 
 def zeros(group, factors=FACTORS, dtype="float64") -> Iterator[tuple[Grid, Case]]:
-    """Every layout that has replicas or cut tokens, with every stage."""
-    for g, some, stage in product(grids(group), factors, STAGES):
-        if g.data.size > 1 or g.shares.partial:
-            yield g, replace(on(g, some, dtype), zero=stage)
+    """Every layout that has replicas or cut tokens, with every stage, and the factors in turn."""
+    shared = [g for g in grids(group) if g.data.size > 1 or g.shares.partial]
+    for n, (g, stage) in enumerate(product(shared, STAGES)):
+        yield g, replace(on(g, factors[n % len(factors)], dtype), zero=stage)
 
 
 @sizes(2, 3, 4, 8)
 def case_each_stage(group):
-    for g, case in zeros(group):
+    for g, case in list(zeros(group))[:: 2 if group.size == 8 else 1]:
         assert_equal(case, g)
 
 
@@ -48,9 +48,9 @@ def case_pairs_of_factors(group):
         assert_equal(replace(on(g, factors), zero=1 + n // len(some) % 3), g)
 
 
-@sizes(2, 4)
+@sizes(2)
 def case_some_factors_in_float32(group):
-    for g, case in zeros(group, PAIRS[:1], "float32"):
+    for g, case in zeros(group, PAIRS[:2], "float32"):
         assert_equal(case, g)
 
 
@@ -66,13 +66,14 @@ def case_no_replicas_and_micro_batches(group):
 @sizes(4, 8)
 def case_stage_1_in_a_pipeline(group):
     """The table that both ends hold is shared out over the replicas of both."""
-    for schedule, v in (("1f1b", 1), ("zero-bubble", 1), ("interleaved", 2)):
+    orders = ("interleaved", 2), ("1f1b", 1), ("zero-bubble", 1)
+    for schedule, v in orders[:1] if group.size == 8 else orders:
         g = grid(group, dp=2, pp=2, tp=group.size // 4)
         case = Case(frozenset({"dropout", "accumulate"}), 8, 8, "float64", 5, schedule, v, 2, zero=1)
         assert_equal(case, g)
 
 
-@sizes(2, 3, 4, 8)
+@sizes(2, 4, 8)
 def case_copies_are_equal_to_the_bit(group):
     """After some steps, also where sums run around a ring: weights, and shards that several ranks own."""
     for g, case in zeros(group, FACTORS[1:], "float32"):
@@ -98,7 +99,8 @@ def case_copies_are_equal_to_the_bit(group):
 def case_evaluation_and_generation_are_the_serial_ones(group):
     text, tokens = (np.random.default_rng(2).integers(0, 37, shape) for shape in (100, (2, 14)))
     text[::13] = 0  # documents
-    for g, batch in product(grids(group), (3, 50)):  # of 50: most replicas have none
+    shared = [g for g in grids(group) if g.data.size > 1]
+    for g, batch in product(shared[-2:], (3, 50)):  # of 50: most replicas have none
         case = replace(on(g, frozenset({"deep"})), zero=3)
         model, whole = case.model(g), case.model()
         owner(case, model, g)
@@ -108,6 +110,17 @@ def case_evaluation_and_generation_are_the_serial_ones(group):
         for n in range(3, 14):
             got, want = (next(t) if n == 3 else t.send(tokens[:, n - 1]) for t in talks)
             assert distance(got, want) < 1e-10, n
+
+
+@sizes(2)
+def case_the_place_of_the_weights_is_no_activation(group):
+    g, held = grid(group, dp=2), []
+    for stage in (0, 3):
+        case = replace(on(g, frozenset({"deep"})), zero=stage)
+        model = case.model(g)
+        owner(case, model, g)
+        held.append(autograd.saved_bytes(model.loss(*case.data())))
+    assert held[0] == held[1]
 
 
 def counted(group, g: Grid, case: Case, bucket: int = 700) -> tuple[dict, float]:
@@ -123,7 +136,8 @@ def counted(group, g: Grid, case: Case, bucket: int = 700) -> tuple[dict, float]
 
 @sizes(2, 3, 4, 8)
 def case_a_step_sends_what_the_formulas_say(group):
-    for g, factors in product(grids(group), ({"deep"}, {"uneven", "accumulate", "untied"}, {"sinusoidal"})):
+    some = {"deep"}, {"uneven", "accumulate", "untied"}, {"sinusoidal"}
+    for g, factors in product(grids(group), some[1:2] if group.size == 8 else some):
         case, sequence = on(g, frozenset(factors)), g.shares.partial
         parts, sent = case.recipe().accumulate, []
         for stage in (0, *STAGES):
