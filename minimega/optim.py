@@ -47,11 +47,6 @@ class Optimizer:
                 if w is not p.data:
                     p.data[...] = narrow(w, p.data)
 
-    @property
-    def kept(self) -> tuple[str, ...]:
-        """The names of all that `state` holds of a weight: the slots, and its master where it has one."""
-        return tuple(next(iter(self.state.values()), ()))
-
     def update(self, w, g, lr: float, decay: float, **slots) -> None:
         raise NotImplementedError
 

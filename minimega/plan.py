@@ -15,6 +15,8 @@ from minimega.backend import HALF
 from minimega.errors import BadInput
 from minimega.model import SHAPES, Config, gpt
 from minimega.optim import OPTIMIZERS
+from minimega.parallel.data import BUCKET
+from minimega.parallel.zero import state_bytes
 
 
 def parameters(config: Config) -> int:
@@ -23,8 +25,13 @@ def parameters(config: Config) -> int:
     >>> parameters(Config(vocab_size=50257, context=1024, d_model=768, nhead=12, num_layers=12))
     124439808
     """
+    one = gpt(replace(config, num_layers=1)).count()
+    return one + (config.num_layers - 1) * _block(config)
+
+
+def _block(config: Config) -> int:
     one, two = (gpt(replace(config, num_layers=n)).count() for n in (1, 2))
-    return one + (config.num_layers - 1) * (two - one)
+    return two - one
 
 
 def used(config: Config) -> int:
@@ -94,26 +101,36 @@ def memory(
     optimizer: str = "adamw",
     recompute: str = "none",
     cp: int = 1,
+    zero: int = 0,
+    ranks: int = 1,
 ) -> dict[str, int]:
     """What training needs, in bytes, part by part; `batch` sequences are worked through at a time.
 
-    Of `cp` ranks that share out each sequence, what one of them needs. A 16-bit weight costs Adam 18 bytes:
-    2, its gradient 4, master, mean and square 12 (Rajbhandari et al. 2020, section 3.1, whose gradients are
-    16-bit too: 16).
+    Of `cp` ranks that share out each sequence, and of `ranks` that share out the model's state by `--zero`,
+    it is what one of them needs. A 16-bit weight costs Adam 18 bytes: 2, its gradient 4, master, mean and
+    square 12 (Rajbhandari et al. 2020, section 3.1, whose gradients are 16-bit too: 16).
 
     >>> memory(Config(vocab_size=500), batch=16)["optimizer"]        # two numbers a parameter
     3817472
     """
-    count, (item, wide) = parameters(config), items(dtype)
-    masters = np.dtype(dtype) in HALF
+    item, wide = items(dtype)
+    kept = wide * (len(OPTIMIZERS[optimizer].slots) + (np.dtype(dtype) in HALF))  # a 16-bit weight's master
+    state = zero, parameters(config), ranks, *at_once(config, zero, ranks), (item, wide, kept)
     return {
-        "parameters": count * item,
-        "gradients": count * wide,
-        "optimizer": count * wide * (len(OPTIMIZERS[optimizer].slots) + masters),
+        **state_bytes(*state),
         "activations": activations(config, batch, dtype, recompute, cp),
         "recomputed": recomputed(config, batch, dtype, recompute, cp),
         "workspace": workspace(config, batch, dtype, cp),
     }
+
+
+def at_once(config: Config, zero: int, ranks: int) -> tuple[int, int]:
+    """The numbers of the largest message of ZeRO, and of a tied table: see `state_bytes`."""
+    table, block = config.vocab_size * config.d_model, _block(config)
+    if not zero or ranks == 1:
+        return 0, 0
+    ends = table + config.context * config.d_model
+    return max(block, ends) if zero == 3 else min(BUCKET + table, parameters(config)), table * config.tied
 
 
 def recomputed(config: Config, batch: int, dtype: str, recompute: str, cp: int = 1) -> int:
@@ -154,12 +171,14 @@ def check_fits(
     optimizer: str = "adamw",
     recompute: str = "none",
     cp: int = 1,
+    zero: int = 0,
+    ranks: int = 1,
     has: int | None = None,
 ) -> None:
     """BadInput where training, `batch` sequences at a time, needs more than `has` bytes (this machine's).
 
     It says what is needed, what there is, and what comes nearest: fewer sequences at a time, or else the
-    largest named shape that fits.
+    largest named shape that fits. `zero` and `ranks`: see `memory`.
 
     >>> try:
     ...     check_fits(Config(vocab_size=500, d_model=4096), batch=16, has=8 * 10**9)
@@ -168,7 +187,7 @@ def check_fits(
     6.5 GB of it whatever their number; this machine has 8.0 GB.
     """
     has = machine_memory() if has is None else has
-    how = dtype, optimizer, recompute, cp
+    how = dtype, optimizer, recompute, cp, zero, ranks
     whole, fixed = (needs(config, n, *how) for n in (batch, 0))
     if has is None or whole <= has:
         return

@@ -48,7 +48,13 @@ def check_shape(o: Options) -> None:
     check_heads(small, o.tp)
     check_experts(small, o.ep)
     check_stages(small, o.pp * virtual_stages(o))
-    plan.check_fits(small, o.train_batch_size // parts(o), o.dtype, o.optimizer, o.recompute, o.cp)
+    _check_fits(small, o)
+
+
+def _check_fits(config: Config, o: Options) -> None:
+    batch = o.train_batch_size // parts(o)
+    ranks = o.cp * (batch if o.dp == "auto" else o.dp)  # not known yet: as many as there may be
+    plan.check_fits(config, batch, o.dtype, o.optimizer, o.recompute, o.cp, o.zero, ranks)
 
 
 def _train(o: Options, newest: Path | None, grid: Grid) -> int:
@@ -62,7 +68,7 @@ def _train(o: Options, newest: Path | None, grid: Grid) -> int:
         config = _shape_of(source, o) if source else None
         texts = read_texts(o, config.context if config else o.context, work, tokenizer, grid.world)
         config = config or options.model_config(o, texts.tokenizer.size)
-        plan.check_fits(config, o.train_batch_size // parts(o), o.dtype, o.optimizer, o.recompute, o.cp)
+        _check_fits(config, o)
         model = staged(gpt(config, grid.shares, o.recompute), grid.pipeline, virtual_stages(o))
         owner = zero.owner(model, grid, o.zero)
         zero.draw(model, owner, o.seed, o.dtype, device(o.device))

@@ -12,6 +12,7 @@ from minimega.errors import BadInput
 from minimega.layer import place
 from minimega.model import RECOMPUTE, SHAPES, Config, gpt
 from minimega.optim import OPTIMIZERS
+from minimega.parallel.zero import state_bytes
 
 GB = 10**9
 
@@ -134,6 +135,20 @@ def test_the_need_is_never_below_the_measured_peak_nor_far_above(change, batch, 
     measured = one_step(config, batch, dtype, optimizer)[1]
     # Gradients are counted as if all activations were held at the same time, which accumulation brings about.
     assert measured <= plan.needs(config, batch, dtype, optimizer) <= 1.3 * measured
+
+
+def test_what_ranks_share_out_a_rank_needs_a_part_of():
+    """Rajbhandari et al. 2020, figure 1: 7.5 billion parameters, 64 ranks; of 4 + 4 + 8 bytes."""
+    numbers = 7_500_000_000
+    for stage, each in enumerate((16, 8 + 8 / 64, 4 + 12 / 64, 16 / 64)):
+        assert sum(state_bytes(stage, numbers, 64).values()) == pytest.approx(each * numbers)
+    config = Config(**SHAPES["gpt2-xl"])
+    needs = [plan.needs(config, 1, "float32", "adamw", "none", 1, stage, 64) for stage in range(4)]
+    assert needs == sorted(needs, reverse=True)
+    assert plan.needs(config, 1) == needs[0]
+    with pytest.raises(BadInput):
+        plan.check_fits(config, 1, has=25 * GB)
+    plan.check_fits(config, 1, zero=2, ranks=64, has=25 * GB)
 
 
 def test_ranks_that_share_out_a_sequence_hold_a_part_of_it():

@@ -225,7 +225,7 @@ def steps_of(optimizer, dtype, count, lr, size=3.0):
 @TYPES
 def test_small_steps_add_up_in_the_master_and_are_lost_without(dtype, monkeypatch):
     p, optimizer = steps_of(SGD(), dtype, 1000, 1e-5)
-    assert optimizer.kept == ("master",)
+    assert all(set(kept) == {"master"} for kept in optimizer.state.values())
     assert distance(optimizer.state["p"]["master"], np.full((2, 2), 0.97)) < 1e-4
     assert distance(p.data, np.full((2, 2), 0.97)) <= verdict.eps(dtype) and p.data.dtype == dtype
     monkeypatch.setattr(optim, "HALF", ())  # the 16-bit weights themselves are updated
@@ -240,7 +240,7 @@ def test_masters_are_the_weights_of_float32_training(rule, dtype):
     small, optimizer = steps_of(rule(weight_decay=0.1), dtype, 20, 0.01)
     state = optimizer.state["p"]
     assert (state["master"] == large.data).all() and (small.data == large.data.astype(dtype)).all()
-    assert set(state) == {"master", *rule.slots} == set(optimizer.kept)
+    assert set(state) == {"master", *rule.slots}
     assert all(a.dtype == np.float32 for a in state.values())
 
 

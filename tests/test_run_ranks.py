@@ -273,6 +273,42 @@ def test_a_damaged_part_is_noticed_before_a_run_is_replaced(cut, serial, tmp_pat
     assert "tp = 2\n" in (target / "config.toml").read_text()
 
 
+@pytest.mark.parametrize("stage", ["1", "2", "3"])
+def test_replicas_that_share_out_the_state_train_the_serial_run(stage, tmp_path, serial):
+    """Evaluated, saved, and resumed under another stage, and without any."""
+    run, words = tmp_path / "run", ("--dp", "2", "--accumulate", "2", "--zero", stage)
+    assert f"--tp 1 --dp 2 --zero {stage}; world: 2 ranks" in train(run, *words)
+    assert_same(run, serial)
+    for steps, again in ((7, ("--zero", str(1 + int(stage) % 3))), (8, ("--zero", "0", "--dp", "1"))):
+        ended = minimega("train", "--resume", "--save-dir", run, *again, "--num-steps", steps)
+        assert (ended.returncode, ended.stderr) == (0, "")
+        ended = minimega(
+            "train", "--resume", "--save-dir", serial_copy(serial, tmp_path), "--num-steps", steps
+        )
+        assert (ended.returncode, ended.stderr) == (0, "")
+    for key in ("loss", "grad_norm"):
+        a, b = log_of(run, key), log_of(tmp_path / "serial", key)
+        assert list(a) == list(range(1, 9)) and max(abs(a[n] / b[n] - 1) for n in b) < CLOSE
+
+
+def serial_copy(serial: Path, into: Path) -> Path:
+    """A copy to go on with."""
+    if not (into / "serial").exists():
+        shutil.copytree(serial, into / "serial")
+    return into / "serial"
+
+
+def test_zero_with_nobody_to_share_with_is_the_serial_run(tmp_path, serial):
+    train(tmp_path / "run", "--zero", "3")
+    assert_same(tmp_path / "run", serial)
+
+
+def test_what_is_not_finite_ends_a_run_that_shares_out_its_weights(tmp_path):
+    ended = minimega("train", *OPTIONS, "--dp", "2", "--zero", "3", "--lr", "1e300", "--schedule", "constant")
+    assert ended.returncode == 1 and ended.stderr.count("minimega: ") == 1 and "Traceback" not in ended.stderr
+    assert "is not finite" in ended.stderr
+
+
 def test_resharding_refuses(cut, serial, tmp_path, capsys):
     before = sorted(serial.rglob("*"))
     for words, says in [

@@ -209,6 +209,34 @@ def owner(model: Model, grid: Grid, stage: int = 0, bucket: int = BUCKET) -> Red
     return (Reducer, Stage1, Stage2)[stage](model.parameters().values(), grid, bucket)
 
 
+def state_bytes(
+    stage: int,
+    numbers: int,
+    ranks: int,
+    at_once: int = 0,
+    tied: int = 0,
+    sizes: tuple[int, int, int] = (4, 4, 8),
+) -> dict[str, int]:
+    """The bytes of a model's state that each of so many ranks holds, at the most that a step takes.
+
+    A model of so many numbers; `sizes` are the bytes of a weight, of its gradient, and of what the optimizer
+    keeps of it. Besides what the paper counts (section 5) there is what is `at_once` in messages: the numbers
+    of the largest bucket, in stage 3 of the largest layer. Its gradients are there twice, in the arrays of
+    the backward pass and in the message that leaves; in stage 3 its weights are there too. The gradient of a
+    `tied` table waits from its first use to its second.
+
+    >>> sum(state_bytes(2, 7_500_000_000, ranks=64).values()) / 7.5e9      # 4 + 4/64 + 8/64
+    4.1875
+    """
+    share, (weight, gradient, kept) = -(-numbers // ranks), sizes
+    gradients = {0: numbers, 1: numbers + at_once}.get(stage, share + 2 * at_once + tied)
+    return {
+        "parameters": weight * (numbers if stage < 3 else share + at_once),
+        "gradients": gradient * gradients,
+        "optimizer": kept * (share if stage else numbers),
+    }
+
+
 def draw(model: Model, owner: Reducer, *how) -> None:
     """Draw parameter by parameter, so that no more than one of them is here whole under stage 3."""
     for p in model.parameters().values():

@@ -1,49 +1,56 @@
 """ZeRO: the three stages are the model that one rank trains; what they send and hold is what formulas say."""
 
+import tracemalloc
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import product
+from unittest.mock import patch
 
 import numpy as np
 from adjoint import assert_whole
 from cases_model import Ring, grids, on
-from equal import PAIRS, STEPS, Case, assert_equal, distance, owner
+from equal import PAIRS, STEPS, Case, assert_equal, compare, distance, owner
 from ranks import sizes
 
+from minimega import autograd, plan
+from minimega.model import Config, gpt
 from minimega.optim import AdamW
-from minimega.parallel import traffic
+from minimega.parallel import traffic, zero
 from minimega.parallel.grid import Grid, grid
 from minimega.sample import next_logits
 from minimega.tokens import Windows
-from minimega.train import evaluate, train_step
+from minimega.train import Recipe, evaluate, train_step
 
 STAGES = 1, 2, 3
 FACTORS = frozenset({"dropout", "deep"}), frozenset({"accumulate", "uneven", "untied", "full"})
 
 
 def zeros(group, factors=FACTORS, dtype="float64") -> Iterator[tuple[Grid, Case]]:
-    """Every layout that has replicas or cut tokens, with every stage."""
-    for g, some, stage in product(grids(group), factors, STAGES):
-        if g.data.size > 1 or g.shares.partial:
-            yield g, replace(on(g, some, dtype), zero=stage)
+    """Every layout that has replicas or cut tokens, with every stage, and the factors in turn."""
+    shared = [g for g in grids(group) if g.data.size > 1 or g.shares.partial]
+    for n, (g, stage) in enumerate(product(shared, STAGES)):
+        yield g, replace(on(g, factors[n % len(factors)], dtype), zero=stage)
 
 
 @sizes(2, 3, 4, 8)
 def case_each_stage(group):
-    for g, case in zeros(group):
+    for g, case in list(zeros(group))[:: 4 if group.size == 8 else 1]:
         assert_equal(case, g)
 
 
 @sizes(2, 4)
 def case_pairs_of_factors(group):
-    """With recomputation even of the layers that share the tied table; three stages in turn."""
-    for n, (g, factors) in enumerate(product(grids(group), PAIRS)):
-        assert_equal(replace(on(g, factors), zero=1 + n % 3), g)
+    """With recomputation even of the layers that share the tied table; the stages in turn."""
+    some = [g for g in grids(group) if g.data.size > 1]
+    for n, factors in enumerate(PAIRS):
+        g = some[n % len(some)]
+        assert_equal(replace(on(g, factors), zero=1 + n // len(some) % 3), g)
 
 
-@sizes(2, 4)
+@sizes(2)
 def case_some_factors_in_float32(group):
-    for g, case in zeros(group, PAIRS[::4], "float32"):
+    for g, case in zeros(group, PAIRS[:2], "float32"):
         assert_equal(case, g)
 
 
@@ -59,13 +66,14 @@ def case_no_replicas_and_micro_batches(group):
 @sizes(4, 8)
 def case_stage_1_in_a_pipeline(group):
     """The table that both ends hold is shared out over the replicas of both."""
-    for schedule, v in (("1f1b", 1), ("zero-bubble", 1), ("interleaved", 2)):
+    orders = ("interleaved", 2), ("1f1b", 1), ("zero-bubble", 1)
+    for schedule, v in orders[:1] if group.size == 8 else orders:
         g = grid(group, dp=2, pp=2, tp=group.size // 4)
         case = Case(frozenset({"dropout", "accumulate"}), 8, 8, "float64", 5, schedule, v, 2, zero=1)
         assert_equal(case, g)
 
 
-@sizes(2, 3, 4, 8)
+@sizes(2, 4)
 def case_copies_are_equal_to_the_bit(group):
     """After some steps, also where sums run around a ring: weights, and shards that several ranks own."""
     for g, case in zeros(group, FACTORS[1:], "float32"):
@@ -90,8 +98,9 @@ def case_copies_are_equal_to_the_bit(group):
 @sizes(2, 3, 4)
 def case_evaluation_and_generation_are_the_serial_ones(group):
     text, tokens = (np.random.default_rng(2).integers(0, 37, shape) for shape in (100, (2, 14)))
-    text[[0, -1, *range(7, 90, 13)]] = 0  # documents
-    for g, batch in product(grids(group), (3, 50)):  # of 50: most replicas have none
+    text[::13] = 0  # documents
+    shared = [g for g in grids(group) if g.data.size > 1]
+    for g, batch in product(shared[-2:], (3, 50)):  # of 50: most replicas have none
         case = replace(on(g, frozenset({"deep"})), zero=3)
         model, whole = case.model(g), case.model()
         owner(case, model, g)
@@ -101,6 +110,17 @@ def case_evaluation_and_generation_are_the_serial_ones(group):
         for n in range(3, 14):
             got, want = (next(t) if n == 3 else t.send(tokens[:, n - 1]) for t in talks)
             assert distance(got, want) < 1e-10, n
+
+
+@sizes(2)
+def case_the_place_of_the_weights_is_no_activation(group):
+    g, held = grid(group, dp=2), []
+    for stage in (0, 3):
+        case = replace(on(g, frozenset({"deep"})), zero=stage)
+        model = case.model(g)
+        owner(case, model, g)
+        held.append(autograd.saved_bytes(model.loss(*case.data())))
+    assert held[0] == held[1]
 
 
 def counted(group, g: Grid, case: Case, bucket: int = 700) -> tuple[dict, float]:
@@ -116,7 +136,8 @@ def counted(group, g: Grid, case: Case, bucket: int = 700) -> tuple[dict, float]
 
 @sizes(2, 3, 4, 8)
 def case_a_step_sends_what_the_formulas_say(group):
-    for g, factors in product(grids(group), ({"deep"}, {"uneven", "accumulate", "untied"}, {"sinusoidal"})):
+    some = {"deep"}, {"uneven", "accumulate", "untied"}, {"sinusoidal"}
+    for g, factors in product(grids(group), some[1:2] if group.size == 8 else some):
         case, sequence = on(g, frozenset(factors)), g.shares.partial
         parts, sent = case.recipe().accumulate, []
         for stage in (0, *STAGES):
@@ -140,3 +161,127 @@ def case_a_step_sends_what_the_formulas_say(group):
         )  # each part of the batch sends its gradients
         if parts == 1:  # section 7.2.2: half as much again, less what is not gathered twice
             assert sent[0] <= sent[3] <= sent[0] * 1.5
+
+
+PLANTED = {  # by name: the layout (tp, dp), the stage, factors, what has to differ, and what is put where
+    "a shard has the gradient of its own replica alone": (
+        (1, 2, 1, {}, "SGD weight block0.mlp.norm.weight"),
+        (zero.SharedBucket, "start", lambda self, flat: lambda: flat[self.group.piece(self.size)]),
+    ),
+    "new weights that are told to nobody": (
+        (1, 2, 2, {}, "SGD loss 2"),
+        (zero.Stage1, "publish", lambda self: None),
+    ),
+    "old weights that are taken for the new ones": (
+        (1, 2, 3, {"recompute"}, "SGD loss 2"),
+        (zero.Stage3, "publish", lambda self: None),
+    ),
+    "a norm in which a shard counts as its parameter does": (
+        (1, 2, 1, {}, "norm"),
+        (Grid, "times", lambda self, p: self.data.size),
+    ),
+    "a norm in which shards count that ranks of another piece own too": (
+        (2, 2, 2, {}, "norm"),
+        (Grid, "times", lambda self, p: 1),
+    ),
+    "a backward pass with the weights of the layer before": (
+        (1, 2, 3, {"deep"}, "gradient embedding.positions"),
+        (zero, "before_backward", lambda y, call: y),
+    ),
+    "a forward pass with the weights of the layer before": (
+        (1, 2, 3, {"deep"}, "loss"),
+        (
+            zero.Stage3,
+            "gather",
+            lambda self, layer, right=zero.Stage3.gather: self.here or right(self, layer),
+        ),
+    ),
+    "a gradient dropped that came after its bucket had left (a tied table)": (
+        (1, 2, 2, {"recompute"}, "gradient embedding.tokens"),
+        (zero.SharedBucket, "is_complete", lambda self: self.left),
+    ),
+    "a shard that has the gradient of the last part of the batch alone": (
+        (1, 2, 2, {"accumulate"}, "gradient block0.mlp.norm.weight"),
+        (zero.SharedBucket, "arrive", lambda self, right=zero.SharedBucket.arrive: anew(self, right)),
+    ),
+}
+
+
+def anew(bucket, right) -> None:
+    for shard in bucket.owned if bucket.under_way else ():
+        shard.grad = None
+    right(bucket)
+
+
+@sizes(2, 4)
+def case_planted_mistakes_are_caught(group):
+    for name, ((tp, dp, stage, factors, differs), (where, attribute, wrong)) in PLANTED.items():
+        if tp * dp <= group.size:
+            g = grid(group, tp, group.size // tp)
+            case = replace(on(g, frozenset(factors)), zero=stage)
+            assert_equal(case, g)
+            with patch.object(where, attribute, wrong):
+                far = group.all_reduce(np.array(compare(case, g)[differs]), "max")
+            assert far > 1e6, (name, far)
+
+
+def live(model, reducer, optimizer) -> dict[str, int]:
+    """The bytes of model state that this rank holds now; an array that is used in part counts whole."""
+    parameters, sent = model.parameters().values(), [b.under_way for b in reducer.buckets]
+    owned = reducer.owned(parameters)
+    arrays = {
+        "parameters": [p.data for p in (*parameters, *owned)],
+        "gradients": [p.grad for p in (*parameters, *owned) if p.grad is not None],
+        "optimizer": [a for slots in optimizer.state.values() for a in slots.values()],
+    }
+    found = {
+        kind: sum({id(whole): whole.nbytes for whole in map(autograd._owner, of)}.values())
+        for kind, of in arrays.items()
+    }
+    flying = sum(b.size for b, waits in zip(reducer.buckets, sent, strict=True) for _ in waits)
+    found["gradients"] += flying * next(iter(parameters)).data.itemsize
+    return found
+
+
+@sizes(2, 4)
+def case_what_a_rank_holds_is_what_the_formula_says(group):
+    """By the arrays, between the steps and at the most of a step of two parts; by what NumPy allocated."""
+    config = Config(vocab_size=300, context=4, d_model=128, nhead=2, num_layers=4)
+    inputs, targets = (np.random.default_rng(0).integers(0, 300, (2 * group.size, 4)) for _ in range(2))
+    numbers, table, g = gpt(config).count(), 300 * 128, grid(group, dp=group.size)
+    for stage in STAGES:
+        tracemalloc.start()
+        model, optimizer, most = gpt(config), AdamW(), Counter()
+        reducer = zero.owner(model, g, stage, 50_000)
+        zero.draw(model, reducer, 0)
+        at_once, right = max(b.size for b in reducer.buckets), type(reducer).leave
+        if stage == 3:
+            at_once = max(sum(b.size for b in layer) for layer in reducer.used_by.values())
+
+        def look(self, bucket, right=right, of=(model, reducer, optimizer), most=most):
+            most |= Counter(live(*of))
+            if self.under_way:
+                self.under_way.arrive()
+            now = live(*of)
+            now["gradients"] += bucket.size * 4  # those of this bucket are about to be copied into a message
+            most |= Counter(now)
+            right(self, bucket)
+
+        recipe = Recipe(2, accumulate=2)
+        train_step(model, optimizer, recipe, 1, inputs, targets, reducer)
+        between, sent = live(model, reducer, optimizer), 4 * at_once / group.size
+        tracemalloc.reset_peak()
+        with patch.object(type(reducer), "leave", look):
+            train_step(model, optimizer, recipe, 2, inputs, targets, reducer)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        want = zero.state_bytes(stage, numbers, group.size, at_once, table)
+        assert all(abs(most[kind] / want[kind] - 1) < 0.01 for kind in want), (stage, most, want)
+        # section 5: of 16 bytes a number; in between the gradients are shards in all stages
+        paper = zero.state_bytes(stage, numbers, group.size)
+        paper["parameters"] += 4 * at_once if stage == 3 else 0
+        paper["gradients"] = paper["optimizer"] / 2
+        assert all(abs(between[kind] / paper[kind] - 1) < 0.01 for kind in paper), (stage, between, paper)
+        # and what arrives of a message: the sum, and its own sum with what was there
+        more = plan.activations(config, 1) + 2 * sent
+        assert sum(want.values()) < peak < 1.05 * (sum(want.values()) + more), (stage, peak, want, more)
