@@ -75,6 +75,7 @@ COMMANDS = {
     "reshard": "write a run's newest checkpoint into a new folder, for another layout",
     "compare": "two runs side by side: rounding, or a bug, and where it begins",
     "doctor": "what is here, step by step, and what to do about what is not",
+    "learn": "the lessons: a list, copies to work in, and what is wrong with an answer",
 }
 TRAIN, WRITE, BUILD, USE = "train", "generate", "train bench", "generate evaluate"
 RANKS = "train generate evaluate reshard"
@@ -165,6 +166,9 @@ GROUPS: dict[str, tuple[Option, ...]] = {
     "gradient check": (
         Option("shapes", str, None, "gradcheck", "the arguments' shapes, such as 3x4,4x5", shown="required"),
         Option("picture", str, None, "gradcheck", "a PNG to write: the gradients and where they differ"),
+    ),
+    "lessons": (
+        Option("folder", str, "my-lessons", "learn", "where your copies are, and what you have done"),
     ),
 }
 # fmt: on
