@@ -95,7 +95,7 @@ axes.annotate("truncation, h", (1e-3, 1.2e-3), ha="right", color=ORANGE)
 axes.annotate("truncation, h²", (3e-3, 2e-7), ha="left", color=BLUE)
 axes.annotate("rounding, 1/h", (3e-11, 3e-4), ha="left")
 axes.set(xlabel="step h", ylabel="error of the slope", ylim=(1e-14, 1))
-axes.legend(frameon=False, loc="lower left")
+axes.legend(frameon=False, loc="upper right", bbox_to_anchor=(1, 0.32), markerscale=3)
 plt.show()
 
 # %% [markdown]

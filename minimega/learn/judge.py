@@ -119,6 +119,8 @@ class Case(NamedTuple):
 def values(f: Callable, cases: list[Case], right: str) -> Verdict:
     """Hold f to the value of each case, in their order: the first that differs is the verdict.
 
+    What is no array of numbers, or has another shape, is said as it is, without the case's sentence.
+
     >>> cases = [Case((2.0,), 4.0, "the square of 2 is not 2 + 2")]
     >>> values(lambda x: 3 * x, cases, "a square").sentence
     'the square of 2 is not 2 + 2'
@@ -126,7 +128,10 @@ def values(f: Callable, cases: list[Case], right: str) -> Verdict:
     for case in cases:
         got = written(f(*case.arguments), "what your function gives")
         if problem := unlike(got, case.value, "the result", case.tolerance):
-            says = case.says(np.asarray(got, float)) if callable(case.says) else case.says
+            numbers = _numbers(got)
+            if numbers is None or numbers.shape != np.shape(case.value):
+                return Verdict(False, problem)
+            says = case.says(numbers) if callable(case.says) else case.says
             return Verdict(False, says, problem)
     return Verdict(True, right)
 
@@ -137,18 +142,24 @@ def unlike(got, value, what: str, tolerance: float = 1e-6) -> str:
     >>> unlike(np.ones((2, 3)), np.ones(3), "y")
     'y has the shape (2, 3); it should be (3,)'
     """
-    try:
-        got, value = np.asarray(got, float), np.asarray(value, float)
-    except (TypeError, ValueError):
-        return f"{what} is {type(got).__name__}, no array of numbers"
-    if got.shape != value.shape:
+    numbers, value = _numbers(got), np.asarray(value, float)
+    if numbers is None:
+        return f"{what} is no array of numbers, but of the type {type(got).__name__}"
+    if (got := numbers).shape != value.shape:
         return f"{what} has the shape {got.shape}; it should be {value.shape}"
     off = np.abs(got - value)
     if np.all(off <= tolerance * (1 + np.abs(value))):
         return ""
     at = np.unravel_index(np.argmax(np.where(np.isfinite(off), off, np.inf)), off.shape)
     place = f" at {tuple(map(int, at))}" if at else ""
-    return f"{what} is {got[at]:.6g}{place}; it should be {value[at]:.6g}"
+    return f"{what} is {got[at]:.10g}{place}; it should be {value[at]:.10g}"
+
+
+def _numbers(thing) -> np.ndarray | None:
+    try:
+        return np.asarray(thing, float)
+    except (TypeError, ValueError):
+        return None
 
 
 # How each cause that the gradient checker names is said of dx, the gradient of x.

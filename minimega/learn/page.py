@@ -62,7 +62,8 @@ def _show(markdown: str) -> None:
     if "ipykernel" in sys.modules:
         from IPython.display import Markdown, display
 
-        display(Markdown(markdown))
+        # nbconvert's pages set code in an output in no typewriter face of their own
+        display(Markdown(f'<div style="font-family: monospace; font-size: 87%">\n\n{markdown}\n\n</div>'))
     else:
         print(markdown)
 

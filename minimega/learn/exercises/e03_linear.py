@@ -55,6 +55,6 @@ def judge(f) -> Verdict:
             ("b", "shape"): "db does not have the shape of b",
             ("b", "scale"): f"db {MEAN.format('b')}",
             ("w", "scale"): f"dw {MEAN.format('w')}",
-            ("x", "transposed"): "dx uses w where it should use w transposed",
+            ("x", "transposed"): "dx sums over the wrong letter of w (that the shapes fit is chance: w is square)",
         },
     )
