@@ -9,14 +9,14 @@ TESTS = OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1
 .DELETE_ON_ERROR:
 
 help:
-	@echo "make demo     train the default model on the built-in tales and print what it writes (minutes)"
-	@echo "make test     run the whole test suite"
-	@echo "make lessons  open the lessons in Jupyter, as copies of your own in my-lessons/"
-	@echo "make parity   hold the code to torch and transformers (installs both, in .venv-parity)"
-	@echo "make lint     style and format of the code"
-	@echo "make notebooks     build lessons/*.ipynb from lessons/*.py, executed"
-	@echo "make test-lessons  execute the lessons, and hold the notebooks and the exercises to them"
-	@echo "make clean    remove the environments and caches; runs/ stays"
+	@echo "make demo         train the default model on the built-in tales and print what it writes (minutes)"
+	@echo "make test         run the whole test suite"
+	@echo "make lessons      open the lessons in Jupyter, as copies of your own in my-lessons/"
+	@echo "make parity       hold the code to torch and transformers (installs both, in .venv-parity)"
+	@echo "make lint         style and format of the code"
+	@echo "make notebooks    build lessons/*.ipynb from lessons/*.py, executed"
+	@echo "make test-lessons execute the lessons, and hold the notebooks and the exercises to them"
+	@echo "make clean        remove the environments and caches; runs/ stays"
 
 demo: .venv/installed
 	@.venv/bin/minimega train --save-dir runs/demo --overwrite

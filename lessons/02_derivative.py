@@ -8,9 +8,10 @@
 #
 # You have written a derivative by hand. How do you know that it is right?
 #
-# This question comes first because everything later leans on it. A large model is trained by its gradient, and
-# a gradient that is a little wrong still trains: more slowly, to a worse loss, and without a word. So every
-# derivative in this library is held against something that cannot share its mistakes: the function itself.
+# This question comes first because everything later leans on it. A large model is trained by its gradient,
+# and a gradient that is a little wrong still trains: more slowly, to a worse loss, and without a word. So
+# every derivative in this library is held against something that cannot share its mistakes: the function
+# itself.
 
 # %% [markdown]
 # ## Where it lives
@@ -37,30 +38,31 @@ from minimega.learn import BLUE, ORANGE, check, picture, show
 #
 # $$\frac{f(x+h) - f(x-h)}{2h} \;=\; f'(x) + \frac{h^2}{6} f'''(x) + \dots$$
 #
-# The *central difference* is off by a term that shrinks like $h^2$. With $h = 10^{-3}$, that is a million times
-# smaller than 1, and not a thousand times. This part of the error is called **truncation**: it comes from the
-# terms of the series that we cut off.
+# The *central difference* is off by a term that shrinks like $h^2$. With $h = 10^{-3}$, that is a million
+# times smaller than 1, and not a thousand times. This part of the error is called **truncation**: it comes
+# from the terms of the series that we cut off.
 #
-# There is a second part. A float64 keeps about 16 digits: it is off by up to $\varepsilon/2$ of its size, with
-# $\varepsilon = 2.2 \cdot 10^{-16}$. The two values of $f$ are almost equal, so their difference has few digits
-# that are right, and then we divide it by something small. This part is **rounding**, and it grows as $h$
-# shrinks:
+# There is a second part. A float64 keeps about 16 digits: it is off by up to $\varepsilon/2$ of its size,
+# with $\varepsilon = 2.2 \cdot 10^{-16}$. The two values of $f$ are almost equal, so their difference has few
+# digits that are right, and then we divide it by something small. This part is **rounding**, and it grows as
+# $h$ shrinks:
 #
-# $$\text{error of the central difference} \;\approx\; \underbrace{\frac{h^2}{6} |f'''|}_{\text{truncation}} \;+\;
+# $$\text{error of the central difference} \;\approx\;
+# \underbrace{\frac{h^2}{6} |f'''|}_{\text{truncation}} \;+\;
 # \underbrace{\frac{\varepsilon}{2h} |f|}_{\text{rounding}}$$
 
 # %% [markdown]
 # ## Predict, then run
 #
-# The next cell measures the slope of $\sin$ at $x = 1$ with steps from $10^{-1}$ down to $10^{-13}$, and prints
-# the error of each. Before you run it: **which of these steps will be the best one?** And how many digits will
-# be right there? Write your guess down.
+# The next cell measures the slope of $\sin$ at $x = 1$ with steps from $10^{-1}$ down to $10^{-13}$, and
+# prints the error of each. Before you run it: **which of these steps will be the best one?** And how many
+# digits will be right there? Write your guess down.
 #
 # <details><summary>The answer, once you have a guess</summary>
 #
 # The best step is near $10^{-5}$, and about eleven digits are right there. Smaller is not better. Both terms
-# above are equal near $h = \sqrt[3]{3 \varepsilon |f| / |f'''|}$; for $\sin$ that is about $10^{-5}$. From there
-# on, each step that is ten times smaller loses one digit to rounding.
+# above are equal near $h = \sqrt[3]{3 \varepsilon |f| / |f'''|}$; for $\sin$ that is about $10^{-5}$. From
+# there on, each step that is ten times smaller loses one digit to rounding.
 #
 # </details>
 
@@ -75,9 +77,9 @@ for digits in range(1, 14):
 # %% [markdown]
 # ## The picture
 #
-# On two logarithmic axes a power of $h$ is a straight line, and its exponent is the slope of that line. So you
-# can read the formulas off the picture: truncation falls to the left with slope 1 (forward) and 2 (central),
-# rounding rises to the left with slope $-1$.
+# On two logarithmic axes a power of $h$ is a straight line, and its exponent is the slope of that line. So
+# you can read the formulas off the picture: truncation falls to the left with slope 1 (forward) and 2
+# (central), rounding rises to the left with slope $-1$.
 
 # %%
 h = np.logspace(-13, -0.5, 400)
@@ -99,15 +101,16 @@ axes.legend(frameon=False, loc="upper right", bbox_to_anchor=(1, 0.32), markersc
 plt.show()
 
 # %% [markdown]
-# The dots are the measured errors. The lines are the formulas, with nothing fitted. Left of the lowest point the
-# dots jump about: rounding is no smooth function of $h$.
+# The dots are the measured errors. The lines are the formulas, with nothing fitted. Left of the lowest point
+# the dots jump about: rounding is no smooth function of $h$.
 
 # %% [markdown]
 # ## How the library does it
 #
-# The checker takes the idea one step further. If you know that the error begins with $c\,h^2$, then two central
-# differences, at $h$ and at $h/2$, tell you $c$, and you can subtract it. That is Richardson's extrapolation. With
-# the $h^2$ gone, and by a third one the $h^4$ too, it can afford a large step, where rounding is small.
+# The checker takes the idea one step further. If you know that the error begins with $c\,h^2$, then two
+# central differences, at $h$ and at $h/2$, tell you $c$, and you can subtract it. That is Richardson's
+# extrapolation. With the $h^2$ gone, and by a third one the $h^4$ too, it can afford a large step, where
+# rounding is small.
 
 # %%
 show(differences.slope)
@@ -118,23 +121,25 @@ print(f"error of the library's slope: {abs(found.value[0] - truth):.0e}")
 print(f"what it says of its own error: at most {found.error[0]:.0e}")
 
 # %% [markdown]
-# Note the word *kink*. At $x = 0$ the function $|x|$ has a slope on its left and another one on its right. The
-# central difference takes the mean of both, 0, and looks quite happy with it. The checker compares the two sides,
-# and refuses to judge there.
+# Note the word *kink*. At $x = 0$ the function $|x|$ has a slope on its left and another one on its right.
+# The central difference takes the mean of both, 0, and looks quite happy with it. The checker compares the
+# two sides, and refuses to judge there.
 
 # %% [markdown]
 # ## Your exercise
 #
-# Write `slope(f, x)`: the derivative of `f` at the number `x`, by a central difference. Any `x`: 1 and 1000000
-# alike.
+# Write `slope(f, x)`: the derivative of `f` at the number `x`, by a central difference. Any `x`: 1 and
+# 1000000 alike.
 #
 # Run the cell below it to have it judged. In a shell, `minimega learn check 02` does the same,
 # `minimega learn hint 02` gives you the next thought, and `minimega learn solution 02` the end of it.
+
 
 # %% tags=["exercise"]
 def slope(f, x):
     """The derivative of f at x, from values of f alone."""
     return ...
+
 
 # %%
 check(2, slope)
@@ -145,8 +150,9 @@ check(2, slope)
 # - Lewis Fry Richardson, *The Approximate Arithmetical Solution by Finite Differences of Physical Problems
 #   Involving Differential Equations, with an Application to the Stresses in a Masonry Dam* (1911): where the
 #   extrapolation comes from.
-# - William Squire and George Trapp, *Using Complex Variables to Estimate Derivatives of Real Functions* (1998): a
-#   step along the imaginary axis, in which nothing cancels. The checker takes it for a second opinion.
+# - William Squire and George Trapp, *Using Complex Variables to Estimate Derivatives of Real Functions*
+#   (1998): a step along the imaginary axis, in which nothing cancels. The checker takes it for a second
+#   opinion.
 # - Atılım Güneş Baydin, Barak A. Pearlmutter, Alexey Andreyevich Radul and Jeffrey Mark Siskind, *Automatic
 #   Differentiation in Machine Learning: a Survey* (2018): why we differentiate by rules, and only check by
 #   differences.

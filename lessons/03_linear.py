@@ -1,22 +1,23 @@
 # %% [markdown]
 # # Lesson 03: The linear layer and its backward
 #
-# 15 minutes. You will write three lines: the backward of the operation in which a language model spends most of its
-# time.
+# 15 minutes. You will write three lines: the backward of the operation in which a language model spends most
+# of its time.
 
 # %% [markdown]
 # ## The question
 #
-# A layer computes $y = xW + b$. The rest of the model tells it how the loss changes with $y$. How does the loss
-# change with $x$, with $W$ and with $b$?
+# A layer computes $y = xW + b$. The rest of the model tells it how the loss changes with $y$. How does the
+# loss change with $x$, with $W$ and with $b$?
 #
-# If you can answer that for one layer, you can answer it for any chain of layers: each hands its $dx$ to the one
-# before it, for which it is the $dy$. That is all that backpropagation is.
+# If you can answer that for one layer, you can answer it for any chain of layers: each hands its $dx$ to the
+# one before it, for which it is the $dy$. That is all that backpropagation is.
 
 # %% [markdown]
 # ## Where it lives
 #
-# `minimega/linear.py`; its tests are in `tests/test_layers.py`. Over many ranks, in `tests/mpi/cases_model.py`.
+# `minimega/linear.py`; its tests are in `tests/test_layers.py`. Over many ranks, in
+# `tests/mpi/cases_model.py`.
 
 # %%
 import numpy as np
@@ -38,16 +39,19 @@ from minimega.ops import relu
 # | $y$ | the output | $(N, O)$ |
 # | $dy$ | how the loss $L$ changes with $y$: $dy_{no} = \partial L / \partial y_{no}$ | $(N, O)$, as $y$ |
 #
-# In this library the gradient of `x` is called `dx`, always, and it has the shape of `x`, always. Half of the work is
-# done by these shapes. The other half is one question: *where does this number go?* Write the product out,
+# In this library the gradient of `x` is called `dx`, always, and it has the shape of `x`, always. Half of the
+# work is done by these shapes. The other half is one question: *where does this number go?* Write the product
+# out,
 #
 # $$y_{no} = \sum_i x_{ni} W_{io} + b_o ,$$
 #
 # and follow one number forward.
 #
-# - One $x_{ni}$ goes into every output $o$ of its row, each time multiplied by $W_{io}$. So its gradient collects
-#   from all of them: $dx_{ni} = \sum_o dy_{no} W_{io}$. The sum runs over the *second* letter of $W$.
-# - One $W_{io}$ is used by every row $n$, each time multiplied by $x_{ni}$: $dW_{io} = \sum_n x_{ni}\, dy_{no}$.
+# - One $x_{ni}$ goes into every output $o$ of its row, each time multiplied by $W_{io}$. So its gradient
+#   collects from all of them: $dx_{ni} = \sum_o dy_{no} W_{io}$. The sum runs over the *second* letter of
+#   $W$.
+# - One $W_{io}$ is used by every row $n$, each time multiplied by $x_{ni}$: $dW_{io} = \sum_n x_{ni}\,
+#   dy_{no}$.
 # - One $b_o$ is used by every row too, as it is: $db_o = \sum_n dy_{no}$.
 #
 # The rule behind all three: **what was used many times adds up what comes back from each use.** Each of these
@@ -57,8 +61,8 @@ from minimega.ops import relu
 # ## How the library does it
 #
 # The forward and the backward stand side by side, in one function. It gives `y`, and a function `back` that
-# remembers what it needs: `x` for $dW$, $W$ for $dx$. This is how it is used; what stands in it you will see when you
-# have written it yourself.
+# remembers what it needs: `x` for $dW$, $W$ for $dx$. This is how it is used; what stands in it you will see
+# when you have written it yourself.
 
 # %%
 x, w, b = np.ones((4, 3)), np.ones((3, 2)), np.zeros(2)
@@ -67,32 +71,33 @@ dx, dw, db = back(np.ones_like(y))
 print("y", y.shape, "  dx", dx.shape, "  dw", dw().shape, "  db", db().shape)
 
 # %% [markdown]
-# `dw` and `db` come as functions: they are computed only where they are wanted, and only when there is time. In a later
-# lesson a message between ranks travels meanwhile. You need not do that.
+# `dw` and `db` come as functions: they are computed only where they are wanted, and only when there is time.
+# In a later lesson a message between ranks travels meanwhile. You need not do that.
 
 # %% [markdown]
 # ## Predict, then run
 #
-# Here is a backward with a mistake in it. Where `dx` needs the transpose of `w`, it uses `w`. The matrix is square, so
-# all shapes fit, and nothing complains.
+# Here is a backward with a mistake in it. Where `dx` needs the transpose of `w`, it uses `w`. The matrix is
+# square, so all shapes fit, and nothing complains.
 #
-# We train two layers with it, and two layers with the right backward, on the same data from the same start. Before you
-# run it: **will the loss with the wrong gradient rise, stay, or fall?**
+# We train two layers with it, and two layers with the right backward, on the same data from the same start.
+# Before you run it: **will the loss with the wrong gradient rise, stay, or fall?**
 #
 # <details><summary>The answer, once you have a guess</summary>
 #
-# It falls. The upper layer's own gradients are right, and it learns to make the best of what the lower one gives it.
-# Only the lower layer is pushed in wrong directions. So the loss goes down, and ends above where it should. From the
-# curve alone, who would suspect a bug? You would tune the learning rate for a week.
+# It falls. The upper layer's own gradients are right, and it learns to make the best of what the lower one
+# gives it. Only the lower layer is pushed in wrong directions. So the loss goes down, and ends above where it
+# should. From the curve alone, who would suspect a bug? You would tune the learning rate for a week.
 #
 # </details>
+
 
 # %%
 def wrong_linear(x, w, b):
     y, back = linear(x, w, b)
 
     def wrong_back(dy):
-        dx, dw, db = back(dy)
+        _, dw, db = back(dy)
         return dy @ w, dw, db  # w, where its transpose belongs
 
     return y, wrong_back
@@ -125,8 +130,8 @@ axes.legend(frameon=False)
 plt.show()
 
 # %% [markdown]
-# A curve does not tell. Differences do: the checker of lesson 02 looks at every gradient by itself, and says what is
-# wrong with it.
+# A curve does not tell. Differences do: the checker of lesson 02 looks at every gradient by itself, and says
+# what is wrong with it.
 
 # %%
 rng = np.random.default_rng(0)
@@ -136,10 +141,11 @@ print(mm.check(wrong_linear, x, w, b))
 # %% [markdown]
 # ## Your exercise
 #
-# Write the three lines of `back`. `dx` comes from `dy` and `w`, `dw` from `x` and `dy`, `db` from `dy` alone. Let the
-# shapes lead you, and then the letters that the sums run over.
+# Write the three lines of `back`. `dx` comes from `dy` and `w`, `dw` from `x` and `dy`, `db` from `dy` alone.
+# Let the shapes lead you, and then the letters that the sums run over.
 #
 # Stuck? `minimega learn hint 03` in a shell, or `hint(3)` here after `from minimega.learn import hint`.
+
 
 # %% tags=["exercise"]
 def my_linear(x, w, b):
@@ -154,13 +160,14 @@ def my_linear(x, w, b):
 
     return y, back
 
+
 # %%
 check(3, my_linear)
 
 # %% [markdown]
-# When it has passed, compare yours with the library's. It does the same, and two things more: it folds any number of
-# leading axes, such as batch and time, into the rows, so that one large product replaces many small ones; and it can take
-# its matrix transposed, which saves a copy where a model uses one matrix twice.
+# When it has passed, compare yours with the library's. It does the same, and two things more: it folds any
+# number of leading axes, such as batch and time, into the rows, so that one large product replaces many small
+# ones; and it can take its matrix transposed, which saves a copy where a model uses one matrix twice.
 
 # %%
 show(linear)
@@ -168,11 +175,11 @@ show(linear)
 # %% [markdown]
 # ## Read next
 #
-# - David E. Rumelhart, Geoffrey E. Hinton and Ronald J. Williams, *Learning Representations by Back-Propagating Errors*
-#   (1986): four pages, and the chain of $dy$ from layer to layer.
-# - Seppo Linnainmaa, *Taylor Expansion of the Accumulated Rounding Error* (1976): the same walk backward through a
-#   computation, found while asking where rounding errors come from.
-# - Terence Parr and Jeremy Howard, *The Matrix Calculus You Need For Deep Learning* (2018): the rules for letters with
-#   indices, step by step.
+# - David E. Rumelhart, Geoffrey E. Hinton and Ronald J. Williams, *Learning Representations by
+#   Back-Propagating Errors* (1986): four pages, and the chain of $dy$ from layer to layer.
+# - Seppo Linnainmaa, *Taylor Expansion of the Accumulated Rounding Error* (1976): the same walk backward
+#   through a computation, found while asking where rounding errors come from.
+# - Terence Parr and Jeremy Howard, *The Matrix Calculus You Need For Deep Learning* (2018): the rules for
+#   letters with indices, step by step.
 #
 # Next: `minimega learn` shows what comes after this lesson.

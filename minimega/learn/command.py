@@ -1,5 +1,7 @@
 """`minimega learn`: the lessons with what is done, and a lesson's copy, check, hint and solution."""
 
+import shutil
+import sys
 from pathlib import Path
 from types import SimpleNamespace as Options
 
@@ -56,7 +58,15 @@ def _next(mine: Path) -> shelf.Lesson:
 
 
 def _then(lesson: shelf.Lesson, mine: Path) -> str:
-    return f"Open it in Jupyter (jupyter notebook {mine}), then: {program()} learn check {lesson.number}"
+    return f"Open it in Jupyter ({_jupyter()} notebook {mine}), then: {program()} learn check {lesson.number}"
+
+
+def _jupyter() -> str:
+    """How Jupyter is called: by its name, or where it lies beside this Python; else how it comes here."""
+    beside = Path(sys.executable).with_name("jupyter")
+    if shutil.which("jupyter") or not beside.exists():
+        return "jupyter" if shutil.which("jupyter") else "pip install 'minimega[lessons]', jupyter"
+    return str(beside)
 
 
 def overview(mine: Path) -> str:

@@ -33,7 +33,7 @@ def check(number: int, function) -> None:
 def line(number: str, found: Verdict) -> str:
     """The verdict as it is printed, its first word in colour where colours show."""
     word = "passed" if found.ok else "not yet"
-    if sys.stdout.isatty() or "ipykernel" in sys.modules:
+    if sys.stdout.isatty() or _notebook():
         word = f"\033[{32 if found.ok else 31}m{word}\033[0m"
     text = str(found)
     return text if text.startswith("not written yet") else f"Lesson {number} {word}: {text}"
@@ -57,9 +57,15 @@ def show(thing) -> None:
     _show(f"`{path}`, line {first}\n\n```python\n{textwrap.dedent(''.join(lines))}```")
 
 
+def _notebook() -> bool:
+    """Whether this runs in a notebook's kernel."""
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    return hasattr(shell, "kernel")
+
+
 def _show(markdown: str) -> None:
     """Markdown where there is a notebook, else plain text."""
-    if "ipykernel" in sys.modules:
+    if _notebook():
         from IPython.display import Markdown, display
 
         # nbconvert's pages set code in an output in no typewriter face of their own
@@ -78,9 +84,7 @@ def ranks(count: int, program: str, limit: float = 30.0) -> list[dict[str, np.nd
     rank 0 | 0 of 1
     [{'x': array([1., 1.])}]
     """
-    left, trouble = stage.apart(
-        {"program": textwrap.dedent(program), "patience": limit / 3}, count, limit
-    )
+    left, trouble = stage.apart({"program": textwrap.dedent(program), "patience": limit / 3}, count, limit)
     for rank, one in enumerate(left):
         for said in one.said.splitlines():
             print(f"rank {rank} | {said}")

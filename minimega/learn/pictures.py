@@ -1,6 +1,5 @@
 """Pictures of a lesson, in the colours of Okabe and Ito 2008; drawn by pyplot, which a notebook shows."""
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -26,7 +25,7 @@ class Cut(NamedTuple):
     """A matrix as ranks hold it: its title, itself or its shape, and how it is cut.
 
     `axis` 0 or 1: each rank has its piece of that axis. None: it is whole on every rank. "partial": each
-    rank has a matrix of this shape, and their sum is meant. `values` are written into the fields.
+    rank has a matrix of this shape, and their sum is meant. The numbers of a matrix stand in its fields.
     """
 
     title: str
@@ -48,7 +47,7 @@ def pieces_picture(*matrices: Cut, ranks: int, width: float = 7.0, height: float
         for color, corner, size in _boxes(shape, axis, ranks):
             one.add_patch(pyplot.Rectangle(corner, *size, facecolor=color, edgecolor="black", linewidth=0.8))
         for (i, j), value in np.ndenumerate(matrix) if isinstance(matrix, np.ndarray) else ():
-            one.text(j + 0.5, i + 0.5, f"{value:g}", ha="center", va="center", fontsize=8)
+            one.text(j + 0.5, i + 0.5, f"{value:.3g}", ha="center", va="center", fontsize=8)
         one.set_title(f"{title}\n{tuple(shape)}", fontsize=10)
         one.autoscale_view()
         one.set_aspect("equal")

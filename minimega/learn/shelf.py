@@ -94,7 +94,9 @@ def cells(path: Path) -> list[Cell]:
         source, markdown = text[head.end() : end].strip("\n"), "[markdown]" in head[1]
         tags = re.search(r"tags=(\[.*\])", head[1])
         source = re.sub(r"^# ?", "", source, flags=re.MULTILINE) if markdown else source
-        found.append(Cell("markdown" if markdown else "code", tuple(json.loads(tags[1]) if tags else ()), source))
+        found.append(
+            Cell("markdown" if markdown else "code", tuple(json.loads(tags[1]) if tags else ()), source)
+        )
     return found
 
 
@@ -142,7 +144,7 @@ def passed(mine: Path) -> set[str]:
 
 
 def record(number: str, mine: Path) -> None:
-    """Remember that an exercise passed, where the folder is a learner's: one in which a lesson was started."""
+    """Remember that an exercise passed, if the folder is a learner's: one in which a lesson was started."""
     if (mine / PROGRESS).exists():
         _write(mine, passed(mine) | {number})
 

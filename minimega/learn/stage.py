@@ -49,9 +49,7 @@ def apart(job: dict, ranks: int = 1, limit: float = 30.0) -> tuple[list[Left], s
         folder = Path(name)
         (folder / "job.json").write_text(json.dumps(job), encoding="utf-8")
         argv = ["-c", BEGIN, name]
-        line, env = (
-            launch.command(argv, ranks) if ranks > 1 else ([sys.executable, *argv], dict(os.environ))
-        )
+        line, env = launch.command(argv, ranks) if ranks > 1 else ([sys.executable, *argv], dict(os.environ))
         here = str(Path(__file__).resolve().parents[2])
         env["PYTHONPATH"] = os.pathsep.join(filter(None, [here, env.get("PYTHONPATH")]))
         with open(folder / "noise", "w", encoding="utf-8") as noise:
@@ -168,4 +166,3 @@ def main(name: str) -> int:
             return launch.last_words(words, 1)
     np.savez(folder / f"{group.rank}.npz", **kept)
     return 0
-

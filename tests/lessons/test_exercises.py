@@ -1,4 +1,4 @@
-"""Every exercise: its solution passes, its stub is not written yet, and each wrong answer hears why it is wrong."""
+"""Every exercise: its solution passes, its stub is not written yet, and a wrong answer hears why."""
 
 import re
 
@@ -29,7 +29,9 @@ def test_the_exercise_is_whole(number):
     cells = shelf.cells(shelf.find(number).source)
     assert [c.source for c in cells if "exercise" in c.tags] == [found.STUB.rstrip("\n")]
     assert f"check({int(number)}, {wanted(found)})" in [c.source for c in cells]
-    assert len(WRONG.get(number, ())) >= 3, f"tests/lessons/wrong/w{number}_name.py: three wrong answers at least"
+    assert len(WRONG.get(number, ())) >= 3, (
+        f"tests/lessons/wrong/w{number}_name.py: three wrong answers at least"
+    )
 
 
 @pytest.mark.parametrize("number", NUMBERS)
@@ -51,5 +53,7 @@ def test_a_wrong_answer_hears_why(number, wrong):
     assert not found.ok
     assert re.search(wrong.says, found.sentence), found
     assert "Traceback" not in str(found) and len(str(found).splitlines()) <= 4
-    told = {line for line in lines_of(number) if len(line) > 8 and line in str(found) and line not in wrong.source}
+    told = {
+        line for line in lines_of(number) if len(line) > 8 and line in str(found) and line not in wrong.source
+    }
     assert not told, "a verdict never holds the solution"

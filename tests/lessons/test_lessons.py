@@ -28,7 +28,7 @@ def test_a_lesson_has_its_parts(lesson):
     assert "\n## Read next\n" in words and re.search(r"\*[^*]+\*\s+\(\d{4}\)", words.split("## Read next")[1])
     assert "<details><summary>" in words and words.count("<details>") == words.count("</details>")
     assert "$$" in words or "$" in words
-    assert "show(" in code and "plt.show()" in code or "pieces_picture(" in code
+    assert ("show(" in code and "plt.show()" in code) or "pieces_picture(" in code
     lives = words.split("## Where it lives\n")[1].split("\n## ")[0]
     named = re.findall(r"`((?:minimega|tests|examples|docs)/[\w/.]+)`", words)
     assert any(name.startswith("tests/") for name in named) and "`minimega/" in lives
@@ -145,6 +145,8 @@ def test_the_lessons_travel_in_the_wheel(tmp_path):
     assert built.returncode == 0, built.stderr[-1000:]
     inside = set(zipfile.ZipFile(next(tmp_path.glob("*.whl"))).namelist())
     wanted = {str(p.relative_to(ROOT)) for p in (ROOT / "minimega").rglob("*.py")}
-    wanted |= {f"minimega_lessons/{p.name}" for p in (ROOT / "lessons").glob("*") if p.suffix in (".py", ".ipynb")}
+    wanted |= {
+        f"minimega_lessons/{p.name}" for p in (ROOT / "lessons").glob("*") if p.suffix in (".py", ".ipynb")
+    }
     assert wanted <= inside
     assert not any(name.startswith("lessons/") for name in inside)

@@ -1,4 +1,4 @@
-"""Every lesson, executed in its order, and its notebook in step with it: `make test-lessons`, with Jupyter."""
+"""Every lesson, executed in its order, its notebook in step with it: `make test-lessons`, with Jupyter."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Code that runs apart from its caller: it ends with a sentence, whatever it does, and leaves nothing behind."""
+"""Code that runs apart from its caller ends with a sentence, whatever it does."""
 
 import re
 import time
@@ -6,7 +6,7 @@ import time
 import numpy as np
 import pytest
 
-from minimega.learn import ranks, stage
+from minimega.learn import Cut, pieces_picture, ranks, show, stage
 from minimega.learn.judge import exercise, on_ranks, verdict_apart
 from minimega.learn.page import RanksFailed
 from tests.lessons.on_ranks import judge_sum
@@ -40,7 +40,9 @@ def test_a_cell_is_judged_apart(source, says):
 
 
 def test_ranks_say_and_keep_in_their_order(mpi, capsys):
-    kept = ranks(3, "print(group.rank, 'here')\nprint('of', group.size)\nkeep(x=group.all_reduce(np.ones(2)))")
+    kept = ranks(
+        3, "print(group.rank, 'here')\nprint('of', group.size)\nkeep(x=group.all_reduce(np.ones(2)))"
+    )
     said = [f"rank {r} | {text}" for r in range(3) for text in (f"{r} here", "of 3")]
     assert capsys.readouterr().out.splitlines() == said
     assert [k["x"].tolist() for k in kept] == [[3.0, 3.0]] * 3
@@ -49,11 +51,17 @@ def test_ranks_say_and_keep_in_their_order(mpi, capsys):
 @pytest.mark.parametrize(
     ("program", "says"),
     [
-        ("if group.rank == 1: 1 / 0\ngroup.barrier()", r"^rank 1 of 2: ZeroDivisionError at line 1, `if group"),
+        (
+            "if group.rank == 1: 1 / 0\ngroup.barrier()",
+            r"^rank 1 of 2: ZeroDivisionError at line 1, `if group",
+        ),
         ("x = y", r"^NameError at line 1, `x = y`: name 'y' is not defined$"),
         ("if group.rank == 1: group.barrier()", "ranks do not meet in one collective"),
         ("while group.rank == 1: pass", r"^no end of rank 1 within 4 s: do they wait"),
-        ("if group.rank == 1:\n    import os\n    os._exit(3)\ngroup.barrier()", "rank 0|ended without a word"),
+        (
+            "if group.rank == 1:\n    import os\n    os._exit(3)\ngroup.barrier()",
+            "rank 0|ended without a word",
+        ),
     ],
 )
 def test_a_rank_that_fails_ends_the_cell(mpi, program, says, capsys):
@@ -83,3 +91,20 @@ def test_a_function_is_judged_on_ranks(mpi, body, ok, says):
     with np.errstate(all="ignore"):
         found = on_ranks(f, 2, judge_sum, limit=9)
     assert found.ok == ok and re.search(says, found.sentence), found
+
+
+@pytest.mark.parametrize("axis", [0, 1, None, "partial"])
+def test_pieces_of_a_matrix_are_drawn(axis, tmp_path, monkeypatch):
+    from matplotlib import pyplot
+
+    pyplot.switch_backend("agg")
+    monkeypatch.setattr(pyplot, "show", lambda: pyplot.savefig(tmp_path / "p.png"))
+    pieces_picture(Cut("x", (5, 3), axis), Cut("w", np.arange(15.0).reshape(5, 3), axis), ranks=3)
+    pyplot.close()
+    assert (tmp_path / "p.png").stat().st_size > 5000
+
+
+def test_the_library_is_shown_as_it_stands(capsys):
+    show(stage.define)
+    said = capsys.readouterr().out
+    assert said.startswith("`minimega/learn/stage.py`, line ") and '"""The names that a learner' in said

@@ -11,9 +11,9 @@ def slope(f, x):
 '''
 
 HINT = """\
-Look at f a little to the right of x and the same little to the left. Divide the difference of the two values by
-the distance of the two places. Then choose the step: the picture shows where the central difference is best.
-A step that suits x = 1 is too small to be seen beside x = 1000000: let it grow with the size of x."""
+Look at f a little to the right of x and the same little to the left. Divide the difference of the two values
+by the distance of the two places. Then choose the step: the picture shows where the central difference is
+best. A step that suits x = 1 is too small to be seen beside x = 1000000: let it grow with the size of x."""
 
 SOLUTION = '''\
 def slope(f, x):

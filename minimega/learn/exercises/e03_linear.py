@@ -3,7 +3,7 @@
 from minimega.learn.judge import Verdict, backward
 from minimega.linear import linear
 
-TASK = "Write back(dy), the backward of y = x w + b: the gradients dx, dw and db, each of the shape of its letter."
+TASK = "Write back(dy), the backward of y = x w + b: dx, dw and db, each of the shape of its letter."
 
 STUB = '''\
 def my_linear(x, w, b):
@@ -20,9 +20,9 @@ def my_linear(x, w, b):
 '''
 
 HINT = """\
-Write the shapes beside the letters: dy is (N, O), w is (I, O), x is (N, I). For dx only one product of dy and w
-has the shape (N, I), and one of them has to be transposed for it. The same holds for dw, from x and dy. And b
-was used by all N rows: what reaches it comes from each of them."""
+Write the shapes beside the letters: dy is (N, O), w is (I, O), x is (N, I). For dx only one product of dy and
+w has the shape (N, I), and one of them has to be transposed for it. The same holds for dw, from x and dy. And
+b was used by all N rows: what reaches it comes from each of them."""
 
 SOLUTION = '''\
 def my_linear(x, w, b):
@@ -55,6 +55,9 @@ def judge(f) -> Verdict:
             ("b", "shape"): "db does not have the shape of b",
             ("b", "scale"): f"db {MEAN.format('b')}",
             ("w", "scale"): f"dw {MEAN.format('w')}",
-            ("x", "transposed"): "dx sums over the wrong letter of w (that the shapes fit is chance: w is square)",
+            (
+                "x",
+                "transposed",
+            ): "dx sums over the wrong letter of w (that the shapes fit is chance: w is square)",
         },
     )

@@ -1,4 +1,4 @@
-"""Typical wrong answers, wNN_name.py for lesson NN: WRONG lists (the mistake, the cell, what must be said of it)."""
+"""Typical wrong answers, wNN_name.py for lesson NN: its WRONG lists (mistake, cell, what must be said)."""
 
 import importlib
 from pathlib import Path
