@@ -27,6 +27,7 @@ from minimega.parallel.comm import world
 from minimega.parallel.watch import watched
 
 BEGIN = "import sys; from minimega.learn.stage import main; sys.exit(main(sys.argv[1]))"
+APART = "ranks do not meet"  # how the report of a watched group begins
 CELL = "your cell"  # the file name of a learner's code, in what is said about it
 
 
@@ -88,10 +89,11 @@ def _left(folder: Path, rank: int) -> Left:
 
 def _trouble(left: list[Left], limit: float, noise: str) -> str:
     ranks = len(left)
-    for rank, one in enumerate(left):
-        if one.error:
-            alone = ranks == 1 or all(other.error == one.error for other in left)
-            return one.error if alone else f"rank {rank} of {ranks}: {one.error}"
+    errors = {rank: one.error for rank, one in enumerate(left) if one.error}
+    # where one rank raises, others may report that it does not come: that is no cause
+    for rank, error in sorted(errors.items(), key=lambda item: item[1].startswith(APART)):
+        whole = ranks == 1 or error.startswith(APART) or list(errors.values()) == [error] * ranks
+        return error if whole else f"rank {rank} of {ranks}: {error}"
     late = [str(rank) for rank, one in enumerate(left) if not one.ended]
     if not late:
         return ""
