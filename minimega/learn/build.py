@@ -53,6 +53,7 @@ def execute(lesson: shelf.Lesson):
             timeout=LIMIT,
             kernel_name="python3",
             record_timing=False,
+            extra_arguments=["--log-level=ERROR"],  # of the kernel, not of the cells
             resources={"metadata": {"path": folder}},
         )
         try:
