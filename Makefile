@@ -46,7 +46,7 @@ lint: .venv/installed-dev
 
 clean:
 	rm -rf .venv .venv-parity build minimega.egg-info .pytest_cache .ruff_cache
-	find minimega tests -name __pycache__ -type d -prune -exec rm -rf {} +
+	find minimega lessons tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The stamps below are older than pyproject.toml or constraints.txt where something has to be installed anew.
 .venv/installed: .venv/bin/python pyproject.toml constraints.txt
