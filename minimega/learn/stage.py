@@ -57,8 +57,9 @@ def apart(job: dict, ranks: int = 1, limit: float = 30.0) -> tuple[list[Left], s
             process = subprocess.Popen(
                 line, env=env, stdin=subprocess.DEVNULL, stdout=noise, stderr=noise, start_new_session=True
             )
+            late = False
             try:
-                late = process.wait(limit) is None
+                process.wait(limit)
             except subprocess.TimeoutExpired:
                 late = True
             finally:
