@@ -5,15 +5,18 @@ PYTHON ?=
 PIP = -m pip install -qq --disable-pip-version-check --no-input -c constraints.txt
 TESTS = OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1
 
-.PHONY: help demo test parity lint clean
+.PHONY: help demo test lessons notebooks test-lessons parity lint clean
 .DELETE_ON_ERROR:
 
 help:
-	@echo "make demo     train the default model on the built-in tales and print what it writes (minutes)"
-	@echo "make test     run the whole test suite"
-	@echo "make parity   hold the code to torch and transformers (installs both, in .venv-parity)"
-	@echo "make lint     style and format of the code"
-	@echo "make clean    remove the environments and caches; runs/ stays"
+	@echo "make demo         train the default model on the built-in tales and print what it writes (minutes)"
+	@echo "make test         run the whole test suite"
+	@echo "make lessons      open the lessons in Jupyter, as copies of your own in my-lessons/"
+	@echo "make parity       hold the code to torch and transformers (installs both, in .venv-parity)"
+	@echo "make lint         style and format of the code"
+	@echo "make notebooks    build lessons/*.ipynb from lessons/*.py, executed"
+	@echo "make test-lessons execute the lessons, and hold the notebooks and the exercises to them"
+	@echo "make clean        remove the environments and caches; runs/ stays"
 
 demo: .venv/installed
 	@.venv/bin/minimega train --save-dir runs/demo --overwrite
@@ -21,7 +24,18 @@ demo: .venv/installed
 	@.venv/bin/minimega generate --model-filename runs/demo
 
 test: .venv/installed-dev
-	@$(TESTS) .venv/bin/python -m pytest -n 2
+	@$(TESTS) .venv/bin/python -m pytest -n 2 -m "not lessons"
+
+# Starts the first lesson that is not done; a copy that is there already stays as it is.
+lessons: .venv/installed-lessons
+	@.venv/bin/minimega learn start
+	@.venv/bin/jupyter notebook $$(test "$$(id -u)" != 0 || echo --allow-root) my-lessons
+
+notebooks: .venv/installed-lessons
+	@$(TESTS) .venv/bin/python -m minimega.learn.build
+
+test-lessons: .venv/installed-dev .venv/installed-lessons
+	@$(TESTS) .venv/bin/python -m pytest tests/lessons
 
 parity: .venv-parity/installed
 	@$(TESTS) .venv-parity/bin/python -m pytest tests/parity tests/test_bench.py
@@ -32,7 +46,7 @@ lint: .venv/installed-dev
 
 clean:
 	rm -rf .venv .venv-parity build minimega.egg-info .pytest_cache .ruff_cache
-	find minimega tests -name __pycache__ -type d -prune -exec rm -rf {} +
+	find minimega lessons tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The stamps below are older than pyproject.toml or constraints.txt where something has to be installed anew.
 .venv/installed: .venv/bin/python pyproject.toml constraints.txt
@@ -44,6 +58,12 @@ clean:
 .venv/installed-dev: .venv/bin/python pyproject.toml constraints.txt
 	@echo "installing the packages that minimega and its tests need ..."
 	@.venv/bin/python $(PIP) -e '.[dev,mpi]'
+	@touch $@ .venv/installed
+
+.venv/installed-lessons: .venv/bin/python pyproject.toml constraints.txt
+	@echo "installing the packages that minimega and its lessons need ..."
+	@.venv/bin/python $(PIP) -e '.[lessons,mpi]' 2>/dev/null || { \
+	    echo "(pip finds no MPI for this machine: the lessons on ranks need one)"; .venv/bin/python $(PIP) -e '.[lessons]'; }
 	@touch $@ .venv/installed
 
 .venv-parity/installed: .venv-parity/bin/python pyproject.toml constraints.txt

@@ -17,7 +17,8 @@ from minimega.errors import BadInput, RunFailed
 from minimega.options import complete, read
 from minimega.table import COMMANDS, GROUPS, TABLE, Option, nearest, of_command
 
-# What stands on the line without the name of an option, by command: key, name, and what it is.
+# What stands on the line without the name of an option, by command: key, name, and what it is. What begins
+# with a bracket may be left out.
 TARGETS = {
     "gradcheck": [("target", "FILE.py:function", "a function that gives y and its backward")],
     "compare": [
@@ -25,6 +26,10 @@ TARGETS = {
         ("run_b", "RUN_B", "the same, held to be right"),
     ],
     "reshard": [("run", "RUN", "a run folder")],
+    "learn": [
+        ("action", "[start|check|hint|solution", "copy a lesson, judge its exercise, help; alone: the list"),
+        ("lesson", "[NN]]", "the number or the name of a lesson"),
+    ],
 }
 
 
@@ -112,6 +117,10 @@ def dispatch(options: SimpleNamespace) -> int:
             from minimega.doctor import doctor
 
             return doctor(options)
+        case "learn":
+            from minimega.learn.command import run_learning
+
+            return run_learning(options)
     from minimega.gradcheck import run_command
 
     return run_command(options.target, options.shapes, options.seed, options.picture)
@@ -129,7 +138,7 @@ def parse(command: str, argv: Sequence[str]) -> SimpleNamespace:
     if unknown:
         raise BadInput(_about_unknown(command, unknown[0]))
     texts = vars(typed)
-    targets = {key: texts.pop(key) for key, _, _ in TARGETS.get(command, ())}
+    targets = {key: texts.pop(key, None) for key, _, _ in TARGETS.get(command, ())}
     given = {key: _from_text(TABLE[key.replace("_", "-")], text) for key, text in texts.items()}
     from_file = read(given["config"]) if "config" in given else {}
     options = complete(command, from_file | given | targets)
@@ -168,7 +177,7 @@ def parser(command: str) -> Parser:
         formatter_class=lambda prog: argparse.HelpFormatter(prog, max_help_position=34, width=110),
     )
     for key, name, text in targets:
-        made.add_argument(key, metavar=name, help=text)
+        made.add_argument(key, metavar=name.strip("[]"), help=text, nargs="?" if name[0] == "[" else None)
     mine = of_command(command)
     for title, group in GROUPS.items():
         section = made.add_argument_group(title)

@@ -78,6 +78,7 @@ COMMANDS = {
     "reshard": "write a run's newest checkpoint into a new folder, for another layout",
     "compare": "two runs side by side: rounding, or a bug, and where it begins",
     "doctor": "what is here, step by step, and what to do about what is not",
+    "learn": "the lessons: a list, copies to work in, and what is wrong with an answer",
 }
 TRAIN, WRITE, BUILD, USE = "train", "generate", "train bench timeline memory", "generate evaluate"
 PIPE, RANKS = "train timeline", "train timeline generate evaluate reshard"
@@ -176,6 +177,9 @@ GROUPS: dict[str, tuple[Option, ...]] = {
     "pictures": (
         Option("picture", str, None, "gradcheck timeline", "a PNG to write: what was found, drawn"),
         Option("trace", str, None, "timeline", "a JSON to write: what was measured, for ui.perfetto.dev"),
+    ),
+    "lessons": (
+        Option("folder", str, "my-lessons", "learn", "where your copies are, and what you have done"),
     ),
 }
 # fmt: on

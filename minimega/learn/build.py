@@ -1,0 +1,130 @@
+"""python -m minimega.learn.build [NN ...]: build lessons/NN_name.ipynb, executed, from lessons/NN_name.py.
+
+With --check nothing is written: every lesson is executed, and a notebook whose cells, or whose code shown
+from the library, are not those of today is an error. What would differ on another machine may not stand in an
+output: addresses, paths, times; and nothing may be written to the error stream.
+"""
+
+import os
+import re
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from minimega import launch
+from minimega.errors import BadInput, RunFailed
+from minimega.learn import shelf
+
+LIMIT = 60  # seconds for one cell
+METADATA = {
+    "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+    "language_info": {"name": "python"},
+}
+# an address, a temporary or home folder, an installed package
+MACHINE = re.compile(r"0x[0-9a-f]{6,}|/tmp/|/home/|/root/|/Users/|/var/|site-packages")
+
+
+def source_notebook(lesson: shelf.Lesson):
+    """The notebook that the source stands for, not executed."""
+    try:
+        import jupytext
+    except ImportError as error:
+        raise BadInput(f"notebooks need {error.name}: pip install 'minimega[lessons]'") from None
+    notebook = jupytext.reads(lesson.source.read_text(encoding="utf-8"), fmt="py:percent")
+    notebook.metadata = METADATA
+    notebook.nbformat, notebook.nbformat_minor = 4, 5
+    for i, cell in enumerate(notebook.cells):
+        tags = cell.metadata.get("tags")
+        cell.id, cell.metadata = f"cell-{i:02}", {"tags": tags} if tags else {}
+    return notebook
+
+
+def execute(lesson: shelf.Lesson):
+    """The notebook with its outputs; RunFailed where a cell fails, or an output is not fit to be kept."""
+    from nbclient import NotebookClient
+    from nbclient.exceptions import CellExecutionError, CellTimeoutError
+
+    notebook, root = source_notebook(lesson), str(Path(__file__).resolve().parents[2])
+    env = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))}
+    with tempfile.TemporaryDirectory() as folder:
+        client = NotebookClient(
+            notebook,
+            timeout=LIMIT,
+            kernel_name="python3",
+            record_timing=False,
+            extra_arguments=["--log-level=ERROR"],  # of the kernel, not of the cells
+            resources={"metadata": {"path": folder}},
+        )
+        try:
+            client.execute(env=env | launch.thread_settings(1))
+        except (CellExecutionError, CellTimeoutError) as error:
+            raise RunFailed(f"{lesson.name}: {error}") from None
+    for i, cell in enumerate(c for c in notebook.cells if c.cell_type == "code"):
+        cell.outputs = _joined(cell.outputs)
+        for output in cell.outputs:
+            said = output.get("text", "") or output.get("data", {}).get("text/plain", "")
+            if output.get("name") == "stderr":
+                raise RunFailed(f"{lesson.name}: cell [{i + 1}] writes to the error stream: {said}")
+            if found := MACHINE.search(said):
+                raise RunFailed(f"{lesson.name}: cell [{i + 1}] prints {found[0]}, which is of this machine")
+    return notebook
+
+
+def _joined(outputs: list) -> list:
+    """Text that came in several pieces, as one output."""
+    joined: list = []
+    for output in outputs:
+        if joined and output.get("name") and joined[-1].get("name") == output["name"]:
+            joined[-1]["text"] += output["text"]
+        else:
+            joined.append(output)
+    return joined
+
+
+def out_of_step(lesson: shelf.Lesson, notebook) -> str:
+    """Why the committed notebook is not the one built from the source, in a sentence; "" if it is."""
+    import nbformat
+
+    if not lesson.notebook.exists():
+        return f"{lesson.name}.ipynb is missing"
+    kept = nbformat.read(lesson.notebook, as_version=4)
+    if [_face(c) for c in kept.cells] != [_face(c) for c in notebook.cells]:
+        return f"the cells of {lesson.name}.ipynb are not those of {lesson.name}.py"
+    if [_shown(c) for c in kept.cells] != [_shown(c) for c in notebook.cells]:
+        return f"{lesson.name}.ipynb shows code that the library has changed since"
+    return ""
+
+
+def _face(cell) -> tuple:
+    return cell.cell_type, cell.source, cell.metadata.get("tags")
+
+
+def _shown(cell) -> list[str]:
+    """The library's code in a cell's outputs; line numbers may move."""
+    shown = (o.get("data", {}).get("text/markdown", "") for o in cell.get("outputs", ()))
+    return [text.partition("```")[2] for text in shown]
+
+
+def main(argv: list[str]) -> int:
+    """Build or check the lessons named, or all of them."""
+    import nbformat
+
+    words = [word for word in argv if word != "--check"]
+    for lesson in map(shelf.find, words) if words else shelf.lessons():
+        begin = time.monotonic()
+        notebook = execute(lesson)
+        if "--check" in argv:
+            if problem := out_of_step(lesson, notebook):
+                raise RunFailed(f"{problem}: run make notebooks, look at it, and commit it")
+        else:
+            nbformat.write(notebook, lesson.notebook)
+        print(f"{lesson.notebook.name}: {time.monotonic() - begin:.1f} s", flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except (BadInput, RunFailed) as error:
+        sys.exit(launch.last_words(f"minimega: {error}", 1))

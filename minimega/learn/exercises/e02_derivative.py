@@ -1,0 +1,54 @@
+"""Lesson 02: a derivative by a central difference."""
+
+from minimega.learn.judge import Case, Verdict, values
+
+TASK = "Write slope(f, x): the derivative of f at the number x, by a central difference."
+
+STUB = '''\
+def slope(f, x):
+    """The derivative of f at x, from values of f alone."""
+    return ...
+'''
+
+HINT = """\
+Look at f a little to the right of x and the same little to the left. Divide the difference of the two values
+by the distance of the two places. Then choose the step: the picture shows where the central difference is
+best. A step that suits x = 1 is too small to be seen beside x = 1000000: let it grow with the size of x."""
+
+SOLUTION = '''\
+def slope(f, x):
+    """The derivative of f at x, from values of f alone."""
+    h = 6e-6 * max(1.0, abs(x))  # near the cube root of eps
+    return (f(x + h) - f(x - h)) / (2 * h)
+'''
+
+
+def line(x):
+    return 3 * x + 1
+
+
+def cube(x):
+    return x * x * x
+
+
+def judge(slope) -> Verdict:
+    """Each case is one that a typical mistake gets wrong."""
+    return values(
+        slope,
+        [
+            Case((line, 0.5), 3.0, _about_a_line, 1e-2),
+            Case((line, 0.5), 3.0, "the step is so small that rounding drowns the difference", 1e-7),
+            Case((abs, 0.0), 0.0, "right for a line, but your two places do not lie evenly around x"),
+            Case((cube, 1.0), 3.0, "the step is so large that the curve bends within it", 1e-8),
+            Case((line, 1e6), 3.0, "right near 1, but at x = 1000000 your step is lost in rounding", 1e-8),
+        ],
+        "about ten digits are right, for a line and a curve, near 1 and far away",
+    )
+
+
+def _about_a_line(got) -> str:
+    if abs(got - 6) < 1e-6:
+        return "a line of slope 3 gets 6: how far apart are the two places at which you look?"
+    if abs(got + 3) < 1e-6:
+        return "a line of slope 3 gets -3: which of the two values comes first?"
+    return "a line of slope 3 gets another slope"

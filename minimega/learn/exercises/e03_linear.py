@@ -1,0 +1,63 @@
+"""Lesson 03: the backward of a linear layer."""
+
+from minimega.learn.judge import Verdict, backward
+from minimega.linear import linear
+
+TASK = "Write back(dy), the backward of y = x w + b: dx, dw and db, each of the shape of its letter."
+
+STUB = '''\
+def my_linear(x, w, b):
+    """y = x w + b: (N, I), (I, O), (O,) -> (N, O), and its backward."""
+    y = x @ w + b
+
+    def back(dy):
+        dx = ...
+        dw = ...
+        db = ...
+        return dx, dw, db
+
+    return y, back
+'''
+
+HINT = """\
+Write the shapes beside the letters: dy is (N, O), w is (I, O), x is (N, I). For dx only one product of dy and
+w has the shape (N, I), and one of them has to be transposed for it. The same holds for dw, from x and dy. And
+b was used by all N rows: what reaches it comes from each of them."""
+
+SOLUTION = '''\
+def my_linear(x, w, b):
+    """y = x w + b: (N, I), (I, O), (O,) -> (N, O), and its backward."""
+    y = x @ w + b
+
+    def back(dy):
+        dx = dy @ w.T
+        dw = x.T @ dy
+        db = dy.sum(axis=0)
+        return dx, dw, db
+
+    return y, back
+'''
+
+MEAN = "is a mean over the rows; each row used {0} in full, so their parts are added up"
+
+
+def judge(f) -> Verdict:
+    """N is 4 and I equals O, so that a transposed matrix shows as one, and not as an error of shapes."""
+    return backward(
+        f,
+        linear,
+        (4, 3),
+        (3, 3),
+        (3,),
+        right="dx, dw and db agree with differences of the forward",
+        says={
+            ("b", "broadcast"): "db is not summed over the rows: every row used the same b",
+            ("b", "shape"): "db does not have the shape of b",
+            ("b", "scale"): f"db {MEAN.format('b')}",
+            ("w", "scale"): f"dw {MEAN.format('w')}",
+            (
+                "x",
+                "transposed",
+            ): "dx sums over the wrong letter of w (that the shapes fit is chance: w is square)",
+        },
+    )

@@ -1,0 +1,153 @@
+"""The lessons in their order, the learner's own copies of them, and what the learner has done.
+
+A lesson is lessons/NN_name.py, and the notebook built from it. A learner works in a folder of copies, which
+nothing here ever writes over; its progress.json lists the lessons whose exercise passed.
+"""
+
+import json
+import re
+from collections.abc import Iterable
+from importlib import resources
+from pathlib import Path
+from typing import NamedTuple
+
+from minimega.errors import BadInput
+from minimega.table import nearest
+
+PROGRESS = "progress.json"
+
+
+class Lesson(NamedTuple):
+    """One lesson; title and question are read from its source."""
+
+    number: str
+    name: str
+    title: str
+    question: str
+    source: Path
+
+    notebook = property(lambda self: self.source.with_suffix(".ipynb"))
+
+
+class Cell(NamedTuple):
+    """One cell of a lesson: `kind` is markdown or code."""
+
+    kind: str
+    tags: tuple[str, ...]
+    source: str
+
+
+def folder() -> Path:
+    """Where the lessons are: beside the package in a checkout, else in the package that travels with it."""
+    beside = Path(__file__).resolve().parents[2] / "lessons"
+    return beside if beside.is_dir() else Path(str(resources.files("minimega_lessons")))
+
+
+def lessons() -> list[Lesson]:
+    """All of them, in order.
+
+    >>> [lesson.name for lesson in lessons()][0][:3]
+    '02_'
+    """
+    return [_read(path) for path in sorted(folder().glob("[0-9][0-9]_*.py"))]
+
+
+def _read(path: Path) -> Lesson:
+    title = question = ""
+    for cell in cells(path):
+        if found := re.match(r"# Lesson \d\d: (.+)", cell.source):
+            title = found[1]
+        if found := re.search(r"^## The question\n+(.+?)(?:\n\n|\Z)", cell.source, re.DOTALL | re.MULTILINE):
+            question = " ".join(found[1].split())
+    return Lesson(path.stem[:2], path.stem, title, question, path)
+
+
+def find(word: str | int) -> Lesson:
+    """The lesson of this number or name.
+
+    >>> find("2").name == find(2).name == find("derivative").name == find("02_derivative").name
+    True
+    """
+    known, word = {lesson.name: lesson for lesson in lessons()}, str(word)
+    for name, lesson in known.items():
+        if word.zfill(2) == lesson.number or word in (name, name[3:]):
+            return lesson
+    near = nearest(word, [*known, *(name[3:] for name in known)])
+    raise BadInput(f"there is no lesson {word!r}{near or '; minimega learn lists them'}")
+
+
+def cells(path: Path) -> list[Cell]:
+    """The cells of a notebook, or of a source in percent format."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        if path.suffix == ".ipynb":
+            return [
+                Cell(c["cell_type"], tuple(c["metadata"].get("tags", ())), "".join(c["source"]))
+                for c in json.loads(text)["cells"]
+            ]
+    except (OSError, ValueError, KeyError) as error:
+        raise BadInput(f"{path} cannot be read as a lesson: {error}") from None
+    heads = list(re.finditer(r"^# %%(.*)\n", text, re.MULTILINE))
+    ends = [head.start() for head in heads[1:]] + [len(text)]
+    found = []
+    for head, end in zip(heads, ends, strict=True):
+        source, markdown = text[head.end() : end].strip("\n"), "[markdown]" in head[1]
+        tags = re.search(r"tags=(\[.*\])", head[1])
+        source = re.sub(r"^# ?", "", source, flags=re.MULTILINE) if markdown else source
+        found.append(
+            Cell("markdown" if markdown else "code", tuple(json.loads(tags[1]) if tags else ()), source)
+        )
+    return found
+
+
+def exercise_cell(path: Path) -> str:
+    """The source of the cell tagged `exercise`."""
+    for cell in cells(path):
+        if "exercise" in cell.tags:
+            return cell.source
+    raise BadInput(f'{path} has no cell tagged "exercise": start the lesson anew in another --folder')
+
+
+def start(lesson: Lesson, mine: Path) -> tuple[Path, bool]:
+    """Copy a lesson's notebook, without its outputs, to where the learner works; False if a copy is there.
+
+    The outputs are left out for the learner to make: predict first, then run.
+    """
+    target = mine / lesson.notebook.name
+    if target.exists():
+        return target, False
+    notebook = json.loads(lesson.notebook.read_text(encoding="utf-8"))
+    for cell in notebook["cells"]:
+        cell.update({"outputs": [], "execution_count": None} if cell["cell_type"] == "code" else {})
+    mine.mkdir(parents=True, exist_ok=True)
+    with open(target, "x", encoding="utf-8") as file:  # "x": not even a copy made this very moment is lost
+        file.write(json.dumps(notebook, indent=1, ensure_ascii=False) + "\n")
+    if not (mine / PROGRESS).exists():
+        _write(mine, ())
+    return target, True
+
+
+def copy_of(lesson: Lesson, mine: Path) -> Path | None:
+    """The learner's copy: the notebook, or a .py in percent format where there is no notebook."""
+    kinds = (mine / f"{lesson.name}.ipynb", mine / f"{lesson.name}.py")
+    return next((path for path in kinds if path.is_file()), None)
+
+
+def passed(mine: Path) -> set[str]:
+    """The numbers of the lessons whose exercise passed."""
+    try:
+        return set(json.loads((mine / PROGRESS).read_text(encoding="utf-8"))["passed"])
+    except FileNotFoundError:
+        return set()
+    except (OSError, ValueError, KeyError, TypeError):
+        raise BadInput(f"{mine / PROGRESS} cannot be read; delete it to begin with no lesson done") from None
+
+
+def record(number: str, mine: Path) -> None:
+    """Remember that an exercise passed, if the folder is a learner's: one in which a lesson was started."""
+    if (mine / PROGRESS).exists():
+        _write(mine, passed(mine) | {number})
+
+
+def _write(mine: Path, numbers: Iterable[str]) -> None:
+    (mine / PROGRESS).write_text(json.dumps({"passed": sorted(numbers)}) + "\n", encoding="utf-8")

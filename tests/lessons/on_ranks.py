@@ -1,0 +1,14 @@
+"""What test_stage.py does on ranks: a judge in the place of an exercise's."""
+
+import numpy as np
+
+from minimega.learn.judge import Verdict, unlike, written
+
+
+def judge_sum(f, group) -> Verdict:
+    """f(x, group) is the sum of all ranks' x."""
+    x = np.arange(3.0) + group.rank
+    y = written(f(x, group), "the sum")
+    if problem := unlike(y, group.size * np.arange(3.0) + sum(range(group.size)), "the sum"):
+        return Verdict(False, "this is not the sum over the ranks", problem)
+    return Verdict(True, "the sum over the ranks")

@@ -1,0 +1,59 @@
+"""Every exercise: its solution passes, its stub is not written yet, and a wrong answer hears why."""
+
+import re
+
+import pytest
+
+from minimega.learn import shelf
+from minimega.learn.judge import exercise, verdict_apart, wanted
+from tests.lessons.wrong import judge, wrong_answers
+
+WRONG = wrong_answers()
+NUMBERS = [lesson.number for lesson in shelf.lessons()]
+
+
+def lines_of(number: str) -> set[str]:
+    """The lines of a solution that its stub does not have."""
+    found = exercise(number)
+    return {line.split("#")[0].strip() for line in found.SOLUTION.splitlines()} - set(
+        map(str.strip, found.STUB.splitlines())
+    )
+
+
+@pytest.mark.parametrize("number", NUMBERS)
+def test_the_exercise_is_whole(number):
+    found = exercise(number)
+    assert found.TASK.strip() and found.HINT.strip() and "\n" not in found.TASK
+    assert f"def {wanted(found)}(" in found.SOLUTION
+    assert not lines_of(number) & set(map(str.strip, found.HINT.splitlines()))
+    cells = shelf.cells(shelf.find(number).source)
+    assert [c.source for c in cells if "exercise" in c.tags] == [found.STUB.rstrip("\n")]
+    assert f"check({int(number)}, {wanted(found)})" in [c.source for c in cells]
+    assert len(WRONG.get(number, ())) >= 3, (
+        f"tests/lessons/wrong/w{number}_name.py: three wrong answers at least"
+    )
+
+
+@pytest.mark.parametrize("number", NUMBERS)
+def test_the_solution_passes_and_the_stub_is_not_written_yet(number):
+    found = exercise(number)
+    solved = judge(number, found.SOLUTION)
+    assert solved.ok, solved
+    assert verdict_apart(found, found.SOLUTION).ok  # as the shell runs it, in a process of its own
+    stub = judge(number, found.STUB)
+    assert not stub.ok and stub.sentence.startswith("not written yet: ")
+
+
+@pytest.mark.parametrize(
+    ("number", "wrong"),
+    [pytest.param(n, w, id=f"{n}: {w.mistake}") for n, wrongs in WRONG.items() for w in wrongs],
+)
+def test_a_wrong_answer_hears_why(number, wrong):
+    found = judge(number, wrong.source)
+    assert not found.ok
+    assert re.search(wrong.says, found.sentence), found
+    assert "Traceback" not in str(found) and len(str(found).splitlines()) <= 4
+    told = {
+        line for line in lines_of(number) if len(line) > 8 and line in str(found) and line not in wrong.source
+    }
+    assert not told, "a verdict never holds the solution"

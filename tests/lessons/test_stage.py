@@ -1,0 +1,108 @@
+"""Code that runs apart from its caller ends with a sentence, whatever it does."""
+
+import re
+
+import numpy as np
+import pytest
+
+from minimega.learn import Cut, pieces_picture, ranks, show, stage
+from minimega.learn.judge import exercise, on_ranks, verdict_apart
+from minimega.learn.page import RanksFailed
+from tests.lessons.on_ranks import judge_sum
+
+
+@pytest.fixture
+def mpi():
+    pytest.importorskip("mpi4py", reason="needs mpi4py and an MPI: pip install 'minimega[mpi]'")
+
+
+@pytest.mark.parametrize(
+    ("source", "says"),
+    [
+        ("while True: pass\ndef slope(f, x): return 1.0", r"^no end within 2 s: a loop without an end\?$"),
+        ("def slope(f, x):\n    while True: pass", "no end within 2 s"),
+        ("def slope(f, x:", r"^SyntaxError at line 1, `def slope\(f, x:`"),
+        ("def other(f, x): return 1.0", "the cell defines no slope"),
+        ("1 / 0\ndef slope(f, x): return ...", "not written yet"),  # what the cell calls is left out
+        ("y = 1 / 0", "^ZeroDivisionError at line 1, `y = 1 / 0`: division by zero"),
+        ("def slope(f, x): raise NotImplementedError", "^not written yet"),
+        ("import os\ndef slope(f, x): os._exit(3)", "ended without a word"),
+        ("def slope(f, x): exit()", "^SystemExit at line 1"),
+        ("def slope(f, x): return 'steep'", "^the result is no array of numbers, but of the type str$"),
+        ("def slope(f): return 1.0", r"^TypeError: slope\(\) takes 1 positional argument but 2 were given"),
+    ],
+)
+def test_a_cell_is_judged_apart(source, says):
+    found = verdict_apart(exercise("02"), source, limit=2 if "while" in source else 30)
+    assert not found.ok and re.search(says, str(found)), found
+    assert "Traceback" not in str(found)
+
+
+def test_ranks_say_and_keep_in_their_order(mpi, capsys):
+    kept = ranks(
+        3, "print(group.rank, 'here')\nprint('of', group.size)\nkeep(x=group.all_reduce(np.ones(2)))"
+    )
+    said = [f"rank {r} | {text}" for r in range(3) for text in (f"{r} here", "of 3")]
+    assert capsys.readouterr().out.splitlines() == said
+    assert [k["x"].tolist() for k in kept] == [[3.0, 3.0]] * 3
+
+
+@pytest.mark.parametrize(
+    ("program", "says"),
+    [
+        (
+            "if group.rank == 1: 1 / 0\ngroup.barrier()",
+            r"^rank 1 of 2: ZeroDivisionError at line 1, `if group",
+        ),
+        ("x = y", r"^NameError at line 1, `x = y`: name 'y' is not defined$"),
+        ("if group.rank == 1: group.barrier()", "^ranks do not meet in one collective"),
+        ("while group.rank == 1: pass", r"^no end of ranks? (0, )?1 within 8 s: do they wait"),
+        (
+            "if group.rank == 1:\n    import os\n    os._exit(3)\ngroup.barrier()",
+            "rank 0|ended without a word",
+        ),
+    ],
+)
+def test_a_rank_that_fails_ends_the_cell(mpi, program, says, capsys):
+    limit = 8 if "while" in program else 30
+    with pytest.raises(RanksFailed, match=says) as error:
+        ranks(2, program, limit)
+    assert error.value._render_traceback_() == [str(error.value)]  # no wall of a traceback in a notebook
+    assert "Traceback" not in str(error.value)
+
+
+SUM = "def total(x, group): return {}"
+
+
+@pytest.mark.parametrize(
+    ("body", "ok", "says"),
+    [
+        ("group.all_reduce(x)", True, "^the sum over the ranks$"),
+        ("x", False, "^this is not the sum over the ranks$|^on rank 0 of 2: this is not"),
+        ("group.all_reduce(x) if group.rank else x", False, "ranks do not meet|on rank 0 of 2: this is not"),
+        ("group.all_reduce(x) / (1 - group.rank)", False, "rank 1 of 2"),
+        ("...", False, "^not written yet: the sum is still"),
+    ],
+)
+def test_a_function_is_judged_on_ranks(mpi, body, ok, says):
+    f = stage.define(SUM.format(body))["total"]
+    with np.errstate(all="ignore"):
+        found = on_ranks(f, 2, judge_sum)
+    assert found.ok == ok and re.search(says, found.sentence), found
+
+
+@pytest.mark.parametrize("axis", [0, 1, None, "partial"])
+def test_pieces_of_a_matrix_are_drawn(axis, tmp_path, monkeypatch):
+    from matplotlib import pyplot
+
+    pyplot.switch_backend("agg")
+    monkeypatch.setattr(pyplot, "show", lambda: pyplot.savefig(tmp_path / "p.png"))
+    pieces_picture(Cut("x", (5, 3), axis), Cut("w", np.arange(15.0).reshape(5, 3), axis), ranks=3)
+    pyplot.close()
+    assert (tmp_path / "p.png").stat().st_size > 5000
+
+
+def test_the_library_is_shown_as_it_stands(capsys):
+    show(stage.define)
+    said = capsys.readouterr().out
+    assert said.startswith("`minimega/learn/stage.py`, line ") and '"""The names that a learner' in said

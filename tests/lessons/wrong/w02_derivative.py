@@ -1,0 +1,36 @@
+"""Typical wrong answers to lesson 02."""
+
+WRONG = [
+    (
+        "a step to the right alone",
+        "def slope(f, x, h=1e-6): return (f(x + h) - f(x)) / h",
+        r"do not lie evenly around x",
+    ),
+    (
+        "divided by h, not by 2 h",
+        "def slope(f, x, h=6e-6): return (f(x + h) - f(x - h)) / h",
+        r"slope 3 gets 6",
+    ),
+    (
+        "left minus right",
+        "def slope(f, x, h=6e-6): return (f(x - h) - f(x + h)) / (2 * h)",
+        r"slope 3 gets -3",
+    ),
+    ("a large step", "def slope(f, x, h=1e-2): return (f(x + h) - f(x - h)) / (2 * h)", r"step is so large"),
+    (
+        "the smallest step",
+        "def slope(f, x, h=1e-13): return (f(x + h) - f(x - h)) / (2 * h)",
+        r"rounding drowns",
+    ),
+    (
+        "one step for all x",
+        "def slope(f, x, h=6e-6): return (f(x + h) - f(x - h)) / (2 * h)",
+        r"lost in rounding",
+    ),
+    (
+        "a step of 0 at 0",
+        "def slope(f, x):\n    h = 6e-6 * x\n    return (f(x + h) - f(x - h)) / (2 * h)",
+        r"^ZeroDiv.* at line 3",
+    ),
+    ("no return", "def slope(f, x): (f(x + 1e-6) - f(x - 1e-6)) / 2e-6", r"is a `return` missing"),
+]
