@@ -252,18 +252,19 @@ def saved_bytes(y: Tensor) -> dict[str, int]:
     {'': 8000}
     """
     order = _makers_first(y)
-    seen = {id(_owner(p.data)) for made in order for p in made.inputs if isinstance(p, Tensor) and p.learned}
+    seen = {id(base_of(p.data)) for made in order for p in made.inputs if isinstance(p, Tensor) and p.learned}
     held: dict[str, int] = {}
     for made in order:
         for array in _arrays(made.back):
-            owner = _owner(array)
+            owner = base_of(array)
             if id(owner) not in seen:
                 seen.add(id(owner))
                 held[made.layer] = held.get(made.layer, 0) + owner.nbytes
     return held
 
 
-def _owner(array):
+def base_of(array):
+    """The array whose memory a view keeps alive."""
     while library(array) is np and isinstance(array.base, np.ndarray):
         array = array.base
     return array

@@ -6,24 +6,32 @@ only pretend to be there, so that a laptop shows what one rank of many holds.
 B batch, T time, D width, H heads, L layers, t ranks of a tensor group, p stages, m micro-batches, v chunks.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import product
 from types import SimpleNamespace as Options
+from typing import NamedTuple
 
 import numpy as np
 
-from minimega import activations
-from minimega.autograd import Tensor, saved_bytes
-from minimega.backend import device
+from minimega import activations, plan
+from minimega.autograd import Tensor, base_of, saved_bytes
+from minimega.backend import device, wide
 from minimega.layer import Place
-from minimega.model import RECOMPUTE, Config, check_heads, gpt
+from minimega.model import RECOMPUTE, Config, Model, check_heads, gpt
+from minimega.optim import AdamW, Optimizer
 from minimega.options import model_config
+from minimega.parallel import zero
+from minimega.parallel.data import BUCKET, Reducer
+from minimega.parallel.grid import Grid
+from minimega.parallel.grid import grid as cut_into
 from minimega.parallel.paper import Paper
 from minimega.parallel.pipeline import Run, actions, staged
 from minimega.parallel.schedules import SCHEDULES
 from minimega.parallel.tensor import SequenceShares, Shares
 from minimega.plan import machine_memory, needs
+from minimega.train import Recipe, train_step
 
 
 def measured_block(
@@ -61,6 +69,60 @@ def measured_stage(
     return Watched(model, batches).follow(actions(schedule, p, m, v, 0)).most
 
 
+def live(model: Model, reducer: Reducer, optimizer: Optimizer) -> dict[str, int]:
+    """The bytes of a model's state that this rank holds now; an array that is used in part counts whole."""
+    parameters = list(model.parameters().values())
+    both = [*parameters, *reducer.owned(parameters)]
+    arrays = {
+        "parameters": [p.data for p in both],
+        "gradients": [p.grad for p in both if p.grad is not None],
+        "optimizer": [a for slots in optimizer.state.values() for a in slots.values()],
+    }
+    wholes = {kind: {id(base_of(a)): base_of(a).nbytes for a in of} for kind, of in arrays.items()}
+    found = {kind: sum(sizes.values()) for kind, sizes in wholes.items()}
+    flying = sum(b.size * len(b.under_way) for b in reducer.buckets)
+    return found | {"gradients": found["gradients"] + flying * wide(parameters[0].data[..., :0]).itemsize}
+
+
+class State(NamedTuple):
+    """The most bytes that a rank holds of each kind, those between two steps; its largest message."""
+
+    most: dict[str, int]
+    between: dict[str, int]
+    at_once: int
+
+
+def measured_state(config: Config, grid: Grid, stage: int, bucket: int = BUCKET, xp=np) -> State:
+    """What a rank holds of a model's state in a step of two parts under ZeRO.
+
+    Looked at whenever a bucket of gradients is about to leave, with what is then copied into the message.
+    """
+    model, optimizer, most = gpt(config, grid.shares), AdamW(), Counter()
+    reducer = zero.owner(model, grid, stage, bucket)
+    zero.draw(model, reducer, 0, "float32", xp)
+    leave = reducer.leave
+
+    def look(b) -> None:
+        nonlocal most
+        most |= Counter(live(model, reducer, optimizer))
+        if stage and reducer.under_way:
+            reducer.under_way.arrive()
+        now = live(model, reducer, optimizer)
+        now["gradients"] += 4 * b.size if stage else 0
+        most |= Counter(now)
+        leave(b)
+
+    tokens, between = xp.zeros((2 * grid.data.size, config.context), int), {}
+    for step in (1, 2):
+        train_step(model, optimizer, Recipe(2, accumulate=2), step, tokens, tokens, reducer)
+        now = live(model, reducer, optimizer)
+        between, reducer.leave, most = between or now, look, most | Counter(now)
+    at_once = max((b.size for b in reducer.buckets), default=0)
+    if stage == 3:
+        at_once = max(sum(b.size for b in layer) for layer in reducer.used_by.values())
+    return State(dict(most), between, at_once)
+
+
 def run_memory(o: Options) -> int:
     """`minimega memory`: print the tables for the shape that the options describe."""
     config = model_config(o, o.vocab_size or 512)
@@ -70,7 +132,8 @@ def run_memory(o: Options) -> int:
         f"activations of {batch} x {config.context} tokens of width {config.d_model}, {config.nhead} heads, "
         f"d_hidden {config.d_hidden}, in {o.dtype}; of one rank of each group\n"
     )
-    for rows in (items(config, batch), modes(config, o, t), stages(config, o, p)):
+    n = max(o.dp, 4) if o.dp != "auto" else 4
+    for rows in (items(config, batch), modes(config, o, t), stages(config, o, p), states(config, o, n)):
         print(table(rows), end="\n\n")
     print(NOTES)
     return 0
@@ -78,7 +141,9 @@ def run_memory(o: Options) -> int:
 
 NOTES = """Where "here" differs from the paper: numbers of another size, no masks, and what the first table
 says. With --sequence-parallel the inputs of qkv and up are kept as they were gathered (whole), which saves
-the paper's third all-gather. "off" are the coordinates of dropout and, on the first stage, the tokens."""
+the paper's third all-gather. "off" are the coordinates of dropout and, on the first stage, the tokens.
+ZeRO: float32 numbers of 4 + 4 + 8 bytes a parameter, not 2 + 2 + 12; and what is in a message: a bucket
+twice, in stage 3 the largest layer's weights too; and a tied table's gradient waits for its second use."""
 
 
 Rows = Iterator[Sequence[str]]
@@ -141,6 +206,23 @@ def stages(config: Config, o: Options, p: int) -> Rows:
         formula = layers * sum(item.bytes(o.dtype) for item in one)
         found = measured_stage(config, batch, p, m, chunks, schedule, o.dtype, xp) if fits else None
         yield f"--pipeline {schedule}", _mb(paper), _mb(formula), *_beside(found, formula)
+
+
+def states(config: Config, o: Options, n: int) -> Rows:
+    """Parameters, gradients and Adam's state of one of n replicas under ZeRO: see `zero.state_bytes`."""
+    count, table, xp = gpt(config).count(), config.vocab_size * config.d_model, device(o.device)
+    papers = 16, 4 + 12 / n, 2 + 14 / n, 16 / n  # bytes a parameter of 16-bit training with Adam, section 5
+    fits = 24 * count < (machine_memory() or np.inf) / 2
+    yield f"state on one of {n} replicas, {count:,} parameters", "paper, 16 bit", "here", "measured", "off"
+    for stage, each in enumerate(papers):
+        at_once = plan.at_once(config, stage, n)[0]
+        found = None
+        if fits:
+            state = measured_state(config, cut_into(Paper(n), dp=n), stage, min(BUCKET, count // 8), xp)
+            found, at_once = sum(state.most.values()), state.at_once
+        tied = table * config.tied
+        formula = sum(zero.state_bytes(stage, count, n, *((at_once, tied) if stage else ())).values())
+        yield f"--zero {stage}", _mb(each * count), _mb(formula), *_beside(found, formula)
 
 
 def most_held(schedule: str, p: int, m: int, v: int) -> int:

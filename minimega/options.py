@@ -11,7 +11,7 @@ import tomli_w
 
 from minimega.errors import BadInput
 from minimega.model import SHAPES, Config
-from minimega.parallel.combinations import check
+from minimega.parallel.combinations import FEATURES, REFUSED, check
 from minimega.parallel.grid import check_experts_of_replicas, micro_batches, parts, virtual_stages
 from minimega.parallel.pipeline import actions
 from minimega.table import BUILD, GROUPS, OF_ONE_CALL, PIPE, TABLE, USE, nearest, of_command
@@ -155,6 +155,13 @@ def as_markdown() -> str:
         return "\n".join(["", f"## {title.capitalize()}", "", first, "|---" * len(rows[0]) + "|", *rest])
 
     parts = [INTRODUCTION]
+    together = [
+        "\n## What goes together\n",
+        "Any two of these, and the tests hold each pair to the model that one rank trains: "
+        + ", ".join(f"`{name}`" for name in FEATURES)
+        + ". But:\n",
+        *(f"- `{a}` does not go with `{b}`: {why}." for (a, b), why in REFUSED.items()),
+    ]
     for title, group in GROUPS.items():
         rows = (
             (f"`--{o.name}`", o.wanted, o.default_text, o.commands.replace(" ", ", "), o.text) for o in group
@@ -163,7 +170,7 @@ def as_markdown() -> str:
     columns = ("num-layers", "d-model", "nhead", "context", "vocab-size")
     shapes = ((f"`{n}`", *(s.get(c.replace("-", "_"), "any") for c in columns)) for n, s in SHAPES.items())
     parts.append(table("shapes of --model-type", ("name", *columns), *shapes))
-    return "\n".join(parts)
+    return "\n".join(parts + together)
 
 
 if __name__ == "__main__":

@@ -44,6 +44,21 @@ def example(line: list[str], env: dict | None = None) -> str:
             "long_context",
             ["1024      46 MB            3.0 MB", "4096      refused          12 MB", "loss: 4.1782, "],
         ),
+        (
+            "train_3d",
+            [
+                "the whole model: 165,632 parameters, loss 5.372355730054",
+                "rank 7      1      1         1      32,032          14,208       227,328",
+                "apart, at most: loss ",
+            ],
+        ),
+        (
+            "memory_report",
+            [
+                "--tp 4 --sequence-parallel --recompute selective            139.3     426.5",
+                "--dp 4 --zero 3 ",
+            ],
+        ),
         ("reshard", ["step 1   5.361262", "--tp 2 --dp 2", "step 6   5.363561", "one rank", "at most: "]),
     ],
 )
@@ -51,9 +66,10 @@ def test_among_ranks(name, lines):
     pytest.importorskip("mpi4py", reason="needs mpi4py and an MPI: pip install 'minimega[mpi]'")
     path = EXAMPLES / f"{name}.py"
     head = path.read_text(encoding="utf-8").split('"""')[1]
-    assert f"\n    mpirun -n 4 python examples/{name}.py\n" in head
-    assert f"\n    mpirun -n 4 python examples/{name}.py --device cuda\n" in head
-    said = example(*launch.command([str(path)], 4, threads=1))
+    ranks = 8 if name == "train_3d" else 4
+    assert f"\n    mpirun -n {ranks} python examples/{name}.py\n" in head
+    assert f"\n    mpirun -n {ranks} python examples/{name}.py --device cuda\n" in head
+    said = example(*launch.command([str(path)], ranks, threads=1))
     for line in lines:
         assert line in said
     assert example([sys.executable, str(path)])  # and on one rank

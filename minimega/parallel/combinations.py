@@ -22,20 +22,25 @@ FEATURES: dict[str, Callable[[Options], bool]] = {
     "--accumulate": lambda o: o.accumulate > 1,
     "--recompute selective": lambda o: o.recompute == "selective",
     "--recompute full": lambda o: o.recompute == "full",
+    "--dtype float16": lambda o: o.dtype == "float16",
+    "--dtype bfloat16": lambda o: o.dtype == "bfloat16",
 }
 
 # Pairs that do not go together, and why. Every other pair does, and the tests run it.
 REFUSED: dict[tuple[str, str], str] = {
     ("--pp", "--zero 2"): "every micro-batch would send all gradients",
     ("--pp", "--zero 3"): "every micro-batch would gather all weights",
+    ("--pipeline zero-bubble", "--virtual-stages"): "several stages a rank are --pipeline interleaved",
 }
+IMPLIED = {"--pipeline zero-bubble": "--pp", "--virtual-stages": "--pp", "--ep": "--experts"}
 
 
 def check(o: Options) -> None:
     """BadInput where two options do not go together.
 
     >>> check(Options(pp=2, zero=2, tp=1, cp=1, dp=1, ep=1, sequence_parallel=False, pipeline="1f1b",
-    ...               virtual_stages=None, experts=0, accumulate=1, recompute="none"))
+    ...               virtual_stages=None, experts=0, accumulate=1, recompute="none",
+    ...               dtype="float32"))
     Traceback (most recent call last):
     minimega.errors.BadInput: --pp does not go with --zero 2: every micro-batch would send all gradients
     """
@@ -47,6 +52,7 @@ def check(o: Options) -> None:
 
 def allowed() -> Iterator[tuple[str, str]]:
     """The pairs that go together (two values of one option are no pair)."""
-    for pair in combinations(FEATURES, 2):
-        if pair not in REFUSED and pair[0].split()[0] != pair[1].split()[0]:
-            yield pair
+    for a, b in combinations(FEATURES, 2):
+        on = [name for name in FEATURES if name in (a, b, IMPLIED.get(a), IMPLIED.get(b))]
+        if a.split()[0] != b.split()[0] and not any(pair in REFUSED for pair in combinations(on, 2)):
+            yield a, b

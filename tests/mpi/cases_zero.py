@@ -1,7 +1,6 @@
 """ZeRO: the three stages are the model that one rank trains; what they send and hold is what formulas say."""
 
 import tracemalloc
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import product
@@ -14,13 +13,15 @@ from equal import PAIRS, STEPS, Case, assert_equal, compare, distance, owner
 from ranks import sizes
 
 from minimega import autograd, plan
+from minimega.memory import measured_state
 from minimega.model import Config, gpt
 from minimega.optim import AdamW
 from minimega.parallel import traffic, zero
 from minimega.parallel.grid import Grid, grid
+from minimega.parallel.paper import Paper
 from minimega.sample import next_logits
 from minimega.tokens import Windows
-from minimega.train import Recipe, evaluate, train_step
+from minimega.train import evaluate, train_step
 
 STAGES = 1, 2, 3
 FACTORS = frozenset({"dropout", "deep"}), frozenset({"accumulate", "uneven", "untied", "full"})
@@ -225,63 +226,25 @@ def case_planted_mistakes_are_caught(group):
             assert far > 1e6, (name, far)
 
 
-def live(model, reducer, optimizer) -> dict[str, int]:
-    """The bytes of model state that this rank holds now; an array that is used in part counts whole."""
-    parameters, sent = model.parameters().values(), [b.under_way for b in reducer.buckets]
-    owned = reducer.owned(parameters)
-    arrays = {
-        "parameters": [p.data for p in (*parameters, *owned)],
-        "gradients": [p.grad for p in (*parameters, *owned) if p.grad is not None],
-        "optimizer": [a for slots in optimizer.state.values() for a in slots.values()],
-    }
-    found = {
-        kind: sum({id(whole): whole.nbytes for whole in map(autograd._owner, of)}.values())
-        for kind, of in arrays.items()
-    }
-    flying = sum(b.size for b, waits in zip(reducer.buckets, sent, strict=True) for _ in waits)
-    found["gradients"] += flying * next(iter(parameters)).data.itemsize
-    return found
-
-
 @sizes(2, 4)
 def case_what_a_rank_holds_is_what_the_formula_says(group):
     """By the arrays, between the steps and at the most of a step of two parts; by what NumPy allocated."""
     config = Config(vocab_size=300, context=4, d_model=128, nhead=2, num_layers=4)
-    inputs, targets = (np.random.default_rng(0).integers(0, 300, (2 * group.size, 4)) for _ in range(2))
     numbers, table, g = gpt(config).count(), 300 * 128, grid(group, dp=group.size)
     for stage in STAGES:
         tracemalloc.start()
-        model, optimizer, most = gpt(config), AdamW(), Counter()
-        reducer = zero.owner(model, g, stage, 50_000)
-        zero.draw(model, reducer, 0)
-        at_once, right = max(b.size for b in reducer.buckets), type(reducer).leave
-        if stage == 3:
-            at_once = max(sum(b.size for b in layer) for layer in reducer.used_by.values())
-
-        def look(self, bucket, right=right, of=(model, reducer, optimizer), most=most):
-            most |= Counter(live(*of))
-            if self.under_way:
-                self.under_way.arrive()
-            now = live(*of)
-            now["gradients"] += bucket.size * 4  # those of this bucket are about to be copied into a message
-            most |= Counter(now)
-            right(self, bucket)
-
-        recipe = Recipe(2, accumulate=2)
-        train_step(model, optimizer, recipe, 1, inputs, targets, reducer)
-        between, sent = live(model, reducer, optimizer), 4 * at_once / group.size
-        tracemalloc.reset_peak()
-        with patch.object(type(reducer), "leave", look):
-            train_step(model, optimizer, recipe, 2, inputs, targets, reducer)
+        most, between, at_once = measured_state(config, g, stage, 50_000)
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         want = zero.state_bytes(stage, numbers, group.size, at_once, table)
         assert all(abs(most[kind] / want[kind] - 1) < 0.01 for kind in want), (stage, most, want)
+        pretended = measured_state(config, grid(Paper(group.size), dp=group.size), stage, 50_000)
+        assert pretended.most == most or group.rank, (stage, pretended.most, most)
         # section 5: of 16 bytes a number; in between the gradients are shards in all stages
         paper = zero.state_bytes(stage, numbers, group.size)
         paper["parameters"] += 4 * at_once if stage == 3 else 0
         paper["gradients"] = paper["optimizer"] / 2
         assert all(abs(between[kind] / paper[kind] - 1) < 0.01 for kind in paper), (stage, between, paper)
         # and what arrives of a message: the sum, and its own sum with what was there
-        more = plan.activations(config, 1) + 2 * sent
+        more = plan.activations(config, 1) + 2 * 4 * at_once / group.size
         assert sum(want.values()) < peak < 1.05 * (sum(want.values()) + more), (stage, peak, want, more)
