@@ -264,7 +264,6 @@ def saved_bytes(y: Tensor) -> dict[str, int]:
 
 
 def base_of(array):
-    """The array whose memory a view keeps alive."""
     while library(array) is np and isinstance(array.base, np.ndarray):
         array = array.base
     return array
