@@ -107,7 +107,18 @@ def test_pretended_ranks_give_the_shapes_of_real_ones():
 
 
 def test_the_command(capsys):
-    small = ["--d-model", "32", "--nhead", "4", "--context", "16", "--train-batch-size", "2"]
+    small = [
+        "--vocab-size",
+        "64",
+        "--d-model",
+        "32",
+        "--nhead",
+        "4",
+        "--context",
+        "16",
+        "--train-batch-size",
+        "2",
+    ]
     assert cli.main(["memory", *small, "--tp", "4", "--pp", "3"]) == 0
     said = capsys.readouterr().out
     assert "--tp 4 --sequence-parallel --recompute selective" in said and "first of 3 stages" in said

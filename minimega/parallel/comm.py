@@ -132,6 +132,7 @@ class Ranks(Group):
     def __init__(self, comm, ways: tuple, name: str, counter: Counter, ranks: Sequence[int]):
         super().__init__(name, counter, ranks)
         self.comm, self.ways, self.rank, self.size = comm, ways, comm.rank, comm.size
+        self.cuts: dict[tuple, Group] = {}  # the groups cut so far: an MPI has some thousand communicators
 
     def __repr__(self) -> str:
         return ", ".join([f"{self.name}: {self.size} ranks", *dict.fromkeys(map(str, self.ways))])
@@ -213,8 +214,15 @@ class Ranks(Group):
         self.ways[0].barrier()()
 
     def split(self, colour, name=""):
-        # without a key, the order of this group
-        comm = self.comm.Split(colour(self.rank) if callable(colour) else colour)
+        if not callable(colour):
+            return self._cut(colour, name)
+        cut = name, *map(colour, range(self.size))  # the same on all ranks: they remember alike
+        if cut not in self.cuts:
+            self.cuts[cut] = self._cut(colour(self.rank), name)
+        return self.cuts[cut]
+
+    def _cut(self, colour: int, name: str) -> Group:
+        comm = self.comm.Split(colour)  # without a key, the order of this group
         everyone, members = self.comm.Get_group(), comm.Get_group()
         places = members.Translate_ranks(list(range(comm.size)), everyone)
         ranks, name = [self.ranks[i] for i in places], name or self.name

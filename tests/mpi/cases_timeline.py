@@ -19,7 +19,7 @@ def through(case, g, run=None):
     """The loss and the gradients of one step."""
     model, recipe = case.model(g), case.recipe()
     how = recipe.accumulate, Reducer(model.parameters().values(), g), recipe.actions(model)
-    loss = gradients(model, *case.data(), 7, *how, run)
+    loss = gradients(model, *case.data(), 7, *how, run=run)
     return loss, {name: p.grad for name, p in model.parameters().items()}
 
 
