@@ -47,7 +47,7 @@ def lessons() -> list[Lesson]:
     """All of them, in order.
 
     >>> [lesson.name for lesson in lessons()][0][:3]
-    '02_'
+    '01_'
     """
     return [_read(path) for path in sorted(folder().glob("[0-9][0-9]_*.py"))]
 

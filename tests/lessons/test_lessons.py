@@ -61,8 +61,9 @@ def put(path: Path, source: str) -> None:
 
 def test_the_way_of_a_learner(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    assert "Next: python -m minimega learn start 02" in learn(capsys, "")[1]
-    assert learn(capsys, "start")[1].startswith("my-lessons/02_derivative.ipynb is yours now\nOpen it")
+    assert "Next: python -m minimega learn start 01" in learn(capsys, "")[1]
+    assert learn(capsys, "start")[1].startswith("my-lessons/01_map.ipynb is yours now\nOpen it")
+    assert learn(capsys, "start 02")[1].startswith("my-lessons/02_derivative.ipynb is yours now\nOpen it")
     copy = Path("my-lessons/02_derivative.ipynb")
     assert not any(c.get("outputs") for c in json.loads(copy.read_text(encoding="utf-8"))["cells"])
     assert "begun" in learn(capsys, "")[1]

@@ -1,0 +1,243 @@
+# %% [markdown]
+# # Lesson 04: An engine in 90 lines
+#
+# 15 minutes. You will write eight lines: the walk that calls every backward of a model, each once, in the
+# right order.
+
+# %% [markdown]
+# ## The question
+#
+# A model is hundreds of operations, and each has its own backward. Who calls them, in which order, and what
+# do they get?
+#
+# You can do it by hand for two layers, as lesson 03 did. For a block of a transformer it becomes a list that
+# nobody wants to keep right. An *engine* writes the list while the model runs, and then walks it from the
+# end. It knows no mathematics at all. Without its docstrings, this library's is less than 90 lines, and after
+# this lesson you know what each of them is for.
+
+# %% [markdown]
+# ## Where it lives
+#
+# `minimega/autograd.py`; its tests are in `tests/test_autograd.py`.
+
+# %%
+import numpy as np
+from matplotlib import pyplot as plt
+
+import minimega as mm
+from minimega import autograd
+from minimega.autograd import Operation
+from minimega.learn import BLUE, ORANGE, check, picture, show
+from minimega.learn.exercises.e04_engine import Node
+
+# %% [markdown]
+# ## What it remembers
+#
+# An operation on arrays gives `y` and `back`. The decorator `@op` lets it take Tensors too. A Tensor is an
+# array, and a note of the Operation that made it. The note holds two things: `back`, and where its gradients
+# go.
+
+# %%
+show(mm.op)
+
+x = mm.Tensor(np.array(2.0))  # a leaf: no operation made it
+a = x * x
+b = a + x
+y = a * b
+
+for name, tensor in {"a": a, "b": b, "y": y}.items():
+    made = tensor.maker
+    takes = " and ".join(i.name if isinstance(i, Operation) else "a leaf" for i in made.inputs)
+    kept = zip(made.back.__code__.co_freevars, made.back.__closure__, strict=True)
+    kept = ", ".join(f"{letter} = {cell.cell_contents}" for letter, cell in kept)
+    print(f"{name}, made by {made.name}; gradients go to {takes}; its back keeps {kept}")
+
+# %% [markdown]
+# The Operations point at one another, from the result to the leaves: that is the **graph**. Nobody drew it.
+# It grew while the forward ran. Note what is kept: the product needs both factors for its backward, the sum
+# needs nothing but shapes. The graph holds the value of `b` in the closure of `y`, and nowhere else.
+
+# %% [markdown]
+# ## The mathematics
+#
+# Call the gradient of the result with respect to a value $v$ its $dv$, as always. The chain rule for a value
+# that is used in several places, by the users $u_1, u_2, \dots$, says
+#
+# $$dv \;=\; \sum_{k} \frac{\partial u_k}{\partial v}\; du_k .$$
+#
+# Ask where the number goes. A small change of $v$ changes every $u_k$, and each of these changes the result.
+# Small changes add up, and so do the parts. Two rules for the engine follow.
+#
+# 1. **Add up.** What arrives at a value from one user is added to what arrived from the others.
+# 2. **Wait.** $dv$ is complete when *all* its users are done. Only then may it be handed on.
+#
+# For the second rule the engine needs an order: all operations in a row, each behind those that made what it
+# takes. Such an order always exists, since a value is made before it is used. Walked from its end,
+# everybody's users come first.
+#
+# And where does it begin? With $dy = \partial y / \partial y = 1$.
+
+# %% [markdown]
+# ## The picture
+#
+# Here is the walk by hand, at $x = 2$, with the closures that the engine kept. The Operations are asked in
+# the order $y$, $b$, $a$.
+
+
+# %%
+def ask(tensor, dy):
+    """What the back of the operation that made this tensor gives for dy."""
+    return [dx() for dx in tensor.maker.back(dy)]
+
+
+dy = np.array(1.0)
+y_to_a, db = ask(y, dy)
+b_to_a, b_to_x = ask(b, db)
+da = y_to_a + b_to_a  # now both users of a are done
+a_to_x = ask(a, da)  # two parts: a is x times x
+dx = sum(a_to_x) + b_to_x
+y.backward()
+print(f"by hand: dx = {dx}   the engine: x.grad = {x.grad}")
+
+boxes = {"x": (0, 0, x, dx), "a": (1, 1, a, da), "b": (2, 0, b, db), "y": (3, 1, y, dy)}
+arrows = {"ya": y_to_a, "yb": db, "ba": b_to_a, "bx": b_to_x, "ax": "{} and {}".format(*a_to_x)}
+figure, axes = picture(width=7.5, height=3.4)
+for name, (i, j, tensor, gradient) in boxes.items():
+    axes.text(i, j + 0.1, f"{name} = {tensor.data:g}", color=BLUE, ha="center", va="center", weight="bold")
+    axes.text(i, j - 0.1, f"d{name} = {gradient:g}", color=ORANGE, ha="center", va="center", weight="bold")
+for (user, used), gradient in arrows.items():
+    (i, j, *_), (k, m, *_) = boxes[user], boxes[used]
+    way = {"arrowstyle": "->", "color": ORANGE, "shrinkA": 26, "shrinkB": 26}
+    axes.annotate("", (k, m), (i, j), arrowprops=way)
+    axes.text((i + k) / 2, (j + m) / 2, gradient, ha="center", va="center", backgroundcolor="white")
+axes.set(xlim=(-0.4, 3.4), ylim=(-0.3, 1.3))
+axes.axis("off")
+plt.show()
+
+# %% [markdown]
+# Blue is what the forward computed, from left to right; orange is what comes back. Look at $a$: 6 comes
+# straight from $y$, and 4 comes through $b$, later. Had we asked $a$ with the 6 alone, $x$ would have got 28
+# and not 44.
+
+# %% [markdown]
+# ## Predict, then run
+#
+# Take $x$, add it to itself, add the sum to itself, and so on, thirty times. Each step is one operation that
+# uses one value twice. There are $2^{30}$ different ways from the end back to $x$, a billion, and the
+# gradient of $x$ is the sum over all of them. Before you run it: **how many times does `backward` call a
+# `back`?**
+#
+# <details><summary>The answer, once you have a guess</summary>
+#
+# 30 times, and the gradient is 1073741824. Each operation waits until all that comes from its users has been
+# added up, and is asked once, for the sum. To follow each way by itself would give the same number, for
+# $2^{30} - 1$ calls. So the order does not only make the result right: it makes it affordable. The whole
+# backward of a model costs about as much as two forwards, whatever the number of ways through it.
+#
+# </details>
+
+# %%
+calls = []
+
+
+@mm.op
+def plus(a, b):
+    def back(dy):
+        calls.append("back")
+        return dy, dy
+
+    return a + b, back
+
+
+x = y = mm.Tensor(np.array(1.0))
+for _ in range(30):
+    y = plus(y, y)
+y.backward()
+print(f"{len(calls)} calls of a back, and the gradient of x is {x.grad:.0f}")
+
+# %% [markdown]
+# ## Why a leaf's gradient waits
+#
+# In lesson 03, `dw` came as a function. The walk does not need $dw$ to go on: it is the end of a way. What
+# the layer below waits for is $dx$. So the engine first asks the *next* operation, and only then computes the
+# $dw$ of the one before:
+
+
+# %%
+@mm.op
+def layer(x, w, name):
+    def back(dy):
+        print(f"{name}: back is called, and gives dx")
+
+        def dw():
+            print(f"{name}:     its dw is computed")
+            return dy * x
+
+        return dy * w, dw
+
+    return x * w, back
+
+
+h = mm.Tensor(np.array(1.0))
+for name in ("layer 1", "layer 2", "layer 3"):
+    h = layer(h, mm.Tensor(np.array(2.0)), name)
+h.backward()
+
+# %% [markdown]
+# On one process this changes nothing. On many, the `back` of layer 2 may begin by sending a message; while it
+# travels, the $dw$ of layer 3 is computed. That is half of the art of training on many machines, and all that
+# it costs here is a list called `waiting`. You will meet it again in lessons 16 and 18.
+
+# %% [markdown]
+# ## Your exercise
+#
+# Write `backward(y)` for nodes that are numbers. A node has `inputs`, the nodes that it was made from, and
+# `back(dy)`, which gives a gradient for each of them, in their order. A leaf has no inputs, and its `back`
+# gives none. This is the graph from above, to try yours on:
+
+# %%
+show(Node)
+
+x = Node("x")
+a = Node("a", (x, x), lambda da: (2.0 * da, 2.0 * da))
+b = Node("b", (a, x), lambda db: (db, db))
+y = Node("y", (a, b), lambda dy: (6.0 * dy, 4.0 * dy))
+
+
+# %% tags=["exercise"]
+def backward(y):
+    """The gradient of y for every node that it was made from, and for y itself: {node: number}."""
+    order = []
+    visit(y, order)
+    gradients = ...  # {node: number}, with what is known when the walk begins
+    # the walk
+    return gradients
+
+
+def visit(node, order):
+    """Append node to the order: once, and behind all nodes that it was made from."""
+
+
+# %%
+check(4, backward)
+
+# %% [markdown]
+# When it has passed, read the library's. `arrived` is your `gradients`: it keeps the parts in a list, and
+# adds them up when their operation's turn comes. An operation that was asked is let go (`made.back = None`),
+# so that memory is freed on the way. And the order is found without recursion, since a deep model would be
+# too deep for Python's.
+
+# %%
+show(autograd.backward)
+show(autograd._makers_first)
+
+# %% [markdown]
+# ## Read next
+#
+# - Robert E. Wengert, *A Simple Automatic Derivative Evaluation Program* (1964): a computation as a list of
+#   operations, each with its derivative beside it; two pages, walked forward.
+# - Andreas Griewank, *Who Invented the Reverse Mode of Differentiation?* (2012): several people did,
+#   apart from one another; a short history.
+# - Adam Paszke and others, *Automatic Differentiation in PyTorch* (2017): the same engine at full size.
+#
+# Next lesson: 05, tokens and embeddings. There one value is used twice in a way that NumPy does not expect.

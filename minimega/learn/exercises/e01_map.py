@@ -1,0 +1,133 @@
+"""Lesson 01: the shapes on the way from tokens to the loss."""
+
+import numpy as np
+
+from minimega.attention import attention_weights
+from minimega.layer import place
+from minimega.learn.judge import Verdict, written
+from minimega.model import Config, gpt
+
+TASK = "Write shapes(B, T, D, H, V): the shape of what each station of the map gives, in these five letters."
+
+STUB = '''\
+def shapes(B, T, D, H, V):
+    """What each station gives: B sentences of T tokens, D wide, H heads, a vocabulary of V."""
+    return {
+        "tokens": (B, T),
+        "vectors": ...,
+        "attention weights": ...,
+        "inside the MLP": ...,
+        "logits": ...,
+        "loss": ...,
+    }
+'''
+
+HINT = """\
+Hold the numbers that the cells above print beside the letters: 1 is B, 5 is T, 32 is D, 4 is H, 231 is V. Two
+things have the number 5 twice or a 128 in it: ask what each of them is counted by. A single number is no row
+of numbers: in NumPy its shape is the empty tuple."""
+
+SOLUTION = '''\
+def shapes(B, T, D, H, V):
+    """What each station gives: B sentences of T tokens, D wide, H heads, a vocabulary of V."""
+    return {
+        "tokens": (B, T),
+        "vectors": (B, T, D),
+        "attention weights": (B, H, T, T),
+        "inside the MLP": (B, T, 4 * D),
+        "logits": (B, T, V),
+        "loss": (),
+    }
+'''
+
+SENTENCE = {"B": 1, "T": 5, "D": 32, "H": 4, "V": 231}  # the lesson's own
+OTHER = {"B": 3, "T": 7, "D": 12, "H": 2, "V": 50}  # all unlike, and no product of some is another one
+
+
+def judge(shapes) -> Verdict:
+    """Traced through a real model, in the order of the data: the first that differs is the verdict."""
+    for sizes in (OTHER, SENTENCE):
+        if verdict := _differs(shapes, sizes):
+            return verdict
+    return Verdict(True, "these are the shapes of a real model, for the sentence above and for other sizes")
+
+
+def _differs(shapes, sizes: dict[str, int]) -> Verdict | None:
+    """What is wrong first, on the way of the data; None where nothing is."""
+    given = written(shapes(**sizes), "what your function gives")
+    if not isinstance(given, dict):
+        return Verdict(False, "your function should give a dict: a name and a shape for each station")
+    for name, real in _real(**sizes).items():
+        if name not in given:
+            return Verdict(False, f'"{name}" is missing in what your function gives')
+        shape = written(given[name], f'the shape of "{name}"')
+        for length in shape if isinstance(shape, tuple | list) else ():
+            written(length, f'a part of the shape of "{name}"')
+        if shape != real:
+            at = ", ".join(f"{letter} = {n}" for letter, n in sizes.items())
+            return Verdict(
+                False, _says(name, shape, real, sizes), f"for {at}: {name} {shape}; the model's are {real}"
+            )
+    return None
+
+
+def _real(B: int, T: int, D: int, H: int, V: int) -> dict[str, tuple[int, ...]]:
+    """The shapes that a model of these sizes gives."""
+    model = gpt(Config(vocab_size=V, context=T, d_model=D, nhead=H, num_layers=1)).draw(seed=0)
+    tokens, block = np.arange(B * T).reshape(B, T) % V, model.layers["block0"]
+    at = place(tokens)
+    x = model.layers["embedding"](tokens, at)
+    qkv = block.attention.branch.qkv(block.attention.norm(x), at).data
+    q, k, _ = qkv.reshape(B, T, H, 3, D // H).transpose(3, 0, 2, 1, 4)
+    wide = block.mlp.branch.up(block.mlp.norm(x), at)
+    return {
+        "tokens": tokens.shape,
+        "vectors": x.shape,
+        "attention weights": attention_weights(q, k).shape,
+        "inside the MLP": wide.shape,
+        "logits": model(tokens).shape,
+        "loss": model.loss(tokens, tokens).shape,
+    }
+
+
+def _says(name: str, shape, real: tuple[int, ...], sizes: dict[str, int]) -> str:
+    """The plainest mistakes, each with a sentence of its own."""
+    B, T, D, H, V = sizes.values()
+    if not isinstance(shape, tuple):
+        return f'the shape of "{name}" is no tuple, but of the type {type(shape).__name__}'
+    known = {
+        ("vectors", (T, D)): "one sentence has these vectors; where is the batch of B of them?",
+        ("vectors", (B, D)): "this is one vector a sentence; each of its tokens has its own",
+        (
+            "vectors",
+            (B, T, V),
+        ): "a vector has a width that the model chooses, not a place for each known word",
+        ("attention weights", (B, T, T)): "this is one head's; all H of them have weights of their own",
+        (
+            "attention weights",
+            (B, H, T, D // H),
+        ): "these are a head's vectors; what is weighted by its weights?",
+        ("attention weights", (B, T, D)): "this is what attention gives; its weights say who listens to whom",
+        ("inside the MLP", (B, T, D)): "this is what goes into the MLP and comes out; inside it is wider",
+        ("inside the MLP", (B, T, D * H)): "the MLP knows no heads: that H is 4 in this lesson is chance",
+        (
+            "logits",
+            (B, T, D),
+        ): "these are still vectors; logits are scores, one for each token that may follow",
+        ("logits", (B, V)): "this is one guess a sentence; a guess is made after each of its tokens",
+        ("logits", (B, T)): "this has room for one number a token; a score goes to each word that may follow",
+        ("loss", (B, T)): "each token has a loss of its own; what goes backward is the mean of all of them",
+        ("loss", (B,)): "each sentence has a loss of its own; what goes backward is the mean of all of them",
+        ("loss", (1,)): "this is a row with one number in it; the loss is a number, and has no axis",
+    }
+    if told := known.get((name, shape)):
+        return f"{name}: {told}"
+    if shape == _real(**SENTENCE)[name]:
+        return f"{name}: right for the sentence of this lesson, and for no other: letters where numbers stand"
+    if sorted(shape) == sorted(real):
+        return f"{name}: the lengths are right, but stand in another order"
+    if len(shape) != len(real):
+        axes = f"{len(real)} ax{'i' if len(real) == 1 else 'e'}s"
+        return f"{name}: it has {axes if real else 'no axes'}, and yours {len(shape)}"
+    axis = next(i for i, (a, b) in enumerate(zip(shape, real, strict=True)) if a != b)
+    return f"{name}: the length of axis {axis} is another one"

@@ -1,0 +1,191 @@
+"""Lesson 04: the walk of the engine, over nodes that are numbers."""
+
+from collections import Counter
+from math import isclose
+from typing import NamedTuple
+
+from minimega.learn.judge import Verdict, written
+
+TASK = "Write backward(y): the gradient of y for each node that it was made from, by one walk over the graph."
+
+STUB = '''\
+def backward(y):
+    """The gradient of y for every node that it was made from, and for y itself: {node: number}."""
+    order = []
+    visit(y, order)
+    gradients = ...  # {node: number}, with what is known when the walk begins
+    # the walk
+    return gradients
+
+
+def visit(node, order):
+    """Append node to the order: once, and behind all nodes that it was made from."""
+'''
+
+HINT = """\
+For visit: the inputs of a node are visited first, then the node itself is appended, and a node that stands in
+the order already is left alone. Then y is the last one of the order, and everybody who uses a node stands
+behind it. So from which end do you walk, if all users are to be done first? And what do you do where a
+gradient arrives at a node that has one already?"""
+
+SOLUTION = '''\
+def backward(y):
+    """The gradient of y for every node that it was made from, and for y itself: {node: number}."""
+    order = []
+    visit(y, order)
+    gradients = {y: 1.0}
+    for node in reversed(order):
+        for x, dx in zip(node.inputs, node.back(gradients[node])):
+            gradients[x] = gradients.get(x, 0.0) + dx
+    return gradients
+
+
+def visit(node, order):
+    """Append node to the order: once, and behind all nodes that it was made from."""
+    if node not in order:
+        for x in node.inputs:
+            visit(x, order)
+        order.append(node)
+'''
+
+
+class Node:
+    """A number in a graph: the nodes that it was made from, and back(dy), which gives a gradient for each.
+
+    >>> x = Node("x")
+    >>> y = Node("y", (x, x), lambda dy: (3.0 * dy, 3.0 * dy))      # x * x, where x is 3
+    >>> y.inputs, y.back(1.0)
+    ((x, x), (3.0, 3.0))
+    """
+
+    def __init__(self, name: str, inputs: tuple["Node", ...] = (), back=lambda dy: ()):
+        self.name, self.inputs, self.back = name, inputs, back
+
+    def __repr__(self) -> str:
+        return self.name
+
+
+GIVEN = {"Node": Node}
+
+
+class Graph(NamedTuple):
+    """Each node's inputs, with the slope of the node in each; the last node is y."""
+
+    says: str
+    slopes: dict[str, list[tuple[str, float]]]
+
+
+LADDER = {"x": []} | {f"y{i}": [(f"y{i - 1}" if i else "x", 1.0)] * 2 for i in range(8)}
+GRAPHS = [
+    Graph("a chain", {"x": [], "a": [("x", 2.0)], "y": [("a", 5.0)]}),
+    Graph("y = x * x", {"x": [], "y": [("x", 3.0), ("x", 3.0)]}),
+    Graph(
+        "a with two users",
+        {"x": [], "a": [("x", 2.0)], "b": [("a", 3.0)], "c": [("a", 5.0)], "y": [("b", 1.0), ("c", 1.0)]},
+    ),
+    Graph(
+        "y = a * b, b = a + x, a = x * x",
+        {"x": [], "a": [("x", 2.0)] * 2, "b": [("a", 1.0), ("x", 1.0)], "y": [("a", 6.0), ("b", 4.0)]},
+    ),
+    Graph(
+        "y = b * a, b = x + a, a = x * x",
+        {"x": [], "a": [("x", 2.0)] * 2, "b": [("x", 1.0), ("a", 1.0)], "y": [("b", 4.0), ("a", 6.0)]},
+    ),
+    Graph("a ladder, y = x + x eight times", LADDER),
+]
+
+
+def judge(backward) -> Verdict:
+    """The graphs come in the order of the mistakes: a chain, a value used twice, two users, unequal ways."""
+    for graph in GRAPHS:
+        if verdict := _differs(backward, graph):
+            return verdict
+    return Verdict(True, "each gradient is the sum over all ways to y, and each back was called once")
+
+
+def _differs(backward, graph: Graph) -> Verdict | None:
+    """What is wrong first, from y on; None where nothing is."""
+    nodes, calls = _build(graph)
+    *_, y = nodes.values()
+    try:
+        got = written(backward(y), "gradients")
+    except KeyError as error:
+        if not isinstance(node := error.args[0], Node):
+            raise
+        nothing = "nothing is known when the walk begins: how does y change with y itself?"
+        early = f"the walk comes to {node} before a gradient does: from which end does it begin?"
+        return Verdict(False, nothing if node is y else early, graph.says)
+    if not isinstance(got, dict):
+        return Verdict(False, "your function should give a dict: a number for each node")
+    if not calls:
+        return Verdict(
+            False, "no back was ever called: is the order empty, or the walk not written yet?", graph.says
+        )
+    wanted = _wanted(graph)
+    for name in reversed(graph.slopes):  # from y on
+        value = got.get(nodes[name])
+        if value is None or not isclose(float(written(value, f"the gradient of {name}")), wanted[name]):
+            shown = "there is none" if value is None else f"it is {float(value):g}"
+            detail = f"{graph.says}: the gradient of {name} should be {wanted[name]:g}; {shown}"
+            return Verdict(False, _says(name, value, graph, wanted, calls), detail)
+    name, times = Counter(name for name, _ in calls).most_common(1)[0]
+    if times > 1:
+        says = (
+            f"the gradients are right, but the back of {name} is called {times} times: once for each way to y"
+        )
+        return Verdict(False, says, graph.says)
+    return None
+
+
+def _build(graph: Graph) -> tuple[dict[str, Node], list[tuple[str, float]]]:
+    """The nodes by name, and the list in which each call of a back is noted, with its dy."""
+    nodes: dict[str, Node] = {}
+    calls: list[tuple[str, float]] = []
+
+    def node(name: str, inputs: list[tuple[str, float]]) -> Node:
+        def back(dy):
+            if inputs:
+                calls.append((name, dy))
+            return tuple(slope * dy for _, slope in inputs)
+
+        return Node(name, tuple(nodes[x] for x, _ in inputs), back)
+
+    for name, inputs in graph.slopes.items():
+        nodes[name] = node(name, inputs)
+    return nodes, calls
+
+
+def _wanted(graph: Graph) -> dict[str, float]:
+    *_, y = graph.slopes
+    wanted = dict.fromkeys(graph.slopes, 0.0) | {y: 1.0}
+    for name, inputs in reversed(graph.slopes.items()):  # they are written down makers first
+        for x, slope in inputs:
+            wanted[x] += slope * wanted[name]
+    return wanted
+
+
+def _says(name: str, value, graph: Graph, wanted: dict[str, float], calls: list[tuple[str, float]]) -> str:
+    """Why this gradient is wrong, while those nearer to y are right."""
+    parts = {
+        (u, i): s * wanted[u] for u, ins in graph.slopes.items() for i, (x, s) in enumerate(ins) if x == name
+    }
+    if not parts:
+        return "y's own gradient is wrong: how does y change with y itself?"
+    *_, y = graph.slopes
+    if (first := calls[0][0]) != y:
+        return f"the walk begins at {first}, where no gradient has come yet: from which end does it begin?"
+    times = Counter(user for user, _ in calls)
+    for user in dict.fromkeys(user for user, _ in parts):
+        if times[user] > 1:
+            return f"the back of {user} is called {times[user]} times, and what it gave once is counted again"
+        if (user, wanted[user]) not in calls and times[user]:
+            if (user, 1.0) in calls:
+                return f"the back of {user} is called with 1, which is the gradient of y and not of {user}"
+            return (
+                f"the walk goes through {user} before all its users are done: a part of its gradient is late"
+            )
+    if value is None:
+        return f"no gradient reaches {name}"
+    if len(parts) > 1 and float(value) in parts.values():
+        return f"{name} is used {len(parts)} times, and its gradient is that of one use alone"
+    return f"the gradient of {name} is wrong"

@@ -1,0 +1,80 @@
+"""Lesson 05: the backward of an embedding."""
+
+import numpy as np
+
+from minimega.embedding import embedding
+from minimega.learn.judge import Verdict, backward
+
+TASK = "Write back(dy), the backward of y = table[ids]: dtable, of the shape of the table."
+
+STUB = '''\
+def my_embedding(table, ids):
+    """y = the row of each token: (V, D), (B, T) -> (B, T, D), and its backward."""
+    y = table[ids]
+
+    def back(dy):
+        dtable = ...
+        return dtable
+
+    return y, back
+'''
+
+HINT = """\
+Begin with zeros of the table's shape. Each place (b, t) of dy belongs to one row, number ids[b, t], and is to
+be added to it. Try your way on a token that stands twice, and look at its row: NumPy may not do what you
+read. A loop is a good answer; so is the product with one-hot rows, for which the formula above stands."""
+
+SOLUTION = '''\
+def my_embedding(table, ids):
+    """y = the row of each token: (V, D), (B, T) -> (B, T, D), and its backward."""
+    y = table[ids]
+
+    def back(dy):
+        dtable = np.zeros_like(table)
+        np.add.at(dtable, ids, dy)  # adds for each place, also where a row comes again
+        return dtable
+
+    return y, back
+'''
+
+# Row 2 stands three times, row 5 twice, row 0 once, and the rows 1, 3 and 4 never.
+IDS = np.array([[2, 0, 2], [5, 2, 5]])
+
+
+MARKS = 2.0 ** np.arange(6).reshape(2, 3)  # a sum of some of them says which
+
+
+def judge(f) -> Verdict:
+    found = backward(
+        lambda table: f(table, IDS.copy()),
+        lambda table: embedding(table, IDS),
+        (6, 4),
+        right="dtable agrees with differences, for tokens that stand once, twice, three times and never",
+        says={
+            ("table", "overwritten"): "a token that stands several times keeps one of its gradients alone",
+            ("table", "shape"): "dtable does not have the shape of the table: dy has a row for each place",
+            (
+                "table",
+                "mask",
+            ): "some row gets the gradient of a place where another token stands, or lacks its own",
+            ("table", "zero"): "dtable is zero, in rows whose tokens stand in the text too",
+        },
+    )
+    return found if found.ok else found._replace(sentence=_closer(f) or found.sentence)
+
+
+def _closer(f) -> str:
+    """What a gradient with a mark at each place shows of some mistakes: which places a row collects."""
+    got = np.asarray(f(np.zeros((6, 4)), IDS.copy())[1](np.repeat(MARKS[..., None], 4, axis=-1)))
+    if got.shape != (6, 4):
+        return ""
+    here = np.stack([v == IDS for v in range(6)])  # (V, B, T)
+    parts, times = (here * MARKS).sum(axis=-1), here.sum(axis=(1, 2))  # (V, B), (V,)
+    known = {
+        "a row gets the mean of its gradients: each place used the row in full": parts.sum(1) / times.clip(1),
+        "the second sequence of the batch does not count": parts[:, 0],
+        "the first sequence of the batch does not count": parts[:, 1],
+        "every row gets the gradients of all places, of its token and of others": np.full(6, MARKS.sum()),
+        "each gradient is divided by the number of places: the sum is meant": parts.sum(1) / IDS.size,
+    }
+    return next((says for says, column in known.items() if np.allclose(got[:, 0], column)), "")

@@ -1,0 +1,86 @@
+"""Typical wrong answers to lesson 04."""
+
+ONCE = """\
+    if node not in order:
+        for x in node.inputs:
+            visit(x, order)
+        order.append(node)
+"""
+USERS_FIRST = """\
+    if node not in order:
+        order.append(node)
+        for x in node.inputs:
+            visit(x, order)
+"""
+ALWAYS = """\
+    for x in node.inputs:
+        visit(x, order)
+    order.append(node)
+"""
+BACKWARD = """\
+def backward(y):
+    order = []
+    visit(y, order)
+    gradients = {seed}
+    for node in {order}:
+        for x, dx in zip(node.inputs, node.back({dy})):
+            gradients[x] = {into}
+    return gradients
+
+def visit(node, order):
+{visit}"""
+
+
+def backward(
+    visit: str = ONCE,
+    seed: str = "{y: 1.0}",
+    order: str = "reversed(order)",
+    dy: str = "gradients[node]",
+    into: str = "gradients.get(x, 0.0) + dx",
+) -> str:
+    return BACKWARD.format(visit=visit, seed=seed, order=order, dy=dy, into=into)
+
+
+EACH_WAY = """\
+def backward(y):
+    gradients = {}
+    def follow(node, dy):
+        gradients[node] = gradients.get(node, 0.0) + dy
+        for x, dx in zip(node.inputs, node.back(%s)):
+            follow(x, dx)
+    follow(y, 1.0)
+    return gradients
+"""
+
+WRONG = [
+    ("overwriting", backward(into="dx"), r"^x is used 2 times, .* one use alone$"),
+    (
+        "depth first, users first",
+        backward(visit=USERS_FIRST, order="order"),
+        r"^the walk goes through a before all its users are done",
+    ),
+    ("no seed", backward(seed="{}"), r"^nothing is known when the walk begins"),
+    ("no seed, and zero for it", backward(seed="{}", dy="gradients.get(node, 0.0)"), r"^y's own gradient"),
+    ("a seed of 0", backward(seed="{y: 0.0}"), r"^y's own gradient is wrong"),
+    (
+        "visited as often as used",
+        backward(visit=ALWAYS),
+        r"^the back of a is called 2 times, .* counted again$",
+    ),
+    ("each way by itself", EACH_WAY % "dy", r"^the gradients are right, but the back of a is called 2 times"),
+    ("each way with the whole sum", EACH_WAY % "gradients[node]", r"is called 2 times, .* counted again$"),
+    ("from the leaves on", backward(order="order"), r"^the walk comes to x before a gradient does"),
+    (
+        "from the leaves on, with zeros",
+        backward(order="order", dy="gradients.get(node, 0.0)"),
+        r"^the walk begins at a, where no gradient has come yet",
+    ),
+    ("1 for dy", backward(dy="1.0"), r"^the back of a is called with 1, "),
+    (
+        "visit left for later",
+        backward(visit="    ..."),
+        r"^no back was ever called: is the order empty",
+    ),
+    ("the walk left for later", backward(order="()"), r"^no back was ever called: .* not written yet"),
+    ("no return", "def backward(y): {y: 1.0}", r"is a `return` missing"),
+]

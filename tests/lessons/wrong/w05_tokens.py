@@ -1,0 +1,47 @@
+"""Typical wrong answers to lesson 05."""
+
+EMBEDDING = """\
+def my_embedding(table, ids):
+    y = table[ids]
+    def back(dy):
+        dtable = np.zeros_like(table)
+        {line}
+        return {given}
+    return y, back
+"""
+
+
+def embedding(line: str, given: str = "dtable") -> str:
+    return EMBEDDING.format(line=line, given=given)
+
+
+WRONG = [
+    ("assigned", embedding("dtable[ids] = dy"), r"^a token that stands several times keeps one"),
+    ("added by +=", embedding("dtable[ids] += dy"), r"^a token that stands several times keeps one"),
+    ("dy as it is", embedding("", "dy"), r"^dtable does not have the shape of the table"),
+    (
+        "dy, a row for each place",
+        embedding("", "dy.reshape(-1, 4)"),
+        r"^some row gets the gradient of a place",
+    ),
+    (
+        "the mean of a token's places",
+        embedding("np.add.at(dtable, ids, dy / np.bincount(ids.ravel())[ids][..., None])"),
+        r"^a row gets the mean of its gradients",
+    ),
+    (
+        "the mean over all places",
+        embedding("np.add.at(dtable, ids, dy / ids.size)"),
+        r"divided by the number",
+    ),
+    (
+        "the first sequence",
+        embedding("np.add.at(dtable, ids[0], dy[0])"),
+        r"^the second sequence .* not count",
+    ),
+    ("all rows", embedding("dtable += dy.sum(axis=(0, 1))"), r"^every row gets the gradients of all places"),
+    ("into the table", embedding("np.add.at(table, ids, dy)", "table"), r"^an array is changed in place"),
+    ("off by one", embedding("np.add.at(dtable, ids - 1, dy)"), r"^dtable is off by one place"),
+    ("nothing added", embedding(""), r"^dtable is zero, in rows whose tokens"),
+    ("no return of dtable", embedding("np.add.at(dtable, ids, dy)", "None"), r"is a `return` missing"),
+]
