@@ -16,8 +16,8 @@
 # %% [markdown]
 # ## Where it lives
 #
-# `minimega/head.py` has `cross_entropy`, and `minimega/ops.py` has `softmax`; their tests are in
-# `tests/test_layers.py` and `tests/test_ops.py`.
+# `minimega/head.py` has `cross_entropy`, and `minimega/ops.py` has `softmax`; the tests of both are in
+# `tests/test_ops.py`.
 
 # %%
 import numpy as np
