@@ -1,0 +1,119 @@
+"""Lesson 06: the backward of cross-entropy."""
+
+import itertools
+
+import numpy as np
+
+from minimega.head import cross_entropy
+from minimega.learn.judge import Verdict, backward
+from minimega.ops import softmax
+
+TASK = "Write back(dy), the backward of the mean cross-entropy: dlogits, where some tokens do not count."
+
+STUB = '''\
+def my_cross_entropy(logits, targets):
+    """The mean loss of the counted tokens (targets of 0 and above), and its backward: (N, V), (N,) -> ()."""
+    p = softmax(logits)[0]  # (N, V)
+    rows = np.flatnonzero(targets >= 0)  # the counted tokens; (n,)
+    n = len(rows)
+    loss = -np.log(p[rows, targets[rows]]).sum() / n
+
+    def back(dy):
+        dlogits = ...
+        return dlogits
+
+    return loss, back
+'''
+
+HINT = """\
+Begin with zeros of the shape of the logits: what does not count keeps them. Each counted row gets its p, and
+one place in it gets 1 less: `rows` and `targets[rows]` together name these places, as they do in the loss.
+Then look at what the loss divides by, and at dy. p itself has to stay as it is: back may be called again."""
+
+SOLUTION = '''\
+def my_cross_entropy(logits, targets):
+    """The mean loss of the counted tokens (targets of 0 and above), and its backward: (N, V), (N,) -> ()."""
+    p = softmax(logits)[0]  # (N, V)
+    rows = np.flatnonzero(targets >= 0)  # the counted tokens; (n,)
+    n = len(rows)
+    loss = -np.log(p[rows, targets[rows]]).sum() / n
+
+    def back(dy):
+        dlogits = np.zeros_like(p)
+        dlogits[rows] = p[rows]
+        dlogits[rows, targets[rows]] -= 1
+        return dlogits * dy / n
+
+    return loss, back
+'''
+
+GIVEN = {"softmax": softmax}
+
+LOGITS = np.array(
+    [
+        [0.3, -1.2, 0.8, 0.1],
+        [1.1, 0.4, -0.6, -0.2],
+        [-0.5, 0.9, 0.2, 1.4],
+        [0.7, -0.3, -1.5, 0.6],
+        [-0.9, 0.5, 1.3, -0.4],
+    ]
+)
+TARGETS = np.array([2, -1, 0, 3, -1])  # 3 of 5 count
+
+
+def judge(f) -> Verdict:
+    """The checker judges; where a typical mistake explains all of the gradient, its sentence is said."""
+    found = backward(
+        lambda logits: f(logits, TARGETS.copy()),
+        lambda logits: cross_entropy(logits, TARGETS),
+        LOGITS,
+        right="dlogits agrees with differences of the loss; each of its rows adds up to 0",
+        says={
+            ("logits", "mutated"): "an array is changed in place that others still need",
+            ("logits", "stateful"): "dlogits is another one when back is called again: what has changed?",
+        },
+    )
+    if found.ok or not found.sentence.startswith("dlogits"):
+        return found
+    return found._replace(sentence=_mistake(f) or found.sentence)
+
+
+def _mistake(f) -> str:
+    """The sentence of the typical mistake that gives just this gradient; "" if none does."""
+    one, half = (np.asarray(f(LOGITS.copy(), TARGETS.copy())[1](dy)) for dy in (1.0, 0.5))
+    if one.shape != LOGITS.shape:
+        return ""
+    p, right = softmax(LOGITS)[0], cross_entropy(LOGITS, TARGETS)[1](1.0)
+    counted = (TARGETS >= 0)[:, None]
+    hot = counted * (TARGETS[:, None] == np.arange(4)) * 1.0
+    last = TARGETS[:, None] % 4 == np.arange(4)  # a target of -1 is the last token for NumPy
+    columns = hot.max(axis=0)
+    uncounted = "the rows of the tokens that do not count are not zero"
+    sign = "dlogits has the wrong sign: a step against it makes the target less likely"
+    down = "every logit is pushed down, the target's too: what raises it is missing"
+    spread = "each row loses a 1 at the targets of all rows, not at its own alone"
+    mistakes = [
+        (3 * right, ""),
+        (p - hot, uncounted),
+        (p - last, uncounted),
+        (-3 * right, sign),
+        (hot - p, f"{sign}; and {uncounted}"),
+        (counted * p, down),
+        (p, f"{down}; and {uncounted}"),
+        (-hot, "the targets are raised, and nothing pushes the other logits down"),
+        (counted * (p - columns), spread),
+        (counted * p - columns, f"{spread}; and {uncounted}"),
+        (p - columns, f"{spread}; and {uncounted}"),
+    ]
+    means = {
+        3: "",
+        5: "{} is divided by all tokens; the loss is a mean over the counted ones",
+        1: "{} is that of a sum over the tokens; the loss is a mean over them",
+        20: "{} is divided by all logits; the loss is a mean over the counted tokens",
+    }
+    for (wrong, says), (n, mean) in itertools.product(mistakes, means.items()):
+        if np.allclose(one, wrong / n, rtol=1e-9, atol=1e-12):
+            also = "dy has no part in dlogits" if np.array_equal(one, half) else ""
+            it = "dlogits" if not says else "it"
+            return "; and ".join(filter(None, (says, mean.format(it), also)))
+    return ""

@@ -1,0 +1,125 @@
+"""Lesson 07: the backward of LayerNorm."""
+
+import numpy as np
+
+from minimega.learn.judge import Verdict, backward
+from minimega.norm import layer_norm
+
+TASK = "Write back(dy), the backward of y = xhat w + b with xhat = (x - mean) r: dx, dw and db."
+
+STUB = '''\
+def my_layer_norm(x, w, b, eps=1e-5):
+    """Each row to mean 0 and variance 1, then times w, plus b: (N, D), (D,), (D,) -> (N, D); its backward."""
+    centred = x - x.mean(axis=-1, keepdims=True)
+    r = 1 / np.sqrt((centred * centred).mean(axis=-1, keepdims=True) + eps)  # (N, 1)
+    xhat = centred * r
+    y = xhat * w + b
+
+    def back(dy):
+        dx = ...
+        dw = ...
+        db = ...
+        return dx, dw, db
+
+    return y, back
+'''
+
+HINT = """\
+dxhat is what reaches xhat: follow y = xhat w + b alone. For dx, begin with r times dxhat. Each of the two
+other terms has a sum over i in it: a sum over the features of dxhat, or of dxhat times xhat, divided by D.
+That is a mean along the last axis, kept as a column (keepdims=True) so that it fits each row."""
+
+SOLUTION = '''\
+def my_layer_norm(x, w, b, eps=1e-5):
+    """Each row to mean 0 and variance 1, then times w, plus b: (N, D), (D,), (D,) -> (N, D); its backward."""
+    centred = x - x.mean(axis=-1, keepdims=True)
+    r = 1 / np.sqrt((centred * centred).mean(axis=-1, keepdims=True) + eps)  # (N, 1)
+    xhat = centred * r
+    y = xhat * w + b
+
+    def back(dy):
+        dxhat = dy * w
+        means = dxhat.mean(axis=-1, keepdims=True) + xhat * (dxhat * xhat).mean(axis=-1, keepdims=True)
+        dx = r * (dxhat - means)
+        dw = (dy * xhat).sum(axis=0)
+        db = dy.sum(axis=0)
+        return dx, dw, db
+
+    return y, back
+'''
+
+# how the checker's account of what is missing along the features begins, and what it means here
+MISSING = "missing from dx, or wrong: x moves"
+TERMS = {
+    "the mean of the gradient": f"the term that comes through the mean is {MISSING} the mean too",
+    "the part along": f"the term that comes through the variance is {MISSING} r too",
+    "both": f"both terms, through the mean and through the variance, are {MISSING} the mean and r too",
+}
+
+DRAW = np.random.default_rng(7).normal
+X, W, B, DY = DRAW(1, 2, size=(4, 6)), DRAW(size=6), DRAW(size=6), DRAW(size=(4, 6))
+
+
+def judge(f) -> Verdict:
+    """N is not D, so that a wrong axis shows; the checker tells which term is missing."""
+    found = backward(
+        f,
+        layer_norm,
+        X,
+        W,
+        B,
+        right="dx, dw and db agree with differences of the forward; dx has both of its terms",
+        says={
+            ("w", "broadcast"): "dw is not summed over the rows: every row used the same w",
+            ("b", "broadcast"): "db is not summed over the rows: every row used the same b",
+            ("w", "scale"): "dw is a mean over the rows; each row used w in full, so their parts add up",
+            ("b", "scale"): "db is a mean over the rows; each row used b in full, so their parts add up",
+        },
+    )
+    term = next((says for begin, says in TERMS.items() if found.detail.startswith(begin)), "")
+    which, _, rest = found.sentence.partition(" ")
+    if found.ok or which not in ("dx", "dw") or not (says := _mistake(f, which) or term):
+        return found
+    return found._replace(sentence=says + (";" + rest.partition(";")[2] if ";" in rest else ""))
+
+
+def _mistake(f, which: str) -> str:
+    """The sentence of the typical mistake that gives just this dx or dw; "" if none does."""
+    dx, dw, _ = f(X.copy(), W.copy(), B.copy())[1](DY.copy())
+    centred = X - X.mean(axis=-1, keepdims=True)
+    r = 1 / np.sqrt((centred * centred).mean(axis=-1, keepdims=True) + 1e-5)
+    xhat = centred * r
+
+    def right(d, of, axis=-1, times=1.0, sign=1.0, along=xhat):
+        """d less the two terms of `of`; with mistakes."""
+        mean, variance = (times * a.mean(axis=axis, keepdims=True) for a in (of, of * along))
+        return d - mean - sign * along * variance
+
+    dxhat = DY * W
+    good = right(dxhat, dxhat)
+    mistakes = {
+        "dx": [
+            (good, "r is left out of dx: a row of small x moves xhat more than a row of large x"),
+            (good / r, "dx is divided by r, where it should grow with r"),
+            (r * right(DY, DY), "w is left out of dx: what reaches xhat is not dy itself"),
+            (r * right(dxhat, DY), "w is left out of the two terms: they too are made of what reaches xhat"),
+            (r * right(DY, dxhat), "w is left out of the first term of dx"),
+            (r * right(dxhat, dxhat, axis=0), "the means of dx run over the rows: each row has its own"),
+            (r * right(dxhat, dxhat, times=6), "the two terms of dx are sums, where they should be means"),
+            (r * right(dxhat, dxhat, sign=-1), "the term that comes through the variance has the wrong sign"),
+            (r * right(dxhat, dxhat, along=X), "the term through the variance is made with x, not with xhat"),
+            (
+                r * right(dxhat, dxhat, along=centred),
+                "the term through the variance is made with x less its mean, not with xhat",
+            ),
+        ],
+        "dw": [
+            ((DY * X).sum(axis=0), "dw is made with x, but it is xhat that w multiplies"),
+            ((DY * centred).sum(axis=0), "dw is made with x less its mean, but it is xhat that w multiplies"),
+        ],
+    }
+    given = np.asarray(dx if which == "dx" else dw)
+    close = (
+        says for wrong, says in mistakes[which] if given.shape == wrong.shape and np.allclose(given, wrong)
+    )
+    return next(close, "")

@@ -1,0 +1,142 @@
+"""Lesson 08: the backward of attention's core."""
+
+import numpy as np
+
+from minimega.attention import attention, attention_weights
+from minimega.learn.judge import Verdict, backward
+
+TASK = "Write back(dy), the backward of attention of one head, from the weights w on: dq, dk and dv."
+
+STUB = '''\
+def my_attention(q, k, v):
+    """Causal attention of one head: (T, C), (T, C), (T, C) -> (T, C), and its backward."""
+    scale = q.shape[-1] ** -0.5
+    w = attention_weights(q * scale, k)  # softmax of the masked scores; (T, T)
+    y = w @ v
+
+    def back(dy):
+        dq = ...
+        dk = ...
+        dv = ...
+        return dq, dk, dv
+
+    return y, back
+'''
+
+HINT = """\
+y = w v is a product of matrices: dv and dw come from dy as dw and dx do in lesson 03. Then a row of w was a
+softmax: ds is w times what is left of dw when the mean of the row of dw, weighted by w, is taken away. And s
+= scale q k^T is a product of matrices again, with a factor; k stands in it transposed. The mask needs no line
+of its own: where a weight is 0, ds is 0."""
+
+SOLUTION = '''\
+def my_attention(q, k, v):
+    """Causal attention of one head: (T, C), (T, C), (T, C) -> (T, C), and its backward."""
+    scale = q.shape[-1] ** -0.5
+    w = attention_weights(q * scale, k)  # softmax of the masked scores; (T, T)
+    y = w @ v
+
+    def back(dy):
+        dw = dy @ v.T
+        ds = w * (dw - (w * dw).sum(axis=-1, keepdims=True))
+        dq = scale * ds @ k
+        dk = scale * ds.T @ q
+        dv = w.T @ dy
+        return dq, dk, dv
+
+    return y, back
+'''
+
+GIVEN = {"attention_weights": attention_weights}
+
+
+def one_head(q, k, v):
+    """The library's attention, of one head of one text."""
+    y, back = attention(q[None, None], k[None, None], v[None, None])
+    return y[0, 0], lambda dy: tuple(d[0, 0] for d in back(dy[None, None]))
+
+
+DRAW = np.random.default_rng(8).normal
+Q, K, V, DY = DRAW(size=(4, 4, 3))  # of 4 tokens, a head of width 3
+
+
+def judge(f) -> Verdict:
+    """T is not C, so that a wrong axis shows; where a typical mistake explains a gradient, it is said."""
+    found = backward(
+        f,
+        one_head,
+        Q,
+        K,
+        V,
+        right="dq, dk and dv agree with differences of the forward",
+        says={
+            ("q", "transposed"): "dq has a matrix in it that is transposed: row t of ds belongs to query t",
+            (
+                "k",
+                "transposed",
+            ): "dk has ds the wrong way round: row t of ds belongs to query t, not to key t",
+            (
+                "v",
+                "transposed",
+            ): "dv has w the wrong way round: row t of w belongs to query t, not to value t",
+        },
+    )
+    which, _, rest = found.sentence.partition(" ")
+    if found.ok or which not in ("dq", "dk", "dv") or not (says := _mistake(f, which)):
+        return found
+    return found._replace(sentence=says + (";" + rest.partition(";")[2] if ";" in rest else ""))
+
+
+def _mistake(f, which: str) -> str:
+    """The sentence of the typical mistake that gives just this gradient; "" if none does."""
+    given = dict(zip(("dq", "dk", "dv"), f(Q.copy(), K.copy(), V.copy())[1](DY.copy()), strict=True))[which]
+    scale = 3**-0.5
+    w = attention_weights(Q * scale, K)
+    dw = DY @ V.T
+    inner = (w * dw).sum(axis=-1, keepdims=True)
+    ds = w * (dw - inner)
+    lacks = "ds lacks the sum that softmax subtracts: a weight that rises takes from all others of its row"
+    mistakes = [
+        (w * dw, lacks),
+        (
+            w * (1 - w) * dw,
+            "ds has the diagonal of softmax alone: a score moves the other weights of its row too",
+        ),
+        (w * (dw + inner), "the sum in ds has the wrong sign"),
+        (w * dw - inner, "the sum in ds is not multiplied by w"),
+        (w * (dw - (w * dw).sum(axis=0)), "the sum in ds runs over the queries: softmax is over the keys"),
+        (w * (dw - dw.sum(axis=-1, keepdims=True)), "the sum in ds is not weighted by w"),
+        (w * (dw - dw.mean(axis=-1, keepdims=True)), "the sum in ds is a plain mean, not weighted by w"),
+        (dw, "ds is dw itself: the softmax between them is left out"),
+        (np.tril(dw), "ds is dw itself, masked: the softmax between them is left out"),
+        (np.tril(ds, -1), "ds is masked off by one: a token sees itself too"),
+        (
+            w * (dw.T - (w * dw.T).sum(axis=-1, keepdims=True)),
+            "dw is transposed: its row t belongs to query t",
+        ),
+    ]
+    no_scale = "lacks the scale: q was multiplied by it before it met k"
+    wrong = {
+        "dq": [
+            (ds @ K, f"dq {no_scale}"),
+            (scale * scale * ds @ K, "dq has the scale twice"),
+            (ds @ K / scale, "dq is divided by the scale; the score is multiplied by it"),
+            (scale * ds @ Q, "dq is made with q: what q was multiplied by is k"),
+            *((scale * d @ K, says) for d, says in mistakes),
+            *((d @ K, f"{says}; and dq {no_scale}") for d, says in mistakes),
+        ],
+        "dk": [
+            (ds.T @ Q, f"dk {no_scale}"),
+            (scale * scale * ds.T @ Q, "dk has the scale twice"),
+            (ds.T @ Q / scale, "dk is divided by the scale; the score is multiplied by it"),
+            (scale * ds.T @ K, "dk is made with k: what k was multiplied by is q"),
+        ],
+        "dv": [
+            (ds.T @ DY, "dv is made with ds: what v was multiplied by is w"),
+            (dw.T @ DY, "dv is made with dw: what v was multiplied by is w"),
+            (w.T @ V, "dv is made with v; it is dy that comes back"),
+        ],
+    }[which]
+    return next(
+        (says for array, says in wrong if np.shape(given) == (4, 3) and np.allclose(given, array)), ""
+    )
