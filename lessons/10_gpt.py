@@ -108,7 +108,7 @@ class NoWay(PreNorm):
         return self.branch(x, place)
 
 
-NORM_POSITIONS["none"] = NoWay
+NORM_POSITIONS["none"] = NoWay  # a third choice for Config
 
 
 def lengths(wiring, blocks, xavier=False):
@@ -128,13 +128,11 @@ def lengths(wiring, blocks, xavier=False):
         passed.append((x, layer(x, at)))
         x = mm.Tensor(passed[-1][1].data)
     head.cross_entropy(head(x, at), tokens[:, 1:]).backward()
-    found = [np.linalg.norm(x.grad)]
-    dy = x.grad
+    found = [x.grad]
     for x, y in reversed(passed):
-        y.backward(dy)
-        dy = x.grad
-        found.append(np.linalg.norm(dy))
-    return np.array(found[-blocks - 1 :])  # the last norm of pre-norm left out
+        y.backward(found[-1])
+        found.append(x.grad)
+    return [np.linalg.norm(dx) for dx in found[-blocks - 1 :]]  # without pre-norm's last norm
 
 
 figure, axes = picture(2, width=7.4, height=3.5)
@@ -158,12 +156,12 @@ plt.show()
 # 35 times larger, and on the way back it does the same to the gradient. In post-norm $2L$ such factors stand
 # on the way itself. The others are near 1 here, since GPT-2's draw keeps the branches small.
 #
-# On the right the branches are as large as the stream, as in the first transformers (Glorot and Bengio's
-# draw, sinusoids). Look where the gradient sets out, with 6 blocks and with 24. In post-norm it is as long.
-# In pre-norm it is half as long: the stream is a sum of four times as many branches, so it is twice as large,
-# and the last norm divides the gradient by that. A deep pre-norm model begins gently by itself. Post-norm
-# needs a learning rate that warms up (lesson 11), as the paper by Xiong and others shows. At the size of this
-# lesson both train.
+# On the right the branches are of the stream's own size, as in the first transformers (Glorot and Bengio's
+# draw, sinusoids). Look where the gradient sets out, with 6 blocks and with 24. In post-norm it is equally
+# long. In pre-norm it is half as long: the stream is a sum of four times as many branches, so it is twice as
+# large, and the last norm divides the gradient by that. A deep pre-norm model begins gently by itself.
+# Post-norm needs a learning rate that warms up (lesson 11), as the paper by Xiong and others shows. At the
+# size of this lesson both train.
 #
 # ## One table, two gradients
 #
