@@ -1,5 +1,7 @@
 """Lesson 11: one step of AdamW."""
 
+import re
+
 import numpy as np
 
 from minimega.learn.judge import Case, Verdict, unlike, values, written
@@ -46,15 +48,19 @@ def judge(f) -> Verdict:
             return tuple(written(v, n) for n, v in (("mean", mean), ("square", square), ("w", w)))
         return got
 
-    return values(
-        parts,
-        [
-            _case(MEAN, SQUARE, 10**6, 0.0, 0.0, _late),
-            _case(NOTHING, NOTHING, 1, 0.0, 0.0, _first),
-            _case(MEAN, SQUARE / 100, 3, 0.3, 0.0, _with_eps),
-            _case(MEAN, SQUARE, 3, 0.0, 0.5, _with_decay),
-        ],
-        "late, at the first step, with a large eps and with decay: w, mean and square are AdamW's",
+    cases = [
+        _case(MEAN, SQUARE, 10**6, 0.0, 0.0, _late),
+        _case(NOTHING, NOTHING, 1, 0.0, 0.0, _first),
+        _case(MEAN, SQUARE / 100, 3, 0.3, 0.0, _with_eps),
+        _case(MEAN, SQUARE, 3, 0.0, 0.5, _with_decay),
+    ]
+    right = "late, at the first step, with a large eps and with decay: w, mean and square are AdamW's"
+    with np.errstate(all="ignore"):
+        found = values(parts, cases, right)
+    place = r"^the result is (\S+) at \(([012]), (\d)\)"
+    names = ("mean", "square", "w")
+    return found._replace(
+        detail=re.sub(place, lambda m: f"{names[int(m[2])]} is {m[1]} at {m[3]}", found.detail)
     )
 
 
@@ -85,9 +91,7 @@ def _late(got) -> str:
     if unlike(got[0], mean, ""):
         wrong = {
             "mean is a running sum: what is new has its full weight": BETA1 * MEAN + G,
-            "mean keeps little of the old and takes much of the new: beta1 is what is kept": (1 - BETA1)
-            * MEAN
-            + BETA1 * G,
+            "mean keeps little of the old and takes much of the new": (1 - BETA1) * MEAN + BETA1 * G,
             "mean goes by beta2, which belongs to square": BETA2 * MEAN + (1 - BETA2) * G,
         }
         return _heard(got[0], wrong, "mean is not the running mean of the gradients")
@@ -105,7 +109,7 @@ def _late(got) -> str:
     wrong = {
         "the step goes uphill": W + LR * step,
         "lr is not applied": W - step,
-        "the step is divided by the mean square itself; by its root it would have no unit": W
+        "divided by the mean square itself: gradients twice as large should give the same step": W
         - LR * mean / square,
         "the step takes the gradient of this batch alone, and not its mean": W - LR * G / np.sqrt(square),
         "the step is made of the old means: they are brought up to date first": W
@@ -120,9 +124,10 @@ def _first(got) -> str:
     mean, square = _means(G, NOTHING, NOTHING)
     if unlike(got[:2], (mean, square), ""):
         return "the means that you give back are corrected ones: the next step would correct them once more"
+    if not np.all(np.isfinite(got[2])):
+        return "at the first step you divide by 0: its n is 1"
     wrong = {
-        "no bias correction: both means began at 0 and are too small at the first step": mean
-        / np.sqrt(square),
+        "no bias correction: both means begin at 0, and are too small at first": mean / np.sqrt(square),
         "the bias of mean is corrected, that of square is not": G / np.sqrt(square),
         "the bias of square is corrected, that of mean is not": mean / np.abs(G),
         "square is corrected after its root is taken, by the whole factor": G
@@ -140,7 +145,7 @@ def _with_eps(got) -> str:
     m, s, eps = mean / (1 - BETA1**3), square / (1 - BETA2**3), 0.3
     wrong = {
         "eps stands inside the root: where squares are tiny, its root is what counts": m / np.sqrt(s + eps),
-        "eps is missing: a weight without gradients would be divided by 0": m / np.sqrt(s),
+        "eps is missing: a weight without gradients would be a division by 0": m / np.sqrt(s),
         "eps is added before square is corrected": m / ((np.sqrt(square) + eps) / np.sqrt(1 - BETA2**3)),
         "eps is added to the whole fraction, and not below its line": m / np.sqrt(s) + eps,
         "eps replaces small roots instead of being added": m / np.maximum(np.sqrt(s), eps),

@@ -30,6 +30,7 @@ WRONG = [
     ("only the mean corrected", adamw(s="square"), r"of mean is corrected, that of square is not"),
     ("only the square corrected", adamw(m="mean"), r"of square is corrected, that of mean is not"),
     ("n from 0", adamw(first="n = n + 1"), r"one step ahead"),
+    ("n from -1", adamw(first="n = n - 1"), r"divide by 0|^ZeroDivision"),
     ("one beta for both corrections", adamw(s="square / (1 - beta1**n)"), r"by the same beta"),
     (
         "the corrected means kept",
