@@ -1,0 +1,153 @@
+"""Lesson 10: the wiring of a block, forward and backward."""
+
+import numpy as np
+
+from minimega import random
+from minimega.attention import self_attention
+from minimega.learn.judge import Verdict, backward, unlike
+from minimega.linear import linear
+from minimega.norm import layer_norm
+from minimega.ops import gelu
+
+TASK = "Write block(x, attention, mlp, norm1, norm2): the pre-norm block, its value and its backward."
+
+STUB = '''\
+def block(x, attention, mlp, norm1, norm2):
+    """Pre-norm, (B, T, D) -> (B, T, D). Each of the four gives (its value, its back), and so does block."""
+    y = ...
+
+    def back(dy):
+        dx = ...
+        return dx
+
+    return y, back
+'''
+
+HINT = """\
+Give every value a name of its own, and every back too: n, back_norm1 = norm1(x), and so on down to y, with h
+for what lies between the two halves. Then read your lines from the last to the first. h stands in two of
+them, so dh has two parts; x stands in two of them as well."""
+
+SOLUTION = '''\
+def block(x, attention, mlp, norm1, norm2):
+    """Pre-norm, (B, T, D) -> (B, T, D). Each of the four gives (its value, its back), and so does block."""
+    n1, back_norm1 = norm1(x)
+    a, back_attention = attention(n1)
+    h = x + a
+    n2, back_norm2 = norm2(h)
+    m, back_mlp = mlp(n2)
+    y = h + m
+
+    def back(dy):
+        dh = dy + back_norm2(back_mlp(dy))
+        dx = dh + back_norm1(back_attention(dh))
+        return dx
+
+    return y, back
+'''
+
+
+def judge(f) -> Verdict:
+    """The checker finds what is wrong; which wire it is, is read off the values."""
+    four, x = _four(), _draw(1, 3, 4)
+    right = "the value is a pre-norm block's, and dx agrees with differences of it"
+    found = backward(lambda x: f(x, *four), lambda x: (_forward(x, *four)["right"], None), x, right=right)
+    if found.ok:
+        return found
+    if found.sentence.startswith("the forward"):
+        got, known = f(x, *four)[0], _forward(x, *four)
+    elif found.sentence.startswith("dx "):
+        dy = _draw(1, 3, 4) + 1
+        got, known = f(x, *four)[1](dy), _backward(x, dy, *four)
+        found = found._replace(detail=found.detail.split("; ")[-1])
+    else:
+        return found
+    says = next((says for says, wrong in known.items() if not unlike(got, wrong, "")), found.sentence)
+    return found._replace(sentence=says)
+
+
+def _forward(x, attention, mlp, norm1, norm2) -> dict[str, np.ndarray]:
+    """What is said of y where it is one of these."""
+    a, m, n1, n2 = ((lambda x, f=f: f(x)[0]) for f in (attention, mlp, norm1, norm2))
+    h, post, bare, both = x + a(n1(x)), n1(x + a(x)), x + a(x), n1(x) + a(n1(x))
+    return {
+        "right": h + m(n2(h)),
+        "the norms stand after the sums: this is post-norm": n2(post + m(post)),
+        "norm1 is used twice: the mlp has a norm of its own": h + m(n1(h)),
+        "norm2 is used twice: attention has a norm of its own": x + a(n2(x)) + m(n2(x + a(n2(x)))),
+        "nothing goes around: there is no sum in y": m(n2(a(n1(x)))),
+        "nothing goes around attention": a(n1(x)) + m(n2(a(n1(x)))),
+        "nothing goes around the mlp": m(n2(h)),
+        "what goes around both halves is normalised: it should be what came in": n2(both) + m(n2(both)),
+        "what goes around the mlp is normalised: it should be what came in": n2(h) + m(n2(h)),
+        "what goes around attention is normalised: it should be what came in": both + m(n2(both)),
+        "the mlp reads x, and not what attention has made of it": h + m(n2(x)),
+        "around the mlp goes x: what attention has added is lost there": x + m(n2(h)),
+        "there is no norm in it: each of the two branches begins with one": bare + m(bare),
+    }
+
+
+def _backward(x, dy, attention, mlp, norm1, norm2) -> dict[str, np.ndarray]:
+    """What is said of dx where it is one of these."""
+    n1, back_norm1 = norm1(x)
+    a, back_attention = attention(n1)
+    n2, back_norm2 = norm2(x + a)
+    back_mlp = mlp(n2)[1]
+
+    def first(dh):
+        return back_norm1(back_attention(dh))
+
+    second = back_norm2(back_mlp(dy))
+    dh = dy + second
+    early = dy + back_mlp(back_norm2(dy))
+    bare = dy + back_mlp(dy)
+    return {
+        "dx lacks both ways around: what goes around passes its gradient on unchanged": first(second),
+        "dx lacks the way around attention": first(dh),
+        "dx lacks the way around the mlp": second + first(second),
+        "dx lacks the branch of attention: x reaches h through it too": dh,
+        "dx lacks the branch of the mlp: h reaches y through it too": dy + first(dy),
+        "attention's branch is given dy, where the gradient of h belongs": dh + first(dy),
+        "around attention goes dy, where the gradient of h belongs": dy + first(dh),
+        "the norm came first in its branch, so its back comes last": early
+        + back_attention(back_norm1(early)),
+        "the backs of the norms are missing": bare + back_attention(bare),
+        "the second norm's back is used for both norms (under one name for both?)": dh
+        + back_norm2(back_attention(dh)),
+    }
+
+
+def _draw(*shape: int, std: float = 1.0) -> np.ndarray:
+    key = random.key(10, "exercise", str(shape))
+    return std * random.normal(key, np.arange(int(np.prod(shape)))).reshape(shape)
+
+
+def _four():
+    """Attention of two heads, an MLP, and two norms that differ; each gives its value and its back."""
+
+    def chain(*steps):
+        def f(x):
+            backs = []
+            for step in steps:
+                x, back = step(x)
+                backs.append(back)
+
+            def through(dy):
+                for back in reversed(backs):
+                    dy = back(dy)
+                    dy = dy[0] if isinstance(dy, tuple) else dy
+                return dy
+
+            return x, through
+
+        return f
+
+    def by(w):
+        return lambda x: linear(x, w)
+
+    attention = chain(by(_draw(4, 12)), lambda x: self_attention(x, 2), by(_draw(4, 4)))
+    mlp = chain(by(_draw(4, 8)), gelu, by(_draw(8, 4)))
+    norm1, norm2 = (
+        chain(lambda x, i=i: layer_norm(x, _draw(2, 4)[i] + 1.5, _draw(2, 2, 4)[i, 0])) for i in (0, 1)
+    )
+    return attention, mlp, norm1, norm2

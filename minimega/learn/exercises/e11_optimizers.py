@@ -1,0 +1,174 @@
+"""Lesson 11: one step of AdamW."""
+
+import re
+
+import numpy as np
+
+from minimega.learn.judge import Case, Verdict, unlike, values, written
+from minimega.optim import AdamW
+
+TASK = "Write adamw(w, g, mean, square, n, ...): step number n, which gives the new w, mean and square."
+
+STUB = '''\
+def adamw(w, g, mean, square, n, lr, beta1, beta2, eps, decay):
+    """Step n (from 1) for weights w with the gradient g; all arrays have the shape of w."""
+    mean = ...
+    square = ...
+    w = ...
+    return w, mean, square
+'''
+
+HINT = """\
+The two means first: of the old one a share of beta is kept, and what is new gets the rest. Then the step. It
+needs both means corrected, each by its own beta and n; but the means that you give back stay as they are, or
+the next step would correct them once more. The decay belongs to neither mean: it is a step of its own."""
+
+SOLUTION = '''\
+def adamw(w, g, mean, square, n, lr, beta1, beta2, eps, decay):
+    """Step n (from 1) for weights w with the gradient g; all arrays have the shape of w."""
+    mean = beta1 * mean + (1 - beta1) * g
+    square = beta2 * square + (1 - beta2) * g * g
+    step = mean / (1 - beta1**n) / (np.sqrt(square / (1 - beta2**n)) + eps)
+    w = w - lr * step - lr * decay * w
+    return w, mean, square
+'''
+
+W, G = np.array([2.0, -1.0]), np.array([0.5, 3.0])
+MEAN, SQUARE, NOTHING = np.array([0.2, -0.4]), np.array([0.09, 4.0]), np.zeros(2)
+LR, BETA1, BETA2 = 0.1, 0.9, 0.98
+
+
+def judge(f) -> Verdict:
+    """Each case is one in which a typical mistake shows, and those of the cases after it do not."""
+
+    def parts(*arguments):
+        got = written(f(*arguments), "what your function gives")
+        if isinstance(got, tuple) and len(got) == 3:
+            w, mean, square = got
+            return tuple(written(v, n) for n, v in (("mean", mean), ("square", square), ("w", w)))
+        return got
+
+    cases = [
+        _case(MEAN, SQUARE, 10**6, 0.0, 0.0, _late),
+        _case(NOTHING, NOTHING, 1, 0.0, 0.0, _first),
+        _case(MEAN, SQUARE / 100, 3, 0.3, 0.0, _with_eps),
+        _case(MEAN, SQUARE, 3, 0.0, 0.5, _with_decay),
+    ]
+    right = "late, at the first step, with a large eps and with decay: w, mean and square are AdamW's"
+    with np.errstate(all="ignore"):
+        found = values(parts, cases, right)
+    place = r"^the result is (\S+) at \(([012]), (\d)\)"
+    names = ("mean", "square", "w")
+    return found._replace(
+        detail=re.sub(place, lambda m: f"{names[int(m[2])]} is {m[1]} at {m[3]}", found.detail)
+    )
+
+
+def _case(mean, square, n, eps, decay, says) -> Case:
+    arguments = (W, G, mean, square, n, LR, BETA1, BETA2, eps, decay)
+    return Case(arguments, _means(G, mean, square) + (_adamw(*arguments),), says)
+
+
+def _adamw(w, g, mean, square, n, lr, beta1, beta2, eps, decay) -> np.ndarray:
+    """The library's new weights."""
+    optimizer, w, mean, square = AdamW(beta1, beta2, eps, decay), w.copy(), mean.copy(), square.copy()
+    optimizer.steps = n
+    optimizer.update(w, g, lr, decay, mean, square)
+    return w
+
+
+def _means(g, mean, square) -> tuple[np.ndarray, np.ndarray]:
+    return BETA1 * mean + (1 - BETA1) * g, BETA2 * square + (1 - BETA2) * g * g
+
+
+def _heard(got: np.ndarray, wrong: dict[str, np.ndarray], otherwise: str) -> str:
+    return next((says for says, value in wrong.items() if not unlike(got, value, "")), otherwise)
+
+
+def _late(got) -> str:
+    """After a million steps nothing is corrected; no eps, no decay."""
+    mean, square = _means(G, MEAN, SQUARE)
+    if unlike(got[0], mean, ""):
+        wrong = {
+            "mean is a running sum: what is new has its full weight": BETA1 * MEAN + G,
+            "mean keeps little of the old and takes much of the new": (1 - BETA1) * MEAN + BETA1 * G,
+            "mean goes by beta2, which belongs to square": BETA2 * MEAN + (1 - BETA2) * G,
+        }
+        return _heard(got[0], wrong, "mean is not the running mean of the gradients")
+    if unlike(got[1], square, ""):
+        wrong = {
+            "square is a mean of gradients, not of their squares": BETA2 * SQUARE + (1 - BETA2) * G,
+            "square is a running sum: what is new has its full weight": BETA2 * SQUARE + G * G,
+            "square takes the mean squared; it is the mean of the squares": BETA2 * SQUARE
+            + (1 - BETA2) * mean * mean,
+            "square keeps little of the old and takes much of the new": (1 - BETA2) * SQUARE + BETA2 * G * G,
+            "square goes by beta1, which belongs to mean": BETA1 * SQUARE + (1 - BETA1) * G * G,
+        }
+        return _heard(got[1], wrong, "square is not the running mean of the squared gradients")
+    step = mean / np.sqrt(square)
+    wrong = {
+        "the step goes uphill": W + LR * step,
+        "lr is not applied": W - step,
+        "divided by the mean square itself: gradients twice as large should give the same step": W
+        - LR * mean / square,
+        "the step takes the gradient of this batch alone, and not its mean": W - LR * G / np.sqrt(square),
+        "the step is made of the old means: they are brought up to date first": W
+        - LR * MEAN / np.sqrt(SQUARE),
+        "w is the step alone: from what is it taken away?": -LR * step,
+    }
+    return _heard(got[2], wrong, "the means are right, and the step made of them is not")
+
+
+def _first(got) -> str:
+    """At the first step the right w moves by lr, whatever the gradient's size."""
+    mean, square = _means(G, NOTHING, NOTHING)
+    if unlike(got[:2], (mean, square), ""):
+        return "the means that you give back are corrected ones: the next step would correct them once more"
+    if not np.all(np.isfinite(got[2])):
+        return "at the first step you divide by 0: its n is 1"
+    wrong = {
+        "no bias correction: both means begin at 0, and are too small at first": mean / np.sqrt(square),
+        "the bias of mean is corrected, that of square is not": G / np.sqrt(square),
+        "the bias of square is corrected, that of mean is not": mean / np.abs(G),
+        "square is corrected after its root is taken, by the whole factor": G
+        / (np.sqrt(square) / (1 - BETA2)),
+        "both are corrected by the same beta": G / np.sqrt(square / (1 - BETA1)),
+        "the correction is one step ahead: the first step has n = 1": mean
+        / (1 - BETA1**2)
+        / np.sqrt(square / (1 - BETA2**2)),
+    }
+    return _heard(got[2], {says: W - LR * step for says, step in wrong.items()}, "wrong at the first step")
+
+
+def _with_eps(got) -> str:
+    mean, square = _means(G, MEAN, SQUARE / 100)
+    m, s, eps = mean / (1 - BETA1**3), square / (1 - BETA2**3), 0.3
+    wrong = {
+        "eps stands inside the root: where squares are tiny, its root is what counts": m / np.sqrt(s + eps),
+        "eps is missing: a weight without gradients would be a division by 0": m / np.sqrt(s),
+        "eps is added before square is corrected": m / ((np.sqrt(square) + eps) / np.sqrt(1 - BETA2**3)),
+        "eps is added to the whole fraction, and not below its line": m / np.sqrt(s) + eps,
+        "eps replaces small roots instead of being added": m / np.maximum(np.sqrt(s), eps),
+    }
+    return _heard(got[2], {says: W - LR * step for says, step in wrong.items()}, "right but for eps")
+
+
+def _with_decay(got) -> str:
+    n, decay = 3, 0.5
+
+    def step(mean, square):
+        return LR * (mean / (1 - BETA1**n)) / np.sqrt(square / (1 - BETA2**n))
+
+    right, through = step(*_means(G, MEAN, SQUARE)), _means(G + decay * W, MEAN, SQUARE)
+    in_mean = _means(G + decay * W, MEAN, SQUARE)[0]
+    if not unlike(got[:2], through, "") or not unlike(got[0], in_mean, ""):
+        return "the decay goes through the means, as in Adam; AdamW takes it from the weights directly"
+    wrong = {
+        "the decay is missing": W - right,
+        "the decay is not multiplied by lr": W - right - decay * W,
+        "the decay makes the weights larger": W - right + LR * decay * W,
+        "the decay is taken from the weights after the step; both start at the old ones": (W - right)
+        * (1 - LR * decay),
+        "the decay is not proportional to w": W - right - LR * decay,
+    }
+    return _heard(got[2], wrong, "right but for the decay")

@@ -1,0 +1,66 @@
+"""Typical wrong answers to lesson 10."""
+
+BLOCK = """\
+def block(x, attention, mlp, norm1, norm2):
+    n1, back_norm1 = norm1(x)
+    a, back_attention = attention(n1)
+    h = {h}
+    n2, back_norm2 = norm2(h)
+    m, back_mlp = mlp(n2)
+    y = {y}
+    def back(dy):
+        dh = {dh}
+        return {dx}
+    return y, back
+"""
+DH, DX = "dy + back_norm2(back_mlp(dy))", "dh + back_norm1(back_attention(dh))"
+
+
+def block(h: str = "x + a", y: str = "h + m", dh: str = DH, dx: str = DX) -> str:
+    return BLOCK.format(h=h, y=y, dh=dh, dx=dx)
+
+
+POST = """\
+def block(x, attention, mlp, norm1, norm2):
+    a, back_attention = attention(x)
+    h, back_norm1 = norm1(x + a)
+    m, back_mlp = mlp(h)
+    y, back_norm2 = norm2(h + m)
+    def back(dy):
+        dm = back_norm2(dy)
+        da = back_norm1(dm + back_mlp(dm))
+        return da + back_attention(da)
+    return y, back
+"""
+
+WRONG = [
+    ("no way around in the backward", block(dh=DH[5:], dx=DX[5:]), r"^dx lacks both ways around"),
+    ("no way around attention", block(dx=DX[5:]), r"^dx lacks the way around attention$"),
+    ("no way around the mlp", block(dh=DH[5:]), r"^dx lacks the way around the mlp$"),
+    ("the norms after the sums", POST, r"this is post-norm$"),
+    ("norm1 twice", block().replace("norm2(h)", "norm1(h)"), r"^norm1 is used twice"),
+    ("norm2 twice", block().replace("norm1(x)", "norm2(x)"), r"^norm2 is used twice"),
+    ("the forward without sums", block(h="a", y="m"), r"^nothing goes around: "),
+    ("the mlp without its sum", block(y="m"), r"^nothing goes around the mlp"),
+    ("the normalised x goes around", block(h="n1 + a"), r"around attention is normalised"),
+    ("the normalised x and h go around", block(h="n1 + a", y="n2 + m"), r"around both halves"),
+    ("the normalised h goes around", block(y="n2 + m"), r"around the mlp is normalised"),
+    ("x around both", block(y="x + m"), r"what attention has added is lost"),
+    ("both branches from x", block().replace("norm2(h)", "norm2(x)"), r"^the mlp reads x"),
+    ("dy into attention's branch", block(dx=DX.replace("(dh)", "(dy)")), r"branch is given dy"),
+    ("dy around attention", block(dx=DX.replace("dh +", "dy +")), r"^around attention goes dy"),
+    ("only the branch of the mlp", block(dx="dh"), r"lacks the branch of attention"),
+    (
+        "the backs of a branch in the forward's order",
+        block(dh="dy + back_mlp(back_norm2(dy))", dx="dh + back_attention(back_norm1(dh))"),
+        r"came first in its branch",
+    ),
+    ("no back of a norm", block(dh="dy + back_mlp(dy)", dx="dh + back_attention(dh)"), r"backs of the norms"),
+    ("one name for both backs", block().replace("back_norm2", "back_norm1"), r"used for both norms"),
+    (
+        "the norm's pair taken for a value",
+        block().replace("n2, back_norm2 = norm2(h)", "n2 = norm2(h)"),
+        r"at line 6, ",
+    ),
+    ("dx left for later", block(dx="..."), r"^not written yet: "),
+]
