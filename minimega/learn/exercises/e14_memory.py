@@ -1,0 +1,128 @@
+"""Lesson 14: an operation that keeps its input alone, and runs again in the backward."""
+
+import numpy as np
+
+from minimega.autograd import Tensor, op, saved_bytes
+from minimega.learn.judge import Verdict, backward, written
+from minimega.ops import gelu, softmax
+
+TASK = (
+    "Write recompute(f): the operation f, but its back keeps x alone, and runs f again to get f's own back."
+)
+
+STUB = '''\
+def recompute(f):
+    """f, which gives (y, back) from x, as an operation that keeps nothing but x for its backward."""
+
+    def g(x):
+        y = ...
+
+        def back(dy):
+            dx = ...
+            return dx
+
+        return y, back
+
+    return g
+'''
+
+HINT = """\
+In the forward you want f's first result and not its second: let go of that one at once. In the backward you
+need f's back, which is gone. Where did it come from the first time? What back uses from outside of itself is
+what it keeps: x and f, and no third name."""
+
+SOLUTION = '''\
+def recompute(f):
+    """f, which gives (y, back) from x, as an operation that keeps nothing but x for its backward."""
+
+    def g(x):
+        y = f(x)[0]
+
+        def back(dy):
+            _, inner = f(x)
+            dx = inner(dy)
+            return dx
+
+        return y, back
+
+    return g
+'''
+
+SHAPE = (4, 5)
+
+
+class Deep:
+    """GELU, then softmax: an operation that keeps three arrays. It counts how often it runs."""
+
+    def __init__(self):
+        self.runs, self.__name__ = 0, "deep"
+
+    def __call__(self, x):
+        self.runs += 1
+        h, back_gelu = gelu(x)
+        y, back_softmax = softmax(h)
+        return y, lambda dy: back_gelu(back_softmax(dy))
+
+
+def judge(recompute) -> Verdict:
+    """First its form, then how often f runs, then dx, then what it holds."""
+    f = Deep()
+    x, dy = np.linspace(-1.0, 1.3, 20).reshape(SHAPE), np.sin(np.arange(20.0)).reshape(SHAPE)
+    g = written(recompute(f), "what recompute gives")
+    if not callable(g):
+        return Verdict(False, "recompute gives no function: it should give g, which takes x as f does")
+    if f.runs:
+        return Verdict(False, "f runs before there is an x: recompute only makes g, and g(x) runs f")
+    result = written(g(x), "what g gives")
+    if not (isinstance(result, tuple) and len(result) == 2):
+        return Verdict(False, "g should give two things as f does: y, and the function back")
+    y, back = written(result[0], "y"), written(result[1], "back")
+    forward = f.runs
+    if forward > 1:
+        return Verdict(
+            False, f"f runs {forward} times in the forward: the second run belongs to the backward"
+        )
+    if not callable(back):
+        return Verdict(False, "the second thing that g gives should be the function back")
+    dx = written(back(dy), "dx")
+    again = f.runs - forward
+    if problem := _about_dx(dx, x, y, dy):
+        return Verdict(False, problem)
+    found = backward(lambda x: g(x), Deep(), SHAPE, says={("x", "zero"): "dx is zero: dy goes into f's back"})
+    if not found.ok:
+        return found
+    held = sum(saved_bytes(op(g)(Tensor(x))).values())
+    if held > x.nbytes:
+        detail = f"back holds {held} bytes; x has {x.nbytes}"
+        if not again:
+            return Verdict(False, "nothing is saved: back keeps f's own back, and all that it keeps", detail)
+        return Verdict(False, "back keeps more than x: each array that it names stays in memory", detail)
+    if again > 1:
+        return Verdict(False, f"f runs {again} times in one backward; one run gives all it needs")
+    return Verdict(
+        True, f"dx agrees with differences, and of f's three arrays back holds x alone: {held} bytes"
+    )
+
+
+def _about_dx(dx, x, y, dy) -> str:
+    """What the typical mistakes give instead of dx, in a sentence."""
+    inner = Deep()(x)[1]
+    if callable(dx):
+        return "dx is a function: f's own back, which was never called with dy"
+    if isinstance(dx, tuple):
+        return "dx is a pair: f run again gives (y, back), and dx comes from that back"
+    mistakes = {
+        "dx is dy: it passes as if f were not there": dy,
+        "dx is y once more: the second run gives a back too, and that one is wanted": y,
+        "f is run again on y, not on x: this is the slope of f at another place": Deep()(y)[1](dy),
+        "f is run again on dy: the forward runs on x, and only its back takes dy": Deep()(dy)[1](x),
+        "dx is the gradient of a sum of y: dy was replaced by ones": inner(np.ones_like(y)),
+        "f's back is given y, not dy": inner(y),
+        "f's back is given x, not dy": inner(x),
+        "f's back is applied twice": inner(inner(dy)),
+    }
+    got = np.asarray(dx)
+    for sentence, wrong in mistakes.items():
+        if got.shape == wrong.shape and np.allclose(got, wrong, rtol=1e-9, atol=1e-12):
+            return sentence
+    return ""
