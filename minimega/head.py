@@ -21,7 +21,7 @@ def cross_entropy(logits, targets, count: int | None = None, first: int = 0, gro
     these may be a part; by default it is counted here.
 
     Where the vocabulary is cut over the ranks of a group, `first` is the first token of this rank's logits.
-    Two numbers a token travel (the largest logit, and the sum of exponentials with the target's logit),
+    Three numbers a token travel (the largest logit; then the sum of exponentials with the target's logit),
     never the logits. The loss, and the probabilities that are kept, are float32 where the logits are 16-bit.
 
     >>> loss, back = cross_entropy(np.zeros((2, 4)), np.array([1, -1]))

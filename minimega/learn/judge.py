@@ -73,7 +73,8 @@ def on_ranks(f: Callable, ranks: int, on_rank: Callable, limit: float = 30.0) ->
     """Run f on ranks: `on_rank(f, group)`, a function of the exercise's file, judges it on each of them.
 
     The source of f's cell travels. Each collective is watched: ranks that enter different ones end with a
-    sentence. So `on_rank` calls f in the same way on all ranks, and compares only afterwards.
+    sentence. So `on_rank` calls f in the same way on all ranks. It may end at the first value that is wrong,
+    even if other ranks find theirs right and go on: what a rank found comes before that others miss it.
     """
     return _apart(source_of(f), f.__name__, on_rank, ranks, limit)
 
@@ -81,14 +82,15 @@ def on_ranks(f: Callable, ranks: int, on_rank: Callable, limit: float = 30.0) ->
 def _apart(source: str, name: str, judge: Callable, ranks: int, limit: float) -> Verdict:
     job = {"source": source, "name": name, "module": judge.__module__, "judge": judge.__name__}
     left, trouble = stage.apart({**job, "patience": limit / 3}, ranks, limit)
+    raised = any(one.error and not one.error.startswith(stage.APART) for one in left)
+    verdicts = [Verdict(*one.verdict) if one.verdict else None for one in left]
+    for rank, one in enumerate(verdicts):
+        if one and not one.ok and not raised:  # then others may have waited for this rank in vain
+            alike = all(other and other.sentence == one.sentence for other in verdicts)
+            return one if alike else one._replace(sentence=f"on rank {rank} of {ranks}: {one.sentence}")
     if trouble:
         head, *more = trouble.splitlines()
         return Verdict(False, head, "\n    ".join(more))
-    verdicts = [Verdict(*one.verdict) for one in left]
-    for rank, one in enumerate(verdicts):
-        if not one.ok:
-            alike = all(other.sentence == one.sentence for other in verdicts)
-            return one if alike else one._replace(sentence=f"on rank {rank} of {ranks}: {one.sentence}")
     return verdicts[0]
 
 

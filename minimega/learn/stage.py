@@ -126,6 +126,8 @@ def what_happened(error: BaseException, file: str = CELL) -> str:
     if isinstance(error, NotImplementedError):
         return "not written yet"
     place = f" at line {where}, `{text.strip()}`" if where else ""
+    if "ellipsis" in message:  # a stub's `...` was used as if it were a number
+        return f"not written yet: a value is still `...`{place}"
     return f"{type(error).__name__}{place}" + (f": {message}" if message else "")
 
 

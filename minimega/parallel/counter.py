@@ -33,7 +33,7 @@ class Counter:
         row.calls += 1
         row.bytes += nbytes
         # Around a ring all bytes but a p-th leave each rank, twice for an all-reduce: it is a reduce-scatter
-        # and an all-gather (Patarasu and Yuan 2009, section 3).
+        # and an all-gather (Patarasuk and Yuan 2009, section 3).
         ring = (2 if kind == "all-reduce" else 1) * (size - 1) / size
         row.wire += (nbytes * (1 if kind == "send" else ring)) if wire is None else wire
 

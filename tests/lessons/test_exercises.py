@@ -12,6 +12,12 @@ WRONG = wrong_answers()
 NUMBERS = [lesson.number for lesson in shelf.lessons()]
 
 
+def need_ranks(number: str) -> None:
+    """Skip where the exercise is judged on ranks, and there is no MPI."""
+    if hasattr(exercise(number), "on_ranks"):
+        pytest.importorskip("mpi4py", reason="needs mpi4py and an MPI: pip install 'minimega[mpi]'")
+
+
 def lines_of(number: str) -> set[str]:
     """The lines of a solution that its stub does not have."""
     found = exercise(number)
@@ -36,6 +42,7 @@ def test_the_exercise_is_whole(number):
 
 @pytest.mark.parametrize("number", NUMBERS)
 def test_the_solution_passes_and_the_stub_is_not_written_yet(number):
+    need_ranks(number)
     found = exercise(number)
     solved = judge(number, found.SOLUTION)
     assert solved.ok, solved
@@ -49,6 +56,7 @@ def test_the_solution_passes_and_the_stub_is_not_written_yet(number):
     [pytest.param(n, w, id=f"{n}: {w.mistake}") for n, wrongs in WRONG.items() for w in wrongs],
 )
 def test_a_wrong_answer_hears_why(number, wrong):
+    need_ranks(number)
     found = judge(number, wrong.source)
     assert not found.ok
     assert re.search(wrong.says, found.sentence), found

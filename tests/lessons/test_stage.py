@@ -8,7 +8,7 @@ import pytest
 from minimega.learn import Cut, pieces_picture, ranks, show, stage
 from minimega.learn.judge import exercise, on_ranks, verdict_apart
 from minimega.learn.page import RanksFailed
-from tests.lessons.on_ranks import judge_sum
+from tests.lessons.on_ranks import judge_sum, judge_sum_twice
 
 
 @pytest.fixture
@@ -26,6 +26,7 @@ def mpi():
         ("1 / 0\ndef slope(f, x): return ...", "not written yet"),  # what the cell calls is left out
         ("y = 1 / 0", "^ZeroDivisionError at line 1, `y = 1 / 0`: division by zero"),
         ("def slope(f, x): raise NotImplementedError", "^not written yet"),
+        ("def slope(f, x): return 2 * ...", r"^not written yet: a value is still `\.\.\.` at line 1, `def"),
         ("import os\ndef slope(f, x): os._exit(3)", "ended without a word"),
         ("def slope(f, x): exit()", "^SystemExit at line 1"),
         ("def slope(f, x): return 'steep'", "^the result is no array of numbers, but of the type str$"),
@@ -89,6 +90,12 @@ def test_a_function_is_judged_on_ranks(mpi, body, ok, says):
     with np.errstate(all="ignore"):
         found = on_ranks(f, 2, judge_sum)
     assert found.ok == ok and re.search(says, found.sentence), found
+
+
+def test_what_a_rank_finds_comes_before_that_others_miss_it(mpi):
+    f = stage.define(SUM.format("group.all_reduce(x) + (group.rank == 1)"))["total"]
+    found = on_ranks(f, 3, judge_sum_twice)
+    assert found.sentence == "on rank 1 of 3: this is not the sum over the ranks", found
 
 
 @pytest.mark.parametrize("axis", [0, 1, None, "partial"])

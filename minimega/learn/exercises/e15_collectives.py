@@ -1,0 +1,100 @@
+"""Lesson 15: a region with one forward and two backwards."""
+
+import numpy as np
+
+from minimega import random
+from minimega.learn.judge import Verdict, on_ranks, unlike, written
+
+TASK = "Write gather(x, group, alike): all rows on every rank, and dx, by no more messages than it takes."
+
+STUB = '''\
+def gather(x, group, alike):
+    """All rows on every rank: (N/p, D) -> (N, D), and the backward. `alike`: all ranks do the same with y."""
+    y = ...
+
+    def back(dy):
+        if alike:  # dy is whole
+            return ...
+        return ...  # dy is partial: each rank has a part of its own
+
+    return y, back
+'''
+
+HINT = """\
+Follow one row of x: it stands in y on all ranks, at the same place. If they all do the same with it, each
+rank has the whole gradient of that row already, and nothing has to travel: group.piece(len(dy)) says where
+your rows stand. If each does something else with it, its gradient is in parts, one on every rank."""
+
+SOLUTION = '''\
+def gather(x, group, alike):
+    """All rows on every rank: (N/p, D) -> (N, D), and the backward. `alike`: all ranks do the same with y."""
+    y = group.all_gather(x)
+
+    def back(dy):
+        if alike:  # dy is whole
+            return dy[group.piece(len(dy))]
+        return group.reduce_scatter(dy)  # dy is partial: each rank has a part of its own
+
+    return y, back
+'''
+
+RANKS, ROWS, WIDTH = 4, 2, 3  # of each rank
+
+
+def judge(f) -> Verdict:
+    return on_ranks(f, RANKS, on_rank)
+
+
+def on_rank(f, group) -> Verdict:
+    """Both users of y; the rows and all ranks' dy are drawn by each rank, so that nothing else travels."""
+    p, mine = group.size, group.piece(group.size * ROWS)
+    x, *every_dy = (_draw(n, p * ROWS) for n in range(p + 1))
+    for alike in (True, False):
+        result = written(f(x[mine].copy(), group, alike), "what your function gives")
+        if not (isinstance(result, tuple) and len(result) == 2):
+            return Verdict(False, "your function should give two things: y, and the function back")
+        if problem := unlike(written(result[0], "y"), x, "y"):
+            return Verdict(False, "y is not all ranks' rows, one rank's after the other's", problem)
+        dy = every_dy[0 if alike else group.rank]
+        whole = dy if alike else sum(every_dy)
+        dx = written(result[1](dy.copy()), f"dx, where the ranks {'do' if alike else 'do not do'} the same,")
+        if problem := unlike(dx, whole[mine], "dx"):
+            return Verdict(False, (_alike if alike else _apart)(np.asarray(dx), dy, whole, group), problem)
+    group.barrier()  # a rank that found a mistake does not come here, and its verdict is the one that counts
+    # Twice forward and once back: the rows that other ranks hold. What is sent to be thrown away is more.
+    needed, sent = 3 * whole.nbytes * (p - 1) / p, group.counter.total().wire
+    if sent > needed:
+        more = f"{sent:g} bytes left each rank, and {needed:g} would do"
+        return Verdict(False, "every number is right, but some travel that nobody needs", more)
+    return Verdict(True, "cut where dy is whole, added up and cut where it is partial")
+
+
+def _alike(dx, dy, whole, group) -> str:
+    if dx.shape == dy.shape:
+        return "all ranks do the same with y: dx is the gradient of all rows, and x has this rank's alone"
+    if _same(dx, group.size * whole[group.piece(len(whole))]):
+        return "all ranks do the same with y: dy is whole, and dx counts it once for every rank"
+    return "all ranks do the same with y: dx is not the gradient of this rank's rows"
+
+
+def _apart(dx, dy, whole, group) -> str:
+    begin = "each rank does something else with y: "
+    mine = group.piece(len(whole))
+    if _same(dx, dy[mine]):
+        return f"{begin}dx lacks what the other ranks did with your rows"
+    if dx.shape == dy.shape:
+        summed = "added up, but not cut" if _same(dx, whole) else "the gradient of all rows"
+        return f"{begin}dx is {summed}: x has this rank's rows alone"
+    if _same(dx, whole[: len(dx)]):
+        return f"{begin}dx is added up, but these are the rows of rank 0"
+    if _same(dx, whole[mine] / group.size):
+        return f"{begin}dx is a mean over the ranks, and each of them used your rows in full"
+    return f"{begin}dx is not the gradient of this rank's rows"
+
+
+def _same(a, b) -> bool:
+    return a.shape == b.shape and bool(np.allclose(a, b))
+
+
+def _draw(number: int, rows: int) -> np.ndarray:
+    return random.normal(random.key(number, "exercise"), np.arange(rows * WIDTH)).reshape(rows, WIDTH)

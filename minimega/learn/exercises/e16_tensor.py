@@ -1,0 +1,133 @@
+"""Lesson 16: an MLP whose inner features are cut over ranks."""
+
+import numpy as np
+
+from minimega import random
+from minimega.learn.judge import Verdict, on_ranks, unlike, written
+from minimega.linear import linear
+from minimega.ops import relu
+
+TASK = "Write what happens where the ranks' ways part and meet: y, and in back(dy) dz, db2 and dx."
+
+STUB = '''\
+def mlp(x, w1, b1, w2, b2, group):
+    """y = relu(x w1 + b1) w2 + b2, (N, D) -> (N, D), and the backward.
+
+    Whole: x, b2 and y. This rank's piece of the F inner features: w1 (D, F/p), b1 (F/p), w2 (F/p, D).
+    """
+    h, back1 = linear(x, w1, b1)  # (N, F/p)
+    a, back_relu = relu(h)
+    z, back2 = linear(a, w2)  # (N, D), partial
+    y = ...
+
+    def back(dy):
+        dz = ...
+        db2 = ...
+        da, dw2, _ = back2(dz)
+        part, dw1, db1 = back1(back_relu(da))  # what this rank did with x
+        dx = ...
+        return dx, dw1(), db1(), dw2(), db2
+
+    return y, back
+'''
+
+HINT = """\
+Give each value its word: x is whole, h and a are cut, z is partial, y is whole. Then the gradients, from the
+right: dy is whole, and every rank knows it. z of each rank went into y once, as it is. And x went into p
+different products, one on each rank, so that what comes back from them is partial."""
+
+SOLUTION = '''\
+def mlp(x, w1, b1, w2, b2, group):
+    """y = relu(x w1 + b1) w2 + b2, (N, D) -> (N, D), and the backward.
+
+    Whole: x, b2 and y. This rank's piece of the F inner features: w1 (D, F/p), b1 (F/p), w2 (F/p, D).
+    """
+    h, back1 = linear(x, w1, b1)  # (N, F/p)
+    a, back_relu = relu(h)
+    z, back2 = linear(a, w2)  # (N, D), partial
+    y = group.all_reduce(z) + b2  # the bias once, after the sum
+
+    def back(dy):
+        dz = dy
+        db2 = dy.sum(axis=0)
+        da, dw2, _ = back2(dz)
+        part, dw1, db1 = back1(back_relu(da))  # what this rank did with x
+        dx = group.all_reduce(part)
+        return dx, dw1(), db1(), dw2(), db2
+
+    return y, back
+'''
+
+GIVEN = {"linear": linear, "relu": relu}
+
+RANKS = 4
+SHAPES = (5, 3), (3, 8), (8,), (8, 3), (3,), (5, 3)  # of x, w1, b1, w2, b2 and dy: N = 5, D = 3, F = 8
+
+
+def judge(f) -> Verdict:
+    return on_ranks(f, RANKS, on_rank)
+
+
+def on_rank(f, group) -> Verdict:
+    """Each rank computes the whole MLP too, and its own way through it, and holds f to them."""
+    x, w1, b1, w2, b2, dy = (_draw(n, shape) for n, shape in enumerate(SHAPES))
+    mine, p = group.piece(len(b1)), group.size
+    pieces = w1[:, mine], b1[mine], w2[mine]
+    whole, (dx, dw1, db1, dw2, db2) = _plain(x, w1, b1, w2, b2, dy)
+    own, (part, *_) = _plain(x, *pieces, 0 * b2, dy)
+
+    result = written(f(x.copy(), *(w.copy() for w in pieces), b2.copy(), group), "what your function gives")
+    if not (isinstance(result, tuple) and len(result) == 2):
+        return Verdict(False, "your function should give two things: y, and the function back")
+    y = written(result[0], "y")
+    if problem := unlike(y, whole, "y"):
+        known = {
+            f"b2 is in y {p} times: each rank adds it, and then the ranks are added up": whole + (p - 1) * b2,
+            "b2 is missing in y": whole - b2,
+            "y is this rank's part of the sum alone": own + b2,
+            "y is this rank's part of the sum alone, without b2": own,
+        }
+        return Verdict(
+            False, _which(known, y, "y is not the sum of what the ranks computed, and b2"), problem
+        )
+    given = written(result[1](dy.copy()), "what back gives")
+    names, counted = ("dx", "dw1", "db1", "dw2", "db2"), f"counts dy {p} times: dy is whole, on every rank"
+    found = {name: written(g, name) for name, g in zip(names, given, strict=True)}
+    checks = (
+        ("dw2", dw2[mine], {f"dz {counted}": p * dw2[mine], "dz is dy divided by the ranks": dw2[mine] / p}),
+        ("db2", db2, {f"db2 {counted}": p * db2, "db2 is a mean over the rows": db2 / len(dy)}),
+        ("dw1", dw1[:, mine], {}),
+        ("db1", db1[mine], {}),
+        (
+            "dx",
+            dx,
+            {
+                "dx is this rank's part alone: the other ranks used x too": part,
+                "dx is a mean over the ranks, and each of them used x in full": dx / p,
+            },
+        ),
+    )
+    for name, value, known in checks:
+        if problem := unlike(found[name], value, name):
+            plain = f"{name} is not {'the' if name in ('dx', 'db2') else 'this piece of the'} serial gradient"
+            return Verdict(False, _which(known, found[name], plain), problem)
+    return Verdict(True, "y, and each rank's gradients, are those of the whole MLP")
+
+
+def _plain(x, w1, b1, w2, b2, dy) -> tuple:
+    """y, and the five gradients."""
+    h, back1 = linear(x, w1, b1)
+    a, back_relu = relu(h)
+    y, back2 = linear(a, w2, b2)
+    da, dw2, db2 = back2(dy)
+    dx, dw1, db1 = back1(back_relu(da))
+    return y, (dx, dw1(), db1(), dw2(), db2())
+
+
+def _which(known: dict[str, np.ndarray], got, otherwise: str) -> str:
+    """The sentence of the first value that is the one got."""
+    return next((s for s, v in known.items() if np.shape(got) == v.shape and np.allclose(got, v)), otherwise)
+
+
+def _draw(number: int, shape: tuple[int, ...]) -> np.ndarray:
+    return random.normal(random.key(number, "mlp"), np.arange(int(np.prod(shape)))).reshape(shape)
