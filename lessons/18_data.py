@@ -1,0 +1,235 @@
+# %% [markdown]
+# # Lesson 18: Data parallelism and ZeRO
+#
+# 15 minutes. You will write three lines on which all copies of a model have to agree: their common loss and
+# gradient.
+
+# %% [markdown]
+# ## The question
+#
+# Four ranks hold a copy of one model each, and share out a batch. How do they end the step with the weights
+# that one rank, which has seen all of it, would have?
+#
+# This is the oldest way to train on many machines, and the one that goes furthest: a step on 1000 sequences
+# takes as long on 1000 ranks as a step on one sequence takes on one. Two things go wrong with it. The first
+# is a wrong mean, which raises no error. The second is waste: everybody keeps a copy of everything. The
+# answer to the second is called ZeRO.
+
+# %% [markdown]
+# ## Where it lives
+#
+# `minimega/parallel/data.py` adds up gradients, `minimega/parallel/zero.py` shares out what would be kept $p$
+# times, and `minimega/train.py` divides. Their tests are in `tests/mpi/cases_model.py` and
+# `tests/mpi/cases_zero.py`.
+
+# %%
+import numpy as np
+from matplotlib import pyplot as plt
+
+from minimega.learn import BLUE, GREEN, ORANGE, PINK, Cut, check, picture, pieces_picture, ranks, show
+from minimega.parallel import zero
+from minimega.train import gradients
+
+# %% [markdown]
+# ## The mathematics
+#
+# | letter | what it is |
+# |---|---|
+# | $p$, $r$ | the number of ranks, and one of them |
+# | $n_r$, $n$ | the counted tokens of rank $r$, and of all ranks: $n = \sum_r n_r$ |
+# | $\ell_t$ | the loss of one token |
+# | $L$, $dw$ | the loss of the batch, and its gradient for a weight |
+#
+# The loss is a mean over the tokens that are counted. Padding is not. Write it as one sum, and cut the sum:
+#
+# $$L \;=\; \frac{1}{n} \sum_{t} \ell_t \;=\; \sum_r \underbrace{\frac{1}{n} \sum_{t\ \text{on}\ r} \ell_t}
+# _{\text{rank } r}, \qquad dw \;=\; \sum_r \frac{\partial}{\partial w}\, \frac{1}{n} \sum_{t\ \text{on}\ r}
+# \ell_t .$$
+#
+# A sum may be cut anywhere. So if each rank divides by the **global** $n$, the parts of the loss add up, the
+# parts of the gradient add up, and no split of the batch changes anything. A mean may not be cut. The mean of
+# the ranks' means is another number as soon as the $n_r$ differ: it is an election in which each rank has one
+# vote, however many tokens live there. In 2024 this mistake was found in widely used training libraries,
+# between the parts of an accumulated batch.
+#
+# Eight sequences of unlike length on four ranks, two on each. One rank runs the same batch first.
+
+# %%
+program = """
+from minimega.parallel import grid, zero
+tokens = np.random.default_rng(0).integers(0, 64, (8, 17))
+inputs, targets = tokens[:, :-1], tokens[:, 1:].copy()
+for row, length in enumerate((16, 16, 12, 9, 7, 3, 2, 1)):
+    targets[row, length:] = -1  # padding: not counted
+copies = grid.grid(group, dp=group.size)
+mine = copies.rows(8)
+model = mm.gpt(mm.Config(vocab_size=64, context=16, d_model=32, nhead=2)).draw(seed=0)
+own, count = float(model.loss(inputs[mine], targets[mine]).data), (targets[mine] >= 0).sum()
+loss = mm.gradients(model, inputs, targets, reducer=zero.owner(model, copies))
+print(f"{count:2} tokens, its own mean {own:.5f}, the loss of the step {loss:.5f}")
+keep(own=own)
+"""
+kept = ranks(1, program)
+print()
+kept = ranks(4, program)
+print(f"\nmean of the four means: {np.mean([one['own'] for one in kept]):.5f}")
+
+# %% [markdown]
+# The mean of the means is wrong in the second digit after the point. The gradient would fare worse: in it a
+# token of rank 3 would weigh 32/3, about eleven times, as much as a token of rank 0.
+#
+# ## While the backward still runs
+#
+# The gradients that are added up are as many numbers as the model has, so the message is long. But it need
+# not wait. The backward pass completes the last layer first, and from then on that layer's gradient can
+# travel while the earlier ones are computed. Small messages are slow, so neighbours share one, a *bucket*: it
+# leaves when its last gradient is complete. Here are buckets of about 5000 numbers on their way:
+
+# %%
+program = """
+from minimega.parallel import grid, zero
+tokens = np.random.default_rng(0).integers(0, 64, (8, 17))
+model = mm.gpt(mm.Config(vocab_size=64, context=16, d_model=32, nhead=2)).draw(seed=0)
+owner = zero.owner(model, grid.grid(group, dp=2), bucket=5000)
+leave = owner.leave
+def told(bucket):
+    last, to_come = bucket.parameters[-1].name, sum(len(b.missing) for b in owner.buckets)
+    if group.rank == 0:
+        print(f"{bucket.size:4} numbers leave; gradients still to come: {to_come:2}; its last is {last}")
+    leave(bucket)
+owner.leave = told
+mm.gradients(model, tokens[:, :-1], tokens[:, 1:], reducer=owner)
+"""
+kept = ranks(2, program)
+
+# %% [markdown]
+# Only the last two wait for the embedding, where the backward pass ends.
+#
+# ## ZeRO
+#
+# Now to the waste. Four bytes hold a weight, four its gradient, and eight what Adam remembers of it (lesson
+# 11). All ranks hold all 16, and all of them take the same step, $p$ times over. *ZeRO* (Rajbhandari et al.
+# 2020) lets each rank take the step for its $p$-th part of the weights alone.
+#
+# - **Stage 1**: each rank keeps what Adam remembers of its part.
+# - **Stage 2**: and the summed gradients of its part.
+# - **Stage 3**: and the weights of its part. A layer's weights are gathered when it runs, forward and again
+#   backward, and forgotten after it.
+#
+# The sum of a bucket goes to its owners by a reduce-scatter, and the new weights to everybody by an
+# all-gather:
+
+# %%
+pieces_picture(
+    Cut("gradients, partial", (2, 6), "partial"),
+    Cut("their sum, cut", (2, 6), 1),
+    Cut("new weights, whole", (2, 6)),
+    ranks=3,
+    height=1.9,
+)
+
+# %% [markdown]
+# ## Predict, then run
+#
+# The next cell trains the same model for two steps under stage 0 (copies, and an all-reduce of the
+# gradients), 1, 2 and 3. It counts the bytes that leave each rank. **How many times the bytes of stage 0 do
+# stages 1, 2 and 3 send?**
+#
+# <details><summary>The answer, once you have a guess</summary>
+#
+# 1, 1 and about 1.5. An all-reduce around a ring is a reduce-scatter and an all-gather: each puts a part
+# $(p-1)/p$ of the array on the wire. Stages 1 and 2 do the same two halves, and take the optimizer's step
+# between them: the memory that they save costs no bytes. Stage 3 has three such parts instead of two:
+# gradients once, weights twice. It is 1.49 here, since the last layer's weights are still there when it goes
+# backward, and the embedding needs none of its own for that.
+#
+# </details>
+
+# %%
+program = """
+from minimega.parallel import grid, zero
+tokens = np.random.default_rng(0).integers(0, 64, (8, 17))
+copies, sent = grid.grid(group, dp=4), []
+for stage in range(4):
+    model, adam = mm.gpt(mm.Config(vocab_size=64, context=16, d_model=32, nhead=2)), mm.AdamW()
+    owner, before = zero.owner(model, copies, stage), group.counter.total("data").wire
+    zero.draw(model, owner, 0)
+    for step in (1, 2):
+        batch = tokens[:, :-1], tokens[:, 1:]
+        loss = mm.train_step(model, adam, mm.Recipe(steps=2), step, *batch, owner)["loss"]
+    sent.append(group.counter.total("data").wire - before)
+    if group.rank == 0:
+        print(f"stage {stage}: {sent[-1] / sent[0]:.2f} times the bytes, loss {loss:.5f}")
+"""
+kept = ranks(4, program)
+
+# %% [markdown]
+# ## The picture
+#
+# What a rank has to hold, by the library's formula. `sizes` are those of the paper's table 1: a model of 7.5
+# billion weights of 16 bits, as their gradients are, and 12 bytes a weight for Adam and a 32-bit copy.
+
+# %%
+many = 2 ** np.arange(11)
+figure, axes = picture(height=3.8)
+for stage, color in enumerate((ORANGE, PINK, GREEN, BLUE)):
+    held = [sum(zero.state_bytes(stage, 7_500_000_000, p, sizes=(2, 2, 12)).values()) / 1e9 for p in many]
+    axes.loglog(many, held, "o-", color=color, markersize=3)
+    axes.annotate(f"stage {stage}: {held[-1]:.3g} GB", (many[-1] * 1.15, held[-1]), color=color, va="center")
+axes.axhline(80, color="black", linestyle=":", linewidth=1)
+axes.annotate("a GPU of 80 GB", (64, 75), va="top")
+axes.set(xlabel="ranks", ylabel="GB a rank", xlim=(0.9, 8000), ylim=(0.08, 250))
+axes.set_xticks([1, 4, 16, 64, 256, 1024], ["1", "4", "16", "64", "256", "1024"])
+axes.minorticks_off()
+plt.show()
+
+# %% [markdown]
+# Stages 1 and 2 end on a floor: what is not cut stays whole on each rank. Stage 3 has none but the layer that
+# is running, which the paper leaves out, and `at_once` counts. And activations are in none of these lines:
+# they belong to the sequences, which are shared out already.
+
+# %%
+show(zero.state_bytes)
+
+# %% [markdown]
+# ## Your exercise
+#
+# Write `combine(loss_sum, grad_sum, count, group)`: the mean loss over the counted tokens of all ranks, and
+# its gradient, on every rank. Each rank gives the sum over its own tokens, the gradient of that sum, and how
+# many tokens they are. A rank may have none. `group.all_reduce(x)` is the sum of all ranks' `x`.
+
+
+# %% tags=["exercise"]
+def combine(loss_sum, grad_sum, count, group):
+    """The loss of the whole batch and its gradient, on every rank; what comes in is this rank's alone.
+
+    loss_sum (): the losses of its counted tokens, added up; grad_sum (D,): the gradient of that sum;
+    count (): how many tokens it has counted, perhaps none.
+    """
+    loss = ...
+    grad = ...
+    return loss, grad
+
+
+# %%
+check(18, combine)
+
+# %% [markdown]
+# The library saves one of your three messages. Every rank knows the targets of the whole batch, so it counts
+# them all by itself, before the first backward pass, and divides there. Look for `count`. What is added up
+# afterwards needs no division.
+
+# %%
+show(gradients)
+
+# %% [markdown]
+# ## Read next
+#
+# - Priya Goyal and others, *Accurate, Large Minibatch SGD: Training ImageNet in 1 Hour* (2017): what a batch
+#   of 8192 needs, and a list of pitfalls; a wrong mean over the workers is one of them.
+# - Shen Li and others, *PyTorch Distributed: Experiences on Accelerating Data Parallel Training* (2020):
+#   buckets, their order and their size, measured.
+# - Samyam Rajbhandari, Jeff Rasley, Olatunji Ruwase and Yuxiong He, *ZeRO: Memory Optimizations Toward
+#   Training Trillion Parameter Models* (2020): the three stages, what they save and what they send.
+#
+# Next lesson: 19, pipelines, where the ranks share out the layers instead, and wait for each other.

@@ -1,0 +1,112 @@
+"""Lesson 18: the loss and the gradient of a batch whose counted tokens are shared out unevenly."""
+
+import numpy as np
+
+from minimega import random
+from minimega.learn.judge import Verdict, on_ranks, unlike, written
+from minimega.parallel.comm import SELF
+
+TASK = (
+    "Write combine(loss_sum, grad_sum, count, group): the mean loss over all ranks' tokens, and its gradient."
+)
+
+STUB = '''\
+def combine(loss_sum, grad_sum, count, group):
+    """The loss of the whole batch and its gradient, on every rank; what comes in is this rank's alone.
+
+    loss_sum (): the losses of its counted tokens, added up; grad_sum (D,): the gradient of that sum;
+    count (): how many tokens it has counted, perhaps none.
+    """
+    loss = ...
+    grad = ...
+    return loss, grad
+'''
+
+HINT = """\
+A mean over all tokens has two sums in it: one of losses, one of tokens. Which of the three things that you
+are given are sums over this rank's tokens alone, so that all ranks' have to be added up? Only then divide.
+And the gradient of a sum divided by a fixed number is the gradient of the sum, divided by that number."""
+
+SOLUTION = '''\
+def combine(loss_sum, grad_sum, count, group):
+    """The loss of the whole batch and its gradient, on every rank; what comes in is this rank's alone."""
+    everywhere = group.all_reduce(count)
+    loss = group.all_reduce(loss_sum) / everywhere
+    grad = group.all_reduce(grad_sum) / everywhere
+    return loss, grad
+'''
+
+WIDTH = 3
+UNEVEN, WITH_NONE = (5.0, 1.0, 3.0, 2.0), (4.0, 2.0, 0.0, 1.0)  # counted tokens, by rank
+
+
+def judge(f) -> Verdict:
+    """First on one rank, where no message matters, then on four."""
+    alone = _judged(f, SELF, UNEVEN[:1])
+    return alone if not alone.ok else on_ranks(f, 4, on_rank)
+
+
+def on_rank(f, group) -> Verdict:
+    uneven, with_none = _judged(f, group, UNEVEN), _judged(f, group, WITH_NONE)
+    if uneven.ok and not with_none.ok:
+        return Verdict(False, "right, until a rank has counted no token at all (rank 2)", with_none.detail)
+    return uneven
+
+
+def _judged(f, group, counts) -> Verdict:
+    """The loss, then the gradient; each rank draws what all have, so that nothing else travels."""
+    sums = {"the loss": [np.array(_draw(r, 1)[0]) for r in range(group.size)]}
+    sums["the gradient"] = [_draw(r, 1 + WIDTH)[1:] for r in range(group.size)]
+    for of_all in sums.values():  # no tokens, no sum
+        of_all[:] = [s * (n > 0) for s, n in zip(of_all, counts, strict=True)]
+    own = [np.array(of_all[group.rank]) for of_all in sums.values()]
+    with np.errstate(all="ignore"):  # a division by no tokens is told in a sentence
+        result = written(f(*own, np.array(counts[group.rank]), group), "what your function gives")
+    if not (isinstance(result, tuple) and len(result) == 2):
+        return Verdict(False, "your function should give two things: the loss, and the gradient")
+    found = dict(zip(sums, result, strict=True))
+    for what, got in found.items():
+        written(got, what)
+    for what, got in found.items():
+        if problem := unlike(got, sum(sums[what]) / sum(counts), what):
+            if np.shape(got) != sums[what][0].shape:
+                return Verdict(False, problem)
+            return Verdict(False, _why(what, np.asarray(got, float), sums[what], counts, group.rank), problem)
+    return Verdict(True, "each token weighs the same, whichever rank it is on, and a rank may have none")
+
+
+def _why(what: str, got, sums, counts, rank: int) -> str:
+    p, everywhere = len(counts), sum(counts)
+    if p == 1:
+        begin = f"on one rank with {everywhere:g} counted tokens: "
+        return begin + (
+            f"{what} is a sum over its tokens, not a mean"
+            if np.allclose(got, sums[0])
+            else f"{what} is not the mean over its tokens"
+        )
+    # (a rank without tokens has no mean, and what is divided by its 0 matches none of these)
+    means = [s / max(n, 1) for s, n in zip(sums, counts, strict=True)]
+    known = {
+        "is a mean of the ranks' means: the one token of rank 1 weighs as much as the five of rank 0": sum(
+            means
+        )
+        / p,
+        "is the ranks' means added up: the one token of rank 1 weighs as much as the five of rank 0": sum(
+            means
+        ),
+        "is all ranks' sum, but divided by the tokens of this rank alone": sum(sums) / max(counts[rank], 1),
+        "is this rank's own mean: nothing has come from the others": means[rank],
+        "is this rank's share alone: divided by all ranks' tokens, but not added up": sums[rank] / everywhere,
+        "is all ranks' sum, and not divided by their tokens": sum(sums),
+        "is divided by the number of ranks, and that says nothing of how many tokens they have": sum(sums)
+        / p,
+        "is divided by all ranks' tokens, and by the number of ranks as well": sum(sums) / everywhere / p,
+    }
+    for why, value in known.items():
+        if np.allclose(got, value):
+            return f"{what} {why}"
+    return f"{what} is not the sum over all ranks' tokens, divided by their number"
+
+
+def _draw(rank: int, length: int) -> np.ndarray:
+    return 2 + random.normal(random.key(rank, "exercise"), np.arange(length))
