@@ -1,0 +1,231 @@
+# %% [markdown]
+# # Lesson 19: Pipelines and their bubble
+#
+# 15 minutes. You will write a schedule: the list of what one rank does, in an order in which four ranks wait
+# as little as they can and hold as little as they can.
+
+# %% [markdown]
+# ## The question
+#
+# Four ranks hold a quarter of the layers each, one after another. While rank 3 computes, what do ranks 0, 1
+# and 2 do?
+#
+# They wait, and a waiting GPU costs what a working one does. So the batch is cut into *micro-batches*, which
+# follow each other through the ranks like cars through a factory. What is left of the waiting is called the
+# *bubble*. How large it is, and how much memory each rank needs
+# meanwhile, depends on the number of micro-batches and on the order in which each rank does its work.
+
+# %% [markdown]
+# ## Where it lives
+#
+# `minimega/parallel/schedules.py` has the orders, as lists. `minimega/parallel/timeline.py` says what they
+# are worth, and `minimega/parallel/pipeline.py` runs them. Their tests are in `tests/test_schedules.py` and
+# `tests/mpi/cases_pipeline.py`.
+
+# %%
+from io import BytesIO
+
+import numpy as np
+from IPython.display import Image, display
+from matplotlib import pyplot as plt
+
+from minimega.learn import BLUE, GREEN, ORANGE, PINK, check, picture, ranks, show
+from minimega.parallel import schedules, timeline
+from minimega.parallel.pipeline import Run
+
+
+def draw(**panels):
+    """Schedules with the time that things take, one above the other."""
+    timed = {name.replace("_", " "): schedules.times(*panel) for name, panel in panels.items()}
+    timeline.picture(image := BytesIO(), timed)
+    display(Image(image.getvalue(), width=900))
+
+
+# %% [markdown]
+# ## The mathematics
+#
+# | letter | what it is |
+# |---|---|
+# | $p$, $r$ | the number of ranks, and one of them |
+# | $m$ | the number of micro-batches of a step |
+# | $f$, $b$ | how long a rank takes for the forward of one micro-batch, and for its backward |
+# | $v$ | how many chunks of layers a rank has, where it has several |
+#
+# A backward is two products where a forward is one (lesson 03: $dx$ and $dW$), so in our pictures $f = 1$ and
+# $b = 2$. Every rank has work for $m\,(f + b)$. The last rank can begin when the first micro-batch has passed
+# the $p - 1$ ranks before it. And when it is done, the last gradient has to go back through them:
+#
+# $$T \;=\; \underbrace{(p-1)\,f}_{\text{there}} + m\,(f+b) + \underbrace{(p-1)\,b}_{\text{and back}}
+# \;=\; (m+p-1)\,(f+b) .$$
+#
+# Each rank waits for $(p-1)(f+b)$ of this time. So
+#
+# $$\frac{\text{waiting}}{\text{working}} = \frac{p-1}{m} , \qquad \text{bubble} =
+# \frac{\text{waiting}}{T} = \frac{p-1}{m+p-1} .$$
+#
+# With one micro-batch and four ranks the bubble is 3/4. With eight it is 3/11. Here is the same batch in one
+# piece, and in eight. The second order is *GPipe*: all forward, then all backward.
+
+# %%
+whole = schedules.gpipe(4, 1), {"forward": 8, "backward": 16}
+draw(in_one_piece=whole, GPipe=(schedules.gpipe(4, 8),))
+show(schedules.gpipe)
+
+# %% [markdown]
+# ## Predict, then run
+#
+# GPipe has a price. A micro-batch that went forward leaves its activations with each rank until its backward
+# (lesson 14), so at the turn each rank holds all eight. *1F1B* takes the first backward as soon as there is
+# one, and from then on one forward and one backward in turn.
+#
+# With four ranks and eight micro-batches GPipe waits 27.3 % of the time. **How much does 1F1B wait?**
+#
+# <details><summary>The answer, once you have a guess</summary>
+#
+# 27.3 %. Nothing in the formula speaks of the order: the way there and the way back are as long as before.
+# The white triangle is cut up and its pieces stand elsewhere. What 1F1B changes is the memory: rank $r$ holds
+# at most $p - r$ micro-batches, not $m$. So $m$ may grow, and that is what shrinks the bubble.
+#
+# </details>
+
+# %%
+both = {"GPipe": schedules.gpipe(4, 8), "1F1B": schedules.one_f_one_b(4, 8)}
+for name, schedule in both.items():
+    held = [timeline.held(actions) for actions in schedule]
+    print(f"{name:6} waits {timeline.bubble(schedule):.1%}; ranks 0 to 3 hold up to {held} micro-batches")
+draw(**{name: (schedule,) for name, schedule in both.items()})
+
+# %% [markdown]
+# ## Two ways out
+#
+# **Interleaved.** Cut the layers into $v p$ thinner stages, and give rank $r$ the stages $r$, $p + r$, and so
+# on. The first micro-batch reaches the last rank after $(p-1)f/v$, so the bubble is a $v$-th. The price is
+# $v$ times as many messages, and some more activations.
+#
+# **Zero bubble.** Cut the backward. The rank before waits for $dx$ alone; for $dW$ nobody waits. So each rank
+# sends $dx$ off first, and does $dW$ where it would otherwise wait. With halves of equal length a third of
+# the bubble is left.
+
+# %%
+halves = {"forward": 0.5, "backward": 1}  # half as many layers in a chunk
+draw(
+    interleaved_in_2_chunks=(schedules.interleaved(4, 8, 2), halves),
+    zero_bubble=(schedules.zero_bubble(4, 8),),
+)
+
+# %% [markdown]
+# ## The picture
+#
+# Waiting and memory over the number of micro-batches, for four ranks. Dots are measured on the lists, lines
+# are the formulas: waiting over working $w$ is $(p-1)/m$, a $v$-th or a third of it, and the bubble
+# $w/(1+w)$.
+
+# %%
+p, m = 4, np.arange(4, 33, 4)
+kinds = {  # waiting over working, in parts of (p - 1) / m
+    "gpipe": (BLUE, "s", 1, "GPipe"),
+    "1f1b": (ORANGE, "o", 1, "1F1B"),
+    "interleaved": (GREEN, "^", 1 / 2, "interleaved, 2 chunks"),
+    "zero-bubble": (PINK, "D", 1 / 3, "zero bubble"),
+}
+figure, (left, right) = picture(columns=2, width=9.0)
+for name, (color, marker, part, label) in kinds.items():
+    made = [schedules.SCHEDULES[name](p, n, 2) for n in m]
+    chunks = 2 if name == "interleaved" else 1
+    w = part * (p - 1) / m
+    look = {"color": color, "markersize": 8}
+    if name == "1f1b":  # it lies on GPipe on the left, on zero bubble on the right
+        look |= {"markersize": 4, "zorder": 3}
+    left.plot(m, w / (1 + w), "-", color=color, linewidth=1)
+    left.plot(m, [timeline.bubble(s) for s in made], marker, label=label, **look)
+    right.plot(m, [timeline.held(s[0]) / chunks for s in made], marker + "-", linewidth=1, **look)
+left.set(xlabel="micro-batches m", ylabel="bubble: the share of waiting", ylim=(0, 0.5))
+right.set(xlabel="micro-batches m", ylabel="micro-batches held by rank 0", ylim=(0, 33))
+left.legend(frameon=False)
+plt.show()
+
+# %% [markdown]
+# ## A list is all there is
+#
+# A rank that runs a schedule makes no decisions. It goes through its list, in which the messages stand too,
+# and each word of the list is a method. Two ranks train a model of two blocks, and one
+# rank the same model:
+
+# %%
+show(Run.follow)
+program = """
+from minimega.parallel import grid, pipeline, zero
+tokens = np.random.default_rng(0).integers(0, 64, (8, 17))
+stages = grid.grid(group, pp=group.size)
+config = mm.Config(vocab_size=64, context=16, d_model=32, nhead=2, num_layers=2, tied=False)
+model, adam = pipeline.staged(mm.gpt(config), stages.pipeline).draw(seed=0), mm.AdamW()
+owner, recipe = zero.owner(model, stages), mm.Recipe(steps=3, pipeline="1f1b", micro_batches=4)
+for step in (1, 2, 3):
+    loss = mm.train_step(model, adam, recipe, step, tokens[:, :-1], tokens[:, 1:], owner)["loss"]
+print(f"loss {loss:.5f} with", ", ".join(model.layers))
+"""
+kept = ranks(1, program)
+print()
+kept = ranks(2, program)
+
+# %% [markdown]
+# The order of messages is part of the list, and it can be wrong. Below, rank 1 asks for micro-batch 2 before
+# it gives back the gradient of micro-batch 0. Rank 0 wants that gradient before it goes on to micro-batch 2.
+# They are two polite people at a door. (The numbers of the last line are micro-batch and chunk.)
+
+# %%
+schedule = schedules.one_f_one_b(2, 4)
+ask, give = schedules.Action("receive", 2, what="x"), schedules.Action("send", 0, what="dx")
+
+
+def words(actions):
+    return ", ".join(" ".join(f"{a.kind} {a.what} {a.batch}".split()) for a in actions)
+
+
+print("right:", words(schedule[1][3:9]))
+schedule[1].remove(ask)
+schedule[1].insert(schedule[1].index(give), ask)
+print("wrong:", words(schedule[1][3:9]))
+try:
+    timeline.meet(schedule)
+except ValueError as error:
+    print(error)
+
+# %% [markdown]
+# ## Your exercise
+#
+# Write `one_f_one_b(rank, ranks, micro_batches)`: what this rank does, in order, without messages. For
+# example `[("forward", 0), ("backward", 0)]` for one rank and one micro-batch. The rows of the picture are
+# your answer for four ranks and eight micro-batches. It has to be right for other numbers too, fewer
+# micro-batches than ranks among them.
+
+
+# %% tags=["exercise"]
+def one_f_one_b(rank, ranks, micro_batches):
+    """What this rank does, in order: a list of ("forward", n) and ("backward", n), with n from 0 on."""
+    return ...
+
+
+# %%
+check(19, one_f_one_b)
+
+# %% [markdown]
+# The library's order is made of the same three parts, by a function that serves the interleaved and the zero
+# bubble order too. The messages are put in afterwards, in an order in which no two ranks can wait for each
+# other.
+
+# %%
+show(schedules.one_f_one_b)
+show(schedules._in_turn)
+
+# %% [markdown]
+# ## Read next
+#
+# - Yanping Huang and others, *GPipe: Efficient Training of Giant Neural Networks using Pipeline Parallelism*
+#   (2019): micro-batches, and a bubble that is small where they are many.
+# - Deepak Narayanan and others, *Efficient Large-Scale Language Model Training on GPU Clusters Using
+#   Megatron-LM* (2021): 1F1B, interleaved stages, and how pipelines go together with the other ways to cut.
+# - Penghui Qi, Xinyi Wan, Guangxing Huang and Min Lin, *Zero Bubble Pipeline Parallelism* (2023): the
+#   backward in two halves, and what can be done with a whole one.
+#
+# Next lesson: 20, context parallelism, for a sequence that one rank cannot hold.

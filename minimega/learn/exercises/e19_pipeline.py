@@ -1,0 +1,120 @@
+"""Lesson 19: the order of one rank in a 1F1B pipeline."""
+
+from itertools import pairwise
+
+from minimega.learn.judge import Verdict, written
+from minimega.parallel import schedules
+from minimega.parallel.schedules import Action
+from minimega.parallel.timeline import held
+
+TASK = "Write one_f_one_b(rank, ranks, micro_batches): what this rank of a 1F1B pipeline does, in order."
+
+STUB = '''\
+def one_f_one_b(rank, ranks, micro_batches):
+    """What this rank does, in order: a list of ("forward", n) and ("backward", n), with n from 0 on."""
+    return ...
+'''
+
+HINT = """\
+Read a row of the picture from left to right: it has three parts. Forward passes alone, then one forward and
+one backward in turn, then the backward passes that are left. The last rank has an empty first part, and each
+rank before it has one forward more. With few micro-batches there may be fewer than that."""
+
+SOLUTION = '''\
+def one_f_one_b(rank, ranks, micro_batches):
+    """What this rank does, in order: a list of ("forward", n) and ("backward", n), with n from 0 on."""
+    ahead = min(ranks - rank - 1, micro_batches)
+    order = [("forward", n) for n in range(ahead)]
+    for n in range(ahead, micro_batches):
+        order += [("forward", n), ("backward", n - ahead)]
+    order += [("backward", n) for n in range(micro_batches - ahead, micro_batches)]
+    return order
+'''
+
+KINDS = "forward", "backward"
+
+
+def judge(f) -> Verdict:
+    """More micro-batches than ranks, then fewer, then one rank alone."""
+    for p, m in ((4, 8), (4, 2), (3, 3), (1, 3)):
+        orders = [written(f(r, p, m), "what your function gives") for r in range(p)]
+        if problem := _what_is_wrong(orders, p, m):
+            return Verdict(False, f"{_many(p, 'rank')}, {_many(m, 'micro-batch')}: {problem}")
+    return Verdict(True, "every micro-batch there and back, as few held and as little waiting as in 1F1B")
+
+
+def _what_is_wrong(orders: list, p: int, m: int) -> str:
+    """The plainest mistake first; "" if there is none."""
+    for r, order in enumerate(orders):
+        if problem := _incomplete(order, m) or _early(order):
+            return f"rank {r} {problem}"
+    if stuck := _stuck(orders):
+        return f"they wait for each other: {stuck}"
+    for r, order in enumerate(orders):
+        for kind in KINDS:
+            turns = [n for k, n in order if k == kind]
+            if swap := [(a, b) for a, b in pairwise(turns) if a > b]:
+                return (
+                    f"rank {r} takes {kind} {swap[0][0]} before {kind} {swap[0][1]}; they come in their order"
+                )
+    schedule = [[Action(kind, n) for kind, n in order] for order in orders]
+    for r, actions in enumerate(schedule):
+        if held(actions) > (most := min(p - r, m)):
+            return f"rank {r} holds {_many(held(actions), 'micro-batch')} at once; 1F1B holds {most}"
+    ends = [timed[-1][2] for timed in schedules.times(schedule)]
+    if max(ends) > (best := 3 * (m + p - 1)):
+        few = next((r for r, a in enumerate(schedule) if held(a) < min(p - r, m)), 0)
+        return (
+            f"the step takes {max(ends):g}, and 1F1B takes {best} (a forward is 1, a backward 2): rank {few} "
+            f"has sent off only {_many(held(schedule[few]), 'micro-batch')} when it begins to wait"
+        )
+    return ""
+
+
+def _incomplete(order, m: int) -> str:
+    """What is no action, there twice, or missing."""
+    if not isinstance(order, list):
+        return f"gives no list, but a thing of the type {type(order).__name__}"
+    seen = set()
+    for a in order:
+        if not (isinstance(a, tuple) and len(a) == 2 and a[0] in KINDS):
+            return f'has {a!r} in its list, where ("forward", n) or ("backward", n) belongs'
+        if a[1] not in range(m):
+            return f"does {a[0]} {a[1]}, and there are only the micro-batches 0 to {m - 1}"
+        if a in seen:
+            return f"does {a[0]} {a[1]} twice"
+        seen.add(a)
+    for kind in KINDS:
+        if missing := [str(n) for n in range(m) if (kind, n) not in seen]:
+            return f"never comes to {kind} {', '.join(missing)}"
+    return ""
+
+
+def _early(order) -> str:
+    """A backward whose forward has not been."""
+    for at, (kind, n) in enumerate(order):
+        if kind == "backward" and ("forward", n) not in order[:at]:
+            return f"comes to backward {n} before forward {n}"
+    return ""
+
+
+def _stuck(orders: list) -> str:
+    """Where each rank stands for ever, each waiting for its neighbour; "" if all come to the end."""
+    p, at, done = len(orders), [0] * len(orders), set()
+    moved = True
+    while moved:
+        moved = False
+        for r, order in enumerate(orders):
+            while at[r] < len(order):
+                kind, n = order[at[r]]
+                source = r - 1 if kind == "forward" else r + 1
+                if 0 <= source < p and (source, kind, n) not in done:
+                    break
+                done.add((r, kind, n))
+                at[r], moved = at[r] + 1, True
+    where = [(r, *order[i]) for r, (order, i) in enumerate(zip(orders, at, strict=True)) if i < len(order)]
+    return ", ".join(f"rank {r} for its {kind} {n}" for r, kind, n in where)
+
+
+def _many(count: int, what: str) -> str:
+    return f"{count} {what}" + ("" if count == 1 else "es" if what.endswith("ch") else "s")
