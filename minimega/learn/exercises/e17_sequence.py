@@ -1,0 +1,92 @@
+"""Lesson 17: the loss where the vocabulary is cut over ranks."""
+
+import numpy as np
+
+from minimega.head import cross_entropy
+from minimega.learn.judge import Case, Verdict, on_ranks, values
+
+TASK = "Write the mean cross-entropy where each rank has some tokens' logits: highest, total and right."
+
+STUB = '''\
+def loss(logits, targets, first, group):
+    """The mean of -log softmax(logits)[target], equal on all ranks.
+
+    logits (N, V/p): of this rank's tokens, which are first, first + 1, ...; targets (N,): any tokens.
+    """
+    highest = ...  # (N, 1): the largest logit of each row, over all ranks
+    total = ...  # (N,): the sum of exp(logit - highest), over all ranks
+    right = ...  # (N,): the target's logit, from the rank that has it
+    return (np.log(total) + highest[:, 0] - right).mean()
+'''
+
+HINT = """\
+Two of the three are what a rank finds in its own columns, and then one collective; group.all_reduce takes
+"max" as its second argument. For the third, ask of each row whether its target is among this rank's tokens.
+Exactly one rank can say yes: if all others give 0, the sum over the ranks is what that one has."""
+
+SOLUTION = '''\
+def loss(logits, targets, first, group):
+    """The mean of -log softmax(logits)[target], equal on all ranks.
+
+    logits (N, V/p): of this rank's tokens, which are first, first + 1, ...; targets (N,): any tokens.
+    """
+    highest = group.all_reduce(logits.max(axis=1, keepdims=True), "max")
+    total = group.all_reduce(np.exp(logits - highest).sum(axis=1))
+    place = targets - first
+    here = (0 <= place) & (place < logits.shape[1])
+    found = logits[np.arange(len(targets)), place * here]  # of row 0 where the target is elsewhere
+    right = group.all_reduce(found * here)
+    return (np.log(total) + highest[:, 0] - right).mean()
+'''
+
+RANKS, VOCABULARY = 4, 10  # cut into 3, 3, 2 and 2 tokens
+TARGETS = np.array([1, 4, 7, 9, 3])  # some on every rank, and two on rank 1
+
+
+def judge(f) -> Verdict:
+    return on_ranks(f, RANKS, on_rank)
+
+
+def on_rank(f, group) -> Verdict:
+    """Five batches, each of which one more mistake gets wrong."""
+    mine, rows = group.piece(VOCABULARY), len(TARGETS)
+    even = np.array([0.0, 1, 2, 0, 1, 2, 1, 2, 1, 2])  # the largest of each rank is 2
+    rising = np.arange(10.0)
+
+    def case(row, says) -> Case:
+        logits = np.tile(row, (rows, 1))
+        wanted = float(cross_entropy(logits, TARGETS)[0])
+        return Case((logits[:, mine], TARGETS, mine.start, group), wanted, says)
+
+    return values(
+        f,
+        [
+            case(np.zeros(VOCABULARY), _about_the_sum(mine.stop - mine.start)),
+            case(np.full(VOCABULARY, 2.0), _about_the_target),
+            case(even, "the logit that is taken off is not that of the target"),
+            case(rising, "right where all ranks have the same largest logit, wrong where they differ"),
+            case(rising + 1000, "right for small logits; with logits near 1000 it is no number"),
+        ],
+        "the loss of the whole vocabulary, and no rank has seen more of it than its piece",
+    )
+
+
+def _about_the_sum(width: int):
+    def says(got) -> str:
+        if abs(got - np.log(width)) < 1e-6:
+            return "all logits are equal, and the loss is the logarithm of this rank's tokens, not of all"
+        return "all logits are 0, so the loss is the logarithm of the number of tokens; yours is not"
+
+    return says
+
+
+def _about_the_target(got) -> str:
+    """All logits are 2: what was taken off in place of 2?"""
+    taken = np.log(VOCABULARY) + 2 - got
+    if abs(taken - 2 * RANKS) < 1e-6:
+        return f"the target's logit counts {RANKS} times: every rank takes one, and one has the target"
+    if abs(taken - 2 * RANKS / len(TARGETS)) < 1e-6:
+        return "token 1 counts on every rank and token 4 on none: a rank's columns do not begin at token 0"
+    if -1e-6 < taken < 2 - 1e-6:
+        return "the target's logit is missing where another rank has it"
+    return "all logits are 2, and another number is taken off for the target"

@@ -1,0 +1,75 @@
+"""Typical wrong answers to lesson 17."""
+
+LOSS = """\
+def loss(logits, targets, first, group):
+    rows, place = np.arange(len(targets)), targets - first
+    here = (0 <= place) & (place < logits.shape[1])
+    highest = {highest}
+    total = {total}
+    right = {right}
+    return (np.log(total) + highest[:, 0] - right).mean()
+"""
+OWN = "logits.max(axis=1, keepdims=True)"
+RIGHT = {
+    "highest": f'group.all_reduce({OWN}, "max")',
+    "total": "group.all_reduce(np.exp(logits - highest).sum(axis=1))",
+    "right": "group.all_reduce(logits[rows, place * here] * here)",
+}
+
+
+def loss(**wrong: str) -> str:
+    return LOSS.format(**RIGHT | wrong)
+
+
+WRONG = [
+    (
+        "the largest of the own logits",
+        loss(highest=OWN),
+        r"^right where all ranks have the same largest logit, wrong where they differ$",
+    ),
+    (
+        "no largest logit",
+        loss(highest="np.zeros((len(targets), 1))"),
+        r"^right for small logits; with logits near 1000",
+    ),
+    (
+        "the maxima added up",
+        loss(highest=f"group.all_reduce({OWN})"),
+        r"^right for small logits; with logits",
+    ),
+    (
+        "the sum of the own exponentials",
+        loss(total="np.exp(logits - highest).sum(axis=1)"),
+        r"logarithm of this rank's tokens, not of all$",
+    ),
+    (
+        "a target on every rank",
+        loss(right="group.all_reduce(logits[rows, np.clip(place, 0, logits.shape[1] - 1)])"),
+        r"^the target's logit counts 4 times",
+    ),
+    (
+        "the first token forgotten",
+        loss(right="group.all_reduce(logits[rows, targets * (targets < 2)] * (targets < 2))"),
+        r"^token 1 counts on every rank and token 4 on none",
+    ),
+    (
+        "the own targets alone",
+        loss(right="logits[rows, place * here] * here"),
+        r"^the target's logit is missing where another rank has it$",
+    ),
+    (
+        "the first token of each rank",
+        loss(right="group.all_reduce(logits[:, 0] * here)"),
+        r"^the logit that is taken off is not that of the target$",
+    ),
+    (
+        "targets beyond the own columns",
+        loss(right="group.all_reduce(logits[rows, targets])"),
+        r"IndexError at line 6, `right = ",
+    ),
+    (
+        "the target left for later",
+        loss(right="..."),
+        r"^not written yet: a value is still `\.\.\.` at line",
+    ),
+]
