@@ -158,7 +158,7 @@ for axes, way in zip(several, (plain, balanced), strict=True):
         axes.text(x - low, y + low, str(step), ha="center", va="center")
     axes.imshow(who, cmap=ListedColormap(colors), alpha=0.75)
     axes.set(title=way.__name__, xlabel="key (its token)", ylabel="query (its token)")
-    axes.set(xlim=(-0.7, T - 0.3), ylim=(T - 0.3, -0.7))
+    axes.set(xlim=(-0.7, T - 0.3), ylim=(T - 0.3, -0.7), xticks=range(0, T, 2), yticks=range(0, T, 2))
 known = [plt.Rectangle((0, 0), 1, 1, color=c, alpha=0.75, label=f"rank {r}") for r, c in enumerate(colors)]
 figure.legend(handles=known, loc="outside lower center", ncols=4, frameon=False)
 plt.show()

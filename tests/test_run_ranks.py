@@ -401,3 +401,11 @@ def wait_for(done, job: subprocess.Popen) -> None:
     while not done():
         assert job.poll() is None and time.monotonic() < end, job.communicate()
         time.sleep(0.02)
+
+
+def test_a_pipeline_with_checked_collectives_is_the_same_run(tmp_path):
+    """The table that both ends hold is summed when neither has anything more to send."""
+    deep, right, run = ("--num-layers", "2"), tmp_path / "right", tmp_path / "run"
+    train(right, *deep)
+    train(run, *deep, "--pp", "2", "--check-collectives")
+    assert_same(run, right)

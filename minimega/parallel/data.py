@@ -110,7 +110,9 @@ class Reducer:
         """The engine says that the gradient of p is complete: nothing more will be added to it."""
         bucket = self.bucket_of[p.name]
         bucket.missing.discard(p.name)
-        if not bucket.missing and not bucket.left:
+        # What both ends of a pipeline hold leaves in the end: the first stage, which is the last to have it,
+        # may still wait for what this one has to send.
+        if not bucket.missing and not bucket.left and bucket.group is not self.grid.ends:
             self.leave(bucket)
 
     def leave(self, bucket: Bucket) -> None:

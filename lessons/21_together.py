@@ -1,0 +1,241 @@
+# %% [markdown]
+# # Lesson 21: All together on eight ranks
+#
+# 15 minutes. You will write the one number of a step for which all eight ranks have to agree on who holds
+# what.
+
+# %% [markdown]
+# ## The question
+#
+# Each way to cut a model leaves it the model that it was. Do they still, all at once?
+#
+# The largest models need all of them: no single cut is enough. Each of the last six lessons was true on its
+# own. Together they meet in the same arrays: a gradient is cut by one, copied by another, shared out by a
+# third. So here is all of it in one run, on a model of 29,184 parameters instead of 530 billion. The code is
+# the same.
+
+# %% [markdown]
+# ## Where it lives
+#
+# `minimega/parallel/grid.py` gives every rank its groups, and `minimega/parallel/combinations.py` says in one
+# table what goes with what. `tests/mpi/cases_zero.py` and `tests/mpi/cases_checkpoint.py` hold layouts like
+# this one to one rank.
+
+# %%
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+from matplotlib import pyplot as plt
+
+import minimega as mm
+from minimega import checkpoint
+from minimega.learn import BLUE, ORANGE, check, picture, ranks, show
+from minimega.optim import gradient_norm
+from minimega.parallel import zero
+from minimega.parallel.grid import Grid, grid
+from minimega.parallel.paper import Paper
+from minimega.parallel.pipeline import staged
+
+# %% [markdown]
+# ## The mathematics
+#
+# | letter | what it is | here |
+# |---|---|---|
+# | $p_t$, `--tp` | ranks that share out a layer, and the tokens in between (lessons 16, 17) | 2 |
+# | $p_d$, `--dp` | replicas that share out the batch, and Adam's memory by ZeRO 1 (lesson 18) | 2 |
+# | $p_p$, `--pp` | stages that share out the list of layers (lesson 19) | 2 |
+# | $g_i$ | an entry of the gradient | |
+# | $h_i$ | how many ranks hold it, after all sums | |
+#
+# Selective recomputation (lesson 14) is on too: it changes what a rank keeps, and sends nothing. The ranks
+# are $p_t \, p_d \, p_p = 8$, and each has a place in three groups. On paper, without starting any:
+
+# %%
+layout = {"tp": 2, "dp": 2, "pp": 2, "sequence": True}
+for r in range(8):
+    cut = grid(Paper(8, r), **layout)
+    groups = [f"{name} {g.ranks}" for name, g in (("tensor", cut.tensor), ("data", cut.data))]
+    print(f"rank {r}:", *groups, f"pipeline {cut.pipeline.ranks}", sep="   ")
+
+# %% [markdown]
+# Most of a step can be done without knowing the grid. A layer sees its tensor group alone, a bucket of
+# gradients its data group. One number cannot: the norm of the whole gradient, by which it is clipped,
+#
+# $$\lVert g \rVert = \sqrt{\sum_i g_i^2} = \sqrt{\sum_{\text{ranks}} \; \sum_{i \text{ held there}}
+# \frac{g_i^2}{h_i}} .$$
+#
+# The sum on the left has each entry once. The ranks have some of them several times. If each holder puts in
+# its share, the sum over the ranks is the sum over the entries.
+
+# %% [markdown]
+# ## The picture
+#
+# A column is a parameter, a row a rank. Light is what the rank holds of its weights: half of a matrix that is
+# cut, all of a norm. Dark is that part of it of which the rank keeps Adam's means and squares.
+
+# %%
+config = mm.Config(vocab_size=50, context=16, d_model=32, nhead=4, num_layers=2, dropout=0.1, tied=False)
+names = [n for n, p in mm.gpt(config).parameters().items() if p.decays or n.endswith("norm.weight")]
+
+figure, axes = picture(width=9.0, height=5.0)
+for r in range(8):
+    cut = grid(Paper(8, r), **layout)
+    model = staged(mm.gpt(config, cut.shares), cut.pipeline)
+    for one in zero.owner(model, cut, stage=1).owned(model.parameters().values()):
+        if one.name in names:
+            along = one.piece[one.axis or 0]
+            scale = 0.86 / one.whole_shape[one.axis or 0]
+            left, width = names.index(one.name) + along.start * scale, (along.stop - along.start) * scale
+            axes.barh(r, width, 0.8, left, color=BLUE, alpha=0.3)
+            held = one.parameter.held
+            axes.barh(r, width * one.held / held, 0.8, left + width * one.span.start / held, color=BLUE)
+axes.set(ylim=(7.6, -0.6), ylabel="rank", xlim=(-0.2, len(names)), yticks=range(8))
+axes.set_xticks(
+    np.arange(len(names)) + 0.43, [n.removesuffix(".weight") for n in names], rotation=90, fontsize=8
+)
+for n in range(1, len(names)):
+    axes.axvline(n - 0.07, color="lightgrey", linewidth=0.6)
+axes.axhline(3.5, color=ORANGE, linewidth=1)
+plt.show()
+
+# %% [markdown]
+# Read a column from top to bottom. Above the orange line is the first stage, below it the second. Neighbours
+# have the two halves of a matrix. Two rows further down stands the replica, which has the same weights and
+# the other part of Adam's memory. A norm is whole on all four ranks
+# of its stage, and all four share out its memory. A bucket is cut as one long row of numbers, so a rank may
+# own nothing of one parameter and all of another. (Embedding and head have a table each here, so no column
+# crosses the line.)
+
+# %% [markdown]
+# ## Predict, then run
+#
+# Now let eight ranks train, for four steps, on texts that count: 7, 8, 9 and so on. One rank trains the same
+# model beside it, from the same seed. In the last step all messages of rank 0 are counted. **Which of the
+# three groups (tensor, data, pipeline) sends the most bytes, and which the least?**
+#
+# <details><summary>The answer, once you have a guess</summary>
+#
+# The tensor group sends the most: 10 times what the pipeline does, in 20 messages against 2. It sends
+# activations, at four places of every block, forward and backward and for every micro-batch; the pipeline
+# sends them at one place in all. The data group sends the gradients once, and the new weights back, and lies
+# in between here. With more tokens in a batch the first two grow, and the data group does not.
+#
+# So neighbours share out a layer, since they are near each other on most machines, and stages are furthest
+# apart. That is the order of the grid.
+#
+# </details>
+
+# %%
+text = (np.arange(48)[:, None] * 7 + np.arange(17)).reshape(6, 8, 17) % 50  # 6 steps of 8 sequences
+program = """
+from pathlib import Path
+from minimega import checkpoint
+from minimega.parallel import grid, pipeline, zero
+cut = grid.grid(group, tp=2, dp=2, pp=2, sequence=True)
+model = pipeline.staged(mm.gpt(mm.CONFIG, cut.shares, "selective"), cut.pipeline)
+owner = zero.owner(model, cut, stage=1)
+zero.draw(model, owner, 0, "float64")
+text = (np.arange(48)[:, None] * 7 + np.arange(17)).reshape(6, 8, 17) % 50
+adam, recipe, done = mm.AdamW(), mm.Recipe(steps=6, lr=0.01, micro_batches=2), []
+for step, batch in enumerate(text[:4], 1):
+    group.counter.traffic.clear()  # counted is the last step
+    done += [mm.train_step(model, adam, recipe, step, batch[:, :-1], batch[:, 1:], owner)]
+keep(**{name: np.array([one[name] for one in done]) for name in ("loss", "grad_norm")})
+if group.rank == 0:
+    print(group.report())
+owned = owner.owned(model.parameters().values())
+checkpoint.save(Path("FOLDER"), 4, model, adam, {}, world=group, owned=owned)
+"""
+
+folder = TemporaryDirectory()
+kept = ranks(8, program.replace("CONFIG", repr(config)).replace("FOLDER", folder.name))
+
+# %% [markdown]
+# And is it the model of one rank?
+
+
+# %%
+def alone(model, adam, step):
+    recipe, batch = mm.Recipe(steps=6, lr=0.01), text[step - 1]
+    return mm.train_step(model, adam, recipe, step, batch[:, :-1], batch[:, 1:])
+
+
+whole, adam = mm.gpt(config).draw(seed=0, dtype="float64"), mm.AdamW()
+for step in range(1, 5):
+    one = alone(whole, adam, step)
+    eight = {name: kept[7][name][step - 1] for name in ("loss", "grad_norm")}
+    print(f"step {step}", *(f"{x}: eight {eight[x]:.10f}, one {one[x]:.10f}" for x in eight), sep="   ")
+
+# %% [markdown]
+# Ten digits, with dropout and all. The rest is rounding: sums in another order.
+#
+# ## A checkpoint belongs to no layout
+#
+# Each rank wrote what it was the first to hold. Here one rank reads the parts of all eight, and goes on with
+# step 5; beside it the model that was alone all the time.
+
+# %%
+newest = checkpoint.newest(Path(folder.name))
+print(len(list(newest.glob("*.safetensors"))), "files of parts")
+read, its_adam = mm.gpt(config).draw(seed=1, dtype="float64"), mm.AdamW()
+checkpoint.resume(newest, read, its_adam)
+for name, model, optimizer in (("was eight", read, its_adam), ("was one", whole, adam)):
+    print(f"{name:<10} step 5   loss {alone(model, optimizer, 5)['loss']:.10f}")
+folder.cleanup()
+
+# %% [markdown]
+# ## Your exercise
+#
+# Write `norm(own, group)`. On each rank `own` is a list of pairs: a gradient array of any shape, and how many
+# ranks hold the same one. `group` is all ranks; `group.all_reduce(x)` adds up. Every rank gets the same
+# number: the root of the sum of all squares, each entry of the whole gradient once.
+
+
+# %% tags=["exercise"]
+def norm(own, group):
+    """`own`: this rank's pairs of a gradient array and the number of ranks that hold it; group: all ranks."""
+    return ...
+
+
+# %%
+check(21, norm)
+
+# %% [markdown]
+# When it has passed: the library's norm, and who counts the holders.
+
+# %%
+show(gradient_norm)
+show(Grid.times)
+
+# %% [markdown]
+# ## What to do next
+#
+# You have met every part. Now use them on something of your own.
+#
+# - Train on a book of yours, cut as you like: `minimega train --train-filename my-book.txt --tp 2 --dp 2
+#   --save-dir runs/book`. Then `minimega generate --model-filename runs/book`.
+# - Doubt a layout. `minimega compare "train --tp 2 --pp 2" "train"` runs both for three steps, and says
+#   whether they differ by rounding or by a bug, and where it begins.
+# - Look at time: `minimega timeline --pp 4 --micro-batches 8` draws who waits for whom.
+# - Look at room: `minimega memory` holds what a rank keeps beside the papers' formulas.
+# - Read the programs that join the pieces: `examples/train_tensor_parallel.py`,
+#   `examples/train_data_parallel.py`, `examples/experts.py`, `examples/long_context.py`,
+#   `examples/reshard.py`. Each fits on two pages.
+# - Break something. Take one `all_reduce` out of `minimega/parallel/regions.py`, and see which test names it.
+#   It is the quickest way to learn what a line is for.
+
+# %% [markdown]
+# ## Read next
+#
+# - Deepak Narayanan and others, *Efficient Large-Scale Language Model Training on GPU Clusters Using
+#   Megatron-LM* (2021): how the three cuts go together, and how to choose their sizes.
+# - Shaden Smith and others, *Using DeepSpeed and Megatron to Train Megatron-Turing NLG 530B, A Large-Scale
+#   Generative Language Model* (2022): the same grid, with 35 stages of 8 ranks for each replica.
+# - Vijay Korthikanti and others, *Reducing Activation Recomputation in Large Transformer Models* (2022):
+#   sequence parallelism and selective recomputation, by formula.
+# - Samyam Rajbhandari, Jeff Rasley, Olatunji Ruwase and Yuxiong He, *ZeRO: Memory Optimizations Toward
+#   Training Trillion Parameter Models* (2020): what replicas need not all keep.
+#
+# This was the last lesson. `minimega learn` shows what you have done, and the README has all files in the
+# order in which data meets them: you can read every one of them now.

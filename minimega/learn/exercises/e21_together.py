@@ -1,0 +1,100 @@
+"""Lesson 21: the norm of gradients that lie over a grid of ranks."""
+
+import numpy as np
+
+from minimega.learn.judge import Case, Verdict, on_ranks, unlike, values, written
+from minimega.parallel.comm import SELF
+
+TASK = "Write norm(own, group): the root of the sum of all squared gradient entries, on every rank alike."
+
+STUB = '''\
+def norm(own, group):
+    """`own`: this rank's pairs of a gradient array and the number of ranks that hold it; group: all ranks."""
+    return ...
+'''
+
+HINT = """\
+Begin with the sum of squares, which can be taken array by array and rank by rank; the root comes last. The
+sum over all ranks counts an array once for each rank that holds it. What share of its squares may each of
+them put in, so that together they come to one?"""
+
+SOLUTION = '''\
+def norm(own, group):
+    """`own`: this rank's pairs of a gradient array and the number of ranks that hold it; group: all ranks."""
+    total = sum((g * g).sum() / holders for g, holders in own)
+    return np.sqrt(group.all_reduce(total))
+'''
+
+RANKS = 4  # --tp 2 --dp 2
+
+
+def judge(norm) -> Verdict:
+    """First on one rank, then among four."""
+    three, four = np.array([[3.0, 0.0], [0.0, 0.0]]), np.array([-4.0])
+    alone = values(
+        norm,
+        [
+            Case(([(np.array([3.0, -4.0]), 1)], SELF), 5.0, _about_a_vector),
+            Case(([(three, 1), (four, 1)], SELF), 5.0, _about_two),
+        ],
+        "right on one rank",
+    )
+    return on_ranks(norm, RANKS, on_rank) if alone.ok else alone
+
+
+def _about_a_vector(got) -> str:
+    known = {25: "the root is missing", 1: "a minus counts against a plus", 7: "this adds up no squares"}
+    return f"one array, 3 and -4, on one rank: {known.get(round(float(got)), 'its norm is 5')}"
+
+
+def _about_two(got) -> str:
+    known = {
+        7: "the norms are added, and the root of 9 + 16 is not 3 + 4",
+        4: "the first array is in no sum",
+        3: "the second array is in no sum",
+    }
+    return f"two arrays of norms 3 and 4, on one rank: {known.get(round(float(got)), 'together they have 5')}"
+
+
+def on_rank(norm, group) -> Verdict:
+    """A cut matrix, held by two; a vector that all hold; and shards of one number each, for three of four."""
+    matrix, vector, shards = np.arange(1.0, 25).reshape(4, 6), np.array([20.0, -10, 5]), np.full(3, 31.0)
+    tensor = slice(3 * (group.rank % 2), 3 * (group.rank % 2) + 3)
+    own = [(matrix[:, tensor].copy(), 2), (vector.copy(), 4), (shards[group.piece(3)].copy(), 1)]
+    got = written(norm(own, group), "what your function gives")
+    wanted = _root(matrix, vector, shards)
+    if not (problem := unlike(got, wanted, "the norm")):
+        return Verdict(True, "each entry counts once, whether one rank holds it, two or four")
+    here, says = [g for g, _ in own], "this is not the norm of all gradients"
+    left, right = matrix[:, :3], matrix[:, 3:]
+    typical = {
+        _root(
+            left, left, right, right, *[vector] * 4, shards
+        ): "what several ranks hold counts once for each of them",
+        _root(*here): "this rank's own arrays alone, in full, and no other rank's",
+        float(
+            np.sqrt(sum((g * g).sum() / n for g, n in own))
+        ): "this rank's share alone: no sum over the ranks",
+        _root(left, left, right, right, *[vector] * 4, shards) / 2: "everything is divided by the number of "
+        "ranks, and not all of it is held by all",
+        wanted**2: "the root is missing",
+        _apart(group, matrix, vector, shards): "each rank takes a root, and the roots are added up",
+        group.size * wanted: "the right number, added up once for each rank",
+    }
+    for value, sentence in typical.items():
+        if not unlike(got, value, "the norm"):
+            says = sentence
+    return Verdict(False, f"among ranks: {says}", problem)
+
+
+def _root(*arrays) -> float:
+    return float(np.sqrt(sum((g * g).sum() for g in arrays)))
+
+
+def _apart(group, matrix, vector, shards) -> float:
+    """The sum over the ranks of the roots of their shares."""
+    total = 0.0
+    for r in range(group.size):
+        half, one = matrix[:, 3 * (r % 2) : 3 * (r % 2) + 3], shards[r : r + 1]
+        total += float(np.sqrt((half * half).sum() / 2 + (vector * vector).sum() / 4 + (one * one).sum()))
+    return total
