@@ -111,8 +111,8 @@ plt.show()
 # ## Predict, then run
 #
 # Now let eight ranks train, for four steps, on texts that count: 7, 8, 9 and so on. One rank trains the same
-# model beside it, from the same seed. In the last step all messages of rank 0 are counted. **Which of the
-# three groups (tensor, data, pipeline) sends the most bytes, and which the least?**
+# model beside it, from the same seed. In the last step all messages of rank 0 are counted, as bytes that
+# leave it. **Which of the three groups (tensor, data, pipeline) sends the most bytes, and which the least?**
 #
 # <details><summary>The answer, once you have a guess</summary>
 #
@@ -142,8 +142,8 @@ for step, batch in enumerate(text[:4], 1):
     group.counter.traffic.clear()  # counted is the last step
     done += [mm.train_step(model, adam, recipe, step, batch[:, :-1], batch[:, 1:], owner)]
 keep(**{name: np.array([one[name] for one in done]) for name in ("loss", "grad_norm")})
-if group.rank == 0:
-    print(group.report())
+for (name, kind, label), sent in group.counter.traffic.items() if group.rank == 0 else ():
+    print(f"{name:<9} {kind:<15} {label:<28} {sent.calls:>2} calls {sent.wire:>7,.0f} bytes")
 owned = owner.owned(model.parameters().values())
 checkpoint.save(Path("FOLDER"), 4, model, adam, {}, world=group, owned=owned)
 """
