@@ -214,6 +214,6 @@ show(cross_entropy)
 #   *Megatron-LM: Training Multi-Billion Parameter Language Models Using Model Parallelism* (2019): section 3,
 #   on the cut vocabulary and a loss that sends scalars instead of logits.
 # - Maxim Milakov and Natalia Gimelshein, *Online Normalizer Calculation for Softmax* (2018): maximum and sum
-#   in one pass. With its trick your two messages could be one.
+#   in one pass. With its trick your messages could be one.
 #
 # Next lesson: 18, data parallelism, where each rank has a batch of its own.
