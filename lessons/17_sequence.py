@@ -10,10 +10,10 @@
 # what does it cost?
 #
 # The rest is small in arithmetic and large in memory. Korthikanti and others count what a layer keeps for its
-# backward pass, without the attention weights: 34 bytes for each token and feature. Of these, 24 are inside
-# of the cut pairs and 10 outside: norms, dropout, the inputs of both branches. On eight ranks the 24 become
-# 3, and the 10 stay 10. And at the end of the model stand $V$ scores for each token: for
-# GPT-2 50,257 of them, where a layer has 768 features.
+# backward pass, without the attention weights: 34 bytes for each token and feature (16-bit numbers, 1-byte
+# masks). Of these, 24 are inside of the cut pairs and 10 outside: norms, dropout, the inputs of both
+# branches. On eight ranks the 24 become 3, and the 10 stay 10. And at the end of the model stand $V$ scores
+# for each token: for GPT-2 50,257 of them, where a layer has 768 features.
 
 # %% [markdown]
 # ## Where it lives
