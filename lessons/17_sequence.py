@@ -10,10 +10,10 @@
 # what does it cost?
 #
 # The rest is small in arithmetic and large in memory. Korthikanti and others count what a layer keeps for its
-# backward pass, without the attention weights: 34 bytes for each token and feature. Of these, 24 are inside
-# of the cut pairs and 10 outside: norms, dropout, the inputs of both branches. On eight ranks the 24 become
-# 3, and the 10 stay 10. And at the end of the model stand $V$ scores for each token: for
-# GPT-2 50,257 of them, where a layer has 768 features.
+# backward pass, without the attention weights: 34 bytes for each token and feature (16-bit numbers, 1-byte
+# masks). Of these, 24 are inside of the cut pairs and 10 outside: norms, dropout, the inputs of both
+# branches. On eight ranks the 24 become 3, and the 10 stay 10. And at the end of the model stand $V$ scores
+# for each token: for GPT-2 50,257 of them, where a layer has 768 features.
 
 # %% [markdown]
 # ## Where it lives
@@ -214,6 +214,6 @@ show(cross_entropy)
 #   *Megatron-LM: Training Multi-Billion Parameter Language Models Using Model Parallelism* (2019): section 3,
 #   on the cut vocabulary and a loss that sends scalars instead of logits.
 # - Maxim Milakov and Natalia Gimelshein, *Online Normalizer Calculation for Softmax* (2018): maximum and sum
-#   in one pass. With its trick your two messages could be one.
+#   in one pass. With its trick your messages could be one.
 #
 # Next lesson: 18, data parallelism, where each rank has a batch of its own.
