@@ -1,0 +1,128 @@
+"""Lesson 13: the choice of a token, by a number from 0 to 1."""
+
+import re
+
+import numpy as np
+
+from minimega.learn.judge import Case, Verdict, values, written
+from minimega.ops import softmax
+
+TASK = "Write pick(logits, u, p, temperature): the token at which u points, among the likeliest that reach p."
+
+STUB = '''\
+def pick(logits, u, p=1.0, temperature=1.0):
+    """The token that the number u in [0, 1) points at: logits (V,) -> a whole number.
+
+    The logits are divided by the temperature. Only the fewest likeliest tokens are kept whose chances
+    together reach p; they share the line from 0 to 1 by their chances, the likeliest first. Each has the
+    piece [begin, end) of it.
+    """
+    return ...
+'''
+
+HINT = """\
+Sort first: the tokens, the likeliest one first, and the logits with them (np.argsort gives the order). In this
+order a sum that runs along the chances (np.cumsum) says where each piece ends, and less its own chance where
+it begins; what begins before p is kept. u finds a place in that order, and your order says which token it is."""
+
+SOLUTION = '''\
+def pick(logits, u, p=1.0, temperature=1.0):
+    """The token that the number u in [0, 1) points at: logits (V,) -> a whole number.
+
+    The logits are divided by the temperature. Only the fewest likeliest tokens are kept whose chances
+    together reach p; they share the line from 0 to 1 by their chances, the likeliest first. Each has the
+    piece [begin, end) of it.
+    """
+    order = np.argsort(-logits, kind="stable")
+    chance = softmax(logits[order] / temperature)[0]
+    before = np.cumsum(chance) - chance
+    ends = np.cumsum(chance[before < p])
+    return order[np.searchsorted(ends, u * ends[-1], side="right")]
+'''
+
+GIVEN = {"softmax": softmax}
+
+CHANCES = np.array([0.2, 0.1, 0.4, 0.3])
+MANY = (np.arange(1000) + 0.5) / 1000
+EIGHTHS = np.arange(8) / 8
+
+
+def shares(pick, chances, numbers, order, **options) -> np.ndarray:
+    """How often each token comes for these numbers u; the largest share first, where `order` is "sorted"."""
+    with np.errstate(divide="ignore"):
+        logits = np.log(chances) if order != "logits" else np.array(chances)
+    tokens = [written(pick(logits.copy(), u, **options), "what your function gives") for u in numbers]
+    for token in tokens:
+        if np.ndim(token) or not 0 <= int(token) < len(logits) or int(token) != token:
+            raise ValueError(f"{token!r} is no token: whole numbers from 0 to {len(logits) - 1} are")
+    found = np.bincount(np.array(tokens, int), minlength=len(logits)) / len(numbers)
+    return np.sort(found)[::-1] if order == "sorted" else found
+
+
+def judge(pick) -> Verdict:
+    """Each case is one that a typical mistake gets wrong; what is compared is how often each token comes."""
+
+    def of(chances, numbers, order="", p=1.0, temperature=1.0):
+        try:
+            return shares(pick, chances, numbers, order, p=p, temperature=temperature)
+        except (IndexError, ValueError):
+            if order != "logits":
+                raise
+            return np.full(len(chances), np.nan)
+
+    two = np.array([0, 0, 4, 3]) / 7
+    half = CHANCES**2 / (CHANCES**2).sum()
+    cold = "the temperature comes too late: p counts the chances of temperature 1"
+    even, third = np.full(4, 0.25), "of four equal tokens two reach 0.5 exactly, and a third one is kept"
+    border = "a number on the border of two tokens goes to the first; it belongs to the second: [begin, end)"
+    with np.errstate(all="ignore"):
+        found = values(
+            of,
+            [
+                Case((CHANCES, MANY), CHANCES, _about_chances, 2e-3),
+                Case((CHANCES, MANY, "", 0.55), two, _about_p, 2e-3),
+                Case((CHANCES, MANY, "", 1.0, 0.5), half, _about_temperature, 2e-3),
+                Case((CHANCES, MANY, "", 0.5, 0.5), np.array([0, 0, 1, 0]), cold, 2e-3),
+                Case((even, EIGHTHS, "sorted"), even, border),
+                Case((even, EIGHTHS, "sorted", 0.5), [0.5, 0.5, 0, 0], third),
+                Case(
+                    ([0.0, 2000.0, 2000.0], EIGHTHS, "logits"),
+                    [0, 0.5, 0.5],
+                    "logits of 2000 overflow in exp",
+                ),
+            ],
+            "each token comes as often as its chance says, and the fewest that reach p are kept",
+        )
+    said = re.sub(r"the result is (\S+) at \((\d+),\)", r"token \2 comes for \1 of all u", found.detail)
+    return found._replace(detail=said)
+
+
+def _about_chances(got) -> str:
+    if np.max(got) == 1:
+        return "whatever u is, the same token comes"
+    if np.allclose(np.sort(got), np.sort(CHANCES), atol=3e-3):
+        return "a place in the sorted order comes out, not the token that stands at that place"
+    return "with p = 1 and temperature 1, the tokens do not come as often as their chances say"
+
+
+def _about_p(got) -> str:
+    if np.allclose(got, [0, 0, 1, 0]):
+        return "0.4 alone does not reach 0.55: the token with which the sum crosses p is dropped"
+    if np.allclose(got, CHANCES, atol=3e-3):
+        return "p has no effect: with p = 0.55 the chances are those of p = 1"
+    if got[2] < 0.01:
+        return "the unlikeliest tokens are kept first, and the likeliest one is dropped"
+    if got[0] > 0.05 and got[3] < 0.01:
+        return "the first tokens of the vocabulary are kept, not the likeliest ones"
+    if np.allclose(got[:2], 0):
+        return "the right tokens are kept, but their chances are not made to add up to 1 in proportion"
+    return "p = 0.55 keeps the tokens of chance 0.4 and 0.3, with shares as 4 to 3; yours come otherwise"
+
+
+def _about_temperature(got) -> str:
+    root = np.sqrt(CHANCES) / np.sqrt(CHANCES).sum()
+    if np.allclose(got, CHANCES, atol=3e-3):
+        return "the temperature has no effect: dividing chances is undone when they are made to add up to 1"
+    if np.allclose(got, root, atol=3e-3):
+        return "the temperature works the wrong way: at 0.5 unlikely tokens come more often, not less"
+    return "at temperature 0.5 the tokens do not come as often as softmax(logits / 0.5) says"

@@ -1,0 +1,74 @@
+"""Typical wrong answers to lesson 13."""
+
+PICK = """\
+def pick(logits, u, p=1.0, temperature=1.0):
+    order = {order}
+    chance = {chance}
+    before = {before}
+    ends = np.cumsum({kept})
+    return {token}
+"""
+
+SOFTMAX = "softmax(logits[order] / temperature)[0]"
+
+
+def pick(
+    order: str = "np.argsort(-logits, kind='stable')",
+    chance: str = SOFTMAX,
+    before: str = "np.cumsum(chance) - chance",
+    kept: str = "chance[before < p]",
+    token: str = "order[np.searchsorted(ends, u * ends[-1], side='right')]",
+) -> str:
+    return PICK.format(order=order, chance=chance, before=before, kept=kept, token=token)
+
+
+WRONG = [
+    (
+        "the token that crosses p is dropped",
+        pick(before="np.cumsum(chance) - 1e-9"),
+        r"^0.4 alone does not reach 0.55",
+    ),
+    ("unsorted", pick(order="np.arange(len(logits))"), r"^the first tokens of the vocabulary"),
+    ("the unlikeliest first", pick(order="np.argsort(logits)"), r"^the unlikeliest tokens are kept first"),
+    (
+        "the place, not the token",
+        pick(token="np.searchsorted(ends, u * ends[-1])"),
+        r"^a place in the sorted",
+    ),
+    (
+        "the temperature after the softmax",
+        pick(chance="softmax(logits[order])[0] / temperature; chance /= chance.sum()"),
+        r"^the temperature has no effect",
+    ),
+    (
+        "times the temperature",
+        pick(chance=SOFTMAX.replace("/", "*")),
+        r"^the temperature works the wrong way",
+    ),
+    (
+        "p by the chances of temperature 1",
+        pick(
+            before="np.cumsum(softmax(logits[order])[0]) - softmax(logits[order])[0]",
+        ),
+        r"^the temperature comes too late",
+    ),
+    ("<= where < belongs", pick(kept="chance[before <= p]"), r"^of four equal tokens"),
+    (
+        "the border belongs to the first",
+        pick(token="order[np.searchsorted(ends, u * ends[-1])]"),
+        r"^a number on the border",
+    ),
+    (
+        "not made to add up to 1",
+        pick(token="order[min((ends <= u).sum(), len(ends) - 1)]"),
+        r"^the right tokens are kept",
+    ),
+    ("p is not used", pick(kept="chance"), r"^p has no effect"),
+    ("greedy", "def pick(logits, u, p=1.0, temperature=1.0): return logits.argmax()", r"^whatever u is"),
+    (
+        "exp of the logits as they are",
+        pick(chance="np.exp(logits[order] / temperature); chance = chance / chance.sum()"),
+        r"^logits of 2000 overflow",
+    ),
+    ("chances, not a token", pick(token="chance"), r"^ValueError.* is no token"),
+]
