@@ -22,9 +22,8 @@ def pick(logits, u, p=1.0, temperature=1.0):
 
 HINT = """\
 Sort first: the tokens, the likeliest one first, and the logits with them (np.argsort gives the order). In
-this order a sum that runs along the chances (np.cumsum) says where each piece ends, and less its own chance
-where it begins; what begins before p is kept. u finds a place in that order, and your order says which token
-it is."""
+this order, a sum that runs along the chances (np.cumsum) says where each piece ends; where does it begin, and
+which pieces are needed to reach p? u finds a place in that order, and the order says which token is there."""
 
 SOLUTION = '''\
 def pick(logits, u, p=1.0, temperature=1.0):
