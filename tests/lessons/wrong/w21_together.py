@@ -41,7 +41,7 @@ WRONG = [
         HEAD
         + SHARE
         + "    if group.rank == 0:\n        return np.sqrt(group.all_reduce(total))\n    return total",
-        r"^ranks do not meet in one collective",
+        r"^on rank 1 of 4: among ranks: this is not the norm of all gradients",
     ),
     (
         "the norm of a matrix by a dot product",
