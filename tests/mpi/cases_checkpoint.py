@@ -30,7 +30,7 @@ from minimega.train import train_step
 CASES = {
     ranks: Case(frozenset({"dropout", "uneven", "experts"}), 8, layers=max(ranks, 4)) for ranks in (2, 4, 8)
 }
-# (tp, dp, sequence parallelism, pp, cp, ep, stages a rank); the model knows nothing of cp here
+# (tp, dp, sequence parallelism, pp, cp, ep, stages a rank)
 MORE = {
     2: [(1, 1, False, 1, 2, 1), (1, 1, False, 2, 1, 1, 2)],
     4: [(1, 2, False, 1, 2, 2), (1, 2, False, 2, 1, 1, 2)],
@@ -45,7 +45,7 @@ class Cut:
         layout, usual = layout or (), (1, 1, False, 1, 1, 1, 1)
         tp, dp, sequence, pp, cp, ep, v = (*layout, *usual[len(layout) :])
         self.grid = grid(group, *layout[:6]) if layout else SERIAL
-        self.trains, self.case, self.v = cp == 1, CASES[group.size], v
+        self.case, self.v = CASES[group.size], v
         cut = {"tp": tp, "dp": dp, "sequence_parallel": sequence, "pp": pp, "cp": cp, "ep": ep}
         self.options = SimpleNamespace(**cut, zero=0, virtual_stages=v, pipeline="1f1b")
 
@@ -134,7 +134,7 @@ def cuts(group) -> list[Cut]:
 def case_any_layout_reads_the_checkpoint_of_any_other(group):
     """Weights and what the optimizer remembers, whole pieces and ZeRO's spans, to the bit; then a step."""
     all_cuts = cuts(group)
-    to_go_on = {n for n, cut in enumerate(all_cuts) if cut.trains and (group.size < 8 or n % 2)}
+    to_go_on = {n for n in range(len(all_cuts)) if group.size < 8 or n % 2}
     with workspace(None, group) as folder:
         for n, a in enumerate(all_cuts):
             a.save(folder, 1, group, stage=n % 2)
