@@ -26,10 +26,9 @@ demo: .venv/installed
 test: .venv/installed-dev
 	@$(TESTS) .venv/bin/python -m pytest -n 2 -m "not lessons"
 
-# Starts the first lesson that is not done; a copy that is there already stays as it is.
+# The first lesson that is not done; a copy that is there already stays as it is.
 lessons: .venv/installed-lessons
-	@.venv/bin/minimega learn start
-	@.venv/bin/jupyter notebook $$(test "$$(id -u)" != 0 || echo --allow-root) my-lessons
+	@.venv/bin/minimega learn open
 
 notebooks: .venv/installed-lessons
 	@$(TESTS) .venv/bin/python -m minimega.learn.build

@@ -27,7 +27,11 @@ TARGETS = {
     ],
     "reshard": [("run", "RUN", "a run folder")],
     "learn": [
-        ("action", "[start|check|hint|solution", "copy a lesson, judge its exercise, help; alone: the list"),
+        (
+            "action",
+            "[open|start|check|hint|solution",
+            "copy (and show) a lesson, judge, help; alone: the list",
+        ),
         ("lesson", "[NN]]", "the number or the name of a lesson"),
     ],
 }

@@ -1,6 +1,7 @@
 """`minimega learn`: the lessons with what is done, and a lesson's copy, check, hint and solution."""
 
-import shutil
+import importlib.util
+import os
 import sys
 from pathlib import Path
 from types import SimpleNamespace as Options
@@ -11,7 +12,8 @@ from minimega.learn.judge import exercise, verdict_apart
 from minimega.progress import program
 from minimega.table import nearest
 
-ACTIONS = ("start", "check", "hint", "solution")
+ACTIONS = ("open", "start", "check", "hint", "solution")
+CHOOSES = ("open", "start")  # without a number: the first lesson that is not done
 
 
 def run_learning(o: Options) -> int:
@@ -24,13 +26,17 @@ def run_learning(o: Options) -> int:
     if o.action not in ACTIONS:
         near = nearest(o.action, ACTIONS) or f": it takes {', '.join(ACTIONS)}, or nothing for the list"
         raise BadInput(f"learn does not know {o.action!r}{near}")
-    if not o.lesson and o.action != "start":
+    if not o.lesson and o.action not in CHOOSES:
         raise BadInput(f"learn {o.action} needs the number of a lesson: {program()} learn {o.action} 02")
-    lesson = shelf.find(o.lesson) if o.lesson else _next(mine)
-    if o.action == "start":
+    lesson = shelf.find(o.lesson) if o.lesson else shelf.following(mine) or shelf.lessons()[-1]
+    if o.action in CHOOSES:
+        jupyter = _jupyter(lesson) if o.action == "open" else []  # asked for before anything is copied
         path, new = shelf.start(lesson, mine)
         print(f"{path} is {'yours now' if new else 'there already: it is yours, and stays as it is'}")
-        print(_then(lesson, mine))
+        if jupyter:
+            print("Jupyter opens it in your browser; Ctrl-C here ends Jupyter.", flush=True)
+            os.execv(sys.executable, [*jupyter, str(mine)])
+        print(_then(lesson))
     elif o.action == "check":
         return _check(lesson, mine)
     else:
@@ -48,36 +54,39 @@ def _check(lesson: shelf.Lesson, mine: Path) -> int:
     if found.ok:
         shelf.record(lesson.number, mine)
     print(page.line(lesson.number, found))
+    if found.ok:
+        print(_what_next(mine))
     return 0 if found.ok else 1
 
 
-def _next(mine: Path) -> shelf.Lesson:
-    """The first lesson that is not done (the last one where all are)."""
-    done = shelf.passed(mine)
-    return next((x for x in shelf.lessons() if x.number not in done), shelf.lessons()[-1])
+def _then(lesson: shelf.Lesson) -> str:
+    words = "To open it in Jupyter: {0} open {1}; to judge it here: {0} check {1}"
+    return words.format(f"{program()} learn", lesson.number)
 
 
-def _then(lesson: shelf.Lesson, mine: Path) -> str:
-    return f"Open it in Jupyter ({_jupyter()} notebook {mine}), then: {program()} learn check {lesson.number}"
-
-
-def _jupyter() -> str:
-    """How Jupyter is called: by its name, or where it lies beside this Python; else how it comes here."""
-    beside = Path(sys.executable).with_name("jupyter")
-    if shutil.which("jupyter") or not beside.exists():
-        return "jupyter" if shutil.which("jupyter") else "pip install 'minimega[lessons]', jupyter"
-    return str(beside)
+def _jupyter(lesson: shelf.Lesson) -> list[str]:
+    """How Jupyter is called, from this very environment: another one's may know no minimega."""
+    if importlib.util.find_spec("notebook") is None:
+        raise BadInput("there is no Jupyter beside this Python: pip install 'minimega[lessons]'")
+    root = ["--allow-root"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
+    page = f"--JupyterNotebookApp.default_url=/notebooks/{lesson.name}.ipynb"
+    return [sys.executable, "-m", "notebook", "--log-level=WARN", page, *root]
 
 
 def overview(mine: Path) -> str:
     """The list: number, title, done or begun, and what to type next."""
-    done, rows = shelf.passed(mine), []
-    for lesson in shelf.lessons():
+    done, known, rows = shelf.passed(mine), shelf.lessons(), []
+    width = max(len(lesson.title) for lesson in known)
+    for lesson in known:
         state = "done" if lesson.number in done else "begun" if shelf.copy_of(lesson, mine) else ""
-        rows.append(f"  {lesson.number}  {lesson.title:<60}  {state}".rstrip())
-    lesson = _next(mine)
-    if lesson.number in done:
-        return "\n".join([*rows, "", "All of them are done."])
+        rows.append(f"  {lesson.number}  {lesson.title:<{width}}  {state}".rstrip())
+    return "\n".join([*rows, "", _what_next(mine)])
+
+
+def _what_next(mine: Path) -> str:
+    lesson = shelf.following(mine)
+    if lesson is None:
+        return "All of them are done."
     if shelf.copy_of(lesson, mine):
-        return "\n".join([*rows, "", f"You are at lesson {lesson.number}. {_then(lesson, mine)}"])
-    return "\n".join([*rows, "", f"Next: {program()} learn start {lesson.number}"])
+        return f"You are at lesson {lesson.number}. {_then(lesson)}"
+    return f"Next: {program()} learn open {lesson.number}"

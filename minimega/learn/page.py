@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from minimega.errors import RunFailed
+from minimega.errors import BadInput, RunFailed
 from minimega.learn import shelf, stage
 from minimega.learn.judge import Verdict, exercise, verdict
 
@@ -22,12 +22,13 @@ class RanksFailed(RunFailed):
 
 
 def check(number: int, function) -> None:
-    """Judge an exercise, say what is wrong, and remember in the learner's folder what passed."""
+    """Judge an exercise and say what is wrong; what passes is remembered, and brings the next lesson."""
     lesson = shelf.find(number)
     found = verdict(exercise(lesson.number), function)
-    if found.ok:
-        shelf.record(lesson.number, Path())
     print(line(lesson.number, found))
+    if found.ok and shelf.record(lesson.number, Path()) and (after := shelf.following(Path())):
+        path, _ = shelf.start(after, Path())
+        _show(f"Next: [{after.number}, {after.title}]({path})")  # Jupyter opens it where it is clicked
 
 
 def line(number: str, found: Verdict) -> str:
@@ -46,7 +47,7 @@ def hint(number: int) -> None:
 
 def solution(number: int) -> None:
     """The exercise's cell, solved."""
-    _show(f"```python\n{exercise(shelf.find(number).number).SOLUTION}```")
+    _show_code(f"```python\n{exercise(shelf.find(number).number).SOLUTION}```")
 
 
 def show(thing) -> None:
@@ -54,7 +55,7 @@ def show(thing) -> None:
     thing = inspect.unwrap(thing)
     lines, first = inspect.getsourcelines(thing)
     path = Path(inspect.getsourcefile(thing)).relative_to(ROOT).as_posix()
-    _show(f"`{path}`, line {first}\n\n```python\n{textwrap.dedent(''.join(lines))}```")
+    _show_code(f"`{path}`, line {first}\n\n```python\n{textwrap.dedent(''.join(lines))}```")
 
 
 def _notebook() -> bool:
@@ -63,13 +64,18 @@ def _notebook() -> bool:
     return hasattr(shell, "kernel")
 
 
+def _show_code(markdown: str) -> None:
+    # nbconvert's pages set code in an output in no typewriter face of their own
+    face = '<div style="font-family: monospace; font-size: 87%">\n\n{}\n\n</div>'
+    _show(face.format(markdown) if _notebook() else markdown)
+
+
 def _show(markdown: str) -> None:
     """Markdown where there is a notebook, else plain text."""
     if _notebook():
         from IPython.display import Markdown, display
 
-        # nbconvert's pages set code in an output in no typewriter face of their own
-        display(Markdown(f'<div style="font-family: monospace; font-size: 87%">\n\n{markdown}\n\n</div>'))
+        display(Markdown(markdown))
     else:
         print(markdown)
 
@@ -84,7 +90,11 @@ def ranks(count: int, program: str, limit: float = 30.0) -> list[dict[str, np.nd
     rank 0 | 0 of 1
     [{'x': array([1., 1.])}]
     """
-    left, trouble = stage.apart({"program": textwrap.dedent(program), "patience": limit / 3}, count, limit)
+    job = {"program": textwrap.dedent(program), "patience": limit / 3}
+    try:
+        left, trouble = stage.apart(job, count, limit)
+    except BadInput as error:  # no MPI is here
+        raise RanksFailed(str(error)) from None
     for rank, one in enumerate(left):
         for said in one.said.splitlines():
             print(f"rank {rank} | {said}")

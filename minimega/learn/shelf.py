@@ -143,10 +143,17 @@ def passed(mine: Path) -> set[str]:
         raise BadInput(f"{mine / PROGRESS} cannot be read; delete it to begin with no lesson done") from None
 
 
-def record(number: str, mine: Path) -> None:
+def following(mine: Path) -> Lesson | None:
+    """The first lesson that is not done; None where all are."""
+    done = passed(mine)
+    return next((lesson for lesson in lessons() if lesson.number not in done), None)
+
+
+def record(number: str, mine: Path) -> bool:
     """Remember that an exercise passed, if the folder is a learner's: one in which a lesson was started."""
-    if (mine / PROGRESS).exists():
+    if here := (mine / PROGRESS).exists():
         _write(mine, passed(mine) | {number})
+    return here
 
 
 def _write(mine: Path, numbers: Iterable[str]) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from minimega import cli
-from minimega.learn import check, shelf
+from minimega.learn import check, command, shelf
 from minimega.learn.judge import exercise
 from minimega.learn.stage import define
 
@@ -33,6 +33,25 @@ def test_a_lesson_has_its_parts(lesson):
     named = re.findall(r"`((?:minimega|tests|examples|docs)/[\w/.]+)`", words)
     assert any(name.startswith("tests/") for name in named) and "`minimega/" in lives
     assert [name for name in named if not (ROOT / name).exists()] == []
+
+
+def minutes(lesson: shelf.Lesson) -> float:
+    """How long a lesson takes to read: 200 words, 12 lines of code or 20 lines of output a minute."""
+    words = code = said = 0
+    for cell in json.loads(lesson.notebook.read_text(encoding="utf-8"))["cells"]:
+        source = "".join(cell["source"])
+        if cell["cell_type"] == "markdown":
+            words += len(re.sub(r"\$.+?\$", "m", source.split("## Read next")[0], flags=re.DOTALL).split())
+        else:
+            texts = (o.get("text") or o.get("data", {}).get("text/markdown", "") for o in cell["outputs"])
+            code += len(re.findall(r"^.*\S", source, re.MULTILINE))
+            said += sum(len(re.findall(r"^.*\S", "".join(text), re.MULTILINE)) for text in texts)
+    return words / 200 + code / 12 + said / 20
+
+
+@pytest.mark.parametrize("lesson", LESSONS, ids=lambda lesson: lesson.name)
+def test_a_lesson_is_read_in_fifteen_minutes(lesson):
+    assert minutes(lesson) <= 15
 
 
 @pytest.mark.parametrize("lesson", LESSONS, ids=lambda lesson: lesson.name)
@@ -61,9 +80,9 @@ def put(path: Path, source: str) -> None:
 
 def test_the_way_of_a_learner(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    assert "Next: python -m minimega learn start 01" in learn(capsys, "")[1]
-    assert learn(capsys, "start")[1].startswith("my-lessons/01_map.ipynb is yours now\nOpen it")
-    assert learn(capsys, "start 02")[1].startswith("my-lessons/02_derivative.ipynb is yours now\nOpen it")
+    assert "Next: python -m minimega learn open 01" in learn(capsys, "")[1]
+    assert learn(capsys, "start")[1].startswith("my-lessons/01_map.ipynb is yours now\nTo open it")
+    assert learn(capsys, "start 02")[1].startswith("my-lessons/02_derivative.ipynb is yours now\nTo open it")
     copy = Path("my-lessons/02_derivative.ipynb")
     assert not any(c.get("outputs") for c in json.loads(copy.read_text(encoding="utf-8"))["cells"])
     assert "begun" in learn(capsys, "")[1]
@@ -75,7 +94,8 @@ def test_the_way_of_a_learner(tmp_path, monkeypatch, capsys):
     status, said = learn(capsys, "check 02")
     assert status == 1 and said.startswith("Lesson 02 not yet: a line of slope 3")
     put(copy, exercise("02").SOLUTION)
-    assert learn(capsys, "check derivative")[0] == 0
+    status, said = learn(capsys, "check derivative")
+    assert status == 0 and said.splitlines()[-1].startswith("You are at lesson 01. To open it in Jupyter: ")
     assert re.search("02 .* done", learn(capsys, "")[1])
     monkeypatch.chdir("my-lessons")  # a shell in the folder itself
     assert re.search("02 .* done", learn(capsys, "")[1])
@@ -90,7 +110,27 @@ def test_what_passes_in_a_notebook_is_remembered_too(tmp_path, monkeypatch, caps
     shelf.start(shelf.find(2), tmp_path)
     check(2, slope)
     assert shelf.passed(tmp_path) == {"02"}
-    assert capsys.readouterr().out.count("Lesson 02 passed: ") == 2
+    said = capsys.readouterr().out
+    assert said.count("Lesson 02 passed: ") == 2 and said.count("Next: [01, The map") == 1
+    assert (tmp_path / "01_map.ipynb").exists()  # the next lesson lies beside this one
+    for lesson in shelf.lessons():
+        shelf.record(lesson.number, tmp_path)
+    check(2, slope)
+    assert "Next" not in capsys.readouterr().out and shelf.following(tmp_path) is None
+    assert learn(capsys, f"--folder {tmp_path}")[1].endswith("All of them are done.\n")
+
+
+def test_open_hands_over_to_jupyter(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(command.importlib.util, "find_spec", lambda name: None)
+    status, said = learn(capsys, "open 03")
+    assert status == 2 and "pip install 'minimega[lessons]'" in said and not Path("my-lessons").exists()
+    became = []
+    monkeypatch.setattr(command.importlib.util, "find_spec", lambda name: name)
+    monkeypatch.setattr(command.os, "execv", lambda path, words: became.append([path, *words]))
+    assert learn(capsys, "open 03")[1].startswith("my-lessons/03_linear.ipynb is yours now\nJupyter opens it")
+    assert became[0][:4] == [sys.executable, sys.executable, "-m", "notebook"]
+    assert became[0][-1] == "my-lessons" and any("notebooks/03_linear.ipynb" in word for word in became[0])
 
 
 def test_a_copy_in_percent_format(tmp_path, capsys):
