@@ -48,7 +48,8 @@ class Counter:
         return Traffic(sum(t.calls for t in rows), sum(t.bytes for t in rows), sum(t.wire for t in rows))
 
     def __str__(self) -> str:
-        line = "{:<10}{:<16}{:<15}{:>9}{:>14}{:>14}".format
+        label = max([15, *(len(label) + 2 for _, _, label in self.traffic)])
+        line = f"{{:<10}}{{:<16}}{{:<{label}}}{{:>9}}{{:>14}}{{:>14}}".format
         rows = [
             line(*row, f"{t.calls:,}", f"{t.bytes:,}", f"{t.wire:,.0f}") for row, t in self.traffic.items()
         ]

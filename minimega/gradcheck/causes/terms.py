@@ -19,7 +19,7 @@ def mean(e: Evidence) -> str | None:
             ((ones,), "the mean of the gradient"),
             ((centred,), "the part along the normalised x: xhat * mean(dxhat * xhat)"),
             ((x,), "the part along x: x * mean(dy * x) over its square"),
-            ((ones, centred), "both mean terms"),
+            ((ones, centred), "the pair of mean terms"),
         ):
             if (
                 x.shape[-1] > len(basis)
