@@ -183,7 +183,7 @@ def case_a_step_sends_what_the_formulas_say(group):
         want = traffic.of_context(own, rows, cp, c, m, tp, recompute)
         if pp == 1:
             want |= traffic.of_layers(own, case.batch, tp, dp, 2, sequence, recompute, held=mine)
-            want |= traffic.of_gradients(own, tp, dp, sequence, rank=g.tensor.rank, cp=cp)
+            want |= traffic.of_gradients(own, traffic.Layout(tp, dp, sequence, g.tensor.rank, cp))
             want |= traffic.of_norm(group.size)
         else:
             here = len(range(mine)[g.shares.tokens(mine)])

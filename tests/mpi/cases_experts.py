@@ -161,10 +161,10 @@ def case_a_step_sends_what_the_formulas_say(group):
             stay += int(here[parts].sum())
         size, accumulate = (case.config, case.batch, g.tensor.size, g.data.size), len(parts)
         want = traffic.of_layers(*size, accumulate, sequence, recompute, case.dtype)
-        how = sequence, case.dtype, g.tensor.rank, 700, ep, g.experts.rank
-        want |= traffic.of_gradients(case.config, g.tensor.size, g.data.size, *how) | traffic.of_norm(
-            group.size
+        layout = traffic.Layout(
+            g.tensor.size, g.data.size, sequence, g.tensor.rank, ep=ep, expert_rank=g.experts.rank
         )
+        want |= traffic.of_gradients(case.config, layout, case.dtype, 700) | traffic.of_norm(group.size)
         want |= traffic.of_experts(case.config, routed, case.dtype, recompute) if ep > 1 else {}
         model, recipe = case.model(g), case.recipe()
         reducer = Reducer(model.parameters().values(), g, 700)

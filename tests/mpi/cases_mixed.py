@@ -104,7 +104,9 @@ def case_16_bit_messages_are_those_of_the_formulas(group):
             got = counted(group, (tp, dp, sequence), case, recompute="full")
             want = traffic.of_layers(case.config, case.batch, tp, dp, 1, sequence, "full", dtype)
             want |= traffic.of_norm(group.size)
-            want |= traffic.of_gradients(case.config, tp, dp, sequence, dtype, group.rank % tp)
+            want |= traffic.of_gradients(
+                case.config, traffic.Layout(tp, dp, sequence, group.rank % tp), dtype
+            )
             assert got == want, got.items() ^ want.items()
             continue
         model, held = case.model(g), g.shares.tokens(8)

@@ -38,9 +38,9 @@ def case_a_step_sends_what_the_formulas_say(group):
             got = counted(group, layout, case, accumulate, recompute, bucket)
             size = case.config, case.batch
             want = traffic.of_layers(*size, tp, dp, accumulate, sequence, recompute, case.dtype)
-            rank = group.rank % tp
+            cut = traffic.Layout(tp, dp, sequence, group.rank % tp)
             want |= traffic.of_norm(group.size)
-            want |= traffic.of_gradients(case.config, tp, dp, sequence, case.dtype, rank, bucket)
+            want |= traffic.of_gradients(case.config, cut, case.dtype, bucket)
             assert got == want, (layout, factor, accumulate, recompute, got.items() ^ want.items())
 
 

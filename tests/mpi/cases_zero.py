@@ -143,14 +143,13 @@ def case_a_step_sends_what_the_formulas_say(group):
         parts, sent = case.recipe().accumulate, []
         for stage in (0, *STAGES):
             got, wire = counted(group, g, replace(case, zero=stage))
-            cut = {"tp": g.tensor.size, "dp": g.data.size, "sequence": sequence, "rank": g.tensor.rank}
-            cut["dtype"] = case.dtype
+            layout = traffic.Layout(g.tensor.size, g.data.size, sequence, g.tensor.rank)
             layers = case.config, case.batch, g.tensor.size, g.data.size, parts, sequence, "none", case.dtype
             want = traffic.of_layers(*layers) | traffic.of_norm(group.size)
             want |= (
-                traffic.of_zero(stage, case.config, bucket=700, accumulate=parts, **cut)
+                traffic.of_zero(stage, case.config, layout, case.dtype, 700, parts)
                 if stage
-                else traffic.of_gradients(case.config, bucket=700, **cut)
+                else traffic.of_gradients(case.config, layout, case.dtype, 700)
             )
             assert got == want, (stage, factors, got.items() ^ want.items())
             sent.append(wire)

@@ -6,6 +6,7 @@ every step to them.
 
 from minimega.parallel.traffic.layers import of_context, of_experts, of_layers, of_pipeline
 from minimega.parallel.traffic.steps import (
+    Layout,
     Rows,
     of_checkpoint,
     of_gradients,

@@ -2,6 +2,7 @@
 
 import math
 from collections import Counter
+from typing import NamedTuple
 
 from minimega.activations import items
 from minimega.model import Config, gpt
@@ -13,32 +14,51 @@ from minimega.parameter import Parameter
 Rows = dict[tuple[str, str, str], tuple[int, int]]  # (group, kind, label): (calls, bytes)
 
 
-def of_gradients(
-    config: Config,
-    tp: int = 1,
-    dp: int = 1,
-    sequence: bool = False,
-    dtype: str = "float32",
-    rank: int = 0,
-    bucket: int = BUCKET,
-    ep: int = 1,
-    expert_rank: int = 0,
-    cp: int = 1,
-) -> Rows:
+class Layout(NamedTuple):
+    """How a model is cut, as one of its ranks sees it.
+
+    `rank` is the place among the `tp` ranks that share out a layer, `expert_rank` among the `ep` that share
+    out the experts: an uneven vocabulary, or number of experts, gives them pieces of different sizes.
+    """
+
+    tp: int = 1
+    dp: int = 1
+    sequence: bool = False
+    rank: int = 0
+    cp: int = 1
+    ep: int = 1
+    expert_rank: int = 0
+
+    @property
+    def copies(self) -> tuple[str, int]:
+        """The group of the ranks that hold the same as this one, and how many they are."""
+        return "data" if self.cp == 1 else "copies", self.cp * self.dp
+
+    def holders(self, p: Parameter) -> tuple[str, int, int]:
+        """Who holds a parameter as this rank does: the group, how many they are; and numbers on each."""
+        shape = list(p.whole_shape)
+        if p.axis is not None:
+            shape[p.axis] = len(range(shape[p.axis])[pieces(shape[p.axis], self.tp)[self.rank]])
+        if self.ep > 1 and len(shape) == 3:  # of the experts, which every ep-th replica holds
+            shape[0] = len(range(shape[0])[pieces(shape[0], self.ep)[self.expert_rank]])
+            return "expert copies", self.cp * self.dp // self.ep, math.prod(shape)
+        # under sequence parallelism each rank of a pair has a part of the gradient of what all of them hold
+        partial = p.axis is None and self.sequence
+        return *(("stage", self.tp * self.cp * self.dp) if partial else self.copies), math.prod(shape)
+
+
+def of_gradients(config: Config, layout: Layout, dtype: str = "float32", bucket: int = BUCKET) -> Rows:
     """What the holders of the same parameters send: every gradient once, whatever is accumulated; the loss.
 
-    `rank` is the place among the ranks that share out a model: an uneven vocabulary gives them pieces of
-    different sizes. What all of these hold is summed over all ranks under sequence parallelism, and
-    over the replicas otherwise, in each of which `cp` ranks hold copies; experts over every `ep`-th replica,
-    and `expert_rank` says which ones. The gradients of 16-bit weights are float32.
+    The gradients of 16-bit weights are float32.
 
-    >>> of_gradients(Config(vocab_size=64), dp=4)
+    >>> of_gradients(Config(vocab_size=64), Layout(dp=4))
     {('data', 'all-reduce', 'gradients'): (2, 1685504), ('data', 'all-reduce', 'loss'): (1, 8)}
     """
     rows: Rows = {}
     buckets: dict[tuple[str, int, bool], list[int]] = {}  # the numbers in each, of a group; shared ones apart
     for p in reversed(gpt(config).parameters().values()):
-        group, ranks, numbers = _held(p, tp, dp, sequence, rank, ep, expert_rank, cp)
+        group, ranks, numbers = layout.holders(p)
         filled = buckets.setdefault((group, ranks, p.axis is None), [0])
         if filled[-1] >= bucket:
             filled.append(0)
@@ -48,36 +68,16 @@ def of_gradients(
             calls, nbytes = rows.get((group, "all-reduce", "gradients"), (0, 0))
             more = len(filled), sum(filled) * items(dtype)[1]
             rows[group, "all-reduce", "gradients"] = calls + more[0], nbytes + more[1]
-    name = "data" if cp == 1 else "copies"
-    return rows | ({(name, "all-reduce", "loss"): (1, 8)} if cp * dp > 1 else {})
-
-
-def _held(
-    p: Parameter, tp: int, dp: int, sequence: bool, rank: int, ep: int, expert_rank: int, cp: int
-) -> tuple[str, int, int]:
-    """Who holds a parameter as a rank does: the group, how many they are; and how many numbers each has."""
-    shape, expert = list(p.whole_shape), ep > 1 and len(p.whole_shape) == 3
-    if p.axis is not None:
-        shape[p.axis] = len(range(shape[p.axis])[pieces(shape[p.axis], tp)[rank]])
-    if expert:
-        shape[0] = len(range(shape[0])[pieces(shape[0], ep)[expert_rank]])
-        return "expert copies", cp * dp // ep, math.prod(shape)
-    copies = ("data" if cp == 1 else "copies", cp * dp)
-    return (("stage", tp * cp * dp) if p.axis is None and sequence else copies) + (math.prod(shape),)
+    name, ranks = layout.copies
+    return rows | ({(name, "all-reduce", "loss"): (1, 8)} if ranks > 1 else {})
 
 
 def of_zero(
     stage: int,
     config: Config,
-    tp: int = 1,
-    dp: int = 1,
-    sequence: bool = False,
+    layout: Layout,
     dtype: str = "float32",
-    rank: int = 0,
     bucket: int = BUCKET,
-    ep: int = 1,
-    expert_rank: int = 0,
-    cp: int = 1,
     accumulate: int = 1,
 ) -> Rows:
     """`of_gradients` under ZeRO (Rajbhandari et al. 2020, section 7), of the same arguments.
@@ -87,11 +87,10 @@ def of_zero(
     parameters that the same layers use, and gathers them before each forward and each backward pass of such a
     layer; but the head's are still there when it goes backward, and the embedding needs none for that.
 
-    >>> of_zero(1, Config(vocab_size=64), dp=4)["data", "all-gather", "weights"]
+    >>> of_zero(1, Config(vocab_size=64), Layout(dp=4))["data", "all-gather", "weights"]
     (2, 1685504)
     """
-    cut, (moved, added) = (tp, dp, sequence, rank, ep, expert_rank, cp), items(dtype)
-    whole = of_gradients(config, tp, dp, sequence, dtype, rank, bucket, ep, expert_rank, cp)
+    (moved, added), whole = items(dtype), of_gradients(config, layout, dtype, bucket)
     rows = {row: sent for row, sent in whole.items() if row[2] != "gradients"}
     if stage < 3:
         for row, (calls, nbytes) in whole.items():
@@ -106,7 +105,7 @@ def of_zero(
             users[name] = *users.get(name, ()), layer
     sizes: Counter = Counter()  # by bucket: its group, whether all ranks of a replica hold it, its layers
     for name, p in model.parameters().items():
-        group, ranks, numbers = _held(p, *cut)
+        group, ranks, numbers = layout.holders(p)
         sizes[group, ranks, p.axis is None, users[name]] += numbers
     times = dict.fromkeys(("embedding", "head"), accumulate)
     sent = [
