@@ -55,7 +55,7 @@ def _check(lesson: shelf.Lesson, mine: Path) -> int:
         shelf.record(lesson.number, mine)
     print(page.line(lesson.number, found))
     if found.ok:
-        print(_what_next(mine))
+        print(_what_next(mine, lesson.number))
     return 0 if found.ok else 1
 
 
@@ -83,8 +83,8 @@ def overview(mine: Path) -> str:
     return "\n".join([*rows, "", _what_next(mine)])
 
 
-def _what_next(mine: Path) -> str:
-    lesson = shelf.following(mine)
+def _what_next(mine: Path, number: str = "") -> str:
+    lesson = shelf.following(mine, number)
     if lesson is None:
         return "All of them are done."
     if shelf.copy_of(lesson, mine):

@@ -26,7 +26,7 @@ def check(number: int, function) -> None:
     lesson = shelf.find(number)
     found = verdict(exercise(lesson.number), function)
     print(line(lesson.number, found))
-    if found.ok and shelf.record(lesson.number, Path()) and (after := shelf.following(Path())):
+    if found.ok and shelf.record(lesson.number, Path()) and (after := shelf.following(Path(), lesson.number)):
         path, _ = shelf.start(after, Path())
         _show(f"Next: [{after.number}, {after.title}]({path})")  # Jupyter opens it where it is clicked
 

@@ -143,10 +143,10 @@ def passed(mine: Path) -> set[str]:
         raise BadInput(f"{mine / PROGRESS} cannot be read; delete it to begin with no lesson done") from None
 
 
-def following(mine: Path) -> Lesson | None:
-    """The first lesson that is not done; None where all are."""
-    done = passed(mine)
-    return next((lesson for lesson in lessons() if lesson.number not in done), None)
+def following(mine: Path, number: str = "") -> Lesson | None:
+    """The first lesson after this one that is not done, else the first of all; None where all are done."""
+    done, order = passed(mine), sorted(lessons(), key=lambda lesson: lesson.number <= number)
+    return next((lesson for lesson in order if lesson.number not in done), None)
 
 
 def record(number: str, mine: Path) -> bool:
