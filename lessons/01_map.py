@@ -1,7 +1,8 @@
 # %% [markdown]
-# # Lesson 01: The map: one sentence of five words, traced through all shapes to the loss
+# # Lesson 01: The map: five words through all shapes to the loss
 #
-# 15 minutes. You will follow five words through a whole model, and fill in the map yourself: five shapes.
+# 15 minutes. You will trace one sentence of five words through a whole model, and fill in the map yourself:
+# five shapes.
 
 # %% [markdown]
 # ## The question
@@ -71,19 +72,21 @@ for t in range(5):
 # ## Through all stations
 #
 # The library's own walk is the loop that you see first below: each layer takes what the one before it gave.
-# Then comes the same walk again, with a look at each shape and at the number of parameters that stand there.
-# Parameters are what is learned; at the moment they are small random numbers. Two blocks follow one another,
-# and each has two parts, so we stop inside of them too.
+# (Its line with `held`, and the word *rank*, matter on many machines: lesson 15.) Then comes the same walk
+# again, with a look at each shape and at the number of parameters that stand there. Parameters are what is
+# learned; at the moment they are small random numbers, so the model knows nothing yet. Two blocks follow one
+# another, and each has two parts, so we stop inside of them too.
 
 # %%
 show(Model.hidden)
 
 model = mm.gpt(mm.Config(vocab_size=tokenizer.size, context=16, d_model=32, nhead=4)).draw(seed=0)
-x, at = inputs, mm.place(inputs)
+x, at = inputs, mm.place(inputs)  # at: where in the text each token stands
 path = [("tokens", inputs.shape, 0)]
 for name, layer in model.layers.items():
     for _, station in layer.parts() if name.startswith("block") else [("", layer)]:
         x = station(x, at)
+        # the head borrows the embedding's table: only what bears the station's name is its own
         own = sum(p.size for p in station.parameters().values() if p.name.startswith(station.name))
         path.append((station.name, x.shape, own))
         print(f"{station.name:17} gives {x.shape!s:13} and has {own:>6,} parameters")
@@ -93,7 +96,7 @@ print(f"{'loss':17} gives {loss.shape!s:13} one number: {loss.data:.3f} (log 231
 
 vectors, block = model.layers["embedding"](inputs, at), model.layers["block0"]
 qkv = block.attention.branch.qkv(block.attention.norm(vectors), at).data
-q, k, v = qkv.reshape(1, 5, 4, 3, 8).transpose(3, 0, 2, 1, 4)  # of each head
+q, k, v = qkv.reshape(1, 5, 4, 3, 8).transpose(3, 0, 2, 1, 4)  # of each head: lesson 08
 print("inside attention, the weights:", attention_weights(q, k).shape)
 print("inside the MLP:               ", block.mlp.branch.up(block.mlp.norm(vectors), at).shape)
 
@@ -115,25 +118,26 @@ print("inside the MLP:               ", block.mlp.branch.up(block.mlp.norm(vecto
 #
 # What attention and MLP give is *added* to what goes around them, along the grey line. So the five vectors
 # run through from the embedding to the norm like a street, and each station on the way puts something on it.
+# (`block0` is the first block.)
 
 # %%
 rows = [*path, ("loss", loss.shape, 0)]
 block = ["each gathers from those before", "each is worked on alone"]
 does = ["five numbers", "a row of the table for each", *block, *block]
 does += ["all to one size", "a score for each of 231 words", "how surprised, in the mean"]
-bow = np.array([-0.5, -0.5, 0.5, 0.5])
+bow = np.array([-0.36, -0.36, 0.4, 0.4])  # it leaves above the box, and comes back below
 colors = [ORANGE if "." in name else BLUE for name, *_ in rows]
 
-figure, (left, right) = picture(columns=2, width=8.0, height=6.2)
+figure, (left, right) = picture(columns=2, width=8.0, height=6.8)
 for y, (name, shape, _) in enumerate(rows):
-    left.add_patch(plt.Rectangle((0, y - 0.32), 2, 0.64, fill=False, edgecolor=colors[y], linewidth=1.5))
-    left.text(1, y - 0.14, name, ha="center", va="center", color=colors[y], weight="bold")
-    left.text(1, y + 0.14, does[y], ha="center", va="center", fontsize=9)
+    left.add_patch(plt.Rectangle((0, y - 0.28), 2, 0.56, fill=False, edgecolor=colors[y], linewidth=1.5))
+    left.text(1, y - 0.13, name, ha="center", va="center", color=colors[y], weight="bold")
+    left.text(1, y + 0.13, does[y], ha="center", va="center", fontsize=9)
     left.text(2.1, y + 0.5, "(), one number" if name == "loss" else shape, va="center")
-    left.annotate("", (1, y + 0.7), (1, y + 0.3), arrowprops={"arrowstyle": "->"})
+    left.annotate("", (1, y + 0.74), (1, y + 0.28), arrowprops={"arrowstyle": "->"})
     if "." in name:  # the way around
-        left.plot([1, -0.2, -0.2, 0.93], y + bow, color="gray", marker=">", markevery=[3])
-        left.text(1.06, y + 0.48, "+", va="center", color="gray")
+        left.plot([1, -0.2, -0.2, 0.93], y + bow, color="gray", marker=">", markersize=5, markevery=[3])
+        left.text(1.06, y + 0.42, "+", va="center", color="gray")
 left.set(xlim=(-0.3, 3.1), ylim=(8.8, -0.5))
 left.axis("off")
 right.barh(range(9), [own for *_, own in rows], color=colors)
@@ -142,10 +146,10 @@ right.set(ylim=(8.8, -0.5), yticks=[], xlabel="parameters")
 plt.show()
 
 # %% [markdown]
-# The tables are a quarter of these 33,376 parameters. That changes with the size. A block has $4D^2$ in its
-# attention, $8D^2$ in its MLP and some $D$ beside them; the tables have $D$ for each word and each position.
-# With $D = 20480$ and 105 blocks, the 530 billion parameters of Megatron-Turing NLG are one third attention
-# and two thirds MLP, and the tables one five-hundredth. The map is the same.
+# The embedding is a quarter of these 33,376 parameters. That changes with the size. A block has $4D^2$ in its
+# attention, $8D^2$ in its MLP and some $D$ beside them; the embedding has $D$ for each word, and for each of
+# 16 places in the text. With $D = 20480$ and 105 blocks, the 530 billion parameters of Megatron-Turing NLG
+# are one third attention and two thirds MLP, and its tables about one five-hundredth. The map is the same.
 
 # %% [markdown]
 # ## Predict, then run
@@ -159,7 +163,7 @@ plt.show()
 # stays as it is, to the last bit: its guess must not have seen the answer. Each token gathers from itself and
 # from those before it, never from a later one. That is why one pass gives five honest guesses, and not one.
 #
-# The fifth word changes little here, since a model that has not learned yet hardly listens.
+# The fifth row changes little here, since a model that has not learned yet hardly listens.
 #
 # </details>
 
@@ -168,7 +172,7 @@ changed = inputs.copy()
 changed[0, 3] = tokenizer.encode(" golden")[0]
 off = abs(model(changed).data - model(inputs).data).max(axis=-1)[0]  # (5,)
 for t in range(5):
-    print(f"after{words[t]:>8}: the logits change by {off[t]:.4f}")
+    print(f"after{words[t]:>8}: the logits change by up to {off[t]:.3g}")
 
 # %% [markdown]
 # ## Your exercise

@@ -8,10 +8,10 @@
 #
 # You have written a derivative by hand. How do you know that it is right?
 #
-# This question comes first because everything later leans on it. A large model is trained by its gradient,
-# and a gradient that is a little wrong still trains: more slowly, to a worse loss, and without a word. So
-# every derivative in this library is held against something that cannot share its mistakes: the function
-# itself.
+# This question comes first because everything later leans on it. A large model is trained by its *gradient*:
+# the derivatives of its loss, one for each parameter. A gradient that is a little wrong still trains: more
+# slowly, to a worse loss, and without a word. So every derivative in this library is held against something
+# that cannot share its mistakes: the function itself.
 
 # %% [markdown]
 # ## Where it lives
@@ -62,7 +62,7 @@ from minimega.learn import BLUE, ORANGE, check, picture, show
 #
 # The best step is near $10^{-5}$, and about eleven digits are right there. Smaller is not better. Both terms
 # above are equal near $h = \sqrt[3]{3 \varepsilon |f| / |f'''|}$; for $\sin$ that is about $10^{-5}$. From
-# there on, each step that is ten times smaller loses one digit to rounding.
+# there on, each step that is ten times smaller loses about one digit to rounding.
 #
 # </details>
 
@@ -92,7 +92,7 @@ axes.loglog(h, forward, ".", color=ORANGE, markersize=3, label="forward differen
 axes.loglog(h, central, ".", color=BLUE, markersize=3, label="central difference")
 axes.loglog(h, h / 2 * np.sin(x), "--", color=ORANGE, linewidth=1)
 axes.loglog(h, h**2 / 6 * np.cos(x), "--", color=BLUE, linewidth=1)
-axes.loglog(h, eps / (2 * h), ":", color="black", linewidth=1)
+axes.loglog(h, eps / (2 * h) * np.sin(x), ":", color="black", linewidth=1)
 axes.annotate("truncation, h", (1e-3, 1.2e-3), ha="right", color=ORANGE)
 axes.annotate("truncation, h²", (3e-3, 2e-7), ha="left", color=BLUE)
 axes.annotate("rounding, 1/h", (3e-11, 3e-4), ha="left")
@@ -101,8 +101,9 @@ axes.legend(frameon=False, loc="upper right", bbox_to_anchor=(1, 0.32), markersc
 plt.show()
 
 # %% [markdown]
-# The dots are the measured errors. The lines are the formulas, with nothing fitted. Left of the lowest point
-# the dots jump about: rounding is no smooth function of $h$.
+# The dots are the measured errors. The lines are the formulas, with nothing fitted; the dotted one is that of
+# the central difference. Left of the lowest point the dots jump about: rounding is no smooth function of $h$,
+# and its formula says how large it may be.
 
 # %% [markdown]
 # ## How the library does it
@@ -110,7 +111,8 @@ plt.show()
 # The checker takes the idea one step further. If you know that the error begins with $c\,h^2$, then two
 # central differences, at $h$ and at $h/2$, tell you $c$, and you can subtract it. That is Richardson's
 # extrapolation. With the $h^2$ gone, and by a third one the $h^4$ too, it can afford a large step, where
-# rounding is small.
+# rounding is small. Look for the three lines with `d`, `first` and `second`, and `value`; the rest of the
+# function finds a step and says how far it trusts itself.
 
 # %%
 show(differences.slope)
@@ -121,9 +123,9 @@ print(f"error of the library's slope: {abs(found.value[0] - truth):.0e}")
 print(f"what it says of its own error: at most {found.error[0]:.0e}")
 
 # %% [markdown]
-# Note the word *kink*. At $x = 0$ the function $|x|$ has a slope on its left and another one on its right.
-# The central difference takes the mean of both, 0, and looks quite happy with it. The checker compares the
-# two sides, and refuses to judge there.
+# Note the word *kink* in it. At $x = 0$ the function $|x|$ has a slope on its left and another one on its
+# right. The central difference takes the mean of both, 0, and looks quite happy with it. The checker compares
+# the two sides, and refuses to judge there.
 
 # %% [markdown]
 # ## Your exercise
@@ -154,7 +156,7 @@ check(2, slope)
 #   (1998): a step along the imaginary axis, in which nothing cancels. The checker takes it for a second
 #   opinion.
 # - Atılım Güneş Baydin, Barak A. Pearlmutter, Alexey Andreyevich Radul and Jeffrey Mark Siskind, *Automatic
-#   Differentiation in Machine Learning: a Survey* (2018): why we differentiate by rules, and only check by
+#   Differentiation in Machine Learning: a Survey* (2015): why we differentiate by rules, and only check by
 #   differences.
 #
 # Next lesson: 03, the linear layer, whose backward you will write and have checked in this way.

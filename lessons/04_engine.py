@@ -10,10 +10,11 @@
 # A model is hundreds of operations, and each has its own backward. Who calls them, in which order, and what
 # do they get?
 #
-# You can do it by hand for two layers, as lesson 03 did. For a block of a transformer it becomes a list that
-# nobody wants to keep right. An *engine* writes the list while the model runs, and then walks it from the
-# end. It knows no mathematics at all. Without its docstrings, this library's is less than 90 lines, and after
-# this lesson you know what each of them is for.
+# You can do it by hand for two layers, as lesson 03 did. For a whole model it becomes a list that nobody
+# wants to keep right. An *engine* writes the list while the model runs, and then walks it from the end. It
+# knows no mathematics at all. Without docstrings, and without what is built on it (lesson 14), this library's
+# is less than 90 lines. Here are the two that matter: `op`, which writes the list, and `backward`, which
+# walks it.
 
 # %% [markdown]
 # ## Where it lives
@@ -21,12 +22,13 @@
 # `minimega/autograd.py`; its tests are in `tests/test_autograd.py`.
 
 # %%
+from inspect import getclosurevars
+
 import numpy as np
 from matplotlib import pyplot as plt
 
 import minimega as mm
 from minimega import autograd
-from minimega.autograd import Operation
 from minimega.learn import BLUE, ORANGE, check, picture, show
 from minimega.learn.exercises.e04_engine import Node
 
@@ -34,8 +36,8 @@ from minimega.learn.exercises.e04_engine import Node
 # ## What it remembers
 #
 # An operation on arrays gives `y` and `back`. The decorator `@op` lets it take Tensors too. A Tensor is an
-# array, and a note of the Operation that made it. The note holds two things: `back`, and where its gradients
-# go.
+# array, its `data`, and a note of the Operation that made it, its `maker`. The note holds two things: `back`,
+# and where its gradients go. (`_watch` and `_recording` are switches, and do not matter here.)
 
 # %%
 show(mm.op)
@@ -47,15 +49,13 @@ y = a * b
 
 for name, tensor in {"a": a, "b": b, "y": y}.items():
     made = tensor.maker
-    takes = " and ".join(i.name if isinstance(i, Operation) else "a leaf" for i in made.inputs)
-    kept = zip(made.back.__code__.co_freevars, made.back.__closure__, strict=True)
-    kept = ", ".join(f"{letter} = {cell.cell_contents}" for letter, cell in kept)
-    print(f"{name}, made by {made.name}; gradients go to {takes}; its back keeps {kept}")
+    to = " and ".join(getattr(i, "name", "a leaf") for i in made.inputs)
+    print(f"{name}: {made.name}, gradients go to {to}, back keeps", getclosurevars(made.back).nonlocals)
 
 # %% [markdown]
 # The Operations point at one another, from the result to the leaves: that is the **graph**. Nobody drew it.
-# It grew while the forward ran. Note what is kept: the product needs both factors for its backward, the sum
-# needs nothing but shapes. The graph holds the value of `b` in the closure of `y`, and nowhere else.
+# It grew while the forward ran. Note what `back` keeps (a function that keeps something is called a
+# *closure*): the product needs both factors for its backward, the sum nothing but shapes.
 
 # %% [markdown]
 # ## The mathematics
@@ -66,22 +66,19 @@ for name, tensor in {"a": a, "b": b, "y": y}.items():
 # $$dv \;=\; \sum_{k} \frac{\partial u_k}{\partial v}\; du_k .$$
 #
 # Ask where the number goes. A small change of $v$ changes every $u_k$, and each of these changes the result.
-# Small changes add up, and so do the parts. Two rules for the engine follow.
+# Small changes add up. Two rules for the engine follow.
 #
 # 1. **Add up.** What arrives at a value from one user is added to what arrived from the others.
 # 2. **Wait.** $dv$ is complete when *all* its users are done. Only then may it be handed on.
 #
 # For the second rule the engine needs an order: all operations in a row, each behind those that made what it
 # takes. Such an order always exists, since a value is made before it is used. Walked from its end,
-# everybody's users come first.
-#
-# And where does it begin? With $dy = \partial y / \partial y = 1$.
+# everybody's users come first. And it begins with $dy = \partial y / \partial y = 1$.
 
 # %% [markdown]
 # ## The picture
 #
-# Here is the walk by hand, at $x = 2$, with the closures that the engine kept. The Operations are asked in
-# the order $y$, $b$, $a$.
+# Here is the walk by hand, at $x = 2$, with the closures that the engine kept, in the order $y$, $b$, $a$.
 
 
 # %%
@@ -100,16 +97,17 @@ y.backward()
 print(f"by hand: dx = {dx}   the engine: x.grad = {x.grad}")
 
 boxes = {"x": (0, 0, x, dx), "a": (1, 1, a, da), "b": (2, 0, b, db), "y": (3, 1, y, dy)}
-arrows = {"ya": y_to_a, "yb": db, "ba": b_to_a, "bx": b_to_x, "ax": "{} and {}".format(*a_to_x)}
+arrows = {"ya": [y_to_a], "yb": [db], "ba": [b_to_a], "bx": [b_to_x], "ax": a_to_x}
 figure, axes = picture(width=7.5, height=3.4)
 for name, (i, j, tensor, gradient) in boxes.items():
-    axes.text(i, j + 0.1, f"{name} = {tensor.data:g}", color=BLUE, ha="center", va="center", weight="bold")
-    axes.text(i, j - 0.1, f"d{name} = {gradient:g}", color=ORANGE, ha="center", va="center", weight="bold")
-for (user, used), gradient in arrows.items():
+    axes.text(i, j + 0.09, f"{name} = {tensor.data:g}", color=BLUE, ha="center", va="center", weight="bold")
+    axes.text(i, j - 0.09, f"d{name} = {gradient:g}", color=ORANGE, ha="center", va="center", weight="bold")
+for (user, used), parts in arrows.items():
     (i, j, *_), (k, m, *_) = boxes[user], boxes[used]
-    way = {"arrowstyle": "->", "color": ORANGE, "shrinkA": 26, "shrinkB": 26}
+    way = {"arrowstyle": "->", "color": ORANGE, "shrinkA": 34, "shrinkB": 34}
     axes.annotate("", (k, m), (i, j), arrowprops=way)
-    axes.text((i + k) / 2, (j + m) / 2, gradient, ha="center", va="center", backgroundcolor="white")
+    middle, text = ((i + k) / 2, (j + m) / 2), " and ".join(f"{part:g}" for part in parts)
+    axes.text(*middle, text, ha="center", va="center", backgroundcolor="white")
 axes.set(xlim=(-0.4, 3.4), ylim=(-0.3, 1.3))
 axes.axis("off")
 plt.show()
@@ -131,8 +129,7 @@ plt.show()
 #
 # 30 times, and the gradient is 1073741824. Each operation waits until all that comes from its users has been
 # added up, and is asked once, for the sum. To follow each way by itself would give the same number, for
-# $2^{30} - 1$ calls. So the order does not only make the result right: it makes it affordable. The whole
-# backward of a model costs about as much as two forwards, whatever the number of ways through it.
+# $2^{30} - 1$ calls. So the order does not only make the result right: it makes it affordable.
 #
 # </details>
 
@@ -158,9 +155,8 @@ print(f"{len(calls)} calls of a back, and the gradient of x is {x.grad:.0f}")
 # %% [markdown]
 # ## Why a leaf's gradient waits
 #
-# In lesson 03, `dw` came as a function. The walk does not need $dw$ to go on: it is the end of a way. What
-# the layer below waits for is $dx$. So the engine first asks the *next* operation, and only then computes the
-# $dw$ of the one before:
+# In lesson 03, `dw` came as a function. The walk does not need $dw$ to go on: a leaf is the end of a way. So
+# the engine first asks the *next* operation, and only then computes the $dw$ of the one before:
 
 
 # %%
@@ -184,20 +180,17 @@ for name in ("layer 1", "layer 2", "layer 3"):
 h.backward()
 
 # %% [markdown]
-# On one process this changes nothing. On many, the `back` of layer 2 may begin by sending a message; while it
-# travels, the $dw$ of layer 3 is computed. That is half of the art of training on many machines, and all that
-# it costs here is a list called `waiting`. You will meet it again in lessons 16 and 18.
+# On one machine this changes nothing. On many, the `back` of layer 2 may begin by sending a message; while it
+# travels, the $dw$ of layer 3 is computed. All that it costs is a list called `waiting`.
 
 # %% [markdown]
 # ## Your exercise
 #
-# Write `backward(y)` for nodes that are numbers. A node has `inputs`, the nodes that it was made from, and
-# `back(dy)`, which gives a gradient for each of them, in their order. A leaf has no inputs, and its `back`
-# gives none. This is the graph from above, to try yours on:
+# Write `backward(y)`, and its helper `visit`, for nodes that are numbers. A `Node` has a name; `inputs`, the
+# nodes that it was made from; and `back(dy)`, which gives a gradient for each of them, in their order. A leaf
+# has no inputs, and its `back` gives none. Here is the graph from above, to try yours on: 44 for `x`.
 
 # %%
-show(Node)
-
 x = Node("x")
 a = Node("a", (x, x), lambda da: (2.0 * da, 2.0 * da))
 b = Node("b", (a, x), lambda db: (db, db))
@@ -223,21 +216,21 @@ check(4, backward)
 
 # %% [markdown]
 # When it has passed, read the library's. `arrived` is your `gradients`: it keeps the parts in a list, and
-# adds them up when their operation's turn comes. An operation that was asked is let go (`made.back = None`),
-# so that memory is freed on the way. And the order is found without recursion, since a deep model would be
-# too deep for Python's.
+# adds them up when their operation's turn comes. An operation that was asked lets its `back` go, so that
+# memory is freed on the way. `_makers_first` is your `visit`, without recursion: a deep model would be too
+# deep for Python's. (`uses` and `complete` are for lesson 18.)
 
 # %%
 show(autograd.backward)
-show(autograd._makers_first)
 
 # %% [markdown]
 # ## Read next
 #
-# - Robert E. Wengert, *A Simple Automatic Derivative Evaluation Program* (1964): a computation as a list of
+# - R. E. Wengert, *A Simple Automatic Derivative Evaluation Program* (1964): a computation as a list of
 #   operations, each with its derivative beside it; two pages, walked forward.
-# - Andreas Griewank, *Who Invented the Reverse Mode of Differentiation?* (2012): several people did,
-#   apart from one another; a short history.
-# - Adam Paszke and others, *Automatic Differentiation in PyTorch* (2017): the same engine at full size.
+# - Andreas Griewank, *Who Invented the Reverse Mode of Differentiation?* (2012): a short history. Several
+#   people did, apart from one another.
+# - Adam Paszke and others, *Automatic Differentiation in PyTorch* (2017): an engine of this kind at full
+#   size.
 #
 # Next lesson: 05, tokens and embeddings. There one value is used twice in a way that NumPy does not expect.

@@ -65,9 +65,8 @@ def _differs(shapes, sizes: dict[str, int]) -> Verdict | None:
             written(length, f'a part of the shape of "{name}"')
         if shape != real:
             at = ", ".join(f"{letter} = {n}" for letter, n in sizes.items())
-            return Verdict(
-                False, _says(name, shape, real, sizes), f"for {at}: {name} {shape}; the model's are {real}"
-            )
+            says = _says(name, shape, real, sizes, shapes(**SENTENCE)[name])
+            return Verdict(False, says, f"for {at}: {name} {shape}; the model's are {real}")
     return None
 
 
@@ -90,8 +89,8 @@ def _real(B: int, T: int, D: int, H: int, V: int) -> dict[str, tuple[int, ...]]:
     }
 
 
-def _says(name: str, shape, real: tuple[int, ...], sizes: dict[str, int]) -> str:
-    """The plainest mistakes, each with a sentence of its own."""
+def _says(name: str, shape, real: tuple[int, ...], sizes: dict[str, int], of_sentence) -> str:
+    """The plainest mistakes, each with a sentence of its own; `of_sentence` is what the lesson's gets."""
     B, T, D, H, V = sizes.values()
     if not isinstance(shape, tuple):
         return f'the shape of "{name}" is no tuple, but of the type {type(shape).__name__}'
@@ -103,6 +102,8 @@ def _says(name: str, shape, real: tuple[int, ...], sizes: dict[str, int]) -> str
             (B, T, V),
         ): "a vector has a width that the model chooses, not a place for each known word",
         ("attention weights", (B, T, T)): "this is one head's; all H of them have weights of their own",
+        ("attention weights", (H, T, T)): "one sentence has these weights; where is the batch of B of them?",
+        ("attention weights", (B, H, T)): "this is a number a token; a weight belongs to a pair of tokens",
         (
             "attention weights",
             (B, H, T, D // H),
@@ -122,8 +123,10 @@ def _says(name: str, shape, real: tuple[int, ...], sizes: dict[str, int]) -> str
     }
     if told := known.get((name, shape)):
         return f"{name}: {told}"
-    if shape == _real(**SENTENCE)[name]:
-        return f"{name}: right for the sentence of this lesson, and for no other: letters where numbers stand"
+    if of_sentence == _real(**SENTENCE)[name]:
+        return (
+            f"{name}: right for the sentence of this lesson, and for no other: a number stands for a letter"
+        )
     if sorted(shape) == sorted(real):
         return f"{name}: the lengths are right, but stand in another order"
     if len(shape) != len(real):

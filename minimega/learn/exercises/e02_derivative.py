@@ -23,6 +23,9 @@ def slope(f, x):
 '''
 
 
+DROWNED = "the step is so small that rounding drowns the difference"
+
+
 def line(x):
     return 3 * x + 1
 
@@ -37,10 +40,13 @@ def judge(slope) -> Verdict:
         slope,
         [
             Case((line, 0.5), 3.0, _about_a_line, 1e-2),
-            Case((line, 0.5), 3.0, "the step is so small that rounding drowns the difference", 1e-7),
+            Case((line, 0.5), 3.0, DROWNED, 1e-7),
             Case((abs, 0.0), 0.0, "right for a line, but your two places do not lie evenly around x"),
             Case((cube, 1.0), 3.0, "the step is so large that the curve bends within it", 1e-8),
             Case((line, 1e6), 3.0, "right near 1, but at x = 1000000 your step is lost in rounding", 1e-8),
+            Case(
+                (line, -1e6), 3.0, "right at x = 1000000, but at -1000000 your step is lost in rounding", 1e-8
+            ),
         ],
         "about ten digits are right, for a line and a curve, near 1 and far away",
     )
@@ -51,4 +57,12 @@ def _about_a_line(got) -> str:
         return "a line of slope 3 gets 6: how far apart are the two places at which you look?"
     if abs(got + 3) < 1e-6:
         return "a line of slope 3 gets -3: which of the two values comes first?"
-    return "a line of slope 3 gets another slope"
+    if got == 0:
+        return DROWNED
+    if abs(got) < 1e-2:
+        return "a line of slope 3 gets nearly 0: by what do you divide the difference?"
+    if abs(got) > 1000:
+        return "a line of slope 3 gets a huge slope: is it the difference that you divide, or one value of f?"
+    if abs(4 * got - round(4 * got)) > 1e-4:  # a distance of another length gives a plain number
+        return DROWNED
+    return "a line of slope 3 gets another slope: by the distance of which two places do you divide?"

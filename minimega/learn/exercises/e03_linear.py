@@ -41,9 +41,12 @@ def my_linear(x, w, b):
 MEAN = "is a mean over the rows; each row used {0} in full, so their parts are added up"
 
 
+WRONG_LETTER = "dx sums over the wrong letter of w (that the shapes fit is chance: w is square)"
+
+
 def judge(f) -> Verdict:
     """N is 4 and I equals O, so that a transposed matrix shows as one, and not as an error of shapes."""
-    return backward(
+    found = backward(
         f,
         linear,
         (4, 3),
@@ -55,9 +58,10 @@ def judge(f) -> Verdict:
             ("b", "shape"): "db does not have the shape of b",
             ("b", "scale"): f"db {MEAN.format('b')}",
             ("w", "scale"): f"dw {MEAN.format('w')}",
-            (
-                "x",
-                "transposed",
-            ): "dx sums over the wrong letter of w (that the shapes fit is chance: w is square)",
+            ("x", "transposed"): WRONG_LETTER,
+            ("x", "path"): "dx is dy as it came: what the forward did to x is left out",
         },
     )
+    if "axes in the order" in found.detail:  # the sums are right, and the result lies on its side
+        found = found._replace(sentence=found.sentence.replace(WRONG_LETTER, "dx is transposed"))
+    return found

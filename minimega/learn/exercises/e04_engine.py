@@ -1,7 +1,7 @@
 """Lesson 04: the walk of the engine, over nodes that are numbers."""
 
 from collections import Counter
-from math import isclose
+from math import isclose, prod
 from typing import NamedTuple
 
 from minimega.learn.judge import Verdict, written
@@ -112,11 +112,17 @@ def _differs(backward, graph: Graph) -> Verdict | None:
     except KeyError as error:
         if not isinstance(node := error.args[0], Node):
             raise
-        nothing = "nothing is known when the walk begins: how does y change with y itself?"
-        early = f"the walk comes to {node} before a gradient does: from which end does it begin?"
-        return Verdict(False, nothing if node is y else early, graph.says)
+        says = f"the walk comes to {node} before a gradient does: from which end does it begin?"
+        if node is y:
+            says = "nothing is known when the walk begins: how does y change with y itself?"
+        elif calls and any(x is node for x in nodes[calls[-1][0]].inputs):  # its user was asked, so it is due
+            says = f"the first part that arrives at {node} is added to nothing: what is there before it?"
+        return Verdict(False, says, graph.says)
     if not isinstance(got, dict):
         return Verdict(False, "your function should give a dict: a number for each node")
+    if strange := [key for key in got if not isinstance(key, Node)]:
+        kind = type(strange[0]).__name__
+        return Verdict(False, f"the keys of your dict should be nodes; one is of the type {kind}")
     if not calls:
         return Verdict(
             False, "no back was ever called: is the order empty, or the walk not written yet?", graph.says
@@ -134,7 +140,26 @@ def _differs(backward, graph: Graph) -> Verdict | None:
             f"the gradients are right, but the back of {name} is called {times} times: once for each way to y"
         )
         return Verdict(False, says, graph.says)
+    name, times = max(((name, node.looks) for name, node in nodes.items()), key=lambda two: two[1])
+    if times > 10:
+        says = f"the gradients are right, but {name} is visited {times} times, anew on each way to it"
+        return Verdict(False, says, graph.says)
     return None
+
+
+class Watched(Node):
+    """A Node that counts how often its inputs are looked up."""
+
+    looks = 0
+
+    @property
+    def inputs(self):
+        self.looks += 1
+        return self._inputs
+
+    @inputs.setter
+    def inputs(self, inputs):
+        self._inputs = inputs
 
 
 def _build(graph: Graph) -> tuple[dict[str, Node], list[tuple[str, float]]]:
@@ -148,7 +173,7 @@ def _build(graph: Graph) -> tuple[dict[str, Node], list[tuple[str, float]]]:
                 calls.append((name, dy))
             return tuple(slope * dy for _, slope in inputs)
 
-        return Node(name, tuple(nodes[x] for x, _ in inputs), back)
+        return Watched(name, tuple(nodes[x] for x, _ in inputs), back)
 
     for name, inputs in graph.slopes.items():
         nodes[name] = node(name, inputs)
@@ -185,7 +210,14 @@ def _says(name: str, value, graph: Graph, wanted: dict[str, float], calls: list[
                 f"the walk goes through {user} before all its users are done: a part of its gradient is late"
             )
     if value is None:
-        return f"no gradient reaches {name}"
+        left = [f": the back of {user}, which uses it, is not called" for user, _ in parts if not times[user]]
+        return f"no gradient reaches {name}" + "".join(left[:1])
     if len(parts) > 1 and float(value) in parts.values():
         return f"{name} is used {len(parts)} times, and its gradient is that of one use alone"
+    if len(parts) > 1 and isclose(float(value), prod(parts.values())):
+        return f"the {len(parts)} parts of the gradient of {name} are multiplied, not added up"
+    if isclose(float(value), wanted[name] + 1):
+        return f"the gradient of {name} is 1 too large: what stands there before anything arrives?"
+    if isclose(float(value), sum(part * wanted[user] for (user, _), part in parts.items())):
+        return f"the gradient of {name} is multiplied by dy once more: its user's back has done that already"
     return f"the gradient of {name} is wrong"

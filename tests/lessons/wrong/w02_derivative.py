@@ -28,6 +28,36 @@ WRONG = [
         r"lost in rounding",
     ),
     (
+        "the size of x with its sign",
+        "def slope(f, x):\n    h = 6e-6 * max(1.0, x)\n    return (f(x + h) - f(x - h)) / (2 * h)",
+        r"^right at x = 1000000, but at -1000000",
+    ),
+    (
+        "times h, for want of brackets",
+        "def slope(f, x, h=6e-6): return (f(x + h) - f(x - h)) / 2 * h",
+        r"nearly 0: by what do you divide",
+    ),
+    (
+        "one value divided, for want of brackets",
+        "def slope(f, x, h=6e-6): return f(x + h) - f(x - h) / (2 * h)",
+        r"a huge slope: is it the difference",
+    ),
+    (
+        "half a step to one side",
+        "def slope(f, x, h=6e-6): return (f(x + h / 2) - f(x - h)) / (2 * h)",
+        r"by the distance of which two places",
+    ),
+    (
+        "a step below all rounding",
+        "def slope(f, x, h=1e-17): return (f(x + h) - f(x - h)) / (2 * h)",
+        r"rounding drowns",
+    ),
+    (
+        "a step as small as rounding",
+        "def slope(f, x, h=1e-15): return (f(x + h) - f(x - h)) / (2 * h)",
+        r"rounding drowns",
+    ),
+    (
         "a step of 0 at 0",
         "def slope(f, x):\n    h = 6e-6 * x\n    return (f(x + h) - f(x - h)) / (2 * h)",
         r"^ZeroDiv.* at line 3",

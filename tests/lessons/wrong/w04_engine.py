@@ -17,6 +17,12 @@ ALWAYS = """\
         visit(x, order)
     order.append(node)
 """
+LATE = """\
+    for x in node.inputs:
+        visit(x, order)
+    if node not in order:
+        order.append(node)
+"""
 BACKWARD = """\
 def backward(y):
     order = []
@@ -54,6 +60,33 @@ def backward(y):
 
 WRONG = [
     ("overwriting", backward(into="dx"), r"^x is used 2 times, .* one use alone$"),
+    (
+        "added to what is not there",
+        backward(into="gradients[x] + dx"),
+        r"^the first part that arrives at a is added",
+    ),
+    ("multiplied", backward(into="gradients.get(x, 1.0) * dx"), r"^the 2 parts of .* x are multiplied"),
+    ("1 to begin with", backward(into="gradients.get(x, 1.0) + dx"), r"^the gradient of a is 1 too large"),
+    (
+        "dy once more",
+        backward(into="gradients.get(x, 0.0) + dx * gradients[node]"),
+        r"^the gradient of x is multiplied by dy once more",
+    ),
+    (
+        "visit goes no further",
+        backward(visit="    order.append(node)\n"),
+        r"^no gradient reaches x: the back of a",
+    ),
+    (
+        "visited on each way, appended once",
+        backward(visit=LATE),
+        r"^the gradients are right, but x is visited \d\d\d times",
+    ),
+    (
+        "names for nodes",
+        backward(seed="{y.name: 1.0}", dy="gradients[node.name]").replace("[x] =", "[x.name] ="),
+        r"^the keys .* should be nodes; one is of the type str$",
+    ),
     (
         "depth first, users first",
         backward(visit=USERS_FIRST, order="order"),

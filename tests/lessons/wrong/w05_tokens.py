@@ -18,6 +18,37 @@ def embedding(line: str, given: str = "dtable") -> str:
 WRONG = [
     ("assigned", embedding("dtable[ids] = dy"), r"^a token that stands several times keeps one"),
     ("added by +=", embedding("dtable[ids] += dy"), r"^a token that stands several times keeps one"),
+    (
+        "added by sequences",
+        embedding("for i, d in zip(ids, dy): dtable[i] += d"),
+        r"^the gradient at the place \(0, 0\)",
+    ),
+    (
+        "added by times",
+        embedding("for t in range(3): dtable[ids[:, t]] += dy[:, t]"),
+        r"^the gradient at the place \(0, 1\) of dy is lost",
+    ),
+    (
+        "the last place left out",
+        embedding("np.add.at(dtable, ids[:, :-1], dy[:, :-1])"),
+        r"place \(0, 2\) of dy is lost",
+    ),
+    ("counted", embedding("np.add.at(dtable, ids, 1.0)"), r"^each row gets the number of its places"),
+    (
+        "one sum too many",
+        embedding("for v in ids.ravel(): dtable[v] += dy[ids == v].sum(axis=0)"),
+        r"n times$",
+    ),
+    (
+        "summed over the width",
+        embedding("for v in range(6): dtable[v] = dy[ids == v].sum()"),
+        r"^dy is summed over the",
+    ),
+    (
+        "0 divided by 0",
+        embedding("with np.errstate(all='ignore'): dtable += [[1 / np.sum(ids == v)] for v in range(6)]"),
+        r"^some rows are not finite",
+    ),
     ("dy as it is", embedding("", "dy"), r"^dtable does not have the shape of the table"),
     (
         "dy, a row for each place",
