@@ -56,7 +56,7 @@ def cross_entropy(logits, targets, count: int | None = None, first: int = 0, gro
 class Head(Layer):
     """Logits of each token: x times the transposed table of token vectors, (B, T, D) -> (B, T, V).
 
-    The table is the embedding's own (tied: Press and Wolf 2017) or another; the bias is optional.
+    The table is the embedding's own (tied: Press and Wolf 2016) or another; the bias is optional.
     """
 
     def __init__(self, table: Parameter, bias: bool = False, shares: Shares = ALONE):

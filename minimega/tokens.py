@@ -82,7 +82,7 @@ class Vocabulary(Tokenizer):
 
 
 class BytePairs(Tokenizer):
-    """Byte-level byte pairs (Sennrich et al. 2016), by the `tokenizers` library: nothing is unknown to it."""
+    """Byte-level byte pairs (Sennrich et al. 2015), by the `tokenizers` library: nothing is unknown to it."""
 
     kind = "bpe"
 
