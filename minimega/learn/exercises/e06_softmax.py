@@ -96,6 +96,7 @@ def _mistake(f) -> str:
         (3 * right, ""),
         (p - hot, uncounted),
         (p - last, uncounted),
+        (counted * p - last, f"{uncounted}: -1 is the last token for NumPy"),
         (-3 * right, sign),
         (hot - p, f"{sign}; and {uncounted}"),
         (counted * p, down),

@@ -63,6 +63,11 @@ WRONG = [
         cell(hot="dlogits[:, targets[rows]] -= 1"),
         r"^each row loses a 1 at the targets of all rows, not at its own alone; and the rows of the tok",
     ),
+    (
+        "a 1 taken from the last token",
+        cell(hot="dlogits[np.arange(len(p)), targets] -= 1"),
+        r"are not zero: -1 is the last token for NumPy$",
+    ),
     ("a 1 added", cell(hot="dlogits[rows, targets[rows]] += 1"), r"^the 1 of each target is added"),
     (
         "p alone divided",
