@@ -32,11 +32,12 @@ from minimega.ops import softmax
 # ## The target is the next token
 #
 # Nobody has to label a text. Each token is followed by one, and that one is the right answer: the *target*.
-# So a text of $N$ tokens is $N - 1$ questions with their answers.
+# So a text of six tokens is five questions with their answers.
 #
-# Here are two documents in windows of 8 tokens. The second one does not fit into the first window, so it is
-# shown again in the second. It shall not count twice: in the first window its targets are $-1$, and **a
-# target below 0 does not count**.
+# A model reads a text through windows of one length, here of 8 tokens. Here are two documents, with
+# `<start>` before and after each. The second one does not fit into the first window, so it is shown again in
+# the second. It shall not count twice: in the first window its targets are $-1$, and **a target below 0 does
+# not count**. Nor do the two tokens that fill the second window up.
 
 # %%
 documents = ["The lark sang.", "Anna saw a key."]
@@ -76,9 +77,9 @@ for inputs, targets in zip(*mm.Windows(stream, context=8).take([0, 1]), strict=T
 #
 # $$dz_v = \frac{1}{n} \Big( p_v - \begin{cases} 1 & v = t \\ 0 & \text{else} \end{cases} \Big) .$$
 #
-# Read it aloud: what was said, less what was right. The target is pushed up by what it lacks to 1, and each
-# other word down by the probability that it took away. What is pushed up and what is pushed down add up to 0.
-# The second term, 1 at the target and 0 elsewhere, is called *one-hot*.
+# Read it aloud: what was said, less what was right, which is the *one-hot* row of lesson 05. The target is
+# pushed up by what it lacks to 1, and each other word down by the probability that it took away. What is
+# pushed up and what is pushed down add up to 0.
 #
 # Here it is for the second window, with scores that are drawn. Its targets stand in the blue fields. The
 # uncounted tokens push nothing.
@@ -162,8 +163,8 @@ axes.legend(frameon=False, loc="lower right")
 plt.show()
 
 # %% [markdown]
-# Left of 0 the model is wrong. There cross-entropy pushes with all its might, and the squared error only near
-# the middle.
+# Left of 0 the target has less than half of the probability. The farther left, the more wrong the model:
+# there cross-entropy pushes with all its might, and the squared error not at all.
 
 # %% [markdown]
 # ## Your exercise
@@ -197,7 +198,7 @@ check(6, my_cross_entropy)
 # When it has passed, look at the library's. It does the same, and two things more. `count` may be given,
 # since a batch is often worked on in parts, and each of them has to be divided by the number of *all* counted
 # tokens. And the scores may be cut over ranks, each with a part of the vocabulary: then the maximum and the
-# sums travel, and the scores stay where they are. That is a matter of lesson 16.
+# sums travel, and the scores stay where they are. That is a matter of lesson 17.
 
 # %%
 show(cross_entropy)
@@ -205,12 +206,12 @@ show(cross_entropy)
 # %% [markdown]
 # ## Read next
 #
-# - Claude E. Shannon, *Prediction and Entropy of Printed English* (1951): people guess the next letter, and
-#   the loss of a perfect reader is estimated from how often they are right.
+# - Claude E. Shannon, *Prediction and Entropy of Printed English* (1951): people guess the next letter, until
+#   they are right. From the number of guesses follow bounds for the loss of the best possible model.
 # - John S. Bridle, *Probabilistic Interpretation of Feedforward Classification Network Outputs, with
-#   Relationships to Statistical Pattern Recognition* (1990): where softmax got its name, and why it belongs
-#   to the logarithm and not to the squared error.
-# - Pierre Blanchard, Desmond J. Higham and Nicholas J. Higham, *Accurately computing the log-sum-exp and
-#   softmax functions* (2021): what subtracting the maximum costs in rounding, which is next to nothing.
+#   Relationships to Statistical Pattern Recognition* (1990): softmax, by this name, and with it the
+#   logarithm of the probability in the place of the squared error.
+# - Pierre Blanchard, Desmond J. Higham and Nicholas J. Higham, *Accurate Computation of the Log-Sum-Exp and
+#   Softmax Functions* (2019): subtracting the maximum costs next to nothing in rounding.
 #
 # Next lesson: 07, LayerNorm, whose backward has two terms that are easily forgotten.

@@ -31,9 +31,9 @@ from minimega.ops import relu
 # ## The picture
 #
 # 30 layers, each a linear one of width 64 and a ReLU, with weights drawn at random. A *gain* of 1 means that
-# the matrix alone would keep the size of what goes in; ReLU then throws half of the squares away. On the left
-# is how large the numbers are after each layer, going forward. On the right is how large the gradient is
-# there, coming back.
+# the matrix alone would keep the size of what goes in; ReLU then throws half of the squares away, and 0.7 of
+# the size is left. With a gain of 2 it is 1.4. On the left is how large the numbers are after each layer,
+# going forward. On the right is how large the gradient is there, coming back.
 #
 # The third chain has LayerNorm before each ReLU. Its weights have a gain of 2, and it would look the same
 # with any other.
@@ -107,7 +107,8 @@ plt.show()
 # r \Big( [i = j] - \frac{1}{D} - \frac{\hat x_i \hat x_j}{D} \Big) , \qquad
 # dx_j = \sum_i d\hat x_i\, \frac{\partial \hat x_i}{\partial x_j} .$$
 #
-# $[i = j]$ is 1 where it holds, and 0 elsewhere. The last sum is yours to take, in the exercise.
+# $[i = j]$ is 1 where $i$ and $j$ are the same, and 0 elsewhere. The last sum is yours to take, in the
+# exercise.
 #
 # What do the two terms do? Add the same number to all features of a row: $\hat x$ does not change. Stretch
 # the row about its mean: $\hat x$ does not change either. So the loss cannot depend on these two directions,
@@ -184,9 +185,9 @@ show(layer_norm)
 # ## Read next
 #
 # - Jimmy Lei Ba, Jamie Ryan Kiros and Geoffrey E. Hinton, *Layer Normalization* (2016): the idea, and in
-#   section 5 what does not change when weights or data are scaled.
+#   section 5.1 what does not change when weights or data are scaled.
 # - Jingjing Xu, Xu Sun, Zhiyuan Zhang, Guangxiang Zhao and Junyang Lin, *Understanding and Improving Layer
-#   Normalization* (2019): the two terms of the backward are worth more than the forward.
+#   Normalization* (2019): what comes back through the mean and the variance is worth more than the forward.
 # - Ruibin Xiong, Yunchang Yang, Di He, Kai Zheng, Shuxin Zheng, Chen Xing, Huishuai Zhang, Yanyan Lan, Liwei
 #   Wang and Tie-Yan Liu, *On Layer Normalization in the Transformer Architecture* (2020): why the norm stands
 #   before attention and MLP today, and not after them.

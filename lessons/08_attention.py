@@ -103,8 +103,8 @@ print(next(tale for tale in held_out.documents() if "Who found" in tale).replace
 # <details><summary>The answer, once you have a guess</summary>
 #
 # As few as by guessing. The model first learns what a tale looks like, and that a name follows the question
-# mark; that is where most of the loss was. Whose name it is, it learns suddenly: 1 of 100 at step 300, all of
-# them at step 380.
+# mark; that is where most of the loss was. Whose name it is, it learns suddenly: 1 of 100 at step 300, 86 of
+# 100 at step 360, and then nearly all of them.
 #
 # Queries have to ask for a name, keys have to let it be found, and values have to hand it over. Each of the
 # three is worth little before the other two are there, and so it gets little gradient. When they begin to
@@ -178,8 +178,8 @@ plt.show()
 
 # %% [markdown]
 # The question mark looks at the finder when it asks for the finder, and at the keeper when it asks for the
-# keeper. Before that, *found the* looks at the *key*. Nobody told the model so. Where the next token is known
-# without looking, as after *Clara*, the weights are spread.
+# keeper, in both heads. Before that, in head 1, *the* looks at the *key*. Nobody told the model so. Where the
+# next token is known without looking, as after the full stop, the weights are spread.
 #
 # A bright field is no proof. The proof is to change the word and see the answer change:
 
@@ -217,9 +217,9 @@ def my_attention(q, k, v):
 check(8, my_attention)
 
 # %% [markdown]
-# When it has passed, look at the library's. It does all texts and heads at once, and may drop weights. It
-# takes a shorter way to the sum, too: the mean of $dw$ over what is looked at is $dy_t \cdot y_t$, since
-# $y_t$ is the mean of the values. That is a sum over $C$ numbers in place of $T$.
+# When it has passed, look at the library's. It does all texts and heads at once, and may set some weights to
+# 0 (`keep`, for dropout). It takes a shorter way to the sum, too: the mean of $dw$ over what is looked at is
+# $dy_t \cdot y_t$, since $y_t$ is the mean of the values. That is a sum over $C$ numbers in place of $T$.
 
 # %%
 show(attention)
@@ -233,7 +233,8 @@ show(attention)
 #   Illia Polosukhin, *Attention Is All You Need* (2017): queries, keys, values and heads, and nothing else
 #   that moves things between tokens.
 # - Catherine Olsson, Nelson Elhage, Neel Nanda and 23 others, *In-context Learning and Induction Heads*
-#   (2022): what heads do in larger models, and the jump in their training.
-# - Sarthak Jain and Byron C. Wallace, *Attention is not Explanation* (2019): why a bright field is no proof.
+#   (2022): heads that find what followed the same word before, and the sudden jump when they form.
+# - Sarthak Jain and Byron C. Wallace, *Attention is not Explanation* (2019): other weights, and the same
+#   answer.
 #
 # Next lesson: 09, the MLP, which works on what attention has gathered.

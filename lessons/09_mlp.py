@@ -82,7 +82,8 @@ plt.show()
 
 # %% [markdown]
 # Two things to see on the right. The slope of GELU rises above 1, to 1.13 near $x = 1.4$, and it is below 0
-# left of $x = -0.75$: a gate that closes while $x$ goes down makes $y$ go up. And ReLU's slope is 0 for all
+# left of $x = -0.75$: there, as $x$ goes down, the gate closes faster than $x$ grows, and $y$ comes back up
+# to 0. And ReLU's slope is 0 for all
 # negative numbers. A feature that is negative for every token learns nothing more.
 
 # %% [markdown]
@@ -104,7 +105,7 @@ plt.show()
 
 # %%
 names = ["gpt2", "gpt2-xl", "gpt3-175b", "megatron-turing-nlg"]
-kinds = {"MLP": BLUE, "attention's matrices": GREEN, "scores and sums": ORANGE, "embeddings": PINK}
+kinds = {"MLP": BLUE, "attention's matrices": PINK, "scores and sums": ORANGE, "embeddings": GREEN}
 work, held = [], []
 for name in names:
     c = mm.Config(**mm.SHAPES[name])
@@ -127,7 +128,8 @@ for one, shares in zip(axes, (held, work), strict=True):
     one.invert_yaxis()
 axes[0].set_title("the parameters")
 axes[1].set(title="the arithmetic of the blocks", yticklabels=[])
-figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False)
+bars, labels = axes[0].get_legend_handles_labels()
+figure.legend(bars[::-1], labels[::-1], loc="outside lower center", ncols=4, frameon=False)
 plt.show()
 
 # %% [markdown]
@@ -147,8 +149,7 @@ for name, f in {"x**2": lambda: x**2, "tanh": lambda: np.tanh(x), "x**3": lambda
 # Where this notebook was built, `x**3` took hundreds of times as long. NumPy knows the square and makes it a
 # product. Nearly any other power goes to a general function, which must also be right for $x^{2.71}$, and
 # which takes a long way round for negative numbers. The products are off by one rounding more, and nobody
-# will ever miss it. So the library never writes `x**3`. And it builds the GELU up in one array: fresh ones
-# of this size cost more than the arithmetic in them.
+# will ever miss it. So the library never writes `x**3`.
 
 # %% [markdown]
 # ## Your exercise
@@ -186,11 +187,11 @@ show(gelu)
 # %% [markdown]
 # ## Read next
 #
-# - Dan Hendrycks and Kevin Gimpel, *Gaussian Error Linear Units (GELUs)* (2016): two pages say where the
-#   curve comes from, the rest is measured.
+# - Dan Hendrycks and Kevin Gimpel, *Gaussian Error Linear Units (GELUs)* (2016): where the
+#   curve comes from, and how it fared against ReLU and ELU on pictures, words and speech.
 # - Mor Geva, Roei Schuster, Jonathan Berant and Omer Levy, *Transformer Feed-Forward Layers Are Key-Value
-#   Memories* (2021): what the columns of $W_1$ ask in a trained model, and what the rows of $W_2$ answer.
+#   Memories* (2020): what the columns of $W_1$ ask in a trained model, and what the rows of $W_2$ answer.
 # - Noam Shazeer, *GLU Variants Improve Transformer* (2020): a gate with a matrix of its own. Why it works,
-#   the author explains in one sentence, which credits divine benevolence.
+#   the author does not explain: he credits divine benevolence.
 #
 # Next lesson: 10, the block and the GPT, where attention and the MLP are wired together.

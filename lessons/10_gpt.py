@@ -25,7 +25,7 @@ import numpy as np
 from matplotlib import pyplot as plt
 
 import minimega as mm
-from minimega.learn import BLUE, GREEN, ORANGE, check, picture, show
+from minimega.learn import BLUE, ORANGE, PINK, check, picture, show
 from minimega.model import NORM_POSITIONS, PreNorm
 
 # %% [markdown]
@@ -56,10 +56,10 @@ from minimega.model import NORM_POSITIONS, PreNorm
 # and nothing else, from the embedding to one last norm before the head.
 #
 # **How it is drawn.** A sum grows. The $2L$ branches are independent at first, so their variances add up, and
-# the stream grows like $\sqrt{2L}$. GPT-2 draws the matrices that end a branch with deviation
-# $0.02/\sqrt{2L}$, and all others with $0.02$. Measured as the size of the stream after the last block over
-# that before the first (width 64): with 2, 32 and 96 blocks it is 1.2, 1.3 and 1.2. With $0.02$ everywhere it
-# would be 1.7, 6.5 and 11.
+# the stream grows like $\sqrt{2L}$. As in GPT-2, the matrices that end a branch are drawn with deviation
+# $0.02/\sqrt{2L}$, and all others with $0.02$. We measured the size of the stream after the last block over
+# that before the first, at width 64: it is 1.2 or 1.3 with 2, with 32 and with 96 blocks. With $0.02$
+# everywhere it would be 1.7, 6.7 and 11.
 #
 # **How many numbers.** A block: two norms $4D$; attention $4D^2 + 4D$; the MLP $8D^2 + 5D$. Together:
 #
@@ -81,7 +81,7 @@ print(f"{'by the formula':15}{V * D + T * D + L * (12 * D * D + 13 * D) + 2 * D:
 
 # %% [markdown]
 # 124,439,808 is the number of parameters in the published weights of GPT-2. Its paper says 117 million. The
-# authors had miscounted, and say so in a footnote to their code: count with a program.
+# authors had miscounted, and say so in the README of their code: count with a program.
 #
 # Two things about the list. It is flat: embedding, blocks, norm, head, each a function of one stream. So it
 # can be cut between any two of its layers, and a pipeline over ranks (lesson 19) is a cut list. And no table
@@ -136,7 +136,7 @@ def lengths(wiring, blocks, xavier=False):
 
 
 figure, axes = picture(2, width=7.4, height=3.5)
-for wiring, color in (("pre-norm", BLUE), ("post-norm", ORANGE), ("none", GREEN)):
+for wiring, color in (("pre-norm", BLUE), ("post-norm", ORANGE), ("none", PINK)):
     axes[0].semilogy(lengths(wiring.removesuffix("-norm"), 24), color=color, label=wiring)
     for blocks, style in ((6, "--"), (24, "-")) if wiring != "none" else ():
         found = lengths(wiring.removesuffix("-norm"), blocks, xavier=True)
@@ -160,8 +160,7 @@ plt.show()
 # draw, sinusoids). Look where the gradient sets out, with 6 blocks and with 24. In post-norm it is equally
 # long. In pre-norm it is half as long: the stream is a sum of four times as many branches, so it is twice as
 # large, and the last norm divides the gradient by that. A deep pre-norm model begins gently by itself.
-# Post-norm needs a learning rate that warms up (lesson 11), as the paper by Xiong and others shows. At the
-# size of this lesson both train.
+# Post-norm needs a learning rate that warms up (lesson 11), as the paper by Xiong and others shows.
 #
 # ## One table, two gradients
 #
@@ -211,7 +210,8 @@ check(10, block)
 
 # %% [markdown]
 # When it has passed: the library's half of a block is one line. Its backward is nowhere written. The engine
-# of lesson 04 adds the two gradients of `x`, because `x` was used twice.
+# of lesson 04 adds the two gradients of `x`, because `x` was used twice. (`dropout` sets some numbers to 0
+# while a model trains, if asked to; `shares` is for ranks.)
 
 # %%
 show(PreNorm)
@@ -222,11 +222,12 @@ show(PreNorm)
 # - Kaiming He, Xiangyu Zhang, Shaoqing Ren and Jian Sun, *Identity Mappings in Deep Residual Networks*
 #   (2016): what happens when something stands on the way around, measured case by case.
 # - Ruibin Xiong, Yunchang Yang, Di He, Kai Zheng, Shuxin Zheng, Chen Xing, Huishuai Zhang, Yanyan Lan, Liwei
-#   Wang and Tie-Yan Liu, *On Layer Normalization in the Transformer Architecture* (2020): pre-norm and
-#   post-norm at their start, and the warm-up.
+#   Wang and Tie-Yan Liu, *On Layer Normalization in the Transformer Architecture* (2020): the gradients of
+#   pre-norm and post-norm at the start, and who needs the warm-up.
 # - Alec Radford, Jeffrey Wu, Rewon Child, David Luan, Dario Amodei and Ilya Sutskever, *Language Models are
-#   Unsupervised Multitask Learners* (2019): GPT-2; its section 2.3 has the draw and the norms in five
+#   Unsupervised Multitask Learners* (2019): GPT-2; its section 2.3 has the norms and the draw in three
 #   sentences.
-# - Ofir Press and Lior Wolf, *Using the Output Embedding to Improve Language Models* (2017): the tied table.
+# - Ofir Press and Lior Wolf, *Using the Output Embedding to Improve Language Models* (2016): the tied table,
+#   and which of its two gradients shapes it more.
 #
 # Next lesson: 11, optimizers, schedules and clipping, which turn this gradient into a step.

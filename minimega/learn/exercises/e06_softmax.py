@@ -96,11 +96,16 @@ def _mistake(f) -> str:
         (3 * right, ""),
         (p - hot, uncounted),
         (p - last, uncounted),
+        (counted * p - last, f"{uncounted}: -1 is the last token for NumPy"),
         (-3 * right, sign),
         (hot - p, f"{sign}; and {uncounted}"),
         (counted * p, down),
         (p, f"{down}; and {uncounted}"),
         (-hot, "the targets are raised, and nothing pushes the other logits down"),
+        (counted * (p + hot), "the 1 of each target is added, where what was right is taken away"),
+        (counted * p - 3 * hot, "p is divided by n, and the 1 of the target is not: both stand in the mean"),
+        (counted * p * (1 - hot) - hot, "what stands at the targets is -1: the p that was there is lost"),
+        (-hot / p, "that is how the loss changes with p; softmax stands between p and the logits"),
         (counted * (p - columns), spread),
         (counted * p - columns, f"{spread}; and {uncounted}"),
         (p - columns, f"{spread}; and {uncounted}"),
@@ -110,6 +115,7 @@ def _mistake(f) -> str:
         5: "{} is divided by all tokens; the loss is a mean over the counted ones",
         1: "{} is that of a sum over the tokens; the loss is a mean over them",
         20: "{} is divided by all logits; the loss is a mean over the counted tokens",
+        1 / 3: "{} is multiplied by n, where the loss was divided by it",
     }
     for (wrong, says), (n, mean) in itertools.product(mistakes, means.items()):
         if np.allclose(one, wrong / n, rtol=1e-9, atol=1e-12):

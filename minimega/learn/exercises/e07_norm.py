@@ -90,7 +90,7 @@ def _mistake(f, which: str) -> str:
     r = 1 / np.sqrt((centred * centred).mean(axis=-1, keepdims=True) + 1e-5)
     xhat = centred * r
 
-    def right(d, of, axis=-1, times=1.0, sign=1.0, along=xhat):
+    def right(d, of, axis: int | None = -1, times=1.0, sign=1.0, along=xhat):
         """d less the two terms of `of`; with mistakes."""
         mean, variance = (times * a.mean(axis=axis, keepdims=True) for a in (of, of * along))
         return d - mean - sign * along * variance
@@ -105,6 +105,28 @@ def _mistake(f, which: str) -> str:
             (r * right(dxhat, DY), "w is left out of the two terms: they too are made of what reaches xhat"),
             (r * right(DY, dxhat), "w is left out of the first term of dx"),
             (r * right(dxhat, dxhat, axis=0), "the means of dx run over the rows: each row has its own"),
+            (
+                r * right(dxhat, dxhat, axis=None),
+                "the means of dx run over all rows together: each row has its own",
+            ),
+            (
+                r * dxhat - dxhat + good,
+                "r stands at the first term of dx alone: the two others are multiplied by it too",
+            ),
+            (r * r * good, "r stands in dx twice"),
+            (r * right(dxhat, dxhat, times=6 / 5), "the two terms of dx are divided by D - 1, the mean by D"),
+            (
+                r * right(dxhat, dxhat, times=-1),
+                "the terms that come through the mean and the variance have the wrong sign",
+            ),
+            (
+                r * (good + 2 * dxhat.mean(axis=-1, keepdims=True)),
+                "the term that comes through the mean has the wrong sign",
+            ),
+            (
+                r * (dxhat - (dxhat + dxhat * xhat).mean(axis=-1, keepdims=True)),
+                "the term through the variance is the same for the whole row: an xhat is missing in front",
+            ),
             (r * right(dxhat, dxhat, times=6), "the two terms of dx are sums, where they should be means"),
             (r * right(dxhat, dxhat, sign=-1), "the term that comes through the variance has the wrong sign"),
             (r * right(dxhat, dxhat, along=X), "the term through the variance is made with x, not with xhat"),
@@ -114,6 +136,7 @@ def _mistake(f, which: str) -> str:
             ),
         ],
         "dw": [
+            ((dxhat * xhat).sum(axis=0), "dw is made with dxhat: w meets dy itself, in the line of y"),
             ((DY * X).sum(axis=0), "dw is made with x, but it is xhat that w multiplies"),
             ((DY * centred).sum(axis=0), "dw is made with x less its mean, but it is xhat that w multiplies"),
         ],

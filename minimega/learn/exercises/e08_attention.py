@@ -70,6 +70,12 @@ def judge(f) -> Verdict:
         V,
         right="dq, dk and dv agree with differences of the forward",
         says={
+            (
+                "q",
+                "mask",
+            ): "dq has something where no score moves a weight: w is 0, or a token sees itself alone",
+            ("k", "mask"): "dk has something from queries that do not see this key: the mask is not in it",
+            ("v", "mask"): "dv has something from queries that do not see this value: the mask is not in it",
             ("q", "transposed"): "dq has a matrix in it that is transposed: row t of ds belongs to query t",
             (
                 "k",
@@ -103,18 +109,32 @@ def _mistake(f, which: str) -> str:
             "ds has the diagonal of softmax alone: a score moves the other weights of its row too",
         ),
         (w * (dw + inner), "the sum in ds has the wrong sign"),
+        (
+            w * (dw - inner[:, 0]),
+            "the sum of each row is taken from a column: it has lost its axis (keepdims)",
+        ),
+        (w * (dw - inner.sum()), "the sum in ds runs over all tokens: each query has its own"),
+        (w * (dw - inner / 4), "the sum in ds is divided by T: the weights make it a mean already"),
+        (
+            w * (dw - w * dw.sum(axis=-1, keepdims=True)),
+            "the sum in ds is of dw alone: w belongs inside of it",
+        ),
+        (dw - inner, "ds is not multiplied by w: a score moves a weight in proportion to the weight"),
         (w * dw - inner, "the sum in ds is not multiplied by w"),
         (w * (dw - (w * dw).sum(axis=0)), "the sum in ds runs over the queries: softmax is over the keys"),
         (w * (dw - dw.sum(axis=-1, keepdims=True)), "the sum in ds is not weighted by w"),
         (w * (dw - dw.mean(axis=-1, keepdims=True)), "the sum in ds is a plain mean, not weighted by w"),
         (dw, "ds is dw itself: the softmax between them is left out"),
         (np.tril(dw), "ds is dw itself, masked: the softmax between them is left out"),
+        (np.triu(ds), "ds is masked on the wrong side: a token sees itself and what is before it"),
         (np.tril(ds, -1), "ds is masked off by one: a token sees itself too"),
         (
             w * (dw.T - (w * dw.T).sum(axis=-1, keepdims=True)),
             "dw is transposed: its row t belongs to query t",
         ),
     ]
+    back = one_head(Q, K, V)[1](DY)
+    order = [(d, "the gradients come in another order: dq, dk, dv is the one of q, k, v") for d in back]
     no_scale = "lacks the scale: q was multiplied by it before it met k"
     wrong = {
         "dq": [
@@ -135,8 +155,9 @@ def _mistake(f, which: str) -> str:
             (ds.T @ DY, "dv is made with ds: what v was multiplied by is w"),
             (dw.T @ DY, "dv is made with dw: what v was multiplied by is w"),
             (w.T @ V, "dv is made with v; it is dy that comes back"),
+            (scale * w.T @ DY, "dv has the scale in it: it belongs to the scores, and no value meets it"),
         ],
-    }[which]
+    }[which] + order
     return next(
         (says for array, says in wrong if np.shape(given) == (4, 3) and np.allclose(given, array)), ""
     )

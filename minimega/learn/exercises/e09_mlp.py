@@ -55,13 +55,16 @@ def judge(f) -> Verdict:
     if np.allclose(f(x)[1](2 * np.ones_like(x)), slope):
         return found._replace(sentence="dx is the same for every dy: the chain from the loss is not in it")
     says = next((s for s, wrong in _mistakes(x).items() if not unlike(slope, wrong, "dx")), "")
+    if not says and not np.allclose(f(x)[1](2 * np.ones_like(x)), 2 * slope):
+        says = "dy stands in a part of dx alone: each way back begins with it"
     return found._replace(sentence=says, detail=found.detail.split("; ")[-1]) if says else found
 
 
 def _mistakes(x) -> dict[str, np.ndarray]:
     """What is said of dx/dy where it is one of these."""
     s, c = np.sqrt(2 / np.pi), 0.044715
-    t = np.tanh(s * (x + c * x * x * x))
+    u = s * (x + c * x * x * x)
+    t = np.tanh(u)
     direct, through, inner = (1 + t) / 2, x / 2 * (1 - t * t), s * (1 + 3 * c * x * x)
     bell = np.exp(-x * x / 2) / np.sqrt(2 * np.pi)
     return {
@@ -70,6 +73,28 @@ def _mistakes(x) -> dict[str, np.ndarray]:
         "the way through the tanh lacks the slope of tanh itself": direct + x / 2 * inner,
         "tanh is flat at both of its ends, where t is 1 and where it is -1; yours only at one": direct
         + x / 2 * (1 - t) * inner,
+        "the slope of tanh is largest where t is 0, and falls to both sides; yours grows": direct
+        + x / 2 * (1 + t * t) * inner,
+        "the slope of tanh is made with u, where its value t belongs": direct + x / 2 * (1 - u * u) * inner,
+        "the slope of tanh is taken at x; it was at u that tanh was taken": direct
+        + x / 2 * (1 - np.tanh(x) ** 2) * inner,
+        "dt has 1 + t in it: t itself was not multiplied by that": direct + through * (1 + t) * inner,
+        "the two ways are multiplied; what comes back on two ways adds up": direct * through * inner,
+        "the two ways are subtracted; what comes back on two ways adds up": direct - through * inner,
+        "the half in front is missing on both ways": 2 * (direct + through * inner),
+        "on the direct way, x was multiplied by 1 + t; in yours, the 1 is missing": t / 2 + through * inner,
+        "on the direct way, x was multiplied by 1 + t; in yours, the t is missing": 1 / 2 + through * inner,
+        "from u to x: a cube's slope goes with the square; yours goes with x": direct
+        + through * s * (1 + 3 * c * x),
+        "from u to x: a cube's slope goes with the square; yours goes with the cube": direct
+        + through * s * (1 + 3 * c * x * x * x),
+        "from u to x: the slope of the cube has the wrong factor": direct + through * s * (1 + 2 * c * x * x),
+        "from u to x: the cube is not all of u, and the slope of the other term is missing": direct
+        + through * s * 3 * c * x * x,
+        "from u to x: s multiplies both terms of u, in yours only the first": direct
+        + through * (s + 3 * c * x * x),
+        "from u to x: s multiplies both terms of u, in yours only the cube": direct
+        + through * (1 + 3 * s * c * x * x),
         "the way through the tanh stops at u: from u to x there is one more slope": direct + through,
         "from u to x: the slope of the cube lacks its factor": direct + through * s * (1 + c * x * x),
         "from u to x: the cube has a slope too, and it is missing": direct + through * s,

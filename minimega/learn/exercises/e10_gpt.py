@@ -83,6 +83,10 @@ def _forward(x, attention, mlp, norm1, norm2) -> dict[str, np.ndarray]:
         "what goes around attention is normalised: it should be what came in": both + m(n2(both)),
         "the mlp reads x, and not what attention has made of it": h + m(n2(x)),
         "around the mlp goes x: what attention has added is lost there": x + m(n2(h)),
+        "attention reads x without its norm": x + a(x) + m(n2(x + a(x))),
+        "the mlp reads h without its norm": h + m(h),
+        "x is added twice: h has it in it already": x + h + m(n2(h)),
+        "the mlp comes first: attention is the first half of a block": x + m(n1(x)) + a(n2(x + m(n1(x)))),
         "there is no norm in it: each of the two branches begins with one": bare + m(bare),
     }
 
@@ -109,6 +113,18 @@ def _backward(x, dy, attention, mlp, norm1, norm2) -> dict[str, np.ndarray]:
         "dx lacks the branch of the mlp: h reaches y through it too": dy + first(dy),
         "attention's branch is given dy, where the gradient of h belongs": dh + first(dy),
         "around attention goes dy, where the gradient of h belongs": dy + first(dh),
+        "the back of norm1 is missing": dh + back_attention(dh),
+        "the back of norm2 is missing": bare + first(bare),
+        "in attention's branch the norm came first, so its back comes last": dh
+        + back_attention(back_norm1(dh)),
+        "in the mlp's branch the norm came first, so its back comes last": early + first(early),
+        "dy is in dx twice: the gradient of h has it in it already": dy + dh + first(dh),
+        "the mlp's branch is in dx twice: the gradient of h has it in it already": dh
+        + first(dh)
+        + back_norm2(back_mlp(dh)),
+        "the two halves are walked in the forward's order: what came last is asked first": dy
+        + first(dy)
+        + back_norm2(back_mlp(dy + first(dy))),
         "the norm came first in its branch, so its back comes last": early
         + back_attention(back_norm1(early)),
         "the backs of the norms are missing": bare + back_attention(bare),

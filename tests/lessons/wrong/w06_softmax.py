@@ -63,6 +63,28 @@ WRONG = [
         cell(hot="dlogits[:, targets[rows]] -= 1"),
         r"^each row loses a 1 at the targets of all rows, not at its own alone; and the rows of the tok",
     ),
+    (
+        "a 1 taken from the last token",
+        cell(hot="dlogits[np.arange(len(p)), targets] -= 1"),
+        r"are not zero: -1 is the last token for NumPy$",
+    ),
+    ("a 1 added", cell(hot="dlogits[rows, targets[rows]] += 1"), r"^the 1 of each target is added"),
+    (
+        "p alone divided",
+        cell(rows="dlogits[rows] = p[rows] / n", end="dlogits * dy"),
+        r"^p is divided by n, and the 1 of the target is not",
+    ),
+    (
+        "-1 set, not added",
+        cell(hot="dlogits[rows, targets[rows]] = -1"),
+        r"^what stands at the targets is -1",
+    ),
+    (
+        "the gradient of p",
+        cell(rows="pass", hot="dlogits[rows, targets[rows]] = -1 / p[rows, targets[rows]]"),
+        r"^that is how the loss changes with p",
+    ),
+    ("multiplied by n", cell(end="dlogits * dy * n"), r"^dlogits is multiplied by n"),
     ("p is changed", cell(start="p", rows="dlogits[targets < 0] = 0"), r"dlogits is another one when back"),
     ("dy left out", cell(end="dlogits / n"), r"^dy has no part in dlogits$"),
     ("the loss over all tokens", cell(mean="len(targets)"), r"^the forward is not right yet"),

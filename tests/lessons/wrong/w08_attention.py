@@ -66,6 +66,38 @@ WRONG = [
         attention(ds="w * (dw + (w * dw).sum(axis=-1, keepdims=True))"),
         r"^the sum in ds has the wrong sign",
     ),
+    (
+        "the sum without keepdims",
+        attention(ds="w * (dw - (w * dw).sum(axis=-1))"),
+        r"^the sum of each row is taken from a column",
+    ),
+    ("the sum over everything", attention(ds="w * (dw - (w * dw).sum())"), r"^the sum in ds runs over all"),
+    (
+        "the mean of w dw",
+        attention(ds="w * (dw - (w * dw).mean(axis=-1, keepdims=True))"),
+        r"^the sum in ds is divided by T",
+    ),
+    (
+        "w outside of the sum",
+        attention(ds="w * (dw - w * dw.sum(axis=-1, keepdims=True))"),
+        r"^the sum in ds is of dw alone",
+    ),
+    (
+        "no w in front",
+        attention(ds="dw - (w * dw).sum(axis=-1, keepdims=True)"),
+        r"^ds is not multiplied by w",
+    ),
+    (
+        "dq and dk in the wrong order",
+        attention(dq="scale * ds.T @ q", dk="scale * ds @ k"),
+        r"^the gradients come in another order",
+    ),
+    ("dv with the scale", attention(dv="scale * w.T @ dy"), r"^dv has the scale in it"),
+    (
+        "only the part above the diagonal",
+        attention(ds="np.triu(w * (dw - (w * dw).sum(axis=-1, keepdims=True)))"),
+        r"^ds is masked on the wrong side",
+    ),
     ("the softmax left out", attention(ds="dw"), r"^ds is dw itself: the softmax"),
     ("the softmax left out, masked", attention(ds="np.tril(dw)"), r"^ds is dw itself, masked"),
     (

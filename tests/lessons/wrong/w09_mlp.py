@@ -3,7 +3,8 @@
 GELU = """\
 def my_gelu(x):
     s, c = np.sqrt(2 / np.pi), 0.044715
-    t = np.tanh(s * (x + c * x * x * x))
+    u = s * (x + c * x * x * x)
+    t = np.tanh(u)
     y = x / 2 * (1 + t)
     def back(dy):
         dt = {dt}
@@ -23,6 +24,22 @@ WRONG = [
     ("the product rule's second half", gelu(dx=f"du * {INNER}"), r"also the factor in front"),
     ("no slope of tanh", gelu(du="dt"), r"lacks the slope of tanh"),
     ("1 - t", gelu(du="dt * (1 - t)"), r"flat at both of its ends"),
+    ("1 + t t", gelu(du="dt * (1 + t * t)"), r"largest where t is 0"),
+    ("1 - u u", gelu(du="dt * (1 - u * u)"), r"made with u, where"),
+    ("the slope of tanh at x", gelu(du="dt * (1 - np.tanh(x) ** 2)"), r"taken at x; it was at u"),
+    ("dt with 1 + t", gelu(dt="dy * x / 2 * (1 + t)"), r"^dt has 1 \+ t in it"),
+    ("a product of the ways", gelu(dx=f"{DIRECT} * du * {INNER}"), r"the two ways are multiplied"),
+    ("a difference of the ways", gelu(dx=f"{DIRECT} - du * {INNER}"), r"the two ways are subtracted"),
+    ("no half at all", gelu(dt="dy * x", dx=f"dy * (1 + t) + du * {INNER}"), r"missing on both ways"),
+    ("the direct way without 1", gelu(dx=f"dy * t / 2 + du * {INNER}"), r"the 1 is missing$"),
+    ("the direct way without t", gelu(dx=f"dy / 2 + du * {INNER}"), r"the t is missing$"),
+    ("3 c x", gelu(dx=f"{DIRECT} + du * s * (1 + 3 * c * x)"), r"yours goes with x$"),
+    ("3 c x^3", gelu(dx=f"{DIRECT} + du * s * (1 + 3 * c * x * x * x)"), r"yours goes with the cube$"),
+    ("2 c x^2", gelu(dx=f"{DIRECT} + du * s * (1 + 2 * c * x * x)"), r"has the wrong factor$"),
+    ("the slope of the cube alone", gelu(dx=f"{DIRECT} + du * s * 3 * c * x * x"), r"not all of u"),
+    ("s for x alone", gelu(dx=f"{DIRECT} + du * (s + 3 * c * x * x)"), r"in yours only the first$"),
+    ("s for the cube alone", gelu(dx=f"{DIRECT} + du * (1 + 3 * s * c * x * x)"), r"in yours only the cube$"),
+    ("no dy on one way", gelu(dt="x / 2"), r"^dy stands in a part of dx alone"),
     ("u taken for x", gelu(dx=f"{DIRECT} + du"), r"stops at u"),
     ("the cube without its 3", gelu(dx=f"{DIRECT} + du * s * (1 + c * x * x)"), r"lacks its factor"),
     ("no slope of the cube", gelu(dx=f"{DIRECT} + du * s"), r"the cube has a slope too"),

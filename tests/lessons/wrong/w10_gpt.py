@@ -58,6 +58,37 @@ WRONG = [
     ("no back of a norm", block(dh="dy + back_mlp(dy)", dx="dh + back_attention(dh)"), r"backs of the norms"),
     ("one name for both backs", block().replace("back_norm2", "back_norm1"), r"used for both norms"),
     (
+        "attention without its norm",
+        block().replace("attention(n1)", "attention(x)"),
+        r"^attention reads x with",
+    ),
+    ("the mlp without its norm", block().replace("mlp(n2)", "mlp(h)"), r"^the mlp reads h without"),
+    ("x added once more", block(y="x + h + m"), r"^x is added twice"),
+    (
+        "the mlp first",
+        block().replace("attention(n1)", "mlp(n1)").replace("mlp(n2)", "attention(n2)"),
+        r"^the mlp comes first",
+    ),
+    ("no back of norm1", block(dx="dh + back_attention(dh)"), r"^the back of norm1 is missing"),
+    ("no back of norm2", block(dh="dy + back_mlp(dy)"), r"^the back of norm2 is missing"),
+    (
+        "attention's branch in the forward's order",
+        block(dx="dh + back_attention(back_norm1(dh))"),
+        r"^in attention's branch",
+    ),
+    ("the mlp's in the forward's order", block(dh="dy + back_mlp(back_norm2(dy))"), r"^in the mlp's branch"),
+    ("dy once more", block(dx="dy + " + DX), r"^dy is in dx twice"),
+    (
+        "the mlp's branch once more",
+        block(dx=DX + " + back_norm2(back_mlp(dh))"),
+        r"^the mlp's branch is in dx",
+    ),
+    (
+        "the halves in the forward's order",
+        block(dh="dy + back_norm1(back_attention(dy))", dx="dh + back_norm2(back_mlp(dh))"),
+        r"^the two halves are walked",
+    ),
+    (
         "the norm's pair taken for a value",
         block().replace("n2, back_norm2 = norm2(h)", "n2 = norm2(h)"),
         r"at line 6, ",
