@@ -1,7 +1,8 @@
 # %% [markdown]
 # # Lesson 16: Tensor parallelism
 #
-# 15 minutes. You will write the four lines in which an MLP on four ranks differs from one on a single rank.
+# 15 minutes. You will write the four lines in which an MLP on four ranks may differ from one on a single
+# rank. Two of them do.
 
 # %% [markdown]
 # ## The question
@@ -9,9 +10,8 @@
 # The matrices of a layer are too large for one rank. How can four ranks compute the layer together, each with
 # a quarter of the numbers, and how often do they have to talk?
 #
-# The MLP of one GPT-3 layer has 1.2 billion weights. With their gradients and the two moments of AdamW
-# (lessons 11 and 14) that is 19 GB in float32, and there are 96 such layers. Replicas do not help: each of
-# them needs all of it. So the matrices themselves are cut.
+# The MLP of one GPT-3 layer has 1.2 billion weights. With their gradients and the two means of AdamW (lesson
+# 11) that is 19 GB in float32, and there are 96 such layers. So the matrices themselves are cut.
 
 # %% [markdown]
 # ## Where it lives
@@ -69,8 +69,8 @@ pieces_picture(
 )
 
 # %% [markdown]
-# Now the words of lesson 15. The ranks' ways part at $x$ and meet at $y$. Both places need a region; the
-# paper of Shoeybi and others calls them $f$ and $g$.
+# Now the words of lesson 15. The ranks' ways part at $x$ and meet at $y$. Both places need a *region*, a
+# message with a backward. Shoeybi and others call them $f$ and $g$.
 #
 # | | forward | what is sent | backward | what is sent |
 # |---|---|---|---|---|
@@ -119,8 +119,8 @@ compare(ranks(4, program), serial)
 #
 # $dx$, and no other. $dW_1$ is made of $x$ and of this rank's columns of $dh$, and both are right; the sum
 # over the ranks comes after it. So the layer with the mistake learns as it should. The layers *below* it get
-# a quarter of their gradient, another quarter on each rank, and what all ranks should hold alike drifts
-# apart. Look for such a mistake one layer above the place where it hurts.
+# a part of their gradient, another part on each rank, and what all ranks should hold alike drifts apart. Look
+# for such a mistake one layer above the place where it hurts.
 #
 # </details>
 
@@ -154,7 +154,7 @@ plt.show()
 # %% [markdown]
 # In the upper order rank 0 has three queries and no key. In the lower one, the library's, each rank has a
 # whole head. Now a whole model on four ranks, and what rank 0 sends to compute one batch, forward and
-# backward.
+# backward. `shares` gives every layer its group, and with it its pieces, its $f$ and its $g$.
 
 # %%
 program_of_a_model = """
@@ -166,21 +166,22 @@ mm.gradients(model, text[:, :-1], text[:, 1:])
 if group.rank == 0 and group.size > 1:
     for (_, kind, label), sent in group.counter.traffic.items():
         print(f"{kind}  {label:28} {sent.calls} with {sent.bytes // 8:5,} numbers")
-keep(**{name: p.whole(p.grad) for name, p in model.parameters().items()})
+keep(**{name: p.whole(p.grad) for name, p in model.parameters().items()})  # pieces put together
 """
 alone, four = ranks(1, program_of_a_model)[0], ranks(4, program_of_a_model)
 off = {name: max(abs(one[name] - alone[name]).max() for one in four) for name in alone}
 print(f"\n{sum(d < 1e-12 for d in off.values())} of {len(off)} gradients are the serial ones")
 
 # %% [markdown]
-# Four all-reduces in the block: $g$ of attention and of the MLP forward, $f$ of both backward. Each carries
-# $N D = 32 \cdot 32$ numbers, whatever $p$ is. With twice as many ranks each computes half as much and sends
-# as much as before. That is why a layer is cut over the few GPUs of one machine, and no further.
+# Four all-reduces in the block: $g$ of attention and of the MLP forward, $f$ of both backward. (The others
+# belong to the cut vocabulary, lesson 17.) Each carries $N D = 32 \cdot 32$ numbers, whatever $p$ is. With
+# twice as many ranks each computes half as much and sends as much as before. So a layer is cut over the few
+# GPUs of one machine, as a rule, and no further.
 
 # %% [markdown]
 # ## Your exercise
 #
-# The MLP again, in plain functions. The four layers' steps are there. Write the places where the ranks' ways
+# The MLP again, in plain functions. Its layers are there. Write the places where the ranks' ways
 # meet and part: `y` and its bias, `dz`, `db2` and `dx`. Each is one short expression, and two of them send
 # something.
 
@@ -223,10 +224,10 @@ show(regions.reduce)
 #
 # - Mohammad Shoeybi, Mostofa Patwary, Raul Puri, Patrick LeGresley, Jared Casper and Bryan Catanzaro,
 #   *Megatron-LM: Training Multi-Billion Parameter Language Models Using Model Parallelism* (2019): section 3
-#   is this lesson, in two pages.
+#   is this lesson, with $f$ and $g$.
 # - Noam Shazeer and others, *Mesh-TensorFlow: Deep Learning for Supercomputers* (2018): the same cuts, as
 #   names of axes that a program lays over a grid of processors.
 # - Deepak Narayanan and others, *Efficient Large-Scale Language Model Training on GPU Clusters Using
-#   Megatron-LM* (2021): how far to cut a layer before other cuts are cheaper, measured on 3072 GPUs.
+#   Megatron-LM* (2021): what each way to cut costs, and why a layer is cut within a machine.
 #
 # Next lesson: 17, sequence parallelism, which takes the two all-reduces apart.

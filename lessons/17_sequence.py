@@ -10,10 +10,10 @@
 # what does it cost?
 #
 # The rest is small in arithmetic and large in memory. Korthikanti and others count what a layer keeps for its
-# backward pass, without the attention weights: 34 bytes for each token and feature (16-bit numbers, 1-byte
-# masks). Of these, 24 are inside of the cut pairs and 10 outside: norms, dropout, the inputs of both
-# branches. On eight ranks the 24 become 3, and the 10 stay 10. And at the end of the model stand $V$ scores
-# for each token: for GPT-2 50,257 of them, where a layer has 768 features.
+# backward pass, without the attention weights: 34 bytes for each token and feature (lesson 14). Of these, 24
+# are inside of the cut pairs and 10 outside: norms, dropout, the inputs of both branches. On eight ranks the
+# 24 become 3, and the 10 stay 10. And at the end of the model stand $V$ scores for each token: for GPT-2
+# 50,257 of them, where a layer has 768 features.
 
 # %% [markdown]
 # ## Where it lives
@@ -70,15 +70,15 @@ pieces_picture(
 # ## Predict, then run
 #
 # Now one message has become two. The next cell computes the gradients of one batch, the same model on four
-# ranks, without and with sequence parallelism, and counts what rank 0 sends. **How many more bytes leave the
-# rank with sequence parallelism: twice as many, half again as many, or none?**
+# ranks, without and with sequence parallelism, and counts what rank 0 sends to its tensor group. **With
+# sequence parallelism, are these twice the bytes, half as many again, or the same?**
 #
 # <details><summary>The answer, once you have a guess</summary>
 #
-# None: 62,016 both times. An all-reduce of $n$ numbers around a ring *is* a reduce-scatter and an
-# all-gather, and each half puts $n (p-1)/p$ numbers on the wire. The halves were always there. You only
-# stepped in between. What is new is `stage`: gradients of what every rank holds, which the next section is
-# about. They travel once a step, and not once a layer and micro-batch.
+# The same: 62,016 both times. An all-reduce of $n$ numbers around a ring, in which each rank sends to the
+# next, *is* a reduce-scatter and an all-gather, and each half puts $n (p-1)/p$ numbers on the wire. The
+# halves were always there. You only stepped in between. What is new is the group `stage`: gradients of what
+# every rank holds, which the next section is about. They travel once a step, not once a layer.
 #
 # </details>
 
@@ -127,7 +127,8 @@ print("dw is partial: added up it is the serial one ", np.allclose(four[0]["summ
 
 figure, axes = picture(width=7.5, height=3.2)
 for r, one in enumerate(four):
-    axes.plot(one["dw"], "o", color=RANKS[r], markersize=6, markeredgecolor="black", label=f"rank {r} alone")
+    at = np.arange(12) + (r - 1.5) / 8
+    axes.plot(at, one["dw"], "o", color=RANKS[r], markeredgecolor="black", label=f"rank {r} alone")
 axes.plot(alone["dw"], "_", color="black", markersize=16, markeredgewidth=2, label="one rank, all tokens")
 axes.axhline(0, color="black", linewidth=0.5)
 axes.set(xlabel="feature", ylabel="gradient of the norm's scale", xticks=range(12))
@@ -147,10 +148,9 @@ plt.show()
 # $$L_n = -\log \frac{e^{\ell_{n t_n}}}{\sum_v e^{\ell_{nv}}}
 # = \log \sum_v e^{\ell_{nv} - m_n} + m_n - \ell_{n t_n}, \qquad m_n = \max_v \ell_{nv},$$
 #
-# with the largest score taken out so that no exponential overflows (lesson 06). You could gather the scores,
-# for GPT-2 50,257 numbers a token. But look at what the formula does with them: a maximum, a sum, and one
-# number that is picked. A maximum of maxima is the maximum, and a sum of sums is the sum. **Three numbers a
-# token travel.**
+# with the largest score taken out so that no exponential overflows (lesson 06). You could gather all $V$
+# scores. But look at what the formula does with them: a maximum, a sum, and one number that is picked. A
+# maximum of maxima is the maximum, and a sum of sums is the sum. **Three numbers a token travel.**
 #
 # Backward, $d\ell_{nv}$ is $e^{\ell_{nv} - m_n}$ over the sum, less 1 where $v = t_n$. Each rank has all of
 # that for its own columns, and nothing is sent.
@@ -213,7 +213,7 @@ show(cross_entropy)
 # - Mohammad Shoeybi, Mostofa Patwary, Raul Puri, Patrick LeGresley, Jared Casper and Bryan Catanzaro,
 #   *Megatron-LM: Training Multi-Billion Parameter Language Models Using Model Parallelism* (2019): section 3,
 #   on the cut vocabulary and a loss that sends scalars instead of logits.
-# - Maxim Milakov and Natalia Gimelshein, *Online Normalizer Calculation for Softmax* (2018): maximum and sum
-#   in one pass. With its trick your messages could be one.
+# - Maxim Milakov and Natalia Gimelshein, *Online normalizer calculation for softmax* (2018): maximum and sum
+#   in one pass, and (section 3.1) how two parts are merged. You will write that merge in lesson 20.
 #
 # Next lesson: 18, data parallelism, where each rank has a batch of its own.

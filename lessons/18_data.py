@@ -10,10 +10,9 @@
 # Four ranks hold a copy of one model each, and share out a batch. How do they end the step with the weights
 # that one rank, which has seen all of it, would have?
 #
-# This is the oldest way to train on many machines, and the one that goes furthest: a step on 1000 sequences
-# takes as long on 1000 ranks as a step on one sequence takes on one. Two things go wrong with it. The first
-# is a wrong mean, which raises no error. The second is waste: everybody keeps a copy of everything. The
-# answer to the second is called ZeRO.
+# Copies are the plainest way to train on many machines: no layer has to know of them. Two things go wrong.
+# The first is a wrong mean, which raises no error. The second is waste: everybody keeps a copy of everything.
+# The answer to the second is called ZeRO.
 
 # %% [markdown]
 # ## Where it lives
@@ -49,8 +48,8 @@ from minimega.train import gradients
 # A sum may be cut anywhere. So if each rank divides by the **global** $n$, the parts of the loss add up, the
 # parts of the gradient add up, and no split of the batch changes anything. A mean may not be cut. The mean of
 # the ranks' means is another number as soon as the $n_r$ differ: it is an election in which each rank has one
-# vote, however many tokens live there. In 2024 this mistake was found in widely used training libraries,
-# between the parts of an accumulated batch.
+# vote, however many tokens live there. In October 2024 this mistake was mended in a widely used library,
+# Hugging Face's Transformers: there it was between the parts of a batch that run one after another.
 #
 # Eight sequences of unlike length on four ranks, two on each. One rank runs the same batch first.
 
@@ -75,15 +74,15 @@ kept = ranks(4, program)
 print(f"\nmean of the four means: {np.mean([one['own'] for one in kept]):.5f}")
 
 # %% [markdown]
-# The mean of the means is wrong in the second digit after the point. The gradient would fare worse: in it a
-# token of rank 3 would weigh 32/3, about eleven times, as much as a token of rank 0.
+# The mean of the means is wrong in the second digit after the point. In its gradient a token of rank 3 weighs
+# 32/3, about eleven times, as much as a token of rank 0.
 #
 # ## While the backward still runs
 #
-# The gradients that are added up are as many numbers as the model has, so the message is long. But it need
-# not wait. The backward pass completes the last layer first, and from then on that layer's gradient can
-# travel while the earlier ones are computed. Small messages are slow, so neighbours share one, a *bucket*: it
-# leaves when its last gradient is complete. Here are buckets of about 5000 numbers on their way:
+# The gradients are as many numbers as the model has, so the message is long. But it need not wait. The
+# backward pass completes the last layer first, and that layer's gradient can travel while the earlier ones
+# are computed. Many small messages are slow, so neighbours share one, a *bucket*: it leaves when its last
+# gradient is complete. Here are buckets of about 5000 numbers on their way:
 
 # %%
 program = """
@@ -107,11 +106,11 @@ kept = ranks(2, program)
 #
 # ## ZeRO
 #
-# Now to the waste. Four bytes hold a weight, four its gradient, and eight what Adam remembers of it (lesson
-# 11). All ranks hold all 16, and all of them take the same step, $p$ times over. *ZeRO* (Rajbhandari et al.
-# 2020) lets each rank take the step for its $p$-th part of the weights alone.
+# Now to the waste. Four bytes hold a weight, four its gradient, and eight Adam's two means (lesson 11). All
+# ranks hold all 16, and all of them take the same step, $p$ times over. *ZeRO* (Rajbhandari and others) lets
+# each rank take the step for its $p$-th part of the weights alone.
 #
-# - **Stage 1**: each rank keeps what Adam remembers of its part.
+# - **Stage 1**: each rank keeps Adam's means of its part.
 # - **Stage 2**: and the summed gradients of its part.
 # - **Stage 3**: and the weights of its part. A layer's weights are gathered when it runs, forward and again
 #   backward, and forgotten after it.
@@ -137,11 +136,10 @@ pieces_picture(
 #
 # <details><summary>The answer, once you have a guess</summary>
 #
-# 1, 1 and about 1.5. An all-reduce around a ring is a reduce-scatter and an all-gather: each puts a part
-# $(p-1)/p$ of the array on the wire. Stages 1 and 2 do the same two halves, and take the optimizer's step
-# between them: the memory that they save costs no bytes. Stage 3 has three such parts instead of two:
-# gradients once, weights twice. It is 1.49 here, since the last layer's weights are still there when it goes
-# backward, and the embedding needs none of its own for that.
+# 1, 1 and about 1.5. An all-reduce is a reduce-scatter and an all-gather (lesson 17). Stages 1 and 2 do the
+# same two halves, and take the optimizer's step between them: the memory that they save costs no bytes. Stage
+# 3 has three such halves: gradients once, weights twice. (It is 1.49 here: the table of positions is not
+# needed for the backward.)
 #
 # </details>
 
@@ -166,8 +164,8 @@ kept = ranks(4, program)
 # %% [markdown]
 # ## The picture
 #
-# What a rank has to hold, by the library's formula. `sizes` are those of the paper's table 1: a model of 7.5
-# billion weights of 16 bits, as their gradients are, and 12 bytes a weight for Adam and a 32-bit copy.
+# What a rank has to hold, by the library's formula, for a model of the paper's table 1: 7.5 billion weights
+# of 16 bits, as their gradients are, and 12 bytes a weight for Adam's means and a 32-bit copy.
 
 # %%
 many = 2 ** np.arange(11)
@@ -185,13 +183,9 @@ plt.show()
 
 # %% [markdown]
 # Stages 1 and 2 end on a floor: what is not cut stays whole on each rank. Stage 3 has none but the layer that
-# is running, which the paper leaves out, and `at_once` counts. And activations are in none of these lines:
-# they belong to the sequences, which are shared out already.
-
-# %%
-show(zero.state_bytes)
-
-# %% [markdown]
+# is running, which is not counted here. And activations are in none of these lines: they belong to the
+# sequences, which are shared out already.
+#
 # ## Your exercise
 #
 # Write `combine(loss_sum, grad_sum, count, group)`: the mean loss over the counted tokens of all ranks, and
@@ -226,10 +220,10 @@ show(gradients)
 # ## Read next
 #
 # - Priya Goyal and others, *Accurate, Large Minibatch SGD: Training ImageNet in 1 Hour* (2017): what a batch
-#   of 8192 needs, and a list of pitfalls; a wrong mean over the workers is one of them.
+#   of 8192 images needs, and a list of pitfalls; a wrong mean over the workers is one of them.
 # - Shen Li and others, *PyTorch Distributed: Experiences on Accelerating Data Parallel Training* (2020):
 #   buckets, their order and their size, measured.
 # - Samyam Rajbhandari, Jeff Rasley, Olatunji Ruwase and Yuxiong He, *ZeRO: Memory Optimizations Toward
-#   Training Trillion Parameter Models* (2020): the three stages, what they save and what they send.
+#   Training Trillion Parameter Models* (2019): the three stages, what they save and what they send.
 #
 # Next lesson: 19, pipelines, where the ranks share out the layers instead, and wait for each other.

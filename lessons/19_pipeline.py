@@ -12,8 +12,8 @@
 #
 # They wait, and a waiting GPU costs what a working one does. So the batch is cut into *micro-batches*, which
 # follow each other through the ranks like cars through a factory. What is left of the waiting is called the
-# *bubble*. How large it is, and how much memory each rank needs
-# meanwhile, depends on the number of micro-batches and on the order in which each rank does its work.
+# *bubble*. How large it is, and how much memory each rank needs meanwhile, depends on the number of
+# micro-batches and on the order in which each rank does its work.
 
 # %% [markdown]
 # ## Where it lives
@@ -99,12 +99,12 @@ draw(**{name: (schedule,) for name, schedule in both.items()})
 # ## Two ways out
 #
 # **Interleaved.** Cut the layers into $v p$ thinner stages, and give rank $r$ the stages $r$, $p + r$, and so
-# on. The first micro-batch reaches the last rank after $(p-1)f/v$, so the bubble is a $v$-th. The price is
-# $v$ times as many messages, and some more activations.
+# on. The first micro-batch reaches the last rank after $(p-1)f/v$, so a rank waits a $v$-th as long. The
+# price is $v$ times as many messages, and some more activations.
 #
 # **Zero bubble.** Cut the backward. The rank before waits for $dx$ alone; for $dW$ nobody waits. So each rank
 # sends $dx$ off first, and does $dW$ where it would otherwise wait. With halves of equal length a third of
-# the bubble is left.
+# the waiting is left.
 
 # %%
 halves = {"forward": 0.5, "backward": 1}  # half as many layers in a chunk
@@ -157,7 +157,7 @@ program = """
 from minimega.parallel import grid, pipeline, zero
 tokens = np.random.default_rng(0).integers(0, 64, (8, 17))
 stages = grid.grid(group, pp=group.size)
-config = mm.Config(vocab_size=64, context=16, d_model=32, nhead=2, num_layers=2, tied=False)
+config = mm.Config(vocab_size=64, context=16, d_model=32, nhead=2, num_layers=2)
 model, adam = pipeline.staged(mm.gpt(config), stages.pipeline).draw(seed=0), mm.AdamW()
 owner, recipe = zero.owner(model, stages), mm.Recipe(steps=3, pipeline="1f1b", micro_batches=4)
 for step in (1, 2, 3):
@@ -222,10 +222,10 @@ show(schedules._in_turn)
 # ## Read next
 #
 # - Yanping Huang and others, *GPipe: Efficient Training of Giant Neural Networks using Pipeline Parallelism*
-#   (2019): micro-batches, and a bubble that is small where they are many.
+#   (2018): micro-batches, and a bubble that is small where they are many.
 # - Deepak Narayanan and others, *Efficient Large-Scale Language Model Training on GPU Clusters Using
 #   Megatron-LM* (2021): 1F1B, interleaved stages, and how pipelines go together with the other ways to cut.
 # - Penghui Qi, Xinyi Wan, Guangxing Huang and Min Lin, *Zero Bubble Pipeline Parallelism* (2023): the
-#   backward in two halves, and what can be done with a whole one.
+#   backward in two halves; the order above, and others that leave no bubble.
 #
 # Next lesson: 20, context parallelism, for a sequence that one rank cannot hold.

@@ -235,8 +235,8 @@ show(around)
 # %% [markdown]
 # ## Read next
 #
-# - Maxim Milakov and Natalia Gimelshein, *Online Normalizer Calculation for Softmax* (2018): your merge, with
-#   a proof, written to read memory once less.
+# - Maxim Milakov and Natalia Gimelshein, *Online normalizer calculation for softmax* (2018): your merge of
+#   `top` and `total` (section 3.1), written to read memory less often.
 # - Tri Dao, Daniel Y. Fu, Stefano Ermon, Atri Rudra and Christopher Ré, *FlashAttention: Fast and
 #   Memory-Efficient Exact Attention with IO-Awareness* (2022): the same blocks within one GPU, and the
 #   backward pass that computes the weights again.

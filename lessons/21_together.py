@@ -9,10 +9,9 @@
 #
 # Each way to cut a model leaves it the model that it was. Do they still, all at once?
 #
-# The largest models need all of them: no single cut is enough. Each of the last six lessons was true on its
-# own. Together they meet in the same arrays: a gradient is cut by one, copied by another, shared out by a
-# third. So here is all of it in one run, on a model of 29,184 parameters instead of 530 billion. The code is
-# the same.
+# For the largest models no single cut is enough. And together the cuts meet in the same arrays: a gradient is
+# cut by one, copied by another, shared out by a third. So here they are in one run, on a model of 27,584
+# parameters instead of 530 billion. The code is the same.
 
 # %% [markdown]
 # ## Where it lives
@@ -49,7 +48,8 @@ from minimega.parallel.pipeline import staged
 # | $h_i$ | how many ranks hold it, after all sums | |
 #
 # Selective recomputation (lesson 14) is on too: it changes what a rank keeps, and sends nothing. The ranks
-# are $p_t \, p_d \, p_p = 8$, and each has a place in three groups. On paper, without starting any:
+# are $p_t \, p_d \, p_p = 8$ (with the ring of lesson 20 they would be 16), and each has a place in three
+# groups. On paper, without starting any:
 
 # %%
 layout = {"tp": 2, "dp": 2, "pp": 2, "sequence": True}
@@ -72,10 +72,10 @@ for r in range(8):
 # ## The picture
 #
 # A column is a parameter, a row a rank. Light is what the rank holds of its weights: half of a matrix that is
-# cut, all of a norm. Dark is that part of it of which the rank keeps Adam's means and squares.
+# cut, all of a norm. Dark is that part of it of which the rank keeps Adam's two means.
 
 # %%
-config = mm.Config(vocab_size=50, context=16, d_model=32, nhead=4, num_layers=2, dropout=0.1, tied=False)
+config = mm.Config(vocab_size=50, context=16, d_model=32, nhead=4, num_layers=2, dropout=0.1)
 names = [n for n, p in mm.gpt(config).parameters().items() if p.decays or n.endswith("norm.weight")]
 
 figure, axes = picture(width=9.0, height=5.0)
@@ -100,12 +100,12 @@ axes.axhline(3.5, color=ORANGE, linewidth=1)
 plt.show()
 
 # %% [markdown]
-# Read a column from top to bottom. Above the orange line is the first stage, below it the second. Neighbours
+# Above the orange line is the first stage, below it the second. Neighbours
 # have the two halves of a matrix. Two rows further down stands the replica, which has the same weights and
-# the other part of Adam's memory. A norm is whole on all four ranks
-# of its stage, and all four share out its memory. A bucket is cut as one long row of numbers, so a rank may
-# own nothing of one parameter and all of another. (Embedding and head have a table each here, so no column
-# crosses the line.)
+# the other part of Adam's memory. A norm is whole on all four ranks of its stage, and all four share out its
+# memory. One column crosses the line: embedding and head share a table (lesson 10), so both *ends* of the
+# pipeline hold it. A bucket is cut as one long row of numbers, so a rank may own nothing of one parameter and
+# all of another.
 
 # %% [markdown]
 # ## Predict, then run
@@ -116,10 +116,11 @@ plt.show()
 #
 # <details><summary>The answer, once you have a guess</summary>
 #
-# The tensor group sends the most: 10 times what the pipeline does, in 20 messages against 2. It sends
-# activations, at four places of every block, forward and backward and for every micro-batch; the pipeline
-# sends them at one place in all. The data group sends the gradients once, and the new weights back, and lies
-# in between here. With more tokens in a batch the first two grow, and the data group does not.
+# The tensor group sends the most: 10 times what the pipeline does. It sends activations, at four places of
+# every block, forward and backward and for every micro-batch; the pipeline sends them at one place in all.
+# The data group sends the gradients once, and the new weights back, and lies in between here. With more
+# tokens in a batch the first two grow, and the data group does not. (Groups of the same kind are `stage`, for
+# what all ranks of a stage hold, and `ends`.)
 #
 # So neighbours share out a layer, since they are near each other on most machines, and stages are furthest
 # apart. That is the order of the grid.
@@ -168,12 +169,12 @@ for step in range(1, 5):
     print(f"step {step}", *(f"{x}: eight {eight[x]:.10f}, one {one[x]:.10f}" for x in eight), sep="   ")
 
 # %% [markdown]
-# Ten digits, with dropout and all. The rest is rounding: sums in another order.
+# Ten digits after the point, with dropout and all. The rest is rounding: sums in another order.
 #
 # ## A checkpoint belongs to no layout
 #
-# Each rank wrote what it was the first to hold. Here one rank reads the parts of all eight, and goes on with
-# step 5; beside it the model that was alone all the time.
+# Each rank wrote what it was the first to hold: weights into one file, Adam's means into another. Here one
+# rank reads the parts of all eight, and goes on with step 5; beside it the model that was alone all the time.
 
 # %%
 newest = checkpoint.newest(Path(folder.name))
@@ -219,9 +220,8 @@ show(Grid.times)
 #   whether they differ by rounding or by a bug, and where it begins.
 # - Look at time: `minimega timeline --pp 4 --micro-batches 8` draws who waits for whom.
 # - Look at room: `minimega memory` holds what a rank keeps beside the papers' formulas.
-# - Read the programs that join the pieces: `examples/train_tensor_parallel.py`,
-#   `examples/train_data_parallel.py`, `examples/experts.py`, `examples/long_context.py`,
-#   `examples/reshard.py`. Each fits on two pages.
+# - Read the programs in `examples/`, which join the pieces. `examples/train_3d.py` is this lesson in 68
+#   lines.
 # - Break something. Take one `all_reduce` out of `minimega/parallel/regions.py`, and see which test names it.
 #   It is the quickest way to learn what a line is for.
 
@@ -235,7 +235,7 @@ show(Grid.times)
 # - Vijay Korthikanti and others, *Reducing Activation Recomputation in Large Transformer Models* (2022):
 #   sequence parallelism and selective recomputation, by formula.
 # - Samyam Rajbhandari, Jeff Rasley, Olatunji Ruwase and Yuxiong He, *ZeRO: Memory Optimizations Toward
-#   Training Trillion Parameter Models* (2020): what replicas need not all keep.
+#   Training Trillion Parameter Models* (2019): what replicas need not all keep.
 #
 # This was the last lesson. `minimega learn` shows what you have done, and the README has all files in the
 # order in which data meets them: you can read every one of them now.

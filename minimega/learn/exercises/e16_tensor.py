@@ -95,7 +95,16 @@ def on_rank(f, group) -> Verdict:
     found = {name: written(g, name) for name, g in zip(names, given, strict=True)}
     checks = (
         ("dw2", dw2[mine], {f"dz {counted}": p * dw2[mine], "dz is dy divided by the ranks": dw2[mine] / p}),
-        ("db2", db2, {f"db2 {counted}": p * db2, "db2 is a mean over the rows": db2 / len(dy)}),
+        (
+            "db2",
+            db2,
+            {
+                f"db2 {counted}": p * db2,
+                "db2 is not summed over the rows: each of them had b2 added": dy,
+                "db2 is a mean over the rows": db2 / len(dy),
+                "db2 is divided by the ranks: dy is whole, and b2 is in y once": db2 / p,
+            },
+        ),
         ("dw1", dw1[:, mine], {}),
         ("db1", db1[mine], {}),
         (

@@ -40,7 +40,7 @@ def loss(logits, targets, first, group):
 '''
 
 RANKS, VOCABULARY = 4, 10  # cut into 3, 3, 2 and 2 tokens
-TARGETS = np.array([1, 4, 7, 9, 3])  # some on every rank, and two on rank 1
+TARGETS = np.array([1, 4, 7, 9, 3, 5])  # some on every rank; 3 is the first of rank 1
 
 
 def judge(f) -> Verdict:
@@ -48,7 +48,7 @@ def judge(f) -> Verdict:
 
 
 def on_rank(f, group) -> Verdict:
-    """Five batches, each of which one more mistake gets wrong."""
+    """Six batches, each of which one more mistake gets wrong."""
     mine, rows = group.piece(VOCABULARY), len(TARGETS)
     even = np.array([0.0, 1, 2, 0, 1, 2, 1, 2, 1, 2])  # the largest of each rank is 2
     rising = np.arange(10.0)
@@ -65,6 +65,7 @@ def on_rank(f, group) -> Verdict:
             case(np.full(VOCABULARY, 2.0), _about_the_target),
             case(even, "the logit that is taken off is not that of the target"),
             case(rising, "right where all ranks have the same largest logit, wrong where they differ"),
+            case(rising - 20, "right where the targets' logits are above 0, wrong where they are below"),
             case(rising + 1000, "right for small logits; with logits near 1000 it is no number"),
         ],
         "the loss of the whole vocabulary, and no rank has seen more of it than its piece",
@@ -83,10 +84,16 @@ def _about_the_sum(width: int):
 def _about_the_target(got) -> str:
     """All logits are 2: what was taken off in place of 2?"""
     taken = np.log(VOCABULARY) + 2 - got
+    if abs(taken) < 1e-6:
+        return "too large by the largest logit, 2: it is still in total, or no longer in right"
     if abs(taken - 2 * RANKS) < 1e-6:
         return f"the target's logit counts {RANKS} times: every rank takes one, and one has the target"
     if abs(taken - 2 * RANKS / len(TARGETS)) < 1e-6:
         return "token 1 counts on every rank and token 4 on none: a rank's columns do not begin at token 0"
+    if abs(taken - 2 * (len(TARGETS) - 1) / len(TARGETS)) < 1e-6:
+        return "a target's logit is missing where it is the first token of a rank, as 3 is of rank 1"
+    if abs(taken - 2 * (len(TARGETS) + 1) / len(TARGETS)) < 1e-6:
+        return "a target's logit counts twice where it follows a rank's last token, as 3 does on rank 0"
     if -1e-6 < taken < 2 - 1e-6:
         return "the target's logit is missing where another rank has it"
     return "all logits are 2, and another number is taken off for the target"

@@ -78,12 +78,13 @@ def _judged(f, group, counts) -> Verdict:
 def _why(what: str, got, sums, counts, rank: int) -> str:
     p, everywhere = len(counts), sum(counts)
     if p == 1:
-        begin = f"on one rank with {everywhere:g} counted tokens: "
-        return begin + (
-            f"{what} is a sum over its tokens, not a mean"
-            if np.allclose(got, sums[0])
-            else f"{what} is not the mean over its tokens"
-        )
+        known = {
+            f"{what} is a sum over its tokens, not a mean": sums[0],
+            f"{what} is divided by its tokens twice": sums[0] / everywhere**2,
+        }
+        found = (why for why, value in known.items() if np.allclose(got, value))
+        why = next(found, f"{what} is not the mean over its tokens")
+        return f"on one rank with {everywhere:g} counted tokens: {why}"
     # (a rank without tokens has no mean, and what is divided by its 0 matches none of these)
     means = [s / max(n, 1) for s, n in zip(sums, counts, strict=True)]
     known = {

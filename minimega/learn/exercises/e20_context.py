@@ -96,6 +96,8 @@ def _problem(merge, first, second, whole, says: str) -> Verdict | None:
     if not (isinstance(result, tuple) and len(result) == 3):
         return Verdict(False, "your function should give three things: y, top and total")
     y, top, total = (written(a, what) for a, what in zip(result, ("y", "top", "total"), strict=True))
+    if np.shape(y) != whole[0].shape and whole[0].shape in (np.shape(top), np.shape(total)):
+        return Verdict(False, "the three things come in another order than y, top, total")
     if problem := unlike(top, whole[1], "top"):
         return Verdict(False, "top is not, for each row, the largest score of both blocks", problem)
     for what, got, want, typical in (
@@ -118,6 +120,9 @@ def _about_total(got, first, second, whole) -> str:
 def _about_y(got, first, second, whole) -> str:
     with np.errstate(all="ignore"):
         means = first[0] / first[2], second[0] / second[2]
+        times = sum(y * total * np.exp(top - whole[1]) for y, top, total in (first, second))
+        if np.allclose(got, times) or np.allclose(got, times / whole[2]):
+            return "y counts the totals once more: y1 and y2 are sums already, not means"
         if np.allclose(got, whole[0] / whole[2]):
             return "y is a mean already, divided by the total: another block could not be merged into it"
         if np.allclose(got, means[0] + means[1]) or np.allclose(got, (means[0] + means[1]) / 2):

@@ -44,7 +44,7 @@ def judge(norm) -> Verdict:
 
 def _about_a_vector(got) -> str:
     known = {25: "the root is missing", 1: "a minus counts against a plus", 7: "this adds up no squares"}
-    return f"one array, 3 and -4, on one rank: {known.get(round(float(got)), 'its norm is 5')}"
+    return f"one array, 3 and -4, on one rank: {_exactly(known, got, 'its norm is 5')}"
 
 
 def _about_two(got) -> str:
@@ -53,7 +53,11 @@ def _about_two(got) -> str:
         4: "the first array is in no sum",
         3: "the second array is in no sum",
     }
-    return f"two arrays of norms 3 and 4, on one rank: {known.get(round(float(got)), 'together they have 5')}"
+    return f"two arrays of norms 3 and 4, on one rank: {_exactly(known, got, 'together they have 5')}"
+
+
+def _exactly(known: dict[int, str], got, otherwise: str) -> str:
+    return next((says for value, says in known.items() if np.isclose(float(got), value)), otherwise)
 
 
 def on_rank(norm, group) -> Verdict:
@@ -77,6 +81,13 @@ def on_rank(norm, group) -> Verdict:
         ): "this rank's share alone: no sum over the ranks",
         _root(left, left, right, right, *[vector] * 4, shards) / 2: "everything is divided by the number of "
         "ranks, and not all of it is held by all",
+        _root(
+            *(2**0.5 * g for g in (left, left, right, right)), *[2 * vector] * 4, shards
+        ): "what several ranks hold counts more often still: the number of its holders multiplies it",
+        _root(matrix / 2**0.5, vector / 2, shards): "the number of holders divides the entries, and is "
+        "squared with them",
+        _root(shards): "what several ranks hold counts on none of them",
+        _root(left, vector, shards): "what rank 0 does not hold, and two other ranks do, is in no sum",
         wanted**2: "the root is missing",
         _apart(group, matrix, vector, shards): "each rank takes a root, and the roots are added up",
         group.size * wanted: "the right number, added up once for each rank",

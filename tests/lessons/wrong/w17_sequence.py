@@ -3,7 +3,7 @@
 LOSS = """\
 def loss(logits, targets, first, group):
     rows, place = np.arange(len(targets)), targets - first
-    here = (0 <= place) & (place < logits.shape[1])
+    here = {here}
     highest = {highest}
     total = {total}
     right = {right}
@@ -11,6 +11,7 @@ def loss(logits, targets, first, group):
 """
 OWN = "logits.max(axis=1, keepdims=True)"
 RIGHT = {
+    "here": "(0 <= place) & (place < logits.shape[1])",
     "highest": f'group.all_reduce({OWN}, "max")',
     "total": "group.all_reduce(np.exp(logits - highest).sum(axis=1))",
     "right": "group.all_reduce(logits[rows, place * here] * here)",
@@ -56,6 +57,29 @@ WRONG = [
         "the own targets alone",
         loss(right="logits[rows, place * here] * here"),
         r"^the target's logit is missing where another rank has it$",
+    ),
+    (
+        "a token after the last",
+        loss(
+            here="(0 <= place) & (place <= logits.shape[1])",
+            right="group.all_reduce(logits[rows, np.clip(place, 0, logits.shape[1] - 1)] * here)",
+        ),
+        r"counts twice where it follows a rank's last token, as 3 does on rank 0$",
+    ),
+    (
+        "the first token left out",
+        loss(here="(0 < place) & (place < logits.shape[1])"),
+        r"missing where it is the first token of a rank, as 3 is of rank 1$",
+    ),
+    (
+        "the largest logit left in the sum",
+        loss(total="group.all_reduce(np.exp(logits).sum(axis=1))"),
+        r"^too large by the largest logit, 2: it is still in total",
+    ),
+    (
+        "the largest of what the ranks have",
+        loss(right='group.all_reduce(logits[rows, place * here] * here, "max")'),
+        r"^right where the targets' logits are above 0, wrong where they are below$",
     ),
     (
         "the first token of each rank",

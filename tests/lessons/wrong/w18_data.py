@@ -44,6 +44,16 @@ WRONG = [
         combine(grad="group.all_reduce(grad_sum)"),
         r"^on one rank with 5 counted tokens: the gradient is a sum over its tokens",
     ),
+    (
+        "a mean of a mean",
+        combine(grad=f"{GRAD} / n"),
+        r"^on one rank with 5 counted tokens: the gradient is divided by its tokens twice$",
+    ),
+    (
+        "a rank without tokens that goes its own way",
+        combine().replace("    n =", "    if not count:\n        return 0.0, 0 * grad_sum\n    n ="),
+        r"until a rank has counted no token at all \(rank 2\)$",
+    ),
     ("the loss alone", combine().replace("return loss, grad", "return loss"), r"should give two things"),
     ("the gradient left for later", combine(grad="..."), r"^not written yet: the gradient is still"),
 ]

@@ -77,6 +77,18 @@ WRONG = [
         "def one_f_one_b(rank, ranks, micro_batches): return ['forward'] * micro_batches",
         r"rank 0 has 'forward' in its list",
     ),
+    (
+        "a list in the list",
+        order()
+        .replace('order += [("backward", n) for', 'order.append([("backward", n) for')
+        .replace("micro_batches)]\n    return", "micro_batches)])\n    return"),
+        r"rank 0 has \[\('backward', 5\), .*\] in its list, where",
+    ),
+    (
+        "counted from 1",
+        GPIPE.replace("(kind, n)", "(kind, n + 1)"),
+        r"there are only the micro-batches 0 to 7$",
+    ),
     ("no list", "def one_f_one_b(rank, ranks, micro_batches): return rank", r"rank 0 gives no list"),
     ("no return", "def one_f_one_b(rank, ranks, micro_batches): []", r"is a `return` missing"),
 ]

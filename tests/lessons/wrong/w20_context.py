@@ -37,6 +37,17 @@ WRONG = [
         r"here each has some of them, and total is wrong",
     ),
     ("the larger of the totals", merge(total="np.maximum(total1, total2)"), r"^total is the larger of both"),
+    (
+        "sums weighted by the totals",
+        merge(y="y1 * total1 * down1 + y2 * total2 * down2"),
+        r"^y counts the totals once more: y1 and y2 are sums already, not means$",
+    ),
+    (
+        "weighted, and a mean",
+        merge(y="(y1 * total1 * down1 + y2 * total2 * down2) / total"),
+        r"^y counts the totals once more",
+    ),
+    ("another order", merge().replace("return y, top, total", "return top, total, y"), r"in another order"),
     ("means added up", merge(y="y1 / total1 + y2 / total2"), r"blocks' means, as if both blocks weighed"),
     ("a mean of means", merge(y="(y1 / total1 + y2 / total2) / 2"), r"blocks' means, as if both"),
     ("a mean already", merge(y="(y1 * down1 + y2 * down2) / total"), r"^y is a mean already"),
