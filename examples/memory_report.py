@@ -4,7 +4,7 @@
     mpirun -n 4 python examples/memory_report.py --device cuda
 
 Activations of one block under tensor and sequence parallelism with every recomputation (Korthikanti et al.
-2022), and the model's state under every stage of ZeRO (Rajbhandari et al. 2020). `minimega memory` prints the
+2022), and the model's state under every stage of ZeRO (Rajbhandari et al. 2019). `minimega memory` prints the
 same of any shape, with ranks that are only pretended.
 """
 

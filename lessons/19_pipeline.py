@@ -23,10 +23,7 @@
 # `tests/mpi/cases_pipeline.py`.
 
 # %%
-from io import BytesIO
-
 import numpy as np
-from IPython.display import Image, display
 from matplotlib import pyplot as plt
 
 from minimega.learn import BLUE, GREEN, ORANGE, PINK, check, picture, ranks, show
@@ -37,8 +34,8 @@ from minimega.parallel.pipeline import Run
 def draw(**panels):
     """Schedules with the time that things take, one above the other."""
     timed = {name.replace("_", " "): schedules.times(*panel) for name, panel in panels.items()}
-    timeline.picture(image := BytesIO(), timed)
-    display(Image(image.getvalue(), width=900))
+    timeline.draw(plt.figure(dpi=150), timed)
+    plt.show()
 
 
 # %% [markdown]

@@ -21,7 +21,7 @@ class Optimizer:
 
     A step is often smaller than the distance of two 16-bit numbers, and would be rounded away. So a 16-bit
     weight has a "master" in the state: it begins as the weight itself in float32, all steps add up in it, and
-    the weight is what it rounds to (Micikevicius et al. 2018, section 3.1).
+    the weight is what it rounds to (Micikevicius et al. 2017, section 3.1).
     """
 
     slots: tuple[str, ...] = ()
@@ -131,7 +131,7 @@ def gradient_norm(parameters: Iterable[Parameter], grid: Grid = SERIAL) -> float
 
 
 def clip(parameters: Iterable[Parameter], most: float, norm: float) -> None:
-    """Scale all gradients by most/norm where their norm is larger (Pascanu et al. 2013); 0 does not clip."""
+    """Scale all gradients by most/norm where their norm is larger (Pascanu et al. 2012); 0 does not clip."""
     if most and norm > most:
         for p in parameters:
             if p.grad is not None:

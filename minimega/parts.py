@@ -2,7 +2,7 @@
 
 A part is a .safetensors file. Its header says what it has of each array that is not whole in it: the whole
 shape, the bounds (start and stop along each axis) of the piece, and the span (start and stop) of the piece's
-numbers, one row after another, where these are shared out too (ZeRO: Rajbhandari et al. 2020, section 5).
+numbers, one row after another, where these are shared out too (ZeRO: Rajbhandari et al. 2019, section 5).
 A file of whole arrays says nothing of this kind: it is the only part.
 """
 

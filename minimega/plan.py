@@ -108,7 +108,7 @@ def memory(
 
     Of `cp` ranks that share out each sequence, and of `ranks` that share out the model's state by `--zero`,
     it is what one of them needs. A 16-bit weight costs Adam 18 bytes: 2, its gradient 4, master, mean and
-    square 12 (Rajbhandari et al. 2020, section 3.1, whose gradients are 16-bit too: 16).
+    square 12 (Rajbhandari et al. 2019, section 3.1, whose gradients are 16-bit too: 16).
 
     >>> memory(Config(vocab_size=500), batch=16)["optimizer"]        # two numbers a parameter
     3817472

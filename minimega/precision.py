@@ -2,7 +2,7 @@
 
 The smallest float16 above zero is 6e-8, and many gradients of activations are smaller. The loss is multiplied
 by a large number before the backward pass, and so is every gradient; those of the parameters, which are
-float32, are divided by it before anything looks at them (Micikevicius et al. 2018, section 3.2). bfloat16 has
+float32, are divided by it before anything looks at them (Micikevicius et al. 2017, section 3.2). bfloat16 has
 the range of float32 and needs none.
 """
 

@@ -138,7 +138,7 @@ def test_the_need_is_never_below_the_measured_peak_nor_far_above(change, batch, 
 
 
 def test_what_ranks_share_out_a_rank_needs_a_part_of():
-    """Rajbhandari et al. 2020, figure 1: 7.5 billion parameters, 64 ranks; of 4 + 4 + 8 bytes."""
+    """Rajbhandari et al. 2019, figure 1: 7.5 billion parameters, 64 ranks; of 4 + 4 + 8 bytes."""
     numbers = 7_500_000_000
     for stage, each in enumerate((16, 8 + 8 / 64, 4 + 12 / 64, 16 / 64)):
         assert sum(state_bytes(stage, numbers, 64).values()) == pytest.approx(each * numbers)

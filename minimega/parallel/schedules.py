@@ -36,14 +36,14 @@ Costs = dict[str, float] | Callable[[int, Action], float | None]  # by kind; or 
 
 
 def gpipe(p: int, m: int, v: int = 1) -> Schedule:
-    """All forward, then all backward: m micro-batches are held at once (Huang et al. 2019)."""
+    """All forward, then all backward: m micro-batches are held at once (Huang et al. 2018)."""
     return _with_messages([_all("forward", m) + _all("backward", m)] * p)
 
 
 def one_f_one_b(p: int, m: int, v: int = 1) -> Schedule:
     """Forward and backward in turn as soon as the pipeline is full: at most p - r micro-batches are held.
 
-    Narayanan et al. 2021, "Memory-efficient pipeline-parallel DNN training" (there: PipeDream-flush).
+    Narayanan et al. 2020, "Memory-efficient pipeline-parallel DNN training" (there: PipeDream-flush).
 
     >>> [f"{a.kind} {a.batch}" for a in one_f_one_b(2, 2)[1] if not a.what]
     ['forward 0', 'backward 0', 'forward 1', 'reduce 1', 'backward 1']

@@ -30,6 +30,7 @@ COLOURS = {
     "backward-weight": "#009E73",
     "send": "#555555",
 }
+UNIT = "time (a forward pass takes 1)"
 
 
 def meet(schedule: Schedule) -> None:
@@ -100,16 +101,21 @@ def held(actions: list[Action]) -> int:
     return most
 
 
-def picture(
-    path: str | Path, panels: Mapping[str, Timed], unit: str = "time (a forward pass takes 1)"
-) -> None:
+def picture(path: str | Path, panels: Mapping[str, Timed], unit: str = UNIT) -> None:
+    """`draw` on a figure of its own, and save it."""
+    figure = Figure(dpi=150)
+    draw(figure, panels, unit)
+    figure.savefig(path)
+
+
+def draw(figure: Figure, panels: Mapping[str, Timed], unit: str = UNIT) -> None:
     """Draw what `times` gives, or what a run measured, by its title: one above the other, on one axis.
 
     A row is a rank, a box an action with its micro-batch in it. White is waiting; its share ends the title.
     """
     rows = [len(timed) for timed in panels.values()]
-    height = 0.9 + sum(0.62 + 0.36 * n for n in rows)
-    figure = Figure(figsize=(12, height), dpi=150, layout="constrained")
+    figure.set_size_inches(12, 0.9 + sum(0.62 + 0.36 * n for n in rows))
+    figure.set_layout_engine("constrained")
     axes = figure.subplots(len(rows), sharex=True, squeeze=False, height_ratios=rows)[:, 0]
     whole = max(end for timed in panels.values() for actions in timed for _, _, end in actions)
     for axis, (title, timed) in zip(axes, panels.items(), strict=True):
@@ -122,7 +128,6 @@ def picture(
     figure.legend(
         handles=shades, frameon=False, ncols=len(shades), loc="outside upper right", title=title, fontsize=9
     )
-    figure.savefig(path)
 
 
 def _draw(axis, timed: Timed, whole: float) -> None:
@@ -133,7 +138,7 @@ def _draw(axis, timed: Timed, whole: float) -> None:
             edge = {"edgecolor": "white", "linewidth": 0.3 * computes}  # a message is a thin line without one
             axis.barh(r, end - start, 0.9, start, color=COLOURS[a.kind], alpha=strength, **edge)
             if computes and (end - start) / whole > 0.006 + 0.006 * (a.batch > 9):  # it has room
-                ink = "white" if strength > 0.8 else "black"
+                ink = "white" if strength > 0.8 and a.kind != "backward-input" else "black"  # amber is light
                 axis.text((start + end) / 2, r, a.batch, ha="center", va="center", color=ink, fontsize=7)
     axis.set(xlim=(0, whole), ylim=(len(timed) - 0.5, -0.5), yticks=range(len(timed)))
     axis.set_yticklabels([f"rank {r}" for r in range(len(timed))])

@@ -1,4 +1,4 @@
-"""ZeRO: the ranks that hold the same parameters share out what they would all keep (Rajbhandari et al. 2020).
+"""ZeRO: the ranks that hold the same parameters share out what they would all keep (Rajbhandari et al. 2019).
 
     stage                                  1   2   3     bytes a parameter, of 16, on each of p ranks
     what the optimizer remembers           x   x   x     4 + 4 + 8/p    section 5.1

@@ -80,7 +80,7 @@ def of_zero(
     bucket: int = BUCKET,
     accumulate: int = 1,
 ) -> Rows:
-    """`of_gradients` under ZeRO (Rajbhandari et al. 2020, section 7), of the same arguments.
+    """`of_gradients` under ZeRO (Rajbhandari et al. 2019, section 7), of the same arguments.
 
     In place of an all-reduce come its two halves: a reduce-scatter of the gradients, an all-gather of the new
     weights. Stages 2 and 3 add up the gradients of each accumulated part. Stage 3 has a bucket for the
