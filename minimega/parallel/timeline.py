@@ -114,7 +114,7 @@ def draw(figure: Figure, panels: Mapping[str, Timed], unit: str = UNIT) -> None:
     A row is a rank, a box an action with its micro-batch in it. White is waiting; its share ends the title.
     """
     rows = [len(timed) for timed in panels.values()]
-    figure.set_size_inches(12, 0.9 + sum(0.62 + 0.36 * n for n in rows))
+    figure.set_size_inches(10, 0.9 + sum(0.62 + 0.36 * n for n in rows))
     figure.set_layout_engine("constrained")
     axes = figure.subplots(len(rows), sharex=True, squeeze=False, height_ratios=rows)[:, 0]
     whole = max(end for timed in panels.values() for actions in timed for _, _, end in actions)
@@ -137,7 +137,7 @@ def _draw(axis, timed: Timed, whole: float) -> None:
             strength, computes = 1 - 0.65 * a.chunk / chunks, a.kind in COSTS
             edge = {"edgecolor": "white", "linewidth": 0.3 * computes}  # a message is a thin line without one
             axis.barh(r, end - start, 0.9, start, color=COLOURS[a.kind], alpha=strength, **edge)
-            if computes and (end - start) / whole > 0.006 + 0.006 * (a.batch > 9):  # it has room
+            if computes and (end - start) / whole > 0.007 * (1 + (a.batch > 9)):  # it has room
                 ink = "white" if strength > 0.8 and a.kind != "backward-input" else "black"  # amber is light
                 axis.text((start + end) / 2, r, a.batch, ha="center", va="center", color=ink, fontsize=7)
     axis.set(xlim=(0, whole), ylim=(len(timed) - 0.5, -0.5), yticks=range(len(timed)))
