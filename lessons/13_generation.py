@@ -59,7 +59,7 @@ stream = np.concatenate([[tokenizer.start, *tokenizer.encode(tale)] for tale in 
 batches = mm.Batches(mm.Windows(stream, context=64), batch_size=8, seed=0)
 shape = mm.Config(tokenizer.size, context=64, d_model=64, num_layers=1)
 model, optimizer = mm.gpt(shape).draw(seed=0), mm.AdamW(beta2=0.99)
-recipe = mm.Recipe(steps=200, lr=0.008, schedule="cosine", warmup=20)
+recipe = mm.Recipe(steps=200, lr=0.005, schedule="cosine", warmup=20)
 for step in range(1, 201):
     mm.train_step(model, optimizer, recipe, step, *batches(step)[:2])
 
