@@ -34,6 +34,8 @@ from minimega.optim import SGD, Adam, AdamW, Momentum, clip, gradient_norm, lear
 # | $\eta$, in code `lr` | the learning rate |
 # | $n$ | the number of the step, from 1 |
 # | $v$; $m$, $s$ | what is remembered of earlier gradients: velocity; mean, mean square |
+# | $\beta_1$, $\beta_2$ | the share of it that is kept at each step |
+# | $\lambda$, in code `decay` | how strongly weights are pulled to 0 |
 #
 # **SGD** goes down the slope: $w \leftarrow w - \eta g$. In a direction in which the loss bends with $c$, the
 # gradient is $c$ times the distance to the bottom, so each step multiplies the distance by $1 - \eta c$. It
@@ -85,7 +87,7 @@ for one, q, title in ((axes[0], np.eye(2), "along the axes"), (axes[1], turn, "t
     curvature, start = q @ np.diag([1.0, 50.0]) @ q.T, q @ np.array([-4.0, 1.0])
     heights = np.einsum("iyx,ij,jyx->yx", np.stack([x, y]), curvature, np.stack([x, y])) / 2
     one.contour(x, y, heights, levels=[0.1, 1, 4, 10, 25], colors="#BBBBBB", linewidths=0.7)
-    for optimizer, lr, color in ((SGD(), 0.038, ORANGE), (Momentum(0.9), 0.01, GREEN), (Adam(), 0.1, BLUE)):
+    for optimizer, lr, color in ((SGD(), 0.038, ORANGE), (Momentum(0.8), 0.02, GREEN), (Adam(), 0.1, BLUE)):
         places = path(optimizer, lr, curvature, start)
         losses = np.einsum("ni,ij,nj->n", places, curvature, places) / 2
         needs = np.flatnonzero(losses > 0.01)[-1] + 1
@@ -99,10 +101,11 @@ plt.show()
 
 # %% [markdown]
 # SGD jumps from wall to wall: its learning rate is near the limit of $2/50$, and along the valley that is
-# small. Momentum cancels the jumps and overshoots once. Both take the same way in both pictures, to the step.
-# Adam does not. On the left each weight has a direction of its own, and Adam walks along the valley as if it
-# were round. On the right each weight sees both directions mixed, and dividing by sizes tells it nothing.
-# Adam is good at weights of different scale, and the axes are its world.
+# small. With momentum they partly cancel, and the steps along the valley add up: it needs less than half as
+# many. Both take the same way in both pictures, to the step. Adam does not. On the left each weight has a
+# direction of its own, and Adam walks along the valley as if it were round. On the right each weight sees
+# both directions mixed, and dividing by sizes tells it nothing. Adam is good at weights of different scale,
+# and the axes are its world.
 
 # %% [markdown]
 # ## Predict, then run
@@ -226,7 +229,7 @@ show(AdamW.update)
 # - Ilya Loshchilov and Frank Hutter, *Decoupled Weight Decay Regularization* (2017): why the decay belongs
 #   beside the means.
 # - Razvan Pascanu, Tomas Mikolov and Yoshua Bengio, *On the Difficulty of Training Recurrent Neural Networks*
-#   (2013): the wall in the loss from which one step throws you far away, and clipping.
+#   (2012): the wall in the loss from which one step throws you far away, and clipping.
 # - Gabriel Goh, *Why Momentum Really Works* (2017): an article whose pictures move when you pull at them.
 #
 # Next lesson: 12, training, where all of this runs in a loop.

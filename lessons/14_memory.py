@@ -51,10 +51,11 @@ for name, f in operations.items():
 
 # %% [markdown]
 # A sum passes $dy$ on and needs nothing. The exponential is its own derivative: it keeps its output. GELU
-# keeps $x$ and the tanh in the middle. And dropout keeps no mask: `keep` is a function that draws it again,
-# and holds the coordinates of rows and columns for it. That is recomputation already, of the smallest kind.
-# It works because randomness here is a pure function of a key and coordinates: asked twice, it answers the
-# same.
+# keeps $x$ and the tanh in the middle. Dropout sets each number to 0 with a chance of $p$ while a model
+# trains, so that no feature leans on a single other one. It keeps no mask of those numbers: `keep` is a
+# function that draws it again, and holds the coordinates of rows and columns for it. That is recomputation
+# already, of the smallest kind. It works because randomness here is a pure function of a key and coordinates:
+# asked twice, it answers the same.
 
 # %% [markdown]
 # ## The mathematics
@@ -66,8 +67,9 @@ for name, f in operations.items():
 #
 # Add up what the operations of one block keep. The MLP is four times as wide as the block, and keeps its
 # hidden features before and after GELU, and the tanh: $12\,BTD$. Queries, keys, values, two norms and the
-# inputs of the linear layers make $8\,BTD$. The core of attention (all between the two projections) keeps
-# $2\,BTD$ and its weights, $T$ by $T$ for every head. Together, in numbers of four bytes each:
+# inputs of the linear layers make $8\,BTD$. The core of attention (all between the two projections) keeps the
+# queries that it scaled and the heads' outputs, $2\,BTD$, and its weights, $T$ by $T$ for every head.
+# Together, in numbers of four bytes each:
 #
 # $$\underbrace{20\,BTD}_{\text{linear layers, norms, MLP}} \;+\; \underbrace{2\,BTD + B H T^2}_{\text{core of
 # attention}} \;+\; \underbrace{2\,BT}_{\text{the norms' deviations}}$$

@@ -82,10 +82,15 @@ for axes, (name, matrix) in zip(several, A.items(), strict=True):
     axes.imshow(matrix, cmap="Greys", vmax=1.6, extent=(0, columns, rows, 0))
     axes.hlines(quarters * rows, 0, columns, color=BLUE, linewidth=1)
     axes.vlines(quarters * columns, 0, rows, color=BLUE, linewidth=1)
-    axes.set(title=name.replace("_", "-"), xlim=(-0.2, 16.2), ylim=(16.2, -0.2), xticks=[], yticks=[])
-    axes.set_xlabel("given by ranks 0, 1, 2, 3")
+    axes.set_title(name.replace("_", "-"), loc="left")
+    axes.set(xlim=(-0.2, 16.2), ylim=(16.2, -0.2))
+    axes.set_xlabel("from rank", loc="left")
+    axes.xaxis.set_label_position("top")
+    axes.set_xticks((quarters[:4] + 1 / 8) * columns, range(4))
+    axes.set_yticks((quarters[:4] + 1 / 8) * rows, range(4))
+    axes.tick_params(length=0, labelsize=8, top=True, labeltop=True, labelbottom=False)
     axes.spines[:].set_visible(False)
-several[0].set_ylabel("got by ranks 3, 2, 1, 0")
+several[0].set_ylabel("to rank")
 plt.show()
 
 for name, matrix in A.items():
@@ -172,6 +177,8 @@ say("users differ, all-reduce", group.all_reduce, "partial", ("whole", "partial"
 kept = ranks(4, program)
 
 # %% [markdown]
+# (`At y` is $A^T dy$, what the backward gave: $dx$ should have been whole.)
+#
 # One forward, two backwards, and each is right in its place. Nothing in the array tells which. The word does.
 
 # %% [markdown]

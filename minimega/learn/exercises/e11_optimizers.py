@@ -43,7 +43,7 @@ def judge(f) -> Verdict:
 
     def parts(*arguments):
         got = written(f(*arguments), "what your function gives")
-        if isinstance(got, tuple) and len(got) == 3:
+        if isinstance(got, (tuple, list)) and len(got) == 3:
             w, mean, square = got
             return tuple(written(v, n) for n, v in (("mean", mean), ("square", square), ("w", w)))
         return got
@@ -88,6 +88,8 @@ def _heard(got: np.ndarray, wrong: dict[str, np.ndarray], otherwise: str) -> str
 def _late(got) -> str:
     """After a million steps nothing is corrected; no eps, no decay."""
     mean, square = _means(G, MEAN, SQUARE)
+    if not unlike(got[2], mean, ""):
+        return "what comes first should be w, then mean, then square; yours begins with mean"
     if unlike(got[0], mean, ""):
         wrong = {
             "mean is a running sum: what is new has its full weight": BETA1 * MEAN + G,
@@ -105,8 +107,13 @@ def _late(got) -> str:
             "square goes by beta1, which belongs to mean": BETA1 * SQUARE + (1 - BETA1) * G * G,
         }
         return _heard(got[1], wrong, "square is not the running mean of the squared gradients")
+    if not np.all(np.isfinite(got[2])):
+        return "w is no number after a million steps: beta^n is 0 by then, and 1 - beta^n is 1"
     step = mean / np.sqrt(square)
+    overdone = step * np.sqrt(1 - BETA2) / (1 - BETA1)
     wrong = {
+        "the correction should fade with n; after a million steps yours is as large as at the first": W
+        - LR * overdone,
         "the step goes uphill": W + LR * step,
         "lr is not applied": W - step,
         "divided by the mean square itself: gradients twice as large should give the same step": W
@@ -128,6 +135,9 @@ def _first(got) -> str:
         return "at the first step you divide by 0: its n is 1"
     wrong = {
         "no bias correction: both means begin at 0, and are too small at first": mean / np.sqrt(square),
+        "both corrections go the wrong way: the means are too small at first, and yours are smaller": mean
+        * (1 - BETA1)
+        / np.sqrt(square * (1 - BETA2)),
         "the bias of mean is corrected, that of square is not": G / np.sqrt(square),
         "the bias of square is corrected, that of mean is not": mean / np.abs(G),
         "square is corrected after its root is taken, by the whole factor": G
@@ -169,6 +179,10 @@ def _with_decay(got) -> str:
         "the decay makes the weights larger": W - right + LR * decay * W,
         "the decay is taken from the weights after the step; both start at the old ones": (W - right)
         * (1 - LR * decay),
+        "the decay is divided by the root, as the mean is; it belongs to the weight": W
+        - LR
+        * (_means(G, MEAN, SQUARE)[0] / (1 - BETA1**n) + decay * W)
+        / np.sqrt(_means(G, MEAN, SQUARE)[1] / (1 - BETA2**n)),
         "the decay is not proportional to w": W - right - LR * decay,
     }
     return _heard(got[2], wrong, "right but for the decay")

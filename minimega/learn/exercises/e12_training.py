@@ -48,8 +48,8 @@ def targets(counted: int, size: int, token: int = 5) -> np.ndarray:
     return np.where(np.arange(size) < counted, token, -1).reshape(1, size)
 
 
-EVEN = [(1.0, targets(4, 4)), (3.0, targets(4, 4))]
-UNEVEN = [(1.0, targets(6, 6)), (3.0, targets(2, 2))]
+EVEN = [(1.0, targets(5, 5)), (3.0, targets(5, 5))]
+UNEVEN = [(1.0, targets(6, 6, token=2)), (3.0, targets(2, 2, token=9))]
 PADDED = [(1.0, targets(6, 8)), (3.0, targets(2, 8))]
 STARTS = [(1.0, targets(6, 8)), (3.0, targets(2, 8, token=0))]
 EMPTY = [*PADDED, (0.0, targets(0, 8))]
@@ -76,6 +76,10 @@ def judge(mean_loss) -> Verdict:
 
 
 def _about_even(got) -> str:
+    if not np.isfinite(got):
+        return "there is nothing to divide by where every target counts: what counts is not below 0"
+    if abs(got - 4 / 5) < 1e-6:
+        return "each batch's loss is divided by its count; it is a mean, and has been divided by it once"
     if abs(got - np.e**2) < 1e-6:
         return "a perplexity comes out, e to the loss; the loss itself is wanted"
     if got > 3 + 1e-6:
@@ -90,6 +94,8 @@ def _about_even(got) -> str:
 def _about_uneven(got) -> str:
     if abs(got - 2) < 1e-6:
         return "every batch weighs the same: a batch of 2 targets counts as much as one of 6"
+    if abs(got - 66 / 30) < 1e-6:
+        return "a target weighs as much as its token's number; each should weigh 1, whichever word it is"
     return "right for batches of one size, but not for 6 targets with loss 1 and 2 with loss 3"
 
 

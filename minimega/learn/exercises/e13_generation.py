@@ -42,7 +42,8 @@ def pick(logits, u, p=1.0, temperature=1.0):
 
 GIVEN = {"softmax": softmax}
 
-CHANCES = np.array([0.2, 0.1, 0.4, 0.3])
+CHANCES, ONE = np.array([0.2, 0.1, 0.4, 0.3]), np.array([0.05, 0.05, 0.8, 0.1])
+MORE = [np.arange(1, n) / sum(range(1, n)) for n in (8, 12, 20)]
 MANY = (np.arange(1000) + 0.5) / 1000
 EIGHTHS = np.arange(8) / 8
 
@@ -60,9 +61,41 @@ def shares(pick, chances, numbers, order, **options) -> np.ndarray:
 
 
 def judge(pick) -> Verdict:
+    """If it is right for a p that every token is needed for, and wrong for 1, it is the rounding of a sum."""
+    try:
+        found, error = _judge(pick, 1.0), None
+    except IndexError as raised:
+        found, error = Verdict(False, ""), raised
+    if not found.ok:
+        if _tried(lambda: _judge(pick, 0.9999).ok):
+            return Verdict(
+                False,
+                "with p = 1 all tokens stay, but their chances may add up to 0.9999999999999999, below 1",
+            )
+        if _tried(lambda: _draws(pick)):
+            return Verdict(False, "the same u gives another token when it is asked again: u is the only draw")
+    if error:
+        raise error
+    return found
+
+
+def _tried(question) -> bool:
+    """Its answer; no where it raises."""
+    try:
+        return question()
+    except Exception:
+        return False
+
+
+def _draws(pick) -> bool:
+    first, again = ([int(pick(np.log(CHANCES), u)) for u in MANY[::20]] for _ in range(2))
+    return first != again
+
+
+def _judge(pick, all_of_them: float) -> Verdict:
     """Each case is one that a typical mistake gets wrong; what is compared is how often each token comes."""
 
-    def of(chances, numbers, order="", p=1.0, temperature=1.0):
+    def of(chances, numbers, order="", p=all_of_them, temperature=1.0):
         try:
             return shares(pick, chances, numbers, order, p=p, temperature=temperature)
         except (IndexError, ValueError):
@@ -72,6 +105,7 @@ def judge(pick) -> Verdict:
 
     two = np.array([0, 0, 4, 3]) / 7
     half = CHANCES**2 / (CHANCES**2).sum()
+    one = "a token of chance 0.8 reaches 0.5 alone, and others stay beside it: is p a share of the tokens?"
     cold = "the temperature comes too late: p counts the chances of temperature 1"
     even, third = np.full(4, 0.25), "of four equal tokens two reach 0.5 exactly, and a third one is kept"
     border = "a number on the border of two tokens goes to the first; it belongs to the second: [begin, end)"
@@ -81,8 +115,10 @@ def judge(pick) -> Verdict:
             [
                 Case((CHANCES, MANY), CHANCES, _about_chances, 2e-3),
                 Case((CHANCES, MANY, "", 0.55), two, _about_p, 2e-3),
-                Case((CHANCES, MANY, "", 1.0, 0.5), half, _about_temperature, 2e-3),
+                Case((ONE, MANY, "", 0.5), np.array([0, 0, 1, 0]), one, 2e-3),
+                Case((CHANCES, MANY, "", all_of_them, 0.5), half, _about_temperature, 2e-3),
                 Case((CHANCES, MANY, "", 0.5, 0.5), np.array([0, 0, 1, 0]), cold, 2e-3),
+                *(Case((chances, MANY), chances, _about_chances, 2e-3) for chances in MORE),
                 Case((even, EIGHTHS, "sorted"), even, border),
                 Case((even, EIGHTHS, "sorted", 0.5), [0.5, 0.5, 0, 0], third),
                 Case(
@@ -99,8 +135,8 @@ def judge(pick) -> Verdict:
 
 def _about_chances(got) -> str:
     if np.max(got) == 1:
-        return "whatever u is, the same token comes"
-    if np.allclose(np.sort(got), np.sort(CHANCES), atol=3e-3):
+        return "with p = 1, the same token comes whatever u is"
+    if len(got) == len(CHANCES) and np.allclose(np.sort(got), np.sort(CHANCES), atol=3e-3):
         return "a place in the sorted order comes out, not the token that stands at that place"
     return "with p = 1 and temperature 1, the tokens do not come as often as their chances say"
 

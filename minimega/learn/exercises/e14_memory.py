@@ -77,6 +77,8 @@ def judge(recompute) -> Verdict:
     if not (isinstance(result, tuple) and len(result) == 2):
         return Verdict(False, "g should give two things as f does: y, and the function back")
     y, back = written(result[0], "y"), written(result[1], "back")
+    if isinstance(y, tuple):
+        return Verdict(False, "y is all that f gives, a pair: f's own y is the first of the two")
     forward = f.runs
     if forward > 1:
         return Verdict(
@@ -109,9 +111,13 @@ def _about_dx(dx, x, y, dy) -> str:
     inner = Deep()(x)[1]
     if callable(dx):
         return "dx is a function: f's own back, which was never called with dy"
+    if isinstance(dx, tuple) and len(dx) == 1:
+        dx = dx[0]
     if isinstance(dx, tuple):
         return "dx is a pair: f run again gives (y, back), and dx comes from that back"
     mistakes = {
+        "dx is y times dy: the second run gives a back too, and that one takes dy": y * dy,
+        "dx is f's back of x, times dy: back takes dy, and does the multiplying itself": inner(x) * dy,
         "dx is dy: it passes as if f were not there": dy,
         "dx is y once more: the second run gives a back too, and that one is wanted": y,
         "f is run again on y, not on x: this is the slope of f at another place": Deep()(y)[1](dy),

@@ -74,6 +74,8 @@ def _alike(dx, dy, whole, group) -> str:
         return "all ranks do the same with y: dx is the gradient of all rows, and x has this rank's alone"
     if _same(dx, group.size * whole[group.piece(len(whole))]):
         return "all ranks do the same with y: dy is whole, and dx counts it once for every rank"
+    if _same(dx, whole[group.piece(len(whole))] / group.size):
+        return "all ranks do the same with y: dx is divided by the ranks, and each of them knows one whole dy"
     return "all ranks do the same with y: dx is not the gradient of this rank's rows"
 
 

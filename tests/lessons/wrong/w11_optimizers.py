@@ -31,6 +31,21 @@ WRONG = [
     ("only the square corrected", adamw(m="mean"), r"of square is corrected, that of mean is not"),
     ("n from 0", adamw(first="n = n + 1"), r"one step ahead"),
     ("n from -1", adamw(first="n = n - 1"), r"divide by 0|^ZeroDivision"),
+    (
+        "the hats multiplied",
+        adamw(m="mean * (1 - beta1**n)", s="square * (1 - beta2**n)"),
+        r"^both corrections go the wrong way",
+    ),
+    (
+        "hats without n",
+        adamw(m="mean / (1 - beta1)", s="square / (1 - beta2)"),
+        r"^the correction should fade",
+    ),
+    (
+        "n a factor, not an exponent",
+        adamw(m="mean / (1 - beta1 * n)", s="square / (1 - beta2 * n)"),
+        r"^w is no number after a million",
+    ),
     ("one beta for both corrections", adamw(s="square / (1 - beta1**n)"), r"by the same beta"),
     (
         "the corrected means kept",
@@ -49,6 +64,16 @@ WRONG = [
     ("no decay", adamw(w="w - {step}"), r"^the decay is missing"),
     ("the decay without lr", adamw(w="w - {step} - decay * w"), r"not multiplied by lr"),
     ("the decay last", adamw(w="(w - {step}) * (1 - lr * decay)"), r"after the step"),
+    (
+        "the decay over the root",
+        adamw(step="lr * (m + decay * w) / (np.sqrt(s) + eps)", w="w - {step}"),
+        r"^the decay is divided by the root",
+    ),
+    (
+        "another order",
+        adamw().replace("return w, mean, square", "return mean, square, w"),
+        r"^what comes first should be w",
+    ),
     ("no lr", adamw(step=STEP[5:]), r"^lr is not applied"),
     ("plus", adamw(w=f"w + {{step}} - {DECAY}"), r"uphill"),
     ("no root", adamw(step="lr * m / (s + eps)"), r"mean square itself"),

@@ -27,6 +27,13 @@ WRONG = [
     ("the start token is left out", mean(counted="(targets > 0).sum()"), r"^a target 0 is not counted"),
     ("at least one a batch", mean(counted="max((targets >= 0).sum(), 1)"), r"^a batch in which no target"),
     ("not weighted, then divided by the count", mean(part="loss"), r"^two batches of the same size"),
+    ("the targets added up", mean(counted="targets.sum()"), r"^a target weighs as much as its token's"),
+    ("those below 0 counted", mean(counted="(targets < 0).sum()"), r"^there is nothing to divide by"),
+    (
+        "divided once more",
+        "def mean_loss(batches): return sum(loss / (t >= 0).sum() for loss, t in batches)",
+        r"^each batch's loss is divided by its count",
+    ),
     ("a sum", mean(result="total"), r"^.* a mean above both"),
     ("divided by the batches", mean(result="total / len(batches)"), r"^.* a mean above both"),
     ("the perplexity", mean(result="np.exp(total / count)"), r"^a perplexity comes out"),

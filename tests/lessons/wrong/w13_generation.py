@@ -63,8 +63,41 @@ WRONG = [
         pick(token="order[min((ends <= u).sum(), len(ends) - 1)]"),
         r"^the right tokens are kept",
     ),
+    (
+        "the sum that should reach 1",
+        "def pick(logits, u, p=1.0, temperature=1.0):\n"
+        "    order = np.argsort(-logits)\n"
+        "    ends = np.cumsum(softmax(logits / temperature)[0][order])\n"
+        "    count = np.argmax(ends >= p) + 1\n"
+        "    return order[np.argmax(ends[:count] / ends[count - 1] > u)]",
+        r"^with p = 1 all tokens stay",
+    ),
+    (
+        "the sum that should reach 1, by searchsorted",
+        "def pick(logits, u, p=1.0, temperature=1.0):\n"
+        "    order = np.argsort(-logits)\n"
+        "    ends = np.cumsum(softmax(logits / temperature)[0][order])\n"
+        "    count = np.searchsorted(ends, p) + 1\n"
+        "    return order[np.argmax(ends[:count] / ends[count - 1] > u)]",
+        r"^with p = 1 all tokens stay",
+    ),
+    (
+        "p of all tokens",
+        pick(kept="chance[:max(1, int(p * len(chance)))]"),
+        r"^a token of chance 0.8 reaches 0.5",
+    ),
+    (
+        "a draw of one's own",
+        "def pick(logits, u, p=1.0, temperature=1.0):\n"
+        "    return np.random.choice(len(logits), p=softmax(logits / temperature)[0])",
+        r"^the same u gives another token",
+    ),
     ("p is not used", pick(kept="chance"), r"^p has no effect"),
-    ("greedy", "def pick(logits, u, p=1.0, temperature=1.0): return logits.argmax()", r"^whatever u is"),
+    (
+        "greedy",
+        "def pick(logits, u, p=1.0, temperature=1.0): return logits.argmax()",
+        r"^with p = 1, the same token comes",
+    ),
     (
         "exp of the logits as they are",
         pick(chance="np.exp(logits[order] / temperature); chance = chance / chance.sum()"),

@@ -40,6 +40,11 @@ WRONG = [
     ),
     ("a mean", gather(apart=f"{SUM} / group.size"), r"a mean over the ranks, and each of them used"),
     (
+        "divided by the ranks",
+        gather(alike=f"{SLICE} / group.size"),
+        r"^all ranks do the same.* is divided by",
+    ),
+    (
         "no backward",
         gather(alike="dy"),
         r"^all ranks do the same.* gradient of all rows, and x has this rank's",
