@@ -7,7 +7,7 @@ or is not written yet, `verdict` says so.
 import importlib
 import inspect
 import linecache
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import ModuleType
 from typing import NamedTuple
@@ -156,6 +156,21 @@ def unlike(got, value, what: str, tolerance: float = 1e-6) -> str:
     at = np.unravel_index(np.argmax(np.where(np.isfinite(off), off, np.inf)), off.shape)
     place = f" at {tuple(map(int, at))}" if at else ""
     return f"{what} is {got[at]:.10g}{place}; it should be {value[at]:.10g}"
+
+
+def which(got, known: Iterable[tuple[str, object]], otherwise: str = "") -> str:
+    """The sentence of the first typical value that `got` is; `otherwise` where it is none of them.
+
+    >>> which(6.0, {"that is the sum": 5.0, "that is the product": 6.0}.items())
+    'that is the product'
+    """
+    return next((says for says, value in known if not unlike(got, value, "")), otherwise)
+
+
+def sharper(found: Verdict, says: str) -> Verdict:
+    """The verdict with this sentence for what is wrong, if there is one; what it says of the rest stays."""
+    _, mark, rest = found.sentence.partition(";")
+    return found._replace(sentence=says + mark + rest) if says else found
 
 
 def _numbers(thing) -> np.ndarray | None:

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from minimega.learn.judge import Verdict, backward
+from minimega.learn.judge import Verdict, backward, sharper, which
 from minimega.norm import layer_norm
 
 TASK = "Write back(dy), the backward of y = xhat w + b with xhat = (x - mean) r: dx, dw and db."
@@ -53,7 +53,7 @@ MISSING = "missing from dx, or wrong: x moves"
 TERMS = {
     "the mean of the gradient": f"the term that comes through the mean is {MISSING} the mean too",
     "the part along": f"the term that comes through the variance is {MISSING} r too",
-    "both": f"both terms, through the mean and through the variance, are {MISSING} the mean and r too",
+    "the pair": f"both terms, through the mean and through the variance, are {MISSING} the mean and r too",
 }
 
 DRAW = np.random.default_rng(7).normal
@@ -77,13 +77,11 @@ def judge(f) -> Verdict:
         },
     )
     term = next((says for begin, says in TERMS.items() if found.detail.startswith(begin)), "")
-    which, _, rest = found.sentence.partition(" ")
-    if found.ok or which not in ("dx", "dw") or not (says := _mistake(f, which) or term):
-        return found
-    return found._replace(sentence=says + (";" + rest.partition(";")[2] if ";" in rest else ""))
+    name = found.sentence.split()[0]
+    return found if found.ok or name not in ("dx", "dw") else sharper(found, _mistake(f, name) or term)
 
 
-def _mistake(f, which: str) -> str:
+def _mistake(f, name: str) -> str:
     """The sentence of the typical mistake that gives just this dx or dw; "" if none does."""
     dx, dw, _ = f(X.copy(), W.copy(), B.copy())[1](DY.copy())
     centred = X - X.mean(axis=-1, keepdims=True)
@@ -141,8 +139,4 @@ def _mistake(f, which: str) -> str:
             ((DY * centred).sum(axis=0), "dw is made with x less its mean, but it is xhat that w multiplies"),
         ],
     }
-    given = np.asarray(dx if which == "dx" else dw)
-    close = (
-        says for wrong, says in mistakes[which] if given.shape == wrong.shape and np.allclose(given, wrong)
-    )
-    return next(close, "")
+    return which(dx if name == "dx" else dw, ((says, wrong) for wrong, says in mistakes[name]))

@@ -4,7 +4,7 @@ import numpy as np
 
 from minimega import random
 from minimega.attention import self_attention
-from minimega.learn.judge import Verdict, backward, unlike
+from minimega.learn.judge import Verdict, backward, sharper, which
 from minimega.linear import linear
 from minimega.norm import layer_norm
 from minimega.ops import gelu
@@ -62,8 +62,7 @@ def judge(f) -> Verdict:
         found = found._replace(detail=found.detail.split("; ")[-1])
     else:
         return found
-    says = next((says for says, wrong in known.items() if not unlike(got, wrong, "")), found.sentence)
-    return found._replace(sentence=says)
+    return sharper(found, which(got, known.items()))
 
 
 def _forward(x, attention, mlp, norm1, norm2) -> dict[str, np.ndarray]:

@@ -4,7 +4,7 @@ import re
 
 import numpy as np
 
-from minimega.learn.judge import Case, Verdict, unlike, values, written
+from minimega.learn.judge import Case, Verdict, unlike, values, which, written
 from minimega.optim import AdamW
 
 TASK = "Write adamw(w, g, mean, square, n, ...): step number n, which gives the new w, mean and square."
@@ -81,10 +81,6 @@ def _means(g, mean, square) -> tuple[np.ndarray, np.ndarray]:
     return BETA1 * mean + (1 - BETA1) * g, BETA2 * square + (1 - BETA2) * g * g
 
 
-def _heard(got: np.ndarray, wrong: dict[str, np.ndarray], otherwise: str) -> str:
-    return next((says for says, value in wrong.items() if not unlike(got, value, "")), otherwise)
-
-
 def _late(got) -> str:
     """After a million steps nothing is corrected; no eps, no decay."""
     mean, square = _means(G, MEAN, SQUARE)
@@ -96,7 +92,7 @@ def _late(got) -> str:
             "mean keeps little of the old and takes much of the new": (1 - BETA1) * MEAN + BETA1 * G,
             "mean goes by beta2, which belongs to square": BETA2 * MEAN + (1 - BETA2) * G,
         }
-        return _heard(got[0], wrong, "mean is not the running mean of the gradients")
+        return which(got[0], wrong.items(), "mean is not the running mean of the gradients")
     if unlike(got[1], square, ""):
         wrong = {
             "square is a mean of gradients, not of their squares": BETA2 * SQUARE + (1 - BETA2) * G,
@@ -106,7 +102,7 @@ def _late(got) -> str:
             "square keeps little of the old and takes much of the new": (1 - BETA2) * SQUARE + BETA2 * G * G,
             "square goes by beta1, which belongs to mean": BETA1 * SQUARE + (1 - BETA1) * G * G,
         }
-        return _heard(got[1], wrong, "square is not the running mean of the squared gradients")
+        return which(got[1], wrong.items(), "square is not the running mean of the squared gradients")
     if not np.all(np.isfinite(got[2])):
         return "w is no number after a million steps: beta^n is 0 by then, and 1 - beta^n is 1"
     step = mean / np.sqrt(square)
@@ -123,7 +119,7 @@ def _late(got) -> str:
         - LR * MEAN / np.sqrt(SQUARE),
         "w is the step alone: from what is it taken away?": -LR * step,
     }
-    return _heard(got[2], wrong, "the means are right, and the step made of them is not")
+    return which(got[2], wrong.items(), "the means are right, and the step made of them is not")
 
 
 def _first(got) -> str:
@@ -147,7 +143,7 @@ def _first(got) -> str:
         / (1 - BETA1**2)
         / np.sqrt(square / (1 - BETA2**2)),
     }
-    return _heard(got[2], {says: W - LR * step for says, step in wrong.items()}, "wrong at the first step")
+    return which(got[2], ((says, W - LR * step) for says, step in wrong.items()), "wrong at the first step")
 
 
 def _with_eps(got) -> str:
@@ -160,7 +156,7 @@ def _with_eps(got) -> str:
         "eps is added to the whole fraction, and not below its line": m / np.sqrt(s) + eps,
         "eps replaces small roots instead of being added": m / np.maximum(np.sqrt(s), eps),
     }
-    return _heard(got[2], {says: W - LR * step for says, step in wrong.items()}, "right but for eps")
+    return which(got[2], ((says, W - LR * step) for says, step in wrong.items()), "right but for eps")
 
 
 def _with_decay(got) -> str:
@@ -185,4 +181,4 @@ def _with_decay(got) -> str:
         / np.sqrt(_means(G, MEAN, SQUARE)[1] / (1 - BETA2**n)),
         "the decay is not proportional to w": W - right - LR * decay,
     }
-    return _heard(got[2], wrong, "right but for the decay")
+    return which(got[2], wrong.items(), "right but for the decay")

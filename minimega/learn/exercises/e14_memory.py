@@ -3,7 +3,7 @@
 import numpy as np
 
 from minimega.autograd import Tensor, op, saved_bytes
-from minimega.learn.judge import Verdict, backward, written
+from minimega.learn.judge import Verdict, backward, which, written
 from minimega.ops import gelu, softmax
 
 TASK = (
@@ -127,8 +127,4 @@ def _about_dx(dx, x, y, dy) -> str:
         "f's back is given x, not dy": inner(x),
         "f's back is applied twice": inner(inner(dy)),
     }
-    got = np.asarray(dx)
-    for sentence, wrong in mistakes.items():
-        if got.shape == wrong.shape and np.allclose(got, wrong, rtol=1e-9, atol=1e-12):
-            return sentence
-    return ""
+    return which(dx, mistakes.items())

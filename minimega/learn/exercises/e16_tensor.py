@@ -3,7 +3,7 @@
 import numpy as np
 
 from minimega import random
-from minimega.learn.judge import Verdict, on_ranks, unlike, written
+from minimega.learn.judge import Verdict, on_ranks, unlike, which, written
 from minimega.linear import linear
 from minimega.ops import relu
 
@@ -88,7 +88,7 @@ def on_rank(f, group) -> Verdict:
             "y is this rank's part of the sum alone, without b2": own,
         }
         return Verdict(
-            False, _which(known, y, "y is not the sum of what the ranks computed, and b2"), problem
+            False, which(y, known.items(), "y is not the sum of what the ranks computed, and b2"), problem
         )
     given = written(result[1](dy.copy()), "what back gives")
     names, counted = ("dx", "dw1", "db1", "dw2", "db2"), f"counts dy {p} times: dy is whole, on every rank"
@@ -119,7 +119,7 @@ def on_rank(f, group) -> Verdict:
     for name, value, known in checks:
         if problem := unlike(found[name], value, name):
             plain = f"{name} is not {'the' if name in ('dx', 'db2') else 'this piece of the'} serial gradient"
-            return Verdict(False, _which(known, found[name], plain), problem)
+            return Verdict(False, which(found[name], known.items(), plain), problem)
     return Verdict(True, "y, and each rank's gradients, are those of the whole MLP")
 
 
@@ -131,11 +131,6 @@ def _plain(x, w1, b1, w2, b2, dy) -> tuple:
     da, dw2, db2 = back2(dy)
     dx, dw1, db1 = back1(back_relu(da))
     return y, (dx, dw1(), db1(), dw2(), db2())
-
-
-def _which(known: dict[str, np.ndarray], got, otherwise: str) -> str:
-    """The sentence of the first value that is the one got."""
-    return next((s for s, v in known.items() if np.shape(got) == v.shape and np.allclose(got, v)), otherwise)
 
 
 def _draw(number: int, shape: tuple[int, ...]) -> np.ndarray:

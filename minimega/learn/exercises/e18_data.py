@@ -3,7 +3,7 @@
 import numpy as np
 
 from minimega import random
-from minimega.learn.judge import Verdict, on_ranks, unlike, written
+from minimega.learn.judge import Verdict, on_ranks, unlike, which, written
 from minimega.parallel.comm import SELF
 
 TASK = (
@@ -82,8 +82,7 @@ def _why(what: str, got, sums, counts, rank: int) -> str:
             f"{what} is a sum over its tokens, not a mean": sums[0],
             f"{what} is divided by its tokens twice": sums[0] / everywhere**2,
         }
-        found = (why for why, value in known.items() if np.allclose(got, value))
-        why = next(found, f"{what} is not the mean over its tokens")
+        why = which(got, known.items(), f"{what} is not the mean over its tokens")
         return f"on one rank with {everywhere:g} counted tokens: {why}"
     # (a rank without tokens has no mean, and what is divided by its 0 matches none of these)
     means = [s / max(n, 1) for s, n in zip(sums, counts, strict=True)]
@@ -103,10 +102,7 @@ def _why(what: str, got, sums, counts, rank: int) -> str:
         / p,
         "is divided by all ranks' tokens, and by the number of ranks as well": sum(sums) / everywhere / p,
     }
-    for why, value in known.items():
-        if np.allclose(got, value):
-            return f"{what} {why}"
-    return f"{what} is not the sum over all ranks' tokens, divided by their number"
+    return f"{what} {which(got, known.items(), 'is not the sum over all tokens, divided by their number')}"
 
 
 def _draw(rank: int, length: int) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from minimega.learn.judge import Case, Verdict, on_ranks, unlike, values, written
+from minimega.learn.judge import Case, Verdict, on_ranks, unlike, values, which, written
 from minimega.parallel.comm import SELF
 
 TASK = "Write norm(own, group): the root of the sum of all squared gradient entries, on every rank alike."
@@ -43,21 +43,17 @@ def judge(norm) -> Verdict:
 
 
 def _about_a_vector(got) -> str:
-    known = {25: "the root is missing", 1: "a minus counts against a plus", 7: "this adds up no squares"}
-    return f"one array, 3 and -4, on one rank: {_exactly(known, got, 'its norm is 5')}"
+    known = {"the root is missing": 25, "a minus counts against a plus": 1, "this adds up no squares": 7}
+    return f"one array, 3 and -4, on one rank: {which(got, known.items(), 'its norm is 5')}"
 
 
 def _about_two(got) -> str:
     known = {
-        7: "the norms are added, and the root of 9 + 16 is not 3 + 4",
-        4: "the first array is in no sum",
-        3: "the second array is in no sum",
+        "the norms are added, and the root of 9 + 16 is not 3 + 4": 7,
+        "the first array is in no sum": 4,
+        "the second array is in no sum": 3,
     }
-    return f"two arrays of norms 3 and 4, on one rank: {_exactly(known, got, 'together they have 5')}"
-
-
-def _exactly(known: dict[int, str], got, otherwise: str) -> str:
-    return next((says for value, says in known.items() if np.isclose(float(got), value)), otherwise)
+    return f"two arrays of norms 3 and 4, on one rank: {which(got, known.items(), 'together they have 5')}"
 
 
 def on_rank(norm, group) -> Verdict:
@@ -69,32 +65,29 @@ def on_rank(norm, group) -> Verdict:
     wanted = _root(matrix, vector, shards)
     if not (problem := unlike(got, wanted, "the norm")):
         return Verdict(True, "each entry counts once, whether one rank holds it, two or four")
-    here, says = [g for g, _ in own], "this is not the norm of all gradients"
-    left, right = matrix[:, :3], matrix[:, 3:]
+    here, left, right = [g for g, _ in own], matrix[:, :3], matrix[:, 3:]
+    each = left, left, right, right  # what the ranks hold of the matrix
     typical = {
-        _root(
-            left, left, right, right, *[vector] * 4, shards
-        ): "what several ranks hold counts once for each of them",
-        _root(*here): "this rank's own arrays alone, in full, and no other rank's",
-        float(
-            np.sqrt(sum((g * g).sum() / n for g, n in own))
-        ): "this rank's share alone: no sum over the ranks",
-        _root(left, left, right, right, *[vector] * 4, shards) / 2: "everything is divided by the number of "
-        "ranks, and not all of it is held by all",
-        _root(
-            *(2**0.5 * g for g in (left, left, right, right)), *[2 * vector] * 4, shards
-        ): "what several ranks hold counts more often still: the number of its holders multiplies it",
-        _root(matrix / 2**0.5, vector / 2, shards): "the number of holders divides the entries, and is "
-        "squared with them",
-        _root(shards): "what several ranks hold counts on none of them",
-        _root(left, vector, shards): "what rank 0 does not hold, and two other ranks do, is in no sum",
-        wanted**2: "the root is missing",
-        _apart(group, matrix, vector, shards): "each rank takes a root, and the roots are added up",
-        group.size * wanted: "the right number, added up once for each rank",
+        "the right number, added up once for each rank": group.size * wanted,
+        "each rank takes a root, and the roots are added up": _apart(group, matrix, vector, shards),
+        "the root is missing": wanted**2,
+        "what rank 0 does not hold, and two other ranks do, is in no sum": _root(left, vector, shards),
+        "what several ranks hold counts on none of them": _root(shards),
+        "the number of holders divides the entries, and is squared with them": _root(
+            matrix / 2**0.5, vector / 2, shards
+        ),
+        "what several ranks hold counts more often still: the number of its holders multiplies it": _root(
+            *(2**0.5 * g for g in each), *[2 * vector] * 4, shards
+        ),
+        "everything is divided by the number of ranks, and not all of it is held by all": _root(
+            *each, *[vector] * 4, shards
+        )
+        / 2,
+        "this rank's share alone: no sum over the ranks": sum((g * g).sum() / n for g, n in own) ** 0.5,
+        "this rank's own arrays alone, in full, and no other rank's": _root(*here),
+        "what several ranks hold counts once for each of them": _root(*each, *[vector] * 4, shards),
     }
-    for value, sentence in typical.items():
-        if not unlike(got, value, "the norm"):
-            says = sentence
+    says = which(got, typical.items(), "this is not the norm of all gradients")
     return Verdict(False, f"among ranks: {says}", problem)
 
 
