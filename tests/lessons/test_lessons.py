@@ -33,6 +33,10 @@ def test_a_lesson_has_its_parts(lesson):
     named = re.findall(r"`((?:minimega|tests|examples|docs)/[\w/.]+)`", words)
     assert any(name.startswith("tests/") for name in named) and "`minimega/" in lives
     assert [name for name in named if not (ROOT / name).exists()] == []
+    listed = f"- [{lesson.number}: {lesson.title}](lessons/{lesson.notebook.name})\n"
+    assert listed in (ROOT / "README.md").read_text(encoding="utf-8")
+    if lesson != LESSONS[-1]:
+        assert f"\nNext lesson: {int(lesson.number) + 1:02}, " in words
 
 
 def minutes(lesson: shelf.Lesson) -> float:
