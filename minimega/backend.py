@@ -57,9 +57,7 @@ def check_type(xp: ModuleType, dtype: str) -> None:
     try:
         xp.ones((1, 1), dtype) @ xp.ones((1, 1), dtype)
     except Exception as why:
-        raise BadInput(
-            f"--dtype {dtype} needs another CuPy, 14 or later: {str(why).splitlines()[0]}"
-        ) from None
+        raise BadInput(f"{dtype} needs another CuPy, 14 or later: {str(why).splitlines()[0]}") from None
 
 
 def wide(x):

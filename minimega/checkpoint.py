@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
-from minimega.backend import library
+from minimega.backend import check_type, library
 from minimega.errors import BadInput
 from minimega.model import Config, Model, gpt
 from minimega.optim import Optimizer
@@ -266,7 +266,8 @@ def fill(
         raise BadInput(f"{parts.where} holds another model: {odd[0]} is in only one of the two")
     for p in model.parameters().values():
         piece = parts.read(piece_of(p))
-        p.data, p.grad = xp.asarray(piece.astype(dtype or piece.dtype, copy=False)), None
+        check_type(xp, kind := str(dtype or piece.dtype))
+        p.data, p.grad = xp.asarray(piece.astype(kind, copy=False)), None
         keep(p)
 
 

@@ -14,7 +14,7 @@ from minimega import compare, linear, ops, optim, train, verdict
 from minimega.attention import attention, self_attention
 from minimega.autograd import Tensor, saved_bytes
 from minimega.backend import check_type, narrow, wide
-from minimega.checkpoint import open_parts
+from minimega.checkpoint import fill, open_parts
 from minimega.cli import main
 from minimega.embedding import embedding
 from minimega.errors import BadInput, RunFailed
@@ -159,8 +159,16 @@ def test_a_library_without_the_type_is_refused():
             raise TypeError(f"Unsupported dtype {dtype}")
 
     check_type(np, "bfloat16")
-    with pytest.raises(BadInput, match=r"--dtype bfloat16 needs another CuPy, 14 or later: Unsupported"):
+    with pytest.raises(BadInput, match=r"^bfloat16 needs another CuPy, 14 or later: Unsupported"):
         check_type(Old(), "bfloat16")
+
+    class Written(dict):  # a checkpoint of it
+        def read(self, piece):
+            return np.ones(3, "bfloat16")
+
+    model = gpt(CONFIG)
+    with pytest.raises(BadInput, match=r"^bfloat16 needs another CuPy, 14 or later: Unsupported"):
+        fill(model, Written(model.parameters()), xp=Old())
 
 
 # Models: types and memory
