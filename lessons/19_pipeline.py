@@ -26,7 +26,7 @@
 import numpy as np
 from matplotlib import pyplot as plt
 
-from minimega.learn import BLUE, GREEN, ORANGE, PINK, check, picture, ranks, show
+from minimega.learn import BLUE, GREEN, ORANGE, PINK, Cut, check, picture, pieces_picture, ranks, show
 from minimega.parallel import schedules, timeline
 from minimega.parallel.pipeline import Run
 
@@ -37,6 +37,18 @@ def draw(**panels):
     timeline.draw(plt.figure(dpi=150), timed)
     plt.show()
 
+
+# %% [markdown]
+# No matrix is cut here. What is cut is the list of layers: a rank has all of a block's matrices, or nothing
+# of them, and what goes from rank to rank is whole.
+
+# %%
+pieces_picture(
+    Cut("the blocks of the model, in order", np.arange(8)[None], 1),
+    Cut("x of a micro-batch: tokens, D", (2, 8)),
+    ranks=4,
+    height=1.7,
+)
 
 # %% [markdown]
 # ## The mathematics
