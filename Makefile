@@ -10,7 +10,7 @@ TESTS = OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1
 
 help:
 	@echo "make demo         train the default model on the built-in tales and print what it writes (minutes)"
-	@echo "make test         run the whole test suite"
+	@echo "make test         run the test suite"
 	@echo "make lessons      open the lessons in Jupyter, as copies of your own in my-lessons/"
 	@echo "make parity       hold the code to torch and transformers (installs both, in .venv-parity)"
 	@echo "make lint         style and format of the code"
@@ -24,7 +24,7 @@ demo: .venv/installed
 	@.venv/bin/minimega generate --model-filename runs/demo
 
 test: .venv/installed-dev
-	@$(TESTS) .venv/bin/python -m pytest -n 2 -m "not lessons"
+	@$(TESTS) .venv/bin/python -m pytest -n 2 --dist worksteal -m "not lessons"
 
 # The first lesson that is not done; a copy that is there already stays as it is.
 lessons: .venv/installed-lessons

@@ -9,6 +9,7 @@ from minimega.learn.judge import exercise, verdict_apart, wanted
 from tests.lessons.wrong import judge, wrong_answers
 
 WRONG = wrong_answers()
+pytestmark = pytest.mark.lessons
 NUMBERS = [lesson.number for lesson in shelf.lessons()]
 
 
