@@ -74,11 +74,11 @@ def _jupyter(lesson: shelf.Lesson) -> list[str]:
 
 
 def overview(mine: Path) -> str:
-    """The list: number, title, done or begun, and what to type next."""
+    """The list: number, title, whether it is done or there is a copy, and what to type next."""
     done, known, rows = shelf.passed(mine), shelf.lessons(), []
-    width = max(len(lesson.title) for lesson in known)
+    width, where = max(len(lesson.title) for lesson in known), "here" if mine == Path() else f"in {mine}"
     for lesson in known:
-        state = "done" if lesson.number in done else "begun" if shelf.copy_of(lesson, mine) else ""
+        state = "done" if lesson.number in done else where if shelf.copy_of(lesson, mine) else ""
         rows.append(f"  {lesson.number}  {lesson.title:<{width}}  {state}".rstrip())
     return "\n".join([*rows, "", _what_next(mine)])
 
