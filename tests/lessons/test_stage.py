@@ -5,6 +5,7 @@ import re
 import numpy as np
 import pytest
 
+from minimega.errors import BadInput
 from minimega.learn import Cut, pieces_picture, ranks, show, stage
 from minimega.learn.judge import exercise, on_ranks, verdict_apart
 from minimega.learn.page import RanksFailed
@@ -70,6 +71,15 @@ def test_a_rank_that_fails_ends_the_cell(mpi, program, says, capsys):
         ranks(2, program, limit)
     assert error.value._render_traceback_() == [str(error.value)]  # no wall of a traceback in a notebook
     assert "Traceback" not in str(error.value)
+
+
+def test_without_an_mpi_a_cell_says_what_to_install(monkeypatch):
+    def command(*_):
+        raise BadInput("there is no mpirun here")
+
+    monkeypatch.setattr(stage.launch, "command", command)
+    with pytest.raises(RanksFailed, match=r"^there is no mpirun here$"):
+        ranks(2, "")
 
 
 SUM = "def total(x, group): return {}"
