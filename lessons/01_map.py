@@ -25,7 +25,8 @@ from matplotlib import pyplot as plt
 
 import minimega as mm
 from minimega.attention import attention_weights
-from minimega.learn import BLUE, ORANGE, check, picture, show
+from minimega.learn import check, show
+from minimega.learn.exercises.e01_map import draw_map
 from minimega.model import Model
 
 # %% [markdown]
@@ -121,28 +122,7 @@ print("inside the MLP:               ", block.mlp.branch.up(block.mlp.norm(vecto
 # (`block0` is the first block.)
 
 # %%
-rows = [*path, ("loss", loss.shape, 0)]
-block = ["each gathers from those before", "each is worked on alone"]
-does = ["five numbers", "a row of the table for each", *block, *block]
-does += ["all to one size", "a score for each of 231 words", "how surprised, in the mean"]
-bow = np.array([-0.36, -0.36, 0.4, 0.4])  # it leaves above the box, and comes back below
-colors = [ORANGE if "." in name else BLUE for name, *_ in rows]
-
-figure, (left, right) = picture(columns=2, width=8.0, height=6.8)
-for y, (name, shape, _) in enumerate(rows):
-    left.add_patch(plt.Rectangle((0, y - 0.28), 2, 0.56, fill=False, edgecolor=colors[y], linewidth=1.5))
-    left.text(1, y - 0.13, name, ha="center", va="center", color=colors[y], weight="bold")
-    left.text(1, y + 0.13, does[y], ha="center", va="center", fontsize=9)
-    left.text(2.1, y + 0.5, "(), one number" if name == "loss" else shape, va="center")
-    left.annotate("", (1, y + 0.74), (1, y + 0.28), arrowprops={"arrowstyle": "->"})
-    if "." in name:  # the way around
-        left.plot([1, -0.2, -0.2, 0.93], y + bow, color="gray", marker=">", markersize=5, markevery=[3])
-        left.text(1.06, y + 0.42, "+", va="center", color="gray")
-left.set(xlim=(-0.3, 3.1), ylim=(8.8, -0.5))
-left.axis("off")
-right.barh(range(9), [own for *_, own in rows], color=colors)
-right.text(100, 7, "the embedding's table again", va="center", fontsize=9)
-right.set(ylim=(8.8, -0.5), yticks=[], xlabel="parameters")
+draw_map([*path, ("loss", loss.shape, 0)])
 plt.show()
 
 # %% [markdown]

@@ -5,6 +5,7 @@ import numpy as np
 from minimega.attention import attention_weights
 from minimega.layer import place
 from minimega.learn.judge import Verdict, written
+from minimega.learn.pictures import BLUE, ORANGE, picture
 from minimega.model import Config, gpt
 
 TASK = "Write shapes(B, T, D, H, V): the shape of what each station of the map gives, in these five letters."
@@ -39,6 +40,33 @@ def shapes(B, T, D, H, V):
         "loss": (),
     }
 '''
+
+
+def draw_map(rows: list[tuple[str, tuple, int]]) -> None:
+    """The lesson's picture: each station with its shape, the ways around, and its parameters beside it."""
+    from matplotlib.pyplot import Rectangle
+
+    block = ["each gathers from those before", "each is worked on alone"]
+    does = ["five numbers", "a row of the table for each", *block, *block]
+    does += ["all to one size", "a score for each of 231 words", "how surprised, in the mean"]
+    bow = np.array([-0.36, -0.36, 0.4, 0.4])  # a way around leaves above its box, and comes back below
+    colors = [ORANGE if "." in name else BLUE for name, *_ in rows]
+    _, (left, right) = picture(columns=2, width=8.0, height=6.8)
+    for y, (name, shape, _) in enumerate(rows):
+        left.add_patch(Rectangle((0, y - 0.28), 2, 0.56, fill=False, edgecolor=colors[y], linewidth=1.5))
+        left.text(1, y - 0.13, name, ha="center", va="center", color=colors[y], weight="bold")
+        left.text(1, y + 0.13, does[y], ha="center", va="center", fontsize=9)
+        left.text(2.1, y + 0.5, "(), one number" if name == "loss" else shape, va="center")
+        left.annotate("", (1, y + 0.74), (1, y + 0.28), arrowprops={"arrowstyle": "->"})
+        if "." in name:
+            left.plot([1, -0.2, -0.2, 0.93], y + bow, color="gray", marker=">", markersize=5, markevery=[3])
+            left.text(1.06, y + 0.42, "+", va="center", color="gray")
+    left.set(xlim=(-0.3, 3.1), ylim=(8.8, -0.5))
+    left.axis("off")
+    right.barh(range(9), [own for *_, own in rows], color=colors)
+    right.text(100, 7, "the embedding's table again", va="center", fontsize=9)
+    right.set(ylim=(8.8, -0.5), yticks=[], xlabel="parameters")
+
 
 SENTENCE = {"B": 1, "T": 5, "D": 32, "H": 4, "V": 231}  # the lesson's own
 OTHER = {"B": 3, "T": 7, "D": 12, "H": 2, "V": 50}  # all unlike, and no product of some is another one
