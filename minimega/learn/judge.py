@@ -7,7 +7,7 @@ or is not written yet, `verdict` says so.
 import importlib
 import inspect
 import linecache
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import NamedTuple
@@ -109,6 +109,34 @@ def written(value, what: str):
     return value
 
 
+TWO_THINGS = "your function should give two things: y, and the function back"
+
+
+def parts(value, names: Sequence[str], otherwise: str) -> tuple:
+    """The things of these names that a function gives, each of them written; BadInput(otherwise) if not."""
+    if not (isinstance(written(value, "what your function gives"), tuple) and len(value) == len(names)):
+        raise BadInput(otherwise)
+    return tuple(written(part, name) for part, name in zip(value, names, strict=True))
+
+
+def gradients(given, names: Sequence[str]) -> tuple:
+    """What back gave: a gradient of each name, all of them written; BadInput says what it is instead.
+
+    >>> gradients((1.0, 2.0), ["dx"])
+    Traceback (most recent call last):
+    minimega.errors.BadInput: back gives 2 gradients; it should give 1: dx
+    """
+    given = written(given, "what back gives")
+    given = given if isinstance(given, tuple) else (given,)
+    if len(given) != len(names):
+        wants = ", ".join(names)
+        raise BadInput(f"back gives {len(given)} gradients; it should give {len(names)}: {wants}")
+    for g, name in zip(given, names, strict=True):
+        if not callable(written(g, name)) and _numbers(g) is None:
+            raise BadInput(f"{name} {_no_numbers(g)}")
+    return given
+
+
 class Case(NamedTuple):
     """Arguments, the value wanted there, and what to say of another one: a sentence, or a function of it."""
 
@@ -147,7 +175,7 @@ def unlike(got, value, what: str, tolerance: float = 1e-6) -> str:
     """
     numbers, value = _numbers(got), np.asarray(value, float)
     if numbers is None:
-        return f"{what} is no array of numbers, but of the type {type(got).__name__}"
+        return f"{what} {_no_numbers(got)}"
     if (got := numbers).shape != value.shape:
         return f"{what} has the shape {got.shape}; it should be {value.shape}"
     off = np.abs(got - value)
@@ -171,6 +199,10 @@ def sharper(found: Verdict, says: str) -> Verdict:
     """The verdict with this sentence for what is wrong, if there is one; what it says of the rest stays."""
     _, mark, rest = found.sentence.partition(";")
     return found._replace(sentence=says + mark + rest) if says else found
+
+
+def _no_numbers(thing) -> str:
+    return f"is no array of numbers, but of the type {type(thing).__name__}"
 
 
 def _numbers(thing) -> np.ndarray | None:
@@ -214,23 +246,14 @@ def backward(
     An argument is given as an array, or as a shape to draw it in. `says` has better sentences than SAYS for
     this exercise, by argument and cause: {("b", "broadcast"): "db is not summed over the rows"}.
     """
-    drawn = [_draw(i, a) if isinstance(a, tuple) else a for i, a in enumerate(arrays)]
-    result = written(f(*(a.copy() for a in drawn)), "what your function gives")
-    if not (isinstance(result, tuple) and len(result) == 2):
-        return Verdict(False, "your function should give two things: y, and the function back")
-    y, back = written(result[0], "y"), written(result[1], "back")
+    drawn = [draw(i, a) if isinstance(a, tuple) else a for i, a in enumerate(arrays)]
+    y, back = parts(f(*(a.copy() for a in drawn)), ("y", "back"), TWO_THINGS)
     if problem := unlike(y, reference(*(a.copy() for a in drawn))[0], "y"):
         return Verdict(False, "the forward is not right yet, so its backward cannot be", problem)
     if not callable(back):
         return Verdict(False, "the second thing that your function gives should be the function back")
     names = list(inspect.signature(f).parameters)[: len(drawn)]
-    given = written(back(np.ones_like(y)), "what back gives")
-    given = given if isinstance(given, tuple) else (given,)
-    if len(given) != len(drawn):
-        wants = ", ".join(f"d{name}" for name in names)
-        return Verdict(False, f"back gives {len(given)} gradients; it should give {len(drawn)}: {wants}")
-    for name, g in zip(names, given, strict=True):
-        written(g, f"d{name}")
+    gradients(back(np.ones_like(y)), [f"d{name}" for name in names])
     report = check(f, *drawn)
     wrong = [a for a in report.arguments if not a.ok]
     if not wrong:
@@ -246,7 +269,8 @@ def backward(
     return Verdict(False, sentence, "; ".join([first.detail, *shown]))
 
 
-def _draw(number: int, shape: tuple[int, ...]) -> np.ndarray:
+def draw(number: int, shape: tuple[int, ...]) -> np.ndarray:
+    """Normal numbers, the same on every rank and machine."""
     return random.normal(random.key(number, "exercise"), np.arange(int(np.prod(shape)))).reshape(shape)
 
 

@@ -52,6 +52,21 @@ def test_the_solution_passes_and_the_stub_is_not_written_yet(number):
     assert not stub.ok and stub.sentence.startswith("not written yet: ")
 
 
+@pytest.mark.parametrize("number", NUMBERS)
+@pytest.mark.parametrize("gives", ["1.0", "(1.0, 2.0, 3.0, 4.0)"])
+def test_an_answer_of_another_form_hears_of_the_form(number, gives):
+    """Whatever the function gives, or its back: never an exception of the judge's own."""
+    need_ranks(number)
+    found = exercise(number)
+    sources = [f"def {wanted(found)}(*args, **options):\n    return {gives}\n"]
+    if "def back(" in found.SOLUTION:
+        sources.append(re.sub(r"\n        return [^\n]*", f"\n        return {gives}", found.SOLUTION))
+    for source in sources:
+        told = judge(number, source)
+        assert not told.ok
+        assert "Error" not in told.sentence or "is no token: whole" in told.sentence, told
+
+
 @pytest.mark.parametrize(
     ("number", "wrong"),
     [pytest.param(n, w, id=f"{n}: {w.mistake}") for n, wrongs in WRONG.items() for w in wrongs],

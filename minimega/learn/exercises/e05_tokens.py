@@ -3,7 +3,7 @@
 import numpy as np
 
 from minimega.embedding import embedding
-from minimega.learn.judge import Verdict, backward, which
+from minimega.learn.judge import Verdict, backward, sharper, which
 
 TASK = "Write back(dy), the backward of y = table[ids]: dtable, of the shape of the table."
 
@@ -61,8 +61,9 @@ def judge(f) -> Verdict:
             ("table", "zero"): "dtable is zero, in rows whose tokens stand in the text too",
         },
     )
-    closer = "" if found.ok or found.sentence == KEPT else _closer(f)
-    return found._replace(sentence=closer) if closer else found
+    if found.ok or found.sentence == KEPT or not found.sentence.startswith(("dtable", "some row")):
+        return found
+    return sharper(found, _closer(f))
 
 
 def _closer(f) -> str:

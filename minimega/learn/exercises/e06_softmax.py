@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 
 from minimega.head import cross_entropy
-from minimega.learn.judge import Verdict, backward
+from minimega.learn.judge import Verdict, backward, sharper
 from minimega.ops import softmax
 
 TASK = "Write back(dy), the backward of the mean cross-entropy: dlogits, where some tokens do not count."
@@ -75,7 +75,7 @@ def judge(f) -> Verdict:
     )
     if found.ok or not found.sentence.startswith("dlogits"):
         return found
-    return found._replace(sentence=_mistake(f) or found.sentence)
+    return sharper(found, _mistake(f))
 
 
 def _mistake(f) -> str:

@@ -132,9 +132,9 @@ def _backward(x, dy, attention, mlp, norm1, norm2) -> dict[str, np.ndarray]:
     }
 
 
-def _draw(*shape: int, std: float = 1.0) -> np.ndarray:
+def _draw(*shape: int) -> np.ndarray:
     key = random.key(10, "exercise", str(shape))
-    return std * random.normal(key, np.arange(int(np.prod(shape)))).reshape(shape)
+    return random.normal(key, np.arange(int(np.prod(shape)))).reshape(shape)
 
 
 def _four():

@@ -161,13 +161,10 @@ def _with_eps(got) -> str:
 
 def _with_decay(got) -> str:
     n, decay = 3, 0.5
-
-    def step(mean, square):
-        return LR * (mean / (1 - BETA1**n)) / np.sqrt(square / (1 - BETA2**n))
-
-    right, through = step(*_means(G, MEAN, SQUARE)), _means(G + decay * W, MEAN, SQUARE)
-    in_mean = _means(G + decay * W, MEAN, SQUARE)[0]
-    if not unlike(got[:2], through, "") or not unlike(got[0], in_mean, ""):
+    mean, square = _means(G, MEAN, SQUARE)
+    m, root = mean / (1 - BETA1**n), np.sqrt(square / (1 - BETA2**n))
+    right = LR * m / root
+    if not unlike(got[0], _means(G + decay * W, MEAN, SQUARE)[0], ""):
         return "the decay goes through the means, as in Adam; AdamW takes it from the weights directly"
     wrong = {
         "the decay is missing": W - right,
@@ -176,9 +173,7 @@ def _with_decay(got) -> str:
         "the decay is taken from the weights after the step; both start at the old ones": (W - right)
         * (1 - LR * decay),
         "the decay is divided by the root, as the mean is; it belongs to the weight": W
-        - LR
-        * (_means(G, MEAN, SQUARE)[0] / (1 - BETA1**n) + decay * W)
-        / np.sqrt(_means(G, MEAN, SQUARE)[1] / (1 - BETA2**n)),
+        - LR * (m + decay * W) / root,
         "the decay is not proportional to w": W - right - LR * decay,
     }
     return which(got[2], wrong.items(), "right but for the decay")

@@ -54,7 +54,7 @@ def shares(pick, chances, numbers, order, **options) -> np.ndarray:
         logits = np.log(chances) if order != "logits" else np.array(chances)
     tokens = [written(pick(logits.copy(), u, **options), "what your function gives") for u in numbers]
     for token in tokens:
-        if np.ndim(token) or not 0 <= int(token) < len(logits) or int(token) != token:
+        if np.ndim(token) or token not in range(len(logits)):
             raise ValueError(f"{token!r} is no token: whole numbers from 0 to {len(logits) - 1} are")
     found = np.bincount(np.array(tokens, int), minlength=len(logits)) / len(numbers)
     return np.sort(found)[::-1] if order == "sorted" else found

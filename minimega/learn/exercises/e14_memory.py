@@ -3,7 +3,7 @@
 import numpy as np
 
 from minimega.autograd import Tensor, op, saved_bytes
-from minimega.learn.judge import Verdict, backward, which, written
+from minimega.learn.judge import Verdict, backward, parts, which, written
 from minimega.ops import gelu, softmax
 
 TASK = (
@@ -74,9 +74,7 @@ def judge(recompute) -> Verdict:
     if f.runs:
         return Verdict(False, "f runs before there is an x: recompute only makes g, and g(x) runs f")
     result = written(g(x), "what g gives")
-    if not (isinstance(result, tuple) and len(result) == 2):
-        return Verdict(False, "g should give two things as f does: y, and the function back")
-    y, back = written(result[0], "y"), written(result[1], "back")
+    y, back = parts(result, ("y", "back"), "g should give two things as f does: y, and the function back")
     if isinstance(y, tuple):
         return Verdict(False, "y is all that f gives, a pair: f's own y is the first of the two")
     forward = f.runs

@@ -2,8 +2,7 @@
 
 import numpy as np
 
-from minimega import random
-from minimega.learn.judge import Verdict, on_ranks, unlike, written
+from minimega.learn.judge import TWO_THINGS, Verdict, draw, on_ranks, parts, unlike, written
 
 TASK = "Write gather(x, group, alike): all rows on every rank, and dx, by no more messages than it takes."
 
@@ -48,17 +47,17 @@ def judge(f) -> Verdict:
 def on_rank(f, group) -> Verdict:
     """Both users of y; the rows and all ranks' dy are drawn by each rank, so that nothing else travels."""
     p, mine = group.size, group.piece(group.size * ROWS)
-    x, *every_dy = (_draw(n, p * ROWS) for n in range(p + 1))
+    x, *every_dy = (draw(n, (p * ROWS, WIDTH)) for n in range(p + 1))
     for alike in (True, False):
-        result = written(f(x[mine].copy(), group, alike), "what your function gives")
-        if not (isinstance(result, tuple) and len(result) == 2):
-            return Verdict(False, "your function should give two things: y, and the function back")
-        if problem := unlike(written(result[0], "y"), x, "y"):
+        y, back = parts(f(x[mine].copy(), group, alike), ("y", "back"), TWO_THINGS)
+        if problem := unlike(y, x, "y"):
             return Verdict(False, "y is not all ranks' rows, one rank's after the other's", problem)
         dy = every_dy[0 if alike else group.rank]
         whole = dy if alike else sum(every_dy)
-        dx = written(result[1](dy.copy()), f"dx, where the ranks {'do' if alike else 'do not do'} the same,")
+        dx = written(back(dy.copy()), f"dx, where the ranks {'do' if alike else 'do not do'} the same,")
         if problem := unlike(dx, whole[mine], "dx"):
+            if np.ndim(dx) != whole.ndim:
+                return Verdict(False, problem)
             return Verdict(False, (_alike if alike else _apart)(np.asarray(dx), dy, whole, group), problem)
     group.barrier()  # a rank that found a mistake does not come here, and its verdict is the one that counts
     # Twice forward and once back: the rows that other ranks hold. What is sent to be thrown away is more.
@@ -96,7 +95,3 @@ def _apart(dx, dy, whole, group) -> str:
 
 def _same(a, b) -> bool:
     return a.shape == b.shape and bool(np.allclose(a, b))
-
-
-def _draw(number: int, rows: int) -> np.ndarray:
-    return random.normal(random.key(number, "exercise"), np.arange(rows * WIDTH)).reshape(rows, WIDTH)

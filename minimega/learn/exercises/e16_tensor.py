@@ -1,9 +1,6 @@
 """Lesson 16: an MLP whose inner features are cut over ranks."""
 
-import numpy as np
-
-from minimega import random
-from minimega.learn.judge import Verdict, on_ranks, unlike, which, written
+from minimega.learn.judge import TWO_THINGS, Verdict, draw, gradients, on_ranks, parts, unlike, which
 from minimega.linear import linear
 from minimega.ops import relu
 
@@ -70,16 +67,14 @@ def judge(f) -> Verdict:
 
 def on_rank(f, group) -> Verdict:
     """Each rank computes the whole MLP too, and its own way through it, and holds f to them."""
-    x, w1, b1, w2, b2, dy = (_draw(n, shape) for n, shape in enumerate(SHAPES))
+    x, w1, b1, w2, b2, dy = (draw(n, shape) for n, shape in enumerate(SHAPES))
     mine, p = group.piece(len(b1)), group.size
     pieces = w1[:, mine], b1[mine], w2[mine]
     whole, (dx, dw1, db1, dw2, db2) = _plain(x, w1, b1, w2, b2, dy)
     own, (part, *_) = _plain(x, *pieces, 0 * b2, dy)
 
-    result = written(f(x.copy(), *(w.copy() for w in pieces), b2.copy(), group), "what your function gives")
-    if not (isinstance(result, tuple) and len(result) == 2):
-        return Verdict(False, "your function should give two things: y, and the function back")
-    y = written(result[0], "y")
+    result = f(x.copy(), *(w.copy() for w in pieces), b2.copy(), group)
+    y, back = parts(result, ("y", "back"), TWO_THINGS)
     if problem := unlike(y, whole, "y"):
         known = {
             f"b2 is in y {p} times: each rank adds it, and then the ranks are added up": whole + (p - 1) * b2,
@@ -90,9 +85,8 @@ def on_rank(f, group) -> Verdict:
         return Verdict(
             False, which(y, known.items(), "y is not the sum of what the ranks computed, and b2"), problem
         )
-    given = written(result[1](dy.copy()), "what back gives")
     names, counted = ("dx", "dw1", "db1", "dw2", "db2"), f"counts dy {p} times: dy is whole, on every rank"
-    found = {name: written(g, name) for name, g in zip(names, given, strict=True)}
+    found = dict(zip(names, gradients(back(dy.copy()), names), strict=True))
     checks = (
         ("dw2", dw2[mine], {f"dz {counted}": p * dw2[mine], "dz is dy divided by the ranks": dw2[mine] / p}),
         (
@@ -131,7 +125,3 @@ def _plain(x, w1, b1, w2, b2, dy) -> tuple:
     da, dw2, db2 = back2(dy)
     dx, dw1, db1 = back1(back_relu(da))
     return y, (dx, dw1(), db1(), dw2(), db2())
-
-
-def _draw(number: int, shape: tuple[int, ...]) -> np.ndarray:
-    return random.normal(random.key(number, "mlp"), np.arange(int(np.prod(shape)))).reshape(shape)

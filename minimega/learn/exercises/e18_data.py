@@ -2,8 +2,7 @@
 
 import numpy as np
 
-from minimega import random
-from minimega.learn.judge import Verdict, on_ranks, unlike, which, written
+from minimega.learn.judge import Verdict, draw, on_ranks, parts, unlike, which
 from minimega.parallel.comm import SELF
 
 TASK = (
@@ -55,19 +54,15 @@ def on_rank(f, group) -> Verdict:
 
 def _judged(f, group, counts) -> Verdict:
     """The loss, then the gradient; each rank draws what all have, so that nothing else travels."""
-    sums = {"the loss": [np.array(_draw(r, 1)[0]) for r in range(group.size)]}
-    sums["the gradient"] = [_draw(r, 1 + WIDTH)[1:] for r in range(group.size)]
+    sums = {"the loss": [np.array(2 + draw(r, (1,))[0]) for r in range(group.size)]}
+    sums["the gradient"] = [2 + draw(r, (1 + WIDTH,))[1:] for r in range(group.size)]
     for of_all in sums.values():  # no tokens, no sum
         of_all[:] = [s * (n > 0) for s, n in zip(of_all, counts, strict=True)]
     own = [np.array(of_all[group.rank]) for of_all in sums.values()]
     with np.errstate(all="ignore"):  # a division by no tokens is told in a sentence
-        result = written(f(*own, np.array(counts[group.rank]), group), "what your function gives")
-    if not (isinstance(result, tuple) and len(result) == 2):
-        return Verdict(False, "your function should give two things: the loss, and the gradient")
-    found = dict(zip(sums, result, strict=True))
-    for what, got in found.items():
-        written(got, what)
-    for what, got in found.items():
+        result = f(*own, np.array(counts[group.rank]), group)
+    two = parts(result, list(sums), "your function should give two things: the loss, and the gradient")
+    for what, got in zip(sums, two, strict=True):
         if problem := unlike(got, sum(sums[what]) / sum(counts), what):
             if np.shape(got) != sums[what][0].shape:
                 return Verdict(False, problem)
@@ -103,7 +98,3 @@ def _why(what: str, got, sums, counts, rank: int) -> str:
         "is divided by all ranks' tokens, and by the number of ranks as well": sum(sums) / everywhere / p,
     }
     return f"{what} {which(got, known.items(), 'is not the sum over all tokens, divided by their number')}"
-
-
-def _draw(rank: int, length: int) -> np.ndarray:
-    return 2 + random.normal(random.key(rank, "exercise"), np.arange(length))

@@ -2,8 +2,7 @@
 
 import numpy as np
 
-from minimega import random
-from minimega.learn.judge import Verdict, unlike, written
+from minimega.learn.judge import Verdict, draw, parts, unlike
 
 TASK = "Write merge(y1, top1, total1, y2, top2, total2): the sums of two blocks of keys as those of one."
 
@@ -78,7 +77,7 @@ NOTHING = "a first block without keys (top -inf, total 0) should leave the secon
 
 def judge(merge) -> Verdict:
     """Each case is one that a typical mistake gets wrong; an overflow is told, not warned of."""
-    v = random.normal(random.key(20, "exercise"), np.arange(20)).reshape(5, 4)
+    v = draw(20, (5, 4))
     for first, second, says in CASES:
         parts = block(first, v[:3]), block(second, v[3:])
         if found := _problem(merge, *parts, block(np.concatenate([first, second], axis=1), v), says):
@@ -92,10 +91,9 @@ def judge(merge) -> Verdict:
 
 def _problem(merge, first, second, whole, says: str) -> Verdict | None:
     with np.errstate(all="ignore"):
-        result = written(merge(*(a.copy() for a in (*first, *second))), "what your function gives")
-    if not (isinstance(result, tuple) and len(result) == 3):
-        return Verdict(False, "your function should give three things: y, top and total")
-    y, top, total = (written(a, what) for a, what in zip(result, ("y", "top", "total"), strict=True))
+        result = merge(*(a.copy() for a in (*first, *second)))
+    wants = "your function should give three things: y, top and total"
+    y, top, total = parts(result, ("y", "top", "total"), wants)
     if np.shape(y) != whole[0].shape and whole[0].shape in (np.shape(top), np.shape(total)):
         return Verdict(False, "the three things come in another order than y, top, total")
     if problem := unlike(top, whole[1], "top"):

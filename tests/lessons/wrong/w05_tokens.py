@@ -16,6 +16,21 @@ def embedding(line: str, given: str = "dtable") -> str:
 
 
 WRONG = [
+    (
+        "y alone",
+        "def my_embedding(table, ids):\n    return table[ids]\n",
+        r"^your function should give two things: y, and the function back$",
+    ),
+    (
+        "a gradient for the tokens too",
+        embedding("np.add.at(dtable, ids, dy)", given="dtable, None"),
+        r"^back gives 2 gradients; it should give 1: dtable$",
+    ),
+    (
+        "no back",
+        "def my_embedding(table, ids):\n    return table[ids], np.zeros_like(table)\n",
+        r"^the second thing that your function gives should be the function back$",
+    ),
     ("assigned", embedding("dtable[ids] = dy"), r"^a token that stands several times keeps one"),
     ("added by +=", embedding("dtable[ids] += dy"), r"^a token that stands several times keeps one"),
     (
