@@ -7,10 +7,9 @@ from types import SimpleNamespace
 from unittest.mock import patch
 
 import numpy as np
-from adjoint import assert_whole
 from cases_model import Ring, assert_copies_are_equal
 from cases_pipeline import SCHEDULES
-from equal import PAIRS, Case, assert_equal, compare, distance, serial
+from equal import PAIRS, Case, assert_equal, assert_used_alike, compare, serial
 from ranks import sizes
 
 from minimega import plan, train
@@ -25,9 +24,7 @@ from minimega.parallel.context import halves, ring_attention, share
 from minimega.parallel.data import Reducer
 from minimega.parallel.grid import SERIAL, Grid, grid
 from minimega.parallel.watch import watched
-from minimega.sample import generate, next_logits
-from minimega.tokens import Windows
-from minimega.train import evaluate, train_step
+from minimega.train import train_step
 
 PLAIN = 1, 1, False, 1
 LAYOUTS = {  # by the number of ranks: (tp, dp, sequence parallelism, pp, cp)
@@ -150,20 +147,8 @@ def case_copies_are_equal_to_the_bit(group):
 
 @sizes(2, 3, 4, 8)
 def case_evaluation_and_generation_are_the_serial_ones(group):
-    text = np.random.default_rng(2).integers(0, 37, 100)
-    text[[0, -1, *range(7, 90, 13)]] = 0  # documents
-    windows, begun = Windows(text, 8), np.random.default_rng(3).integers(0, 37, (2, 14))
     for g, case in some(group, every=12):
-        model, whole = case.model(g), replace(case, v=1).model(SERIAL)
-        got, want = evaluate(model, windows, 3, g), evaluate(whole, windows, 3)
-        assert abs(got - want) < 1e-10 * want, (got, want)
-        assert_whole(np.array(got), group)
-        talks = [next_logits(m, begun[:, :3]) for m in (model, whole)]
-        for n in range(3, 14):
-            got, want = (next(t) if n == 3 else t.send(begun[:, n - 1]) for t in talks)
-            assert distance(got, want) < 1e-10, n
-        texts = (np.stack(list(generate(m, [1, 2], 9, range(3), temperature=0.9))) for m in (model, whole))
-        assert (next(texts) == next(texts)).all()
+        assert_used_alike(case.model(g), replace(case, v=1).model(SERIAL), g)
 
 
 @sizes(2, 3, 4, 8)

@@ -9,10 +9,9 @@ from itertools import product
 from unittest.mock import patch
 
 import numpy as np
-from adjoint import assert_whole
 from cases_model import assert_copies_are_equal
 from cases_planted import apply
-from equal import PAIRS, Case, assert_equal, compare, distance, serial
+from equal import PAIRS, Case, assert_equal, assert_used_alike, compare, distance, serial
 from ranks import sizes
 
 from minimega import checkpoint, experts, train
@@ -29,10 +28,8 @@ from minimega.parallel.data import Reducer
 from minimega.parallel.grid import SERIAL, Grid, grid
 from minimega.parallel.pipeline import staged
 from minimega.parallel.tensor import SequenceShares, Shares
-from minimega.sample import generate, next_logits
 from minimega.texts import workspace
-from minimega.tokens import Windows
-from minimega.train import evaluate, train_step
+from minimega.train import train_step
 
 LAYOUTS = {  # by the number of ranks: (tp, dp, sequence parallelism, pp, cp, ep)
     1: [(1, 1, False)],
@@ -181,27 +178,9 @@ def case_a_step_sends_what_the_formulas_say(group):
 
 @sizes(2, 3, 4)
 def case_evaluation_and_generation_are_the_serial_ones(group):
-    text, tokens = (
-        np.random.default_rng(2).integers(0, 37, 100),
-        np.random.default_rng(3).integers(0, 37, (2, 12)),
-    )
-    text[[0, -1, *range(7, 90, 13)]] = 0  # documents
-    windows = Windows(text, 8)
     for g in layouts(group):
         case = on(g, frozenset({"uneven", "untied", "dropout"}))
-        model, alone = case.model(g), case.model(SERIAL)
-        for batch in (3, 50):  # of 50: most replicas have none
-            got, want = evaluate(model, windows, batch, g), evaluate(alone, windows, batch)
-            assert abs(got - want) < 1e-10 * want, (got, want)
-        talks = [next_logits(m, tokens[:, :3]) for m in (model, alone)]
-        for n in range(3, 12):
-            got, want = (next(t) if n == 3 else t.send(tokens[:, n - 1]) for t in talks)
-            assert distance(got, want) < 1e-10, n
-        got, want = (
-            np.stack(list(generate(m, [1, 2], 9, range(3), temperature=0.9))) for m in (model, alone)
-        )
-        assert (got == want).all()
-        assert_whole(got, group)
+        assert_used_alike(case.model(g), case.model(SERIAL), g, (3, 50))  # of 50: most replicas have none
 
 
 @sizes(4)

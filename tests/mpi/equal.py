@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from unittest.mock import patch
 
 import numpy as np
+from adjoint import assert_whole
 
 from minimega import experts, random, verdict
 from minimega.backend import HALF
@@ -28,7 +29,9 @@ from minimega.parallel.data import Reducer
 from minimega.parallel.grid import SERIAL, Grid
 from minimega.parallel.pipeline import staged
 from minimega.precision import loss_scale
-from minimega.train import Recipe, gradients, train_step
+from minimega.sample import generate, next_logits
+from minimega.tokens import Windows
+from minimega.train import Recipe, evaluate, gradients, train_step
 
 LIMITS = {"float64": 1e-10, "float32": 2e-6, **{d.name: 4 * verdict.eps(d.name) for d in HALF}}
 LR, STEPS, HEAD = {"SGD": 0.5, "AdamW": 0.01}, 3, 3  # HEAD: its width
@@ -203,6 +206,28 @@ def compare(case: Case, grid: Grid, **options) -> dict[str, float]:
             limit = LR["AdamW"] / 100
         excess[name] = distance(a, b) / limit
     return excess
+
+
+def assert_used_alike(model: Model, whole: Model, grid: Grid, batches=(3,), texts: bool = True) -> None:
+    """What a trained model is used for: the loss of a text, logits with the cache, what it writes."""
+    text, tokens = (np.random.default_rng(seed).integers(0, 37, n) for seed, n in ((2, 100), (3, (2, 14))))
+    text[[0, -1, *range(7, 90, 13)]] = 0  # documents of several lengths
+    for batch in batches:
+        got, want = evaluate(model, Windows(text, 8), batch, grid), evaluate(whole, Windows(text, 8), batch)
+        assert abs(got - want) < 1e-10 * want, (got, want)
+        assert_whole(np.array(got), grid.world)
+    talks = [next_logits(m, tokens[:, :3]) for m in (model, whole)]
+    for n in range(3, 14):
+        got, want = (next(t) if n == 3 else t.send(tokens[:, n - 1]) for t in talks)
+        assert distance(got, want) < 1e-10, n
+        if grid.experts.size == 1:  # replicas that share out experts see them round differently
+            assert_whole(got, grid.world)
+    if texts:
+        got, want = (
+            np.stack(list(generate(m, [1, 2], 9, range(3), temperature=0.9))) for m in (model, whole)
+        )
+        assert (got == want).all()
+        assert_whole(got, grid.world)
 
 
 def distance(a, b) -> float:
