@@ -8,6 +8,7 @@ once. For other types all three change nothing.
 """
 
 import ctypes
+import functools
 import sys
 from collections.abc import Sequence
 from types import ModuleType
@@ -52,6 +53,7 @@ def device(name: str) -> ModuleType:
     return cupy
 
 
+@functools.cache
 def check_type(xp: ModuleType, dtype: str) -> None:
     """BadInput where a library has no arrays of this type: bfloat16 came with CuPy 14."""
     try:

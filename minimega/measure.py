@@ -7,7 +7,6 @@ which decides the dropout. OUT is an .npz: output/LAYER (B, T, D), number/loss, 
 gradient/PARAMETER, all of them whole.
 """
 
-import json
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -94,9 +93,9 @@ def gathered(model: Model, arrays: dict) -> dict[str, np.ndarray]:
 
 def _scale(checkpoint_folder: Path, dtype: str) -> float:
     """That of the run which these weights come from, or the one to begin with."""
-    state, scale = checkpoint_folder / "state.json", loss_scale(dtype)
-    if state.is_file() and dtype == "float16":
-        vars(scale).update(json.loads(state.read_text()).get("loss_scale", {}))
+    scale = loss_scale(dtype)
+    if dtype == "float16":
+        vars(scale).update(checkpoint.read_state(checkpoint_folder).get("loss_scale", {}))
     return scale.value
 
 

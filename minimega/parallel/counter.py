@@ -1,4 +1,4 @@
-"""What a rank sent, counted: the figures that the formulas of traffic.py are held to."""
+"""What a rank sent, counted: the figures that the formulas of traffic/ are held to."""
 
 from dataclasses import dataclass
 
