@@ -14,7 +14,8 @@ from contextvars import ContextVar
 
 import numpy as np
 
-from minimega.backend import library, narrow, wide
+from minimega.backend import base_of, library, narrow, wide
+from minimega.contract import check_gradient, each_gradient, positional, value_and_back
 
 _recording = ContextVar("recording", default=True)
 _layer = ContextVar("layer", default="")
@@ -26,15 +27,16 @@ class Operation:
     """What `backward` needs of an operation that ran: its closure, but not its value, which may be freed.
 
     `inputs` says where the gradients go: to the Operation that made an argument, to a leaf, nowhere (None).
+    `back` may give gradients of up to `most` arguments.
     """
 
-    __slots__ = ("back", "dtype", "inputs", "layer", "name", "shape")
+    __slots__ = ("back", "dtype", "inputs", "layer", "most", "name", "shape")
     learned = False
 
-    def __init__(self, name: str, args: tuple, back: Callable, y):
+    def __init__(self, name: str, args: tuple, back: Callable, y, most: int = 0):
         self.inputs = tuple((a.maker or a) if isinstance(a, Tensor) else None for a in args)
         self.name, self.back, self.layer = name, back, _layer.get()
-        self.shape, self.dtype = np.shape(y), getattr(y, "dtype", None)
+        self.shape, self.dtype, self.most = np.shape(y), getattr(y, "dtype", None), max(most, len(args))
 
 
 class Tensor:
@@ -76,8 +78,9 @@ def op(f: Callable) -> Callable:
     """Let an operation take Tensors: on raw arrays f gives (y, back) as ever; on Tensors it gives a Tensor.
 
     `back(dy)` gives one gradient, or a tuple with one for each positional argument (those after the last
-    differentiable one may be left out). A gradient is an array, None, or a function that gives it, which is
-    called only where the gradient is wanted, and late, so that a message may travel in the meantime.
+    Tensor may be left out). A gradient is an array, None, or a function that gives it, which is called only
+    where the gradient is wanted, and late, so that a message may travel in the meantime. WrongOperation
+    where f or `back` returns anything else.
 
     >>> @op
     ... def double(x):
@@ -87,15 +90,17 @@ def op(f: Callable) -> Callable:
     Tensor(2,) made by double
     """
 
+    name, most = f.__name__, positional(f)
+
     @functools.wraps(f)
     def call(*args, **options):
         if any(isinstance(a, Tensor) for a in options.values()):
-            raise TypeError(f"{f.__name__} takes Tensors by position, not by keyword")
+            raise TypeError(f"{name} takes Tensors by position, not by keyword")
+        y, back = value_and_back(name, f(*(a.data if isinstance(a, Tensor) else a for a in args), **options))
         if not any(isinstance(a, Tensor) for a in args):
-            return f(*args, **options)
-        y, back = f(*(a.data if isinstance(a, Tensor) else a for a in args), **options)
+            return y, back
         _watch.get()(y)
-        return Tensor(y, Operation(f.__name__, args, back, y) if _recording.get() else None)
+        return Tensor(y, Operation(name, args, back, y, most) if _recording.get() else None)
 
     return call
 
@@ -112,8 +117,8 @@ def backward(y: Tensor, dy=None, keep_graph: bool = False) -> None:
     if dy.shape != y.shape:
         raise ValueError(f"the gradient given to backward has shape {dy.shape}, the tensor {y.shape}")
     order = _makers_first(y)
-    arrived = {id(y.maker): [dy]}  # by operation, the gradients of its value that came from its users
-    waiting = [] if y.maker else [(y, dy)]  # gradients of leaves, not computed yet
+    arrived = {id(y.maker): [(dy, "")]}  # by operation, the gradients of its value, and from which users
+    waiting = [] if y.maker else [(y, dy, "")]  # gradients of leaves, not computed yet
     uses = Counter(id(x) for made in order for x in made.inputs if isinstance(x, Tensor) and x.complete)
     while order:
         made = order.pop()
@@ -121,39 +126,39 @@ def backward(y: Tensor, dy=None, keep_graph: bool = False) -> None:
             continue
         if made.back is None:
             raise RuntimeError(f"{made.name}: an earlier backward used it up; keep_graph=True there keeps it")
-        gradients = (_computed(dx, made) for dx in arrived.pop(id(made)))
+        gradients = (_computed(dx, made, user) for dx, user in arrived.pop(id(made)))
         dxs = made.back(functools.reduce(operator.add, gradients))  # never in place: some pass their dy on
+        dxs = each_gradient(made.name, dxs, made.inputs, made.most)
         # only now the weights' gradients of the operation before: this one's message travels meanwhile
         _add_up(waiting, uses)
         waiting = []
-        for x, dx in zip(made.inputs, dxs if isinstance(dxs, tuple) else (dxs,), strict=False):
+        for x, dx in zip(made.inputs, dxs, strict=False):
             if isinstance(x, Tensor) and dx is not None:
-                waiting.append((x, dx))
+                waiting.append((x, dx, made.name))
             elif isinstance(x, Operation) and dx is not None:
-                arrived.setdefault(id(x), []).append(dx)
+                arrived.setdefault(id(x), []).append((dx, made.name))
         if not keep_graph:
             made.back, made.inputs = None, ()
     _add_up(waiting, uses)
 
 
-def _computed(dx, x: Tensor | Operation):
+def _computed(dx, x: Tensor | Operation, user: str):
     """A gradient that is wanted now: functions are called.
 
     This is the place that says in which type it is: that of a 16-bit value is rounded to 16 bits as the
     value was, but a parameter's stays float32, since many are added up in it and it meets a float32 weight.
     """
     dx = dx() if callable(dx) else dx
-    if dx.shape != x.shape:
-        raise ValueError(f"a gradient of shape {dx.shape} came back for a value of shape {x.shape}")
+    check_gradient(user, dx, x.shape)
     return wide(dx) if x.learned else narrow(dx, x)
 
 
 def _add_up(waiting: list, uses: Counter) -> None:
-    for leaf, dx in waiting:
+    for leaf, dx, user in waiting:
         if leaf.learned and (later := _later.get()) is not None:
-            later.append((leaf, dx))
+            later.append((leaf, dx, user))
             continue
-        dx = _computed(dx, leaf)
+        dx = _computed(dx, leaf, user)
         leaf.grad = dx if leaf.grad is None else leaf.grad + dx
         uses[id(leaf)] -= 1
         if uses[id(leaf)] == 0:
@@ -205,7 +210,7 @@ def parameters_later() -> Iterator[list]:
 
 def add_up(pending: list) -> None:
     """Add the gradients that were left for later, and release what they are computed from."""
-    uses = Counter(id(leaf) for leaf, _ in pending if leaf.complete)
+    uses = Counter(id(leaf) for leaf, *_ in pending if leaf.complete)
     while pending:
         _add_up([pending.pop(0)], uses)
 
@@ -261,12 +266,6 @@ def saved_bytes(y: Tensor) -> dict[str, int]:
                 seen.add(id(owner))
                 held[made.layer] = held.get(made.layer, 0) + owner.nbytes
     return held
-
-
-def base_of(array):
-    while library(array) is np and isinstance(array.base, np.ndarray):
-        array = array.base
-    return array
 
 
 def _arrays(thing, depth: int = 0) -> Iterator:

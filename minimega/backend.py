@@ -34,6 +34,13 @@ def library(*arrays) -> ModuleType:
     return np
 
 
+def base_of(array):
+    """The array that owns the memory: itself, or that of which it is a view."""
+    while library(array) is np and isinstance(array.base, np.ndarray):
+        array = array.base
+    return array
+
+
 def device(name: str) -> ModuleType:
     """The array library for `--device`: NumPy for "cpu", CuPy for "cuda" (BadInput where there is none).
 

@@ -16,8 +16,8 @@ from typing import NamedTuple
 import numpy as np
 
 from minimega import activations, plan
-from minimega.autograd import Tensor, base_of, saved_bytes
-from minimega.backend import device, wide
+from minimega.autograd import Tensor, saved_bytes
+from minimega.backend import base_of, device, wide
 from minimega.layer import Place
 from minimega.model import RECOMPUTE, Config, Model, check_heads, gpt
 from minimega.optim import AdamW, Optimizer

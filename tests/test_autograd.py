@@ -19,6 +19,7 @@ from minimega.autograd import (
     recompute,
     saved_bytes,
 )
+from minimega.contract import WrongOperation, WrongShape
 from minimega.gradcheck import assert_gradients
 from minimega.head import cross_entropy
 from minimega.layer import Dropout, place
@@ -265,24 +266,96 @@ def test_none_and_gradients_left_out_pass_nothing_on():
         return a * 2, lambda dy: (None, None, dy)
 
     @op
-    def shorter(a, b):
+    def shorter(a, b, c=1):
         return a * 2, lambda dy: dy * 2
+
+    @op
+    def longer(a, b=1):
+        return a * 2, lambda dy: (dy * 2, None)
 
     a, b, c = (Tensor(np.array(1.0)) for _ in range(3))
     first_only(a * 1, b, c).backward()
     assert (a.grad, b.grad, c.grad) == (None, None, 1)
-    shorter(a, b).backward()
-    assert (a.grad, b.grad) == (2, None)
+    for made in (shorter(a, 3.0), longer(a), longer(a, 3.0)):
+        a.grad = None
+        made.backward()
+        assert a.grad == 2
 
 
-def test_gradients_of_a_wrong_shape_are_refused():
+RETURN = r"An operation must return \(y, back\)"
+ROWS = np.arange(6.0).reshape(2, 3)
+
+
+@pytest.mark.parametrize(
+    "returned, described",
+    [
+        (2.0, "a float"),
+        (ROWS, r"an array of shape \(2, 3\)"),  # two rows are no y and back
+        (None, "None"),
+        (lambda dy: dy, "a function"),
+        ((ROWS, ROWS), r"\(an array of shape \(2, 3\), an array of shape \(2, 3\)\)"),
+        ((ROWS,), r"\(an array of shape \(2, 3\)\)"),
+        ((ROWS, len, len), r"\(an array of shape \(2, 3\), a builtin_function_or_method, a built"),
+        ([ROWS, len], "a list"),
+        ((None, len), r"\(None, a builtin_function_or_method\)"),
+        ((Tensor(ROWS), len), r"\(a Tensor of shape \(2, 3\), a builtin_function_or_method\)"),
+    ],
+)
+def test_an_operation_must_return_its_value_and_its_backward(returned, described):
     @op
-    def wrong(x):
-        return x * 2, lambda dy: dy[:1]
+    def plain(x):
+        return returned
 
-    for made in (wrong(Tensor(np.ones((2, 3)))), wrong(Tensor(np.ones((2, 3))) * 1)):
-        with pytest.raises(ValueError, match=r"shape \(1, 3\) came back for a value of shape \(2, 3\)"):
-            made.backward(np.ones((2, 3)))
+    for x in (ROWS, Tensor(ROWS)):
+        with pytest.raises(WrongOperation, match=rf"^plain returned {described}.*\. {RETURN}"):
+            plain(x)
+    with pytest.raises(WrongOperation, match="plain returned"), no_grad():
+        plain(Tensor(ROWS))
+
+
+@pytest.mark.parametrize(
+    "gradients, found",
+    [
+        (lambda dy: dy, "1 gradient for 2 arguments"),
+        (lambda dy: (dy,), "1 gradient for 2 arguments"),
+        (lambda dy: (), "0 gradients for 2 arguments"),
+        (lambda dy: (dy, dy, dy, dy), "4 gradients for 3 arguments"),
+        (lambda dy: (dy, dy, dy, None), "4 gradients for 3 arguments"),
+    ],
+)
+def test_back_must_give_a_gradient_for_each_tensor(gradients, found):
+    @op
+    def off(a, b, c=None):
+        return a * b, gradients
+
+    @op
+    def counted(*xs):
+        return xs[0] * xs[1], gradients
+
+    a, b = Tensor(np.ones(2)), Tensor(np.ones(2))
+    for made in (off(a, b), off(a * 1, b * 1), counted(a, b, 1)):
+        with pytest.raises(WrongOperation, match=f"the back of (off|counted) gave {found}"):
+            made.backward(np.ones(2))
+    assert a.grad is None and b.grad is None
+
+
+@pytest.mark.parametrize("late", [False, True])
+@pytest.mark.parametrize("learned", [False, True])
+def test_gradients_of_a_wrong_shape_or_kind_are_refused_by_the_name_of_the_operation(late, learned):
+    def wrong(dx):
+        def f(x):
+            return x * 2, lambda dy: (lambda: dx(dy)) if late else dx(dy)
+
+        f.__name__ = "wrong"
+        return op(f)
+
+    for x in (drawn("x", (2, 3)) if learned else Tensor(np.ones((2, 3))), Tensor(np.ones((2, 3))) * 1):
+        with pytest.raises(WrongShape, match=r"\(1, 3\) .* shape \(2, 3\), from the back of wrong$"):
+            wrong(lambda dy: dy[:1])(x).backward(np.ones((2, 3)))
+        with pytest.raises(WrongOperation, match="the back of wrong gave a float for a gradient"):
+            wrong(lambda dy: 2.0)(x).backward(np.ones((2, 3)))
+        with pytest.raises(WrongOperation, match="the back of wrong gave a list for a gradient"):
+            wrong(lambda dy: [dy])(x).backward(np.ones((2, 3)))
 
 
 def test_gradients_that_share_memory_stay_apart():

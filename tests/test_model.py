@@ -95,7 +95,7 @@ def test_float32_stays_float32_everywhere(options, monkeypatch):
     seen = []
     remember = Operation.__init__
 
-    def watched(self, name, args, back, shape):
+    def watched(self, name, args, back, shape, most):
         def watched_back(dy):
             seen.append(("dy of " + name, dy.dtype))
             dxs = back(dy)
@@ -105,7 +105,7 @@ def test_float32_stays_float32_everywhere(options, monkeypatch):
             return dxs
 
         seen.extend(("input of " + name, a.dtype) for a in args if isinstance(a, Tensor))
-        remember(self, name, args, watched_back, shape)
+        remember(self, name, args, watched_back, shape, most)
 
     monkeypatch.setattr(Operation, "__init__", watched)
     made = model("float32", **options)

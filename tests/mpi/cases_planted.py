@@ -231,7 +231,7 @@ def embedding_that_begins_at_the_first_token_everywhere():
 @planted("data", differs="gradient embedding.tokens")
 def a_bucket_leaves_before_the_second_use_of_a_tied_table():
     def at_once(waiting, uses):
-        for leaf, dx in waiting:
+        for leaf, dx, _ in waiting:
             dx = dx() if callable(dx) else dx
             leaf.grad = dx if leaf.grad is None else leaf.grad + dx
             if leaf.complete:
