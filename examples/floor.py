@@ -8,14 +8,13 @@ stay near what the best bigram model reaches; attention takes the model down to 
 a reader who knows the grammar.
 """
 
-import json
 import sys
 import tempfile
 from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from minimega import cli
+from minimega import cli, log
 from minimega.show import BLACK, BLUE, ORANGE
 from minimega.texts import read_texts
 
@@ -33,7 +32,7 @@ def main(path: str, *more: str) -> int:
             status = cli.main(["train", "--save-dir", folder, "--eval-every", "25", *words, *more])
             if status:
                 return status
-            records = map(json.loads, (Path(folder) / "log.jsonl").read_text().splitlines())
+            records = log.read(Path(folder) / "log.jsonl")[0]
             points = [(r["step"], r["eval_loss"]) for r in records if "eval_loss" in r]
         seen = [(step, loss) for step, loss in points if loss <= highest]
         axes.plot(*zip(*seen, strict=True), color=colour, linewidth=2)

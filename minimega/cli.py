@@ -4,7 +4,6 @@ What goes wrong is said in at most three lines: exit status 2 for bad input, 1 f
 """
 
 import argparse
-import errno
 import os
 import re
 import sys
@@ -13,7 +12,7 @@ from importlib import metadata
 from types import SimpleNamespace
 
 from minimega import launch
-from minimega.errors import BadInput, RunFailed
+from minimega.errors import BadInput, RunFailed, in_words
 from minimega.options import complete, read
 from minimega.table import COMMANDS, GROUPS, TABLE, Option, nearest, of_command
 
@@ -60,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         why = f": {error}" if str(error) else ""
         return _say(f"out of memory{why}\nA smaller batch, --context or model needs less.", 1)
     except OSError as error:
-        return _say(f"{error.filename or 'the system'}: {error.strerror or error}{_cure(error)}", 1)
+        return _say(in_words(error), 1)
 
 
 def run(argv: list[str]) -> int:
@@ -221,16 +220,6 @@ def _about_unknown(command: str, word: str) -> str:
             f"{command} does not take --{name}: it is an option of {TABLE[name].commands.replace(' ', ', ')}"
         )
     return f"{command} has no option {typed}{nearest(name, mine, '--')}"
-
-
-def _cure(error: OSError) -> str:
-    cures = {
-        errno.ENOSPC: "free some space or choose another --save-dir",
-        errno.EDQUOT: "free some space or choose another --save-dir",
-        errno.EACCES: "choose a place that you may write to",
-        errno.EROFS: "choose a place that you may write to",
-    }
-    return f"; {cures[error.errno]}" if error.errno in cures else ""
 
 
 def _say(message: str, status: int) -> int:

@@ -5,7 +5,6 @@ B's does, both times at the weights of B: this compares two ways of computing, w
 Weights, what the optimizer remembers, and the logs compare what the two runs made of it.
 """
 
-import json
 import shlex
 import subprocess
 import sys
@@ -15,7 +14,7 @@ from types import SimpleNamespace as Options
 
 import numpy as np
 
-from minimega import checkpoint, launch, options, table, tokens, verdict
+from minimega import checkpoint, launch, log, options, table, tokens, verdict
 from minimega.errors import BadInput, RunFailed
 from minimega.measure import measure
 from minimega.parallel.grid import layout
@@ -174,5 +173,7 @@ def _state(run: Path) -> dict:
 
 def _log(path: Path) -> dict[int, dict]:
     """The steps of a log that were made (see precision.py for those that were not)."""
-    lines = path.read_text().splitlines() if path.exists() else []
-    return {r["step"]: r for r in map(json.loads, lines) if r.get("grad_norm") is not None}
+    records, lost = log.read(path)
+    if lost:
+        say(log.skipped(path, lost))
+    return {r["step"]: r for r in records if None not in map(r.get, ("loss", "grad_norm", "lr"))}

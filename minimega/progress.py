@@ -1,6 +1,5 @@
-"""What a run says while it works, what it writes down, and how it is asked to stop."""
+"""What a run says while it works, and how it is asked to stop."""
 
-import json
 import math
 import shutil
 import signal
@@ -34,27 +33,6 @@ def interruptible() -> Iterator[list[int]]:
     finally:
         for n, usual in before.items():
             signal.signal(n, usual)
-
-
-class Log:
-    """log.jsonl: a JSON object a line, in full precision; a resumed run drops the lines after its step."""
-
-    def __init__(self, path: Path | None, start: int):
-        self.file = None
-        if path:
-            lines = path.read_text().splitlines(keepends=True) if start and path.exists() else []
-            kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= start]
-            path.write_text("".join(kept))
-            self.file = path.open("a")
-
-    def write(self, record: dict) -> None:
-        if self.file:
-            self.file.write(json.dumps(record) + "\n")
-            self.file.flush()
-
-    def close(self) -> None:
-        if self.file:
-            self.file.close()
 
 
 class Progress:

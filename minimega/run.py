@@ -7,33 +7,37 @@ RUN/step-N/          see checkpoint.py    RUN/latest      which of them is the n
 
 import math
 import signal
-from dataclasses import fields, replace
 from pathlib import Path
 from types import SimpleNamespace as Options
 
 import numpy as np
 
-from minimega import checkpoint, metrics, options, plan, show, table, tokens
-from minimega.backend import check_type, device, keep_memory
-from minimega.errors import BadInput, RunFailed
+from minimega import checkpoint, metrics, options, plan, show, tokens
+from minimega.backend import check_type, device, keep_memory, library
+from minimega.errors import BadInput, RunFailed, in_words
 from minimega.experts import check_experts
+from minimega.log import Log, skipped
 from minimega.model import Config, Model, check_heads, gpt
 from minimega.optim import OPTIMIZERS
 from minimega.parallel import zero
 from minimega.parallel.data import Reducer
 from minimega.parallel.grid import Grid, layout, micro_batches, on_ranks, parts, virtual_stages
 from minimega.parallel.pipeline import check_stages, staged
+from minimega.parallel.words import first_text
 from minimega.precision import loss_scale
-from minimega.progress import Log, Progress, interruptible, program
+from minimega.progress import Progress, interruptible, program
+from minimega.start import resumed, shape_of
 from minimega.texts import Texts, read_texts, workspace
 from minimega.train import Recipe, evaluate, train
+
+CALMER = "A lower --lr, a longer --warmup or a smaller --clip keeps the weights calmer."
 
 
 def run_training(o: Options) -> int:
     """`minimega train`: see table.py for what it takes. Gives the exit status."""
     newest = None
     if o.resume:
-        newest, o = _resumed(Path(o.save_dir), o)
+        newest, o = resumed(Path(o.save_dir), o)
     elif o.save_dir:
         checkpoint.open_folder(Path(o.save_dir), o.overwrite)
     check_type(device(o.device), o.dtype)
@@ -65,7 +69,7 @@ def _train(o: Options, newest: Path | None, grid: Grid) -> int:
     known = newest.parent if newest else checkpoint.run_folder(source) if source else None
     tokenizer = tokens.load(known / "tokenizer.json") if known else None
     with workspace(folder, grid.world) as work:
-        config = _shape_of(source, o) if source else None
+        config = shape_of(source, o) if source else None
         texts = read_texts(o, config.context if config else o.context, work, tokenizer, grid.world)
         config = config or options.model_config(o, texts.tokenizer.size)
         _check_fits(config, o)
@@ -103,6 +107,11 @@ class _Run:
         if state["digest"] != self.texts.digest:
             raise BadInput(f"{self.o.train_filename} is not the text that this run began with")
         self.start = self.saved = state["step"]
+        if self.start > self.steps:
+            raise BadInput(
+                f"{self.folder} has made {self.start} steps already, and is asked for {self.steps} in all: "
+                f"choose --num-steps above {self.start}"
+            )
         vars(self.scale).update(state.get("loss_scale", {}))
         if self.grid.first:
             self.write_options()  # another layout, another number of steps: as the run goes on
@@ -125,12 +134,17 @@ class _Run:
         recipe = Recipe(
             self.steps, o.lr, o.schedule, o.warmup, o.min_lr, o.clip, o.accumulate, o.seed, **order
         )
-        log = Log(self.folder / "log.jsonl" if self.folder and first else None, self.start)
+        log = Log(None)
         self.progress = Progress(self.steps, self.start, first)
+        if self.start == self.steps:
+            return self.finished()
         self.progress.say(self.opening())
         # what is not finite is looked for and named; NumPy need not warn of it too
         with interruptible() as asked, np.errstate(all="ignore"):
             try:
+                log = Log(self.folder / "log.jsonl" if self.folder and first else None, self.start)
+                if log.skipped:
+                    self.progress.say(skipped(log.path, log.skipped))
                 how = recipe, self.start, self.owner, self.scale
                 for record in train(self.model, self.optimizer, self.batches, *how):
                     step, last = record["step"], record["step"] == self.steps
@@ -146,11 +160,11 @@ class _Run:
             except BrokenPipeError:
                 raise  # nobody reads on: no failure of the run
             except (RunFailed, OSError, MemoryError) as why:
-                raise RunFailed(f"{why or 'the memory is full'}\n{self.what_is_left()}") from None
+                said = in_words(why) if isinstance(why, OSError) else str(why) or "the memory is full"
+                raise RunFailed(f"{said}\n{self.what_is_left()}") from None
             finally:
                 self.progress.close()
                 log.close()
-        self.picture()
         self.progress.say(self.closing())
         return 0
 
@@ -160,10 +174,20 @@ class _Run:
 
     def evaluate(self, step: int) -> dict[str, float]:
         self.eval_loss = evaluate(self.model, self.texts.held_out, self.o.eval_batch_size, self.grid)
+        if not math.isfinite(self.eval_loss):
+            raise RunFailed(f"step {step}: the held-out loss is not finite. {CALMER}")
         self.progress.say(f"step {step}: held out {self.eval_loss:.4f}")
         return {"eval_loss": self.eval_loss, "perplexity": metrics.perplexity(self.eval_loss)}
 
+    def check_weights(self, step: int) -> None:
+        """RunFailed, on all ranks, where any weight is not finite."""
+        own = self.owner.owned(self.model.parameters().values())
+        bad = (p.name for p in own if not library(p.data).isfinite(p.data).all())
+        if name := first_text(next(bad, ""), self.grid.world):
+            raise RunFailed(f"step {step}: {name} is not finite any more. {CALMER}")
+
     def save(self, step: int, epoch: int) -> None:
+        self.check_weights(step)
         if self.folder:
             state = {"epoch": epoch, "digest": self.texts.digest, "layout": layout(self.o)}
             state["loss_scale"] = vars(self.scale)
@@ -171,9 +195,27 @@ class _Run:
             checkpoint.save(self.folder, step, self.model, self.optimizer, state, *how)
             self.saved = step
 
-    def picture(self) -> None:
-        if self.folder and self.grid.first:
-            show.run_picture(self.folder / "loss.png", self.folder / "log.jsonl", self.texts.lines)
+    def picture(self) -> str:
+        """Draw the run, and say where; nothing of the run is lost where that fails."""
+        if not (self.folder and self.grid.first):
+            return ""
+        path = self.folder / "loss.png"
+        try:
+            show.run_picture(path, self.folder / "log.jsonl", self.texts.lines)
+        except OSError as why:
+            return f"no picture was drawn: {in_words(why)}"
+        return f"the picture: {path}"
+
+    def finished(self) -> int:
+        """A run that was resumed with no step left to make."""
+        with np.errstate(all="ignore"):
+            self.evaluate(self.start)
+        self.progress.say(
+            f"{self.folder} is finished: all of its {self.steps} steps are made. For more of them: "
+            f"{program()} train --save-dir {self.folder} --resume --num-steps {2 * self.steps}"
+        )
+        self.progress.say(self.closing())
+        return 0
 
     def opening(self) -> str:
         c, o = self.model.config, self.o
@@ -198,7 +240,7 @@ class _Run:
                 + (f"{share:.0%} of the way down" if share > 0 else "not there yet")
             )
         if self.folder:
-            said.append(f"the picture: {self.folder / 'loss.png'}")
+            said.append(self.picture())
             said.append(f"its writing: {program()} generate --model-filename {self.folder}")
         return "\n".join(said)
 
@@ -216,41 +258,3 @@ class _Run:
             f"The checkpoint of step {self.saved} is whole; go on with: "
             f"{program()} train --save-dir {self.folder} --resume"
         )
-
-
-def _resumed(folder: Path, o: Options) -> tuple[Path, Options]:
-    """The newest checkpoint of the folder, and its options with what may change on the way."""
-    newest = checkpoint.newest(folder)
-    kept = options.complete("train", options.read(folder / "config.toml"))
-    for name in sorted(o.given - table.MAY_CHANGE):
-        if getattr(o, name) != getattr(kept, name):
-            raise BadInput(
-                f"--{name.replace('_', '-')} is {getattr(kept, name)} in this run, and cannot change in it; "
-                f"--init-from {folder} starts a new run from its weights"
-            )
-    changes = {name: getattr(o, name) for name in o.given & table.MAY_CHANGE}
-    if "num_epochs" in changes and "num_steps" not in changes:
-        changes["num_steps"] = None
-    o = replace_options(kept, words=o.words, **changes)  # with the same words ranks are started
-    options.check_batch(o)
-    return newest, o
-
-
-def replace_options(o: Options, **changes) -> Options:
-    return Options(**{**vars(o), **changes})
-
-
-FREE = "dropout", "balance"  # what another run may change of a model
-
-
-def _shape_of(source: Path, o: Options) -> Config:
-    """The shape of the model to start from; an option that asks for another one is refused."""
-    config = checkpoint.open_model(source)[1]
-    asked = options.model_config(o, config.vocab_size)
-    for field in fields(Config):
-        theirs, ours = getattr(config, field.name), getattr(asked, field.name)
-        if field.name in o.given and field.name not in FREE and theirs != ours:
-            raise BadInput(
-                f"--init-from {source}: its {field.name} is {theirs}, not {ours}; leave the option out"
-            )
-    return replace(config, **{name: getattr(asked, name) for name in FREE})

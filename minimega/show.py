@@ -1,6 +1,5 @@
 """Pictures. They are drawn without pyplot, so that no window, no backend and no state is involved."""
 
-import json
 from collections.abc import Mapping, Sequence
 from itertools import cycle
 from pathlib import Path
@@ -8,6 +7,8 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+
+from minimega import log as run_log
 
 # Okabe and Ito 2008: colours that people with any kind of colour blindness tell apart.
 BLUE, ORANGE, BLACK = "#0072B2", "#D55E00", "#000000"
@@ -85,9 +86,9 @@ def loss_picture(
 
 def run_picture(path: str | Path, log: str | Path, lines: Mapping[str, float] | None = None) -> None:
     """`loss_picture` of what a run's log.jsonl holds."""
-    records = [json.loads(line) for line in Path(log).read_text(encoding="utf-8").splitlines()]
-    trained = [(r["step"], r["loss"]) for r in records if "loss" in r]
-    evals = [(r["step"], r["eval_loss"]) for r in records if "eval_loss" in r]
+    records = run_log.read(log)[0]
+    trained = [(r["step"], r["loss"]) for r in records if r.get("loss") is not None]
+    evals = [(r["step"], r["eval_loss"]) for r in records if r.get("eval_loss") is not None]
     loss_picture(path, [step for step, _ in trained], [loss for _, loss in trained], evals, lines)
 
 

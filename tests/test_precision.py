@@ -408,7 +408,7 @@ def test_rounding_of_16_bits_is_explained_and_more_is_not(tmp_path):
     assert not verdict.off(w.astype("float16"), w, limit).wrong
     assert verdict.off(1.01 * w, w.astype("float16"), limit).wrong
     log = tmp_path / "log.jsonl"
-    steps = [{"step": 1, "loss": 2.0, "grad_norm": 1.0}, {"step": 2, "loss": 2.0, "grad_norm": None}]
+    steps = [{"step": n, "loss": 2.0, "lr": 0.1, "grad_norm": norm} for n, norm in ((1, 1.0), (2, None))]
     log.write_text("".join(f"{json.dumps(s)}\n" for s in steps))
     assert list(compare._log(log)) == [1]  # a skipped step has no norm to compare
 

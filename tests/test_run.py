@@ -135,7 +135,27 @@ def test_a_crash_between_checkpoints_leaves_no_step_twice(tmp_path, start):
     with (run / "log.jsonl").open("a") as log:
         log.write('{"step": 7, "lo')  # cut off in the middle
     assert main(["train", "--save-dir", str(run), "--resume", "--num-steps", "8"]) == 0
-    assert list(log_of(run)) == list(range(1, 9))
+    records = map(json.loads, (run / "log.jsonl").read_text().splitlines())
+    assert [r["step"] for r in records if "loss" in r] == list(range(1, 9))
+
+
+def test_a_finished_run_says_so_and_how_to_go_on(tmp_path, start, capsys):
+    run = tmp_path / "run"
+    assert start(run) == 0
+    before, held_out = weights_of(run), log_of(run, "eval_loss")[6]
+    resume = ["train", "--save-dir", str(run), "--resume"]
+    capsys.readouterr()
+    assert main(resume) == 0
+    said = capsys.readouterr()
+    assert f"{run} is finished" in said.out and "--num-steps 12" in said.out
+    assert f"held out: loss {held_out:.4f} nats" in said.out and said.err == ""
+    files = {f: f.read_bytes() for f in run.iterdir() if f.is_file()}
+    assert main([*resume, "--num-steps", "4"]) == 2
+    said = capsys.readouterr()
+    assert f"{run} has made 6 steps already, and is asked for 4 in all" in said.err
+    assert said.err.count("\n") == 1 and said.out == ""
+    assert {f: f.read_bytes() for f in run.iterdir() if f.is_file()} == files
+    assert all((before[n] == a).all() for n, a in weights_of(run).items())
 
 
 def test_what_may_change_on_resuming(tmp_path, start, capsys):
@@ -217,6 +237,32 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, start, capsys):
     assert said.count("\n") <= 3
     assert checkpoint.newest(run).name == "step-1"
     assert all(np.isfinite(a).all() for a in weights_of(run).values())
+
+
+def test_what_is_not_finite_at_the_end_is_not_saved_over_what_is(tmp_path, start, capsys):
+    """At the last step the loss and the gradient are finite: those of the weights before it."""
+    run, lr = tmp_path / "run", ("--schedule", "constant", "--warmup", "0")
+    assert start(run, "--lr", "1e38", *lr, steps=1) == 1
+    said = capsys.readouterr().err
+    assert "step 1: the held-out loss is not finite" in said and "Nothing was saved" in said
+    assert said.count("\n") <= 3 and not list(run.glob("step-*"))
+    assert start(run, *lr, "--overwrite", "--keep", "1") == 0
+    config = run / "config.toml"
+    config.write_text(config.read_text().replace("lr = 0.001", "lr = 1e38"))
+    resume = ["train", "--save-dir", str(run), "--resume", "--num-steps", "7", "--save-every", "1"]
+    assert main([*resume, "--keep", "1"]) == 1
+    said = capsys.readouterr().err
+    assert "step 7: " in said and "is not finite" in said and "step 6 is whole" in said
+    assert checkpoint.newest(run).name == "step-6"
+    assert all(np.isfinite(a).all() for a in weights_of(run).values())
+
+
+def test_weights_that_are_not_finite_are_not_saved_between_evaluations(tmp_path, start, capsys):
+    more = ("--lr", "1e39", "--schedule", "constant", "--warmup", "0", "--save-every", "1")
+    assert start(tmp_path / "run", *more, "--eval-every", "100") == 1
+    said = capsys.readouterr().err
+    assert "step 1: embedding.tokens is not finite any more" in said and said.count("\n") <= 3
+    assert not list((tmp_path / "run").glob("step-*"))
 
 
 def test_a_full_disk_stops_the_run_and_keeps_the_last_checkpoint(tmp_path, start, capsys, monkeypatch):

@@ -396,6 +396,34 @@ def test_a_rank_that_dies_ends_the_job_with_its_traceback_once(tmp_path):
     assert seconds < 5
 
 
+ONE_SIGNALLED = """
+import os, signal, sys
+from minimega import cli, run
+
+class Signalled(run._Run):
+    calls = 0
+
+    def agreed(self, asked):
+        self.calls += 1
+        if self.calls == 2 and self.grid.world.rank == 1:
+            os.kill(os.getpid(), signal.SIGUSR1)
+        return super().agreed(asked)
+
+run._Run = Signalled
+sys.exit(cli.main())
+"""
+
+
+def test_a_signal_that_one_rank_alone_was_sent_stops_all_at_one_step(tmp_path):
+    path, run = tmp_path / "one.py", tmp_path / "run"
+    path.write_text(ONE_SIGNALLED)
+    words = [str(path), "train", *OPTIONS, "--dp", "2", "--save-dir", str(run)]
+    line, env = launch.command(words, 2, threads=1)
+    ended = subprocess.run(line, capture_output=True, text=True, timeout=LIMIT, env=env)
+    assert "SIGUSR1: stopped after step 2. The checkpoint of step 2 is whole" in ended.stdout, ended.stderr
+    assert ended.returncode == 128 + signal.SIGUSR1 and list(log_of(run, "loss")) == [1, 2]
+
+
 def wait_for(done, job: subprocess.Popen) -> None:
     end = time.monotonic() + LIMIT
     while not done():
