@@ -8,7 +8,12 @@ from dataclasses import dataclass, fields, replace
 Pair = tuple[str, str | None]
 USUAL = ("--tales=60", "--d-model=16", "--nhead=2", "--num-layers=1", "--context=32", "--train-batch-size=4")
 
-SMALL = {*(tuple(word[2:].split("=")) for word in USUAL), ("num-steps", "4"), ("num-steps", "8")}
+SMALL = {
+    *(tuple(word[2:].split("=")) for word in USUAL),
+    ("num-steps", "4"),
+    ("num-steps", "8"),
+    ("resume", None),
+}
 
 
 @dataclass(frozen=True)
