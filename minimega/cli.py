@@ -6,12 +6,13 @@ What goes wrong is said in at most three lines: exit status 2 for bad input, 1 f
 import argparse
 import os
 import re
+import signal
 import sys
 from collections.abc import Sequence
 from importlib import metadata
 from types import SimpleNamespace
 
-from minimega import launch
+from minimega import launch, signals
 from minimega.errors import BadInput, RunFailed, in_words
 from minimega.options import complete, read
 from minimega.table import COMMANDS, GROUPS, TABLE, Option, nearest, of_command
@@ -43,15 +44,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     2
     """
     try:
-        status = run(list(sys.argv[1:] if argv is None else argv))
+        with signals.ending():
+            status = run(list(sys.argv[1:] if argv is None else argv))
         sys.stdout.flush()  # a reader that went away shows here, not as a traceback at the very end
         return status
     except BadInput as error:
         return _say(str(error), 2)
     except RunFailed as error:
         return _say(str(error), 1)
-    except KeyboardInterrupt:
-        return _say("stopped", 130)
+    except KeyboardInterrupt as why:
+        return _say(str(why) or "stopped", 128 + getattr(why, "number", signal.SIGINT))
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nothing more can be written there
         return 1

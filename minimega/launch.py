@@ -17,7 +17,8 @@ from minimega.errors import BadInput, RunFailed
 INSTALL = "pip install 'minimega[mpi]' brings both (mpi4py and MPICH)"
 # Any of them asks a run to save and stop at the end of its step; the launcher hands SIGUSR1 on, since every
 # mpirun passes that one to its ranks.
-STOP_SIGNALS = tuple(getattr(signal, s) for s in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, s))
+STOP_NAMES = "SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1"
+STOP_SIGNALS = tuple(getattr(signal, s) for s in STOP_NAMES if hasattr(signal, s))
 THREADS = ("OPENBLAS", "OMP", "MKL", "NUMBA", "BLIS")  # each reads ..._NUM_THREADS when it is loaded
 # What mpirun and srun tell a rank: the number of ranks, of those on this machine, and its own number.
 GIVEN = (

@@ -1,38 +1,14 @@
-"""What a run says while it works, and how it is asked to stop."""
+"""What a run says while it works."""
 
+import errno
 import math
+import os
 import shutil
-import signal
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from tqdm import tqdm
-
-from minimega.launch import STOP_SIGNALS
-
-
-@contextmanager
-def interruptible() -> Iterator[list[int]]:
-    """A list to which the first Ctrl-C or SIGTERM adds its number; a second one acts as usual.
-
-    The launcher of several ranks hands both on as SIGUSR1.
-    """
-    asked: list[int] = []
-
-    def note(number, _frame):
-        asked.append(number)
-        for n, usual in before.items():
-            signal.signal(n, usual)
-
-    before = {n: signal.signal(n, note) for n in STOP_SIGNALS}
-    try:
-        yield asked
-    finally:
-        for n, usual in before.items():
-            signal.signal(n, usual)
 
 
 class Progress:
@@ -61,7 +37,8 @@ class Progress:
 
     def say(self, text: str) -> None:
         if self.bar is not None:
-            self.bar.write(text, file=sys.stdout)
+            with self.bar.external_write_mode(file=sys.stdout):
+                say(text)
         elif self.speaks:
             say(text)
 
@@ -72,7 +49,13 @@ class Progress:
 
 
 def say(text: str) -> None:
-    print(text, flush=True)
+    """Print a line; to a terminal that is gone nothing is said, and a run goes on to save."""
+    try:
+        print(text, flush=True)
+    except OSError as why:
+        if why.errno != errno.EIO:
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def program() -> str:

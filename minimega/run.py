@@ -25,7 +25,8 @@ from minimega.parallel.grid import Grid, layout, micro_batches, on_ranks, parts,
 from minimega.parallel.pipeline import check_stages, staged
 from minimega.parallel.words import first_text
 from minimega.precision import loss_scale
-from minimega.progress import Progress, interruptible, program
+from minimega.progress import Progress, program
+from minimega.signals import interruptible
 from minimega.start import resumed, shape_of
 from minimega.texts import Texts, read_texts, workspace
 from minimega.train import Recipe, evaluate, train

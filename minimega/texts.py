@@ -18,22 +18,22 @@ from minimega.parallel.comm import SELF, Group
 
 
 @contextmanager
-def workspace(folder: Path | None, world: Group = SELF) -> Iterator[Path]:
+def workspace(folder: Path | None = None, world: Group = SELF) -> Iterator[Path]:
     """A temporary folder that all ranks see, in `folder` if there is one; it is removed at the end."""
-    name = np.zeros(4096, np.uint8)
-    if world.rank == 0:
-        made = os.fsencode(tempfile.mkdtemp(dir=folder, prefix="tokens-"))
-        name[: len(made)] = list(made)
-    path = Path(os.fsdecode(world.broadcast(name).tobytes().rstrip(b"\0")))
+    name, made = np.zeros(4096, np.uint8), None
     try:
+        if world.rank == 0:
+            made = os.fsencode(tempfile.mkdtemp(dir=folder, prefix="tokens-"))
+            name[: len(made)] = list(made)
+        path = Path(os.fsdecode(world.broadcast(name).tobytes().rstrip(b"\0")))
         if not path.is_dir():
             raise BadInput(
                 f"rank {world.rank} does not see {path}: give a --save-dir that all machines share"
             )
         yield path
     finally:
-        if world.rank == 0:
-            shutil.rmtree(path, ignore_errors=True)
+        if made:
+            shutil.rmtree(made, ignore_errors=True)
 
 
 @dataclass(frozen=True)

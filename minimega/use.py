@@ -1,6 +1,5 @@
 """A trained model at work: how well it predicts a text, and what it writes."""
 
-import tempfile
 from pathlib import Path
 from types import SimpleNamespace as Options
 
@@ -11,7 +10,7 @@ from minimega.model import Model
 from minimega.parallel.grid import Grid, on_ranks
 from minimega.progress import say
 from minimega.sample import generate
-from minimega.texts import open_held_out, open_texts
+from minimega.texts import open_held_out, open_texts, workspace
 from minimega.train import evaluate
 
 
@@ -35,8 +34,8 @@ def _evaluate(o: Options, grid: Grid) -> int:
     else:
         text = open_texts(options.complete("train", options.read(folder / "config.toml")))[1]
     tokenizer = tokens.load(folder / "tokenizer.json")
-    with tempfile.TemporaryDirectory(prefix="minimega-") as work:
-        stream = tokens.tokenize(text.documents(), tokenizer, Path(work) / "text.npy")
+    with workspace() as work:
+        stream = tokens.tokenize(text.documents(), tokenizer, work / "text.npy")
         loss = evaluate(model, tokens.Windows(stream, model.config.context), o.eval_batch_size, grid)
     if grid.first:
         say(f"loss {loss:.4f} nats a token, perplexity {metrics.perplexity(loss):.2f}")

@@ -101,7 +101,7 @@ def test_a_run_stopped_by_a_signal_goes_on_to_the_planned_end(tmp_path, text):
     words += ["--num-steps", "400", "--keep", "1"]
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     assert subprocess.run([*words, "--save-dir", whole], timeout=120, capture_output=True).returncode == 0
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         more = ["--resume"] if parts.exists() else []
         run = subprocess.Popen(
             [*words, "--save-dir", parts, *more], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
