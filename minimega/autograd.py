@@ -14,7 +14,7 @@ from contextvars import ContextVar
 
 import numpy as np
 
-from minimega.backend import base_of, library, narrow, wide
+from minimega.backend import base_of, finite, library, narrow, wide
 from minimega.contract import check_gradient, each_gradient, positional, value_and_back
 
 _recording = ContextVar("recording", default=True)
@@ -290,7 +290,7 @@ def first_not_finite(f: Callable) -> str | None:
     layers: list[str] = []
 
     def look(y) -> None:
-        if not bool(library(y).isfinite(y).all()):
+        if not finite(y):
             layers.append(_layer.get())
 
     with no_grad(), _inside(_watch, look):

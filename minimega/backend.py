@@ -9,6 +9,7 @@ once. For other types all three change nothing.
 
 import ctypes
 import functools
+import math
 import sys
 from collections.abc import Sequence
 from types import ModuleType
@@ -70,14 +71,14 @@ def check_type(xp: ModuleType, dtype: str) -> None:
 
 
 def wide(x):
-    """x in the type in which it is computed: float32 for 16-bit floats, its own for all others.
+    """x in the type in which it is computed: float32 for 16-bit floats, its own for all others, numbers too.
 
     >>> wide(np.ones(2, "bfloat16")).dtype, wide(np.ones(2)).dtype
     (dtype('float32'), dtype('float64'))
     """
-    if x.dtype == HALF[0] and library(x) is np:
-        return half.to_float32(x)
-    return x.astype("float32") if x.dtype in HALF else x
+    if not hasattr(x, "dtype") or x.dtype not in HALF:
+        return x
+    return half.to_float32(x) if x.dtype == HALF[0] and library(x) is np else x.astype("float32")
 
 
 def narrow(y, *xs):
@@ -107,6 +108,30 @@ def product(a, b):
         return wide(a) @ wide(b)
     small = next((x for x in (a, b) if x.dtype in HALF), a)
     return narrow(a, small) @ narrow(b, small)
+
+
+def finite(x) -> bool:
+    """Whether every entry is finite. A GPU is waited for.
+
+    A sum shows it in one pass, where it is finite itself: it may also overflow, over entries that do not.
+
+    >>> finite(np.full(9, 6e4, "float16")), finite(np.full(9, 1e308)), finite(np.array([np.inf, -np.inf]))
+    (True, True, False)
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        return math.isfinite(float(wide(x).sum())) or bool(library(x).isfinite(x).all())
+
+
+def check_eps(eps: float, dtype) -> None:
+    """BadInput for an eps that vanishes in the type of the numbers that it is added to, so that 0/0 is left.
+
+    Subnormal numbers count as vanished: GPUs may flush them to zero. An eps of 0 is taken at its word.
+    """
+    least = float(np.finfo("float32" if np.dtype(dtype) in HALF else dtype).tiny)
+    if 0 < eps < least:
+        raise BadInput(
+            f"eps {eps} vanishes beside numbers of {np.dtype(dtype)}: choose at least {1.05 * least:.2g}"
+        )
 
 
 def to_numpy(array) -> np.ndarray:

@@ -4,7 +4,7 @@ D width.
 """
 
 from minimega.autograd import op
-from minimega.backend import library, narrow, wide
+from minimega.backend import check_eps, library, narrow, wide
 from minimega.layer import Layer
 from minimega.parallel.tensor import ALONE, Shares
 from minimega.parameter import Parameter
@@ -17,6 +17,7 @@ def layer_norm(x, w, b, eps: float = 1e-5):
     Ba, Kiros and Hinton 2016, equation 4.
     """
     full = wide(x)
+    check_eps(eps, full.dtype)
     centred = full - full.mean(axis=-1, keepdims=True)
     r = 1 / library(x).sqrt((centred * centred).mean(axis=-1, keepdims=True) + eps)  # (..., 1)
     xhat = centred * r

@@ -69,10 +69,11 @@ def divide(a, b):
 
 @op
 def power(a, b):
-    """a to the power of b, broadcasting (a has to be positive where the gradient of b is wanted)."""
+    """a to the power of b, broadcasting (a must not be negative where the gradient of b is wanted)."""
+    # both slopes are 0 where one factor is, and the other infinite: at b = 0, and at a = 0
     return narrow(a**b, a, b), lambda dy: (
-        lambda: unbroadcast(wide(dy) * b * a ** (b - 1), np.shape(a)),
-        lambda: unbroadcast(wide(dy) * a**b * library(a, b).log(a), np.shape(b)),
+        lambda: unbroadcast(wide(dy) * b * wide(a) ** (wide(b) - 1 + (b == 0)), np.shape(a)),
+        lambda: unbroadcast(wide(dy) * wide(a) ** b * library(a, b).log(wide(a) + (a == 0)), np.shape(b)),
     )
 
 
@@ -140,7 +141,7 @@ def mean(x, axis=None, keepdims: bool = False):
     """The mean over some axes (all of them for None)."""
     y, back = sum(wide(x), axis, keepdims)
     count = math.prod(x.shape[a] for a in normal_axis(axis, x.ndim))
-    return narrow(y / count, x), lambda dy: back(dy / count)
+    return narrow(y / count, x), lambda dy: back(wide(dy) / count)
 
 
 @op
@@ -152,7 +153,8 @@ def max(x, axis=None, keepdims: bool = False):
     winners = x == y
 
     def back(dy):
-        return winners * (dy.reshape(kept) / winners.sum(axis=axes, keepdims=True, dtype=dy.dtype))
+        dy = wide(dy).reshape(kept)
+        return winners * (dy / winners.sum(axis=axes, keepdims=True, dtype=dy.dtype))
 
     return y if keepdims else y.squeeze(axes), back
 
@@ -175,11 +177,11 @@ def transpose(x, *axes: int):
 @op
 def take(x, index):
     """x[index] by slices, numbers, arrays; an entry that is taken twice gets both gradients."""
-
-    shape, dtype, xp = x.shape, x.dtype, library(x)
+    shape, xp = x.shape, library(x)
 
     def back(dy):
-        dx = xp.zeros(shape, dtype)
+        dy = wide(dy)
+        dx = xp.zeros(shape, dy.dtype)
         if _takes_once(index):
             dx[index] = dy
         else:
@@ -197,10 +199,8 @@ def _takes_once(index) -> bool:
 @op
 def concatenate(*xs, axis: int = 0):
     """The arrays one after another along an axis; the gradient is cut at the same places."""
-    ends = np.cumsum([x.shape[axis] for x in xs])
-    return library(*xs).concatenate(xs, axis), lambda dy: tuple(
-        library(dy).split(dy, ends[:-1].tolist(), axis)
-    )
+    ends = np.cumsum([x.shape[axis] for x in xs])[:-1].tolist()
+    return library(*xs).concatenate(xs, axis), lambda dy: tuple(library(dy).split(dy, ends, axis))
 
 
 @op
@@ -227,7 +227,7 @@ def relu(x):
     return narrow(library(x).maximum(x, 0), x), lambda dy: dy * (x > 0)
 
 
-GELU_SCALE, GELU_CUBE = float(np.sqrt(2 / np.pi)), 0.044715
+GELU_SCALE, GELU_CUBE, SATURATED = float(np.sqrt(2 / np.pi)), 0.044715, 1e4  # 1 - t^2 is 0 long before
 
 
 @op
@@ -237,19 +237,21 @@ def gelu(x):
     y = x/2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))); Hendrycks and Gimpel 2016, section 2.
     """
     # built up in place: fresh arrays of this size cost more than the arithmetic (a number becomes an array)
-    t = library(x).asarray(wide(x) * x)
+    xp = library(x)
+    t = xp.asarray(wide(x) * x)
     t *= GELU_CUBE
     t += 1
     t *= x
     t *= GELU_SCALE
-    t = library(x).tanh(t, out=t)
+    t = xp.tanh(t, out=t)
 
     def back(dy):
         # dy/dx = (1 + t)/2 + x/2 (1 - t^2) d(inner)/dx
-        slope = wide(x) * x
+        slope = xp.asarray(wide(x) * x)
         slope *= 3 * GELU_CUBE * GELU_SCALE
         slope += GELU_SCALE
         slope *= x
+        xp.clip(slope, -SATURATED, SATURATED, out=slope)  # or it overflows, where 1 - t^2 is 0
         slope *= 1 - wide(t) * t
         slope += t
         slope += 1
@@ -258,8 +260,8 @@ def gelu(x):
         return slope
 
     y = t + 1
-    y *= x
     y *= 0.5
+    y *= x
     t = narrow(t, x)
     return narrow(y, x), back
 
@@ -279,14 +281,8 @@ def dropout(x, keep=None, p: float = 0.0):
 
 def _install() -> None:
     """Give Tensor its operators: a + b of tensors is add(a, b)."""
-    for name, f in {
-        "add": add,
-        "sub": subtract,
-        "mul": multiply,
-        "truediv": divide,
-        "matmul": matmul,
-        "pow": power,
-    }.items():
+    two = {"add": add, "sub": subtract, "mul": multiply, "truediv": divide, "matmul": matmul, "pow": power}
+    for name, f in two.items():
         setattr(Tensor, f"__{name}__", lambda a, b, f=f: f(a, b))
         setattr(Tensor, f"__r{name}__", lambda a, b, f=f: f(b, a))
     for name, f in {"neg": negative, "getitem": take}.items():

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from minimega.backend import HALF, library, narrow, wide
+from minimega.backend import HALF, check_eps, library, narrow, wide
 from minimega.errors import BadInput
 from minimega.parallel.grid import SERIAL, Grid
 from minimega.parameter import Parameter
@@ -25,6 +25,7 @@ class Optimizer:
     """
 
     slots: tuple[str, ...] = ()
+    divides = False  # by something to which eps is added
 
     def __init__(self, beta1: float = 0.9, beta2: float = 0.99, eps: float = 1e-8, weight_decay: float = 0.0):
         self.beta1, self.beta2, self.eps, self.weight_decay = beta1, beta2, eps, weight_decay
@@ -39,6 +40,8 @@ class Optimizer:
                 kept, w = self.state.setdefault(p.name, {}), p.data
                 if p.data.dtype in HALF:
                     w = kept["master"] = kept["master"] if "master" in kept else wide(p.data)
+                if self.divides:
+                    check_eps(self.eps, w.dtype)
                 for slot in self.slots:
                     if slot not in kept:
                         kept[slot] = library(w).zeros_like(w)
@@ -72,7 +75,7 @@ class Momentum(Optimizer):
 class AdaGrad(Optimizer):
     """Each weight's step shrinks with the squares that it has seen (Duchi et al. 2011)."""
 
-    slots = ("squares",)
+    slots, divides = ("squares",), True
 
     def update(self, w, g, lr, decay, squares):
         g = g + decay * w
@@ -86,7 +89,7 @@ class Adam(Optimizer):
     The decay is added to the gradient: it goes through the means.
     """
 
-    slots = ("mean", "square")
+    slots, divides = ("mean", "square"), True
 
     def update(self, w, g, lr, decay, mean, square):
         if decay:
@@ -156,14 +159,14 @@ def learning_rate(
 
     It rises linearly over the warm-up steps, to lr at step `warmup`. Then: constant stays; cosine and
     linear fall to min_lr at the last step; step divides by 10 at a half and at three quarters of what
-    remains, never below min_lr.
+    remains, never below min_lr. A run of a single step has nothing to fall along: it takes lr.
 
     >>> [round(learning_rate("linear", n, 6, 1.0, warmup=2), 2) for n in range(1, 7)]
     [0.5, 1.0, 0.75, 0.5, 0.25, 0.0]
     """
     if step <= warmup:
         return lr * step / warmup
-    done = min((step - warmup) / max(steps - warmup, 1), 1.0)
+    done = min((step - warmup) / max(steps - warmup, 1), 1.0) if steps > 1 else 0.0
     if schedule == "constant":
         return lr
     if schedule == "linear":

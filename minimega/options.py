@@ -9,8 +9,10 @@ from types import SimpleNamespace
 
 import tomli_w
 
+from minimega.backend import check_eps
 from minimega.errors import BadInput
 from minimega.model import SHAPES, Config
+from minimega.optim import OPTIMIZERS
 from minimega.parallel.combinations import FEATURES, REFUSED, check
 from minimega.parallel.grid import check_experts_of_replicas, micro_batches, parts, virtual_stages
 from minimega.parallel.pipeline import actions
@@ -76,6 +78,8 @@ def complete(command: str, given: dict[str, object]) -> SimpleNamespace:
         raise BadInput("reshard needs --save-dir: the new folder to write")
     if o.min_lr > o.lr:
         raise BadInput(f"--min-lr {o.min_lr} is above --lr {o.lr}: choose it lower, or --lr higher")
+    if command == "train" and OPTIMIZERS[o.optimizer].divides:
+        check_eps(o.eps, o.dtype)
     if o.resume and not o.save_dir:
         raise BadInput("--resume needs --save-dir: the folder of the run to go on with")
     if o.resume and (o.overwrite or o.init_from):

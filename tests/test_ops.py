@@ -2,12 +2,14 @@
 
 import math
 
+import ml_dtypes
 import numpy as np
 import pytest
 
 from minimega import ops
 from minimega.autograd import Tensor, op
 from minimega.embedding import embedding
+from minimega.errors import BadInput
 from minimega.gradcheck import assert_gradients, check
 from minimega.head import cross_entropy
 from minimega.linear import linear
@@ -250,6 +252,59 @@ def test_gelu_is_near_the_exact_one():
     np.testing.assert_allclose(ops.gelu(np.array([1.0, -2.0]))[0], [0.841192, -0.045402], atol=1e-6)
 
 
+ALL_TYPES = pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
+
+
+@ALL_TYPES
+def test_gelu_of_the_largest_numbers_is_the_number_and_its_slope_is_one(dtype):
+    most = float(ml_dtypes.finfo(dtype).max)
+    x = Tensor(np.array([most, -most, most / 4, 1e4, -1e4], dtype))
+    with np.errstate(over="ignore"):  # x^3, where tanh is 1 long before
+        y = ops.gelu(x)
+        y.backward(np.ones(5))
+    assert y.data.tolist() == [x.data[0], 0, x.data[2], x.data[3], 0]
+    assert x.grad.tolist() == [1, 0, 1, 1, 0]
+
+
+@ALL_TYPES
+@pytest.mark.parametrize("exponent", [0, 0.0, 1, 1.0, 2, 3.0])
+def test_a_power_of_zero_has_a_slope(exponent, dtype):
+    for given in (exponent, np.full(3, exponent, dtype)):
+        x = Tensor(np.array([0.0, -0.0, 2.0], dtype))
+        (x**given).backward(np.ones(3))
+        expected = exponent * 2.0 ** (exponent - 1)
+        assert x.grad.tolist() == [float(exponent == 1)] * 2 + [expected]
+
+
+@ALL_TYPES
+def test_an_exponent_of_zero_has_a_slope(dtype):
+    b = Tensor(np.array([0.0, 0.5, 2.0], dtype))
+    for base in (0, 0.0, np.zeros(3, dtype)):
+        b.grad = None
+        (base**b).backward(np.ones(3))
+        assert b.grad.tolist() == [0, 0, 0]
+
+
+def test_a_slope_may_be_larger_than_16_bits_hold_before_it_meets_dy():
+    x = Tensor(np.array([2.0**-9], "float16"))
+    (x**-1).backward([2.0**-10])
+    assert x.grad.tolist() == [-(2.0**8)]
+
+
+@pytest.mark.parametrize("f", [ops.mean, ops.max], ids=lambda f: f.__name__)
+def test_more_entries_than_the_largest_float16_share_a_gradient(f):
+    x = Tensor(np.ones(2**17, "float16"))
+    f(x).backward(1.0)
+    assert (x.grad == 2.0**-17).all()
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_gradients_of_an_entry_taken_often_are_added_up_in_float32(dtype):
+    x = Tensor(np.ones(2, dtype))
+    x[np.zeros(4096, int)].backward(np.ones(4096))
+    assert x.grad.tolist() == [4096, 0]  # in 16 bits the sum would end at 2048, or 256
+
+
 @pytest.mark.parametrize("shape", [(), (3,), (2, 3), (2, 3, 4)], ids=str)
 def test_dropout_with_a_fixed_mask(shape, rng):
     mask = rng.random(shape) < 0.7
@@ -293,6 +348,16 @@ def test_layer_norm_at_every_eps(eps, rng):
         rng.normal(size=4),
         rng.normal(size=4),
     )
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
+def test_layer_norm_refuses_an_eps_that_vanishes(dtype):
+    x, w = np.ones((2, 3), dtype), np.ones(3, dtype)
+    least = float(np.finfo("float64" if dtype == "float64" else "float32").tiny)
+    y, back = layer_norm(x, w, w, eps=least)
+    assert (y == 1).all() and np.isfinite(back(np.ones_like(x))[0].astype("float64")).all()
+    with pytest.raises(BadInput, match="vanishes beside numbers of float"):
+        layer_norm(x, w, w, eps=least / 2)
 
 
 @pytest.mark.parametrize("ids", [[[0, 1], [2, 3]], [[2, 2, 2]], [1], [[4, 0], [0, 4]]], ids=str)

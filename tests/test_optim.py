@@ -153,6 +153,21 @@ def test_the_first_step_of_adam_is_the_sign_of_the_gradient():
     np.testing.assert_allclose(p.data, [-0.25, 0.25, -0.25, 0.25])
 
 
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float32", "float64"])
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_an_eps_that_vanishes_beside_the_weights_is_refused(name, dtype):
+    least = float(np.finfo("float64" if dtype == "float64" else "float32").tiny)
+    for eps, fits in ((least, True), (0.9 * least, not OPTIMIZERS[name].divides)):
+        p = parameter("p", np.ones(2).astype(dtype), np.zeros(2, np.float32))  # where 0/0 would be NaN
+        rule = OPTIMIZERS[name](eps=eps)
+        if fits:
+            rule.step([p], 0.1)
+            assert (p.data == 1).all()
+        else:
+            with pytest.raises(BadInput, match=f"eps {eps} vanishes beside numbers of float"):
+                rule.step([p], 0.1)
+
+
 # The norm and clipping
 
 
@@ -204,7 +219,8 @@ C = [(1 + math.cos(math.pi * i / 4)) / 2 for i in range(5)]
         ("linear", 4, 0, 0.0, [0.75, 0.5, 0.25, 0]),
         ("linear", 6, 2, 0.0, [0.5, 1, 0.75, 0.5, 0.25, 0]),
         ("linear", 4, 0, 0.2, [0.8, 0.6, 0.4, 0.2]),
-        ("linear", 1, 0, 0.2, [0.2]),
+        *((s, 1, 0, 0.2, [1]) for s in SCHEDULES),  # not the last step of a fall, but all there is
+        *((s, 1, 5, 0.0, [0.2]) for s in SCHEDULES),
         ("cosine", 4, 0, 0.0, C[1:]),
         ("cosine", 7, 3, 0.0, [1 / 3, 2 / 3, *C]),
         ("cosine", 4, 0, 0.5, [0.5 + c / 2 for c in C[1:]]),

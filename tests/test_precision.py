@@ -23,6 +23,8 @@ from minimega.layer import place
 from minimega.model import Config, gpt
 from minimega.norm import layer_norm
 from minimega.optim import SGD, AdamW, clip
+from minimega.parallel import zero
+from minimega.parallel.grid import SERIAL
 from minimega.parameter import Parameter
 from minimega.precision import UNSCALED, LossScale, loss_scale
 from minimega.train import Recipe, train_step
@@ -322,6 +324,17 @@ def test_without_a_scale_what_is_not_finite_is_a_failure(dtype, monkeypatch):
     monkeypatch.setattr(train, "unscale", overflow)
     with pytest.raises(RunFailed, match=r"the gradient of embedding.tokens is not finite"):
         losses(dtype, 1)
+
+
+@pytest.mark.parametrize("stage", [0, 3])
+def test_activations_whose_sum_does_not_fit_into_float16_are_finite(stage):
+    model = gpt(Config(vocab_size=11, context=16, d_model=256, nhead=2, num_layers=1, positions="sinusoidal"))
+    owner = zero.owner(model, SERIAL, stage)
+    zero.draw(model, owner, 0, "float16")
+    ids = np.random.default_rng(0).integers(0, 11, (256, 16))
+    with np.errstate(over="ignore"):
+        assert np.isinf(model.layers["embedding"](ids, place(ids)).data.sum())
+    assert 0 < train.gradients(model, ids, ids, reducer=owner) < 10
 
 
 def masters(scale: float, **recipe) -> np.ndarray:

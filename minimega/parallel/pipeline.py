@@ -4,13 +4,12 @@ B batch, T time, D width, V vocabulary, p ranks, v chunks a rank.
 """
 
 import functools
-import math
 from collections.abc import Callable, Iterable
 
 import numpy as np
 
 from minimega.autograd import Tensor, add_up, first_not_finite, parameters_later
-from minimega.backend import library, wide
+from minimega.backend import finite, library
 from minimega.errors import BadInput, RunFailed
 from minimega.layer import Layer, Place, place
 from minimega.model import Config, Model
@@ -62,8 +61,8 @@ class Run:
 
         y = through()
         self.kept[a[1:3]] = x, y
-        if at.training and not math.isfinite(total := float(wide(y.data).sum())):
-            what = f"the loss is {total}" if with_loss else "an activation is not finite"
+        if at.training and not finite(y.data):
+            what = f"the loss is {float(y.data)}" if with_loss else "an activation is not finite"
             raise RunFailed(f"{what}: it began in {_origin(chunk, through)}")
         self.loss += float(y.data if with_loss else chunk.extra(at))
 
@@ -104,7 +103,7 @@ class Run:
 
 def _origin(chunk: Model, through: Callable) -> str:
     for name, p in chunk.parameters().items():
-        if not bool(library(p.data).isfinite(p.data).all()):
+        if not finite(p.data):
             return f"the weights {name}"
     return f"layer {first_not_finite(through)}"
 

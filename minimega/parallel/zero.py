@@ -19,7 +19,7 @@ from collections.abc import Callable
 from functools import cached_property
 
 from minimega.autograd import Tensor, op
-from minimega.backend import library
+from minimega.backend import finite, library
 from minimega.errors import RunFailed
 from minimega.layer import Layer, Recomputed
 from minimega.model import Model
@@ -178,7 +178,7 @@ class Gathered(Layer):
         self.gather()
         y = self.layer(x, place)
         # looked for here, while all ranks are: one rank alone could not run the model again to name the layer
-        if place.training and not math.isfinite(float(y.data.sum())):
+        if place.training and not finite(y.data):
             raise RunFailed(f"an activation is not finite: it began in layer {self.name}")
         # tokens have no gradient: the first layer's backward pass needs no weights, but to run forward again
         needed = isinstance(x, Tensor) or isinstance(self.layer, Recomputed)
