@@ -26,6 +26,8 @@ from minimega.layer import Place, place
 from minimega.mlp import MLP
 from minimega.model import RECOMPUTE, Config, gpt
 from minimega.optim import SGD
+from minimega.parallel.comm import Group
+from minimega.parallel.tensor import SequenceShares, Shares
 from minimega.train import gradients
 
 B, T, D, E = 3, 5, 6, 4
@@ -315,3 +317,19 @@ def test_a_checkpoint_knows_its_experts_and_one_from_before_them_is_read(tmp_pat
     older = {k: v for k, v in c.as_dict().items() if k not in ("experts", "top_k_experts", "balance")}
     save_file(arrays, path, metadata=header | {"config": json.dumps(older)})
     assert checkpoint.load_model(path).config == config(experts=0)
+
+
+@pytest.mark.parametrize("kind, factor", [(Shares, 3), (SequenceShares, 2 * 3)])
+def test_sums_over_the_tokens_of_a_sequence_go_over_all_ranks_that_have_some(kind, factor):
+    class Times(Group):
+        """Ranks that all have the same x."""
+
+        def __init__(self, size):
+            super().__init__()
+            self.size = size
+
+        def start_all_reduce(self, x, op="sum", label=""):
+            return lambda: self.size * x
+
+    shares = kind(group=Times(2), context=Times(3), experts=Times(5))
+    assert shares.over_tokens(Tensor(np.ones(2)), "balance").data.tolist() == [factor] * 2

@@ -22,7 +22,7 @@ from minimega.gradcheck import check_adjoint
 from minimega.layer import Place, place
 from minimega.model import Model, gpt
 from minimega.optim import AdamW
-from minimega.parallel import traffic
+from minimega.parallel import regions, traffic
 from minimega.parallel.comm import pieces
 from minimega.parallel.data import Reducer
 from minimega.parallel.grid import SERIAL, Grid, grid
@@ -286,6 +286,12 @@ PLANTED = {
 }
 
 
+ONE_OF_TWO = {  # in the place of SequenceShares.over_tokens
+    "context": lambda self, x, label: regions.reduce(x, group=self.context, label=label),
+    "sequence": lambda self, x, label: regions.reduce(x, group=self.group, label=label),
+}
+
+
 def twice(right):
     return lambda ids: right(ids)[:1] * 2
 
@@ -325,3 +331,15 @@ def case_planted_mistakes_differ_from_the_serial_model(group):
             wrong = compare(case, g)
         worst = float(group.all_reduce(np.array(wrong.get(differs, 0.0)), "max"))
         assert worst > 1e6, (name, differs, worst, {n for n, x in wrong.items() if x > 1})
+
+
+@sizes(4)
+def case_the_balance_of_a_sequence_cut_twice_is_summed_over_both_groups(group):
+    g = grid(group, 2, 1, True, 1, 2)
+    case = on(g)
+    assert_equal(case, g)
+    for summed, over in ONE_OF_TWO.items():
+        with patch.object(SequenceShares, "over_tokens", over):
+            wrong = compare(case, g)
+        worst = float(group.all_reduce(np.array(wrong[ROUTER]), "max"))
+        assert worst > 1e6, (f"summed over the ranks of the {summed} alone", worst)
