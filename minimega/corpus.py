@@ -97,6 +97,7 @@ _RULES = {rule: [re.split(r"\{(.*?)\}", o) for o in options.split("|")] for rule
 _NUMBERS = np.arange(40)  # more than any tale has choices
 _WORD = re.compile(r" ?\w+|[^\w\s]")  # what the tokenizer `word` makes of a tale
 BLOCK = 2**20
+BUILT_IN = "tales", "pydoc"
 
 
 def tell(numbers: Iterator[float]) -> tuple[str, list[tuple[int, int]]]:

@@ -4,19 +4,24 @@ What wins, from the strongest: the command line, the TOML file, the shape that `
 defaults.
 """
 
+import os
 import tomllib
 from types import SimpleNamespace
 
 import tomli_w
 
+<<<<<<< HEAD
 from minimega.backend import check_eps
+=======
+from minimega.corpus import BUILT_IN
+>>>>>>> 5aa6633 (A run goes on from any folder, with its text named anew and whatever only rounding sees; a path is never empty)
 from minimega.errors import BadInput
 from minimega.model import SHAPES, Config
 from minimega.optim import OPTIMIZERS
 from minimega.parallel.combinations import FEATURES, REFUSED, check
 from minimega.parallel.grid import check_experts_of_replicas, micro_batches, parts, virtual_stages
 from minimega.parallel.pipeline import actions
-from minimega.table import BUILD, GROUPS, OF_ONE_CALL, PIPE, TABLE, USE, nearest, of_command
+from minimega.table import BUILD, GROUPS, OF_ONE_CALL, PATH, PIPE, TABLE, USE, Option, nearest, of_command
 
 
 def read(path: str) -> dict[str, object]:
@@ -65,14 +70,14 @@ def complete(command: str, given: dict[str, object]) -> SimpleNamespace:
         raise BadInput(f"{command} needs --model-filename: a run folder, or a .safetensors in one")
     if command == "gradcheck" and not o.shapes:
         raise BadInput("gradcheck needs --shapes: the arguments' shapes, such as --shapes 3x4,4x5")
-    if o.train_batch_size % o.accumulate:
+    if o.train_batch_size % o.accumulate and not o.resume:  # a resumed run has a batch of its own
         parts = (
             f"cannot be cut into {o.accumulate} equal parts: choose --accumulate so that it divides the batch"
         )
         raise BadInput(f"--train-batch-size {o.train_batch_size} {parts}")
     if command == "timeline" and o.pp == 1:
         raise BadInput("timeline shows a pipeline: choose --pp of at least 2, as in --pp 2 --micro-batches 8")
-    if command in PIPE.split() and not o.resume:  # a resumed run has a batch of its own
+    if command in PIPE.split() and not o.resume:
         check_batch(o)
     if command == "reshard" and not o.save_dir:
         raise BadInput("reshard needs --save-dir: the new folder to write")
@@ -135,10 +140,19 @@ def model_config(options: SimpleNamespace, vocab_size: int) -> Config:
 
 
 def to_toml(options: SimpleNamespace) -> str:
-    """The options of a run as a TOML file that `--config` reads back; what is None is left out."""
+    """The options of a run as a TOML file that `--config` reads back; what is None is left out.
+
+    Paths are absolute in it: so they hold wherever the run goes on, and wherever its folder is moved to. On
+    another machine the text is named anew.
+    """
     kept = (o for o in of_command(options.command).values() if o.key not in OF_ONE_CALL)
-    values = {o.name: getattr(options, o.key) for o in kept}
+    values = {o.name: _absolute(o, getattr(options, o.key)) for o in kept}
     return tomli_w.dumps({name: value for name, value in values.items() if value is not None})
+
+
+def _absolute(option: Option, value):
+    built_in = option in GROUPS["text"] and value in BUILT_IN
+    return os.path.abspath(value) if value and option.within is PATH and not built_in else value
 
 
 INTRODUCTION = """# Options

@@ -7,6 +7,7 @@ from types import SimpleNamespace as Options
 from minimega import checkpoint, options, table
 from minimega.errors import BadInput
 from minimega.model import Config
+from minimega.texts import check_found
 
 
 def resumed(folder: Path, o: Options) -> tuple[Path, Options]:
@@ -22,7 +23,10 @@ def resumed(folder: Path, o: Options) -> tuple[Path, Options]:
     changes = {name: getattr(o, name) for name in o.given & table.MAY_CHANGE}
     if "num_epochs" in changes and "num_steps" not in changes:
         changes["num_steps"] = None
+    named = o.given
     o = replace_options(kept, words=o.words, **changes)  # with the same words ranks are started
+    for name in {"train_filename", "eval_filename"} - named:
+        check_found(getattr(o, name), f"if it was moved, name it anew: --{name.replace('_', '-')} PATH")
     options.check_batch(o)
     return newest, o
 

@@ -15,13 +15,15 @@ from minimega.optim import OPTIMIZERS, SCHEDULES
 from minimega.parallel.schedules import SCHEDULES as PIPELINES
 
 DTYPES = "float16", "bfloat16", "float32", "float64"
-Range = tuple[str, Callable[[float], bool]]  # the values that make sense, in words and as a test
+Range = tuple[str, Callable[[float | str], bool]]  # the values that make sense, in words and as a test
 FROM_1 = ("of at least 1", lambda x: x >= 1)
 FROM_0 = ("of 0 or more", lambda x: x >= 0)
 ABOVE_0 = ("above 0", lambda x: x > 0)
 BELOW_1 = ("of at least 0 and below 1", lambda x: 0 <= x < 1)
 TO_3 = ("of 0 to 3", lambda x: 0 <= x <= 3)
 SHARE = ("above 0 and at most 1", lambda x: 0 < x <= 1)
+PATH = ("that names a file or a folder", lambda x: bool(x.strip()) and "\0" not in x)
+SOME = ("of at least one character", lambda x: bool(x))
 
 
 @dataclass(frozen=True)
@@ -62,8 +64,8 @@ class Option:
             return value
         if isinstance(self.kind, tuple) and value not in self.kind:
             raise BadInput(f"{where} is {value}; it must be {self.wanted}{nearest(value, self.kind)}")
-        if self.within and not (math.isfinite(value) and self.within[1](value)):
-            raise BadInput(f"{where} is {value}; it must be {self.wanted}")
+        if self.within and not ((isinstance(value, str) or math.isfinite(value)) and self.within[1](value)):
+            raise BadInput(f"{where} is {value!r}; it must be {self.wanted}")
         return value
 
 
@@ -90,8 +92,8 @@ WORDS = ("char", "word", "whitespace", "bpe")
 # fmt: off
 GROUPS: dict[str, tuple[Option, ...]] = {
     "text": (
-        Option("train-filename", str, "tales", TRAIN, "tales or pydoc (built in), a file, a folder"),
-        Option("eval-filename", str, None, "train evaluate", "the text to evaluate on", shown="held out"),
+        Option("train-filename", str, "tales", TRAIN, "tales or pydoc (built in), a file, a folder", PATH),
+        Option("eval-filename", str, None, "train evaluate", "the text to evaluate on", PATH, "held out"),
         Option("tales", int, 12000, TRAIN, "how many tales are written to learn from", FROM_1),
         Option("tokenizer", WORDS, None, TRAIN, "what a token is", shown="word for tales, else bpe"),
         Option("vocab-size", int, None, BUILD, "the largest vocabulary to make", FROM_1, "by shape"),
@@ -131,10 +133,10 @@ GROUPS: dict[str, tuple[Option, ...]] = {
         Option("clip", float, 1.0, TRAIN, "the largest norm of all gradients together; 0: any", FROM_0),
         Option("dtype", DTYPES, "float32", BUILD, "the type of all numbers; 16 bits: of those kept and sent"),
         Option("seed", int, 0, "train generate bench timeline gradcheck", "decides what is random", FROM_0),
-        Option("init-from", str, None, TRAIN, "a run folder whose weights to start from, afresh"),
+        Option("init-from", str, None, TRAIN, "a run folder whose weights to start from, afresh", PATH),
     ),
     "run": (
-        Option("save-dir", str, None, CUT, "the run folder to write", shown="nothing is written"),
+        Option("save-dir", str, None, CUT, "the run folder to write", PATH, "nothing is written"),
         Option("resume", bool, False, TRAIN, "go on with the run in --save-dir"),
         Option("overwrite", bool, False, CUT, "replace the run that --save-dir holds"),
         Option("eval-every", int, 0, TRAIN, "steps between evaluations; 0: at each epoch's end", FROM_0),
@@ -143,7 +145,7 @@ GROUPS: dict[str, tuple[Option, ...]] = {
         Option("keep", int, 2, TRAIN, "how many of the last checkpoints stay", FROM_1),
         Option("eval-batch-size", int, 16, "train evaluate", "sequences evaluated at once", FROM_1),
         Option("device", ("cpu", "cuda"), "cpu", ALL, "where the arrays live"),
-        Option("config", str, None, ALL, "a TOML file of options"),
+        Option("config", str, None, ALL, "a TOML file of options", PATH),
     ),
     "ranks": (
         Option("tp", int, 1, MEMORY, "tensor parallelism: ranks that share out each layer", FROM_1),
@@ -161,31 +163,33 @@ GROUPS: dict[str, tuple[Option, ...]] = {
         Option("ranks", int, 2, "doctor", "ranks to try", FROM_1),
     ),
     "generation": (
-        Option("model-filename", str, None, USE, "a run folder, or a .safetensors in one", shown="required"),
+        Option("model-filename", str, None, USE, "a run folder, or .safetensors in one", PATH, "required"),
         Option("prompt", str, None, WRITE, "how each text begins", shown="a start token alone"),
-        Option("generate-filename", str, None, WRITE, "a file for the texts, a line each", shown="screen"),
+        Option("generate-filename", str, None, WRITE, "a file for the texts, a line each", PATH, "screen"),
         Option("generate-num-sentences", int, 3, WRITE, "texts to write", FROM_1),
         Option("generate-sentence-length", int, 100, WRITE, "the most tokens of a text", FROM_1),
         Option("temperature", float, 0.8, WRITE, "how far chance may stray; 0: greedy", FROM_0),
         Option("top-k", int, 0, WRITE, "choose among this many of the likeliest tokens; 0: all", FROM_0),
         Option("top-p", float, 1.0, WRITE, "choose among the likeliest that have this share together", SHARE),
-        Option("stop", str, None, WRITE, "end a text before these words"),
+        Option("stop", str, None, WRITE, "end a text before these words", SOME),
     ),
     "gradient check": (
-        Option("shapes", str, None, "gradcheck", "the arguments' shapes, such as 3x4,4x5", shown="required"),
+        Option("shapes", str, None, "gradcheck", "the arguments' shapes, such as 3x4,4x5", SOME, "required"),
     ),
     "pictures": (
-        Option("picture", str, None, "gradcheck timeline", "a PNG to write: what was found, drawn"),
-        Option("trace", str, None, "timeline", "a JSON to write: what was measured, for ui.perfetto.dev"),
+        Option("picture", str, None, "gradcheck timeline", "a PNG to write: what was found", PATH),
+        Option("trace", str, None, "timeline", "a JSON to write, for ui.perfetto.dev: all times", PATH),
     ),
     "lessons": (
-        Option("folder", str, "my-lessons", "learn", "where your copies are, and what you have done"),
+        Option("folder", str, "my-lessons", "learn", "where your copies are, and what you have done", PATH),
     ),
 }
 # fmt: on
 TABLE: dict[str, Option] = {option.name: option for group in GROUPS.values() for option in group}
-# A resumed run may change how long it is and where it writes, nothing of what it computes.
-MAY_CHANGE = {"num_epochs", "num_steps"} | {o.key for group in ("run", "ranks") for o in GROUPS[group]}
+# A resumed run may change how long it is, where it writes, what changes the rounding alone, and where its
+# text lies (the same text, by its digest); nothing else of what it computes.
+ANEW = {"num_epochs", "num_steps", "accumulate", "train_filename", "eval_filename"}
+MAY_CHANGE = ANEW | {o.key for group in ("run", "ranks") for o in GROUPS[group]}
 # Facts of one call: in a run's config.toml they would mislead the next run that starts from that file.
 OF_ONE_CALL = {"config", "resume", "overwrite", "save_dir"}
 

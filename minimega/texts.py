@@ -54,6 +54,12 @@ class Texts:
         return {name: loss for name, loss in named.items() if loss is not None}
 
 
+def check_found(text: str | None, cure: str) -> None:
+    """BadInput, with a cure, where a run's text is no longer where it was."""
+    if text and text not in corpus.BUILT_IN and not Path(text).exists():
+        raise BadInput(f"the text of this run is no longer there: {text}\n{cure}")
+
+
 def open_texts(o: Options) -> tuple[corpus.Corpus, corpus.Corpus]:
     """The text to learn from and the one to evaluate on, as the options name them."""
     whole = corpus.open_corpus(o.train_filename, seed=o.seed, tales=o.tales)

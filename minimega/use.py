@@ -10,7 +10,7 @@ from minimega.model import Model
 from minimega.parallel.grid import Grid, on_ranks
 from minimega.progress import say
 from minimega.sample import generate
-from minimega.texts import open_held_out, open_texts, workspace
+from minimega.texts import check_found, open_held_out, open_texts, workspace
 from minimega.train import evaluate
 
 
@@ -32,7 +32,10 @@ def _evaluate(o: Options, grid: Grid) -> int:
     if o.eval_filename:
         text = open_held_out(o.eval_filename, o)
     else:
-        text = open_texts(options.complete("train", options.read(folder / "config.toml")))[1]
+        run = options.complete("train", options.read(folder / "config.toml"))
+        for name in (run.train_filename, run.eval_filename):
+            check_found(name, "--eval-filename names the text to evaluate on")
+        text = open_texts(run)[1]
     tokenizer = tokens.load(folder / "tokenizer.json")
     with workspace() as work:
         stream = tokens.tokenize(text.documents(), tokenizer, work / "text.npy")

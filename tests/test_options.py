@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from minimega import options, table
-from minimega.cli import parse
+from minimega.cli import main, parse
 from minimega.errors import BadInput
 from minimega.model import gpt
 
@@ -87,12 +87,41 @@ def test_a_flag_of_the_file_can_be_taken_back(toml):
 
 def test_a_run_writes_down_what_reads_back_the_same(toml):
     words = (
-        "--num-steps 7 --lr 0.5 --untied --train-filename a.txt --model-type gpt2 --save-dir x --overwrite"
+        "--num-steps 7 --lr 0.5 --untied --train-filename /a.txt --model-type gpt2 --save-dir x --overwrite"
     )
     o = parse("train", words.split())
     again = options.complete("train", options.read(toml(options.to_toml(o))))
     differ = {key for key in vars(o) if getattr(o, key) != getattr(again, key)} - {"given", "words"}
     assert differ == {"save_dir", "overwrite"}  # facts of one call
+
+
+def test_a_run_writes_down_paths_that_hold_everywhere(toml, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    o = parse("train", ["--train-filename", "a.txt", "--eval-filename", "pydoc", "--init-from", "runs/tales"])
+    again = options.read(toml(options.to_toml(o)))
+    assert (again["train_filename"], again["eval_filename"]) == (str(tmp_path / "a.txt"), "pydoc")
+    assert again["init_from"] == str(tmp_path / "runs" / "tales")
+    assert options.read(toml(options.to_toml(parse("train", []))))["train_filename"] == "tales"
+
+
+TEXTS = [o.name for o in table.TABLE.values() if o.kind is str and o.name != "prompt"]
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_a_text_or_a_path_that_is_empty_is_refused(name, toml, capsys):
+    """A prompt may be: each text begins with the start token alone then, as without one."""
+    command = table.TABLE[name].commands.split()[0]
+    target = {"gradcheck": ["file.py:f"], "reshard": ["run"]}.get(command, [])
+    for value in ("", " ") if table.TABLE[name].within is table.PATH else ("",):
+        assert main([command, *target, f"--{name}", value]) == 2
+        said = capsys.readouterr().err
+        assert f"minimega: --{name} is '{value}'; it must be text " in said and said.count("\n") == 1
+    if name != "config":
+        with pytest.raises(BadInput, match=f"{name} in .* is ''"):
+            options.read(toml(f"{name} = ''"))
+    if table.TABLE[name].within is table.PATH and name != "config":
+        with pytest.raises(BadInput, match="it must be text that names a file or a folder"):
+            options.read(toml(f'{name} = "a\\u0000b"'))
 
 
 @pytest.mark.parametrize(

@@ -172,6 +172,60 @@ def test_what_may_change_on_resuming(tmp_path, start, capsys):
     assert {f.name for f in run.glob("step-*")} == {"step-6", "step-7", "step-8"}
 
 
+def test_a_run_goes_on_from_another_folder_and_with_a_text_that_was_moved(
+    tmp_path, start, text, monkeypatch, capsys
+):
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    small = ["--tokenizer", "char", *SMALL, "--num-steps", "2"]
+    assert main(["train", "--train-filename", "text.txt", "--save-dir", "run", *small]) == 0
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    resume = ["train", "--save-dir", "../run", "--resume", "--num-steps"]
+    assert main([*resume, "4"]) == 0
+    assert main(["evaluate", "--model-filename", "../run"]) == 0
+    (tmp_path / "text.txt").rename("moved.txt")
+    capsys.readouterr()
+    assert main([*resume, "6"]) == 2
+    said = capsys.readouterr().err
+    assert f"the text of this run is no longer there: {tmp_path}/text.txt" in said
+    assert "name it anew: --train-filename PATH" in said and said.count("\n") == 2
+    assert main(["evaluate", "--model-filename", "../run"]) == 2
+    said = capsys.readouterr().err
+    assert "no longer there" in said and "--eval-filename names" in said and said.count("\n") == 2
+    assert main(["evaluate", "--model-filename", "../run", "--eval-filename", "moved.txt"]) == 0
+    with open("other.txt", "w") as other:
+        other.write("Something else. " * 200)
+    assert main([*resume, "6", "--train-filename", "other.txt"]) == 2
+    assert "other.txt is not the text that this run began with" in capsys.readouterr().err
+    assert main([*resume, "6", "--train-filename", "moved.txt"]) == 0
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", "--save-dir", "run", "--resume", "--num-steps", "7"]) == 0  # named once for all
+
+
+@pytest.mark.parametrize(
+    "words", ["--accumulate 2", "--eval-batch-size 3", "--recompute full", "--micro-batches 2"]
+)
+def test_what_changes_the_rounding_alone_may_change_on_resuming(tmp_path, start, words):
+    more = ("--dtype", "float64", "--schedule", "constant", "--dropout", "0.1")
+    assert start(tmp_path / "whole", *more) == 0
+    assert start(tmp_path / "run", *more, steps=3) == 0
+    assert (
+        main(["train", "--save-dir", str(tmp_path / "run"), "--resume", "--num-steps", "6", *words.split()])
+        == 0
+    )
+    a, b = log_of(tmp_path / "whole"), log_of(tmp_path / "run")
+    assert a.keys() == b.keys() and all(abs(a[step] - b[step]) < 1e-10 for step in a)
+
+
+def test_accumulation_on_resuming_divides_the_batch_of_the_run(tmp_path, start, capsys):
+    run = tmp_path / "run"
+    assert start(run, "--train-batch-size", "6", steps=2) == 0  # the default is 16
+    resume = ["train", "--save-dir", str(run), "--resume", "--num-steps", "3", "--accumulate"]
+    assert main([*resume, "4"]) == 2
+    assert "--train-batch-size 6" in capsys.readouterr().err
+    assert main([*resume, "3"]) == 0
+
+
 def test_another_text_is_noticed_on_resuming(tmp_path, start, text, capsys):
     assert start(tmp_path / "run") == 0
     with open(text, "a") as file:
