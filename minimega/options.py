@@ -10,11 +10,8 @@ from types import SimpleNamespace
 
 import tomli_w
 
-<<<<<<< HEAD
 from minimega.backend import check_eps
-=======
 from minimega.corpus import BUILT_IN
->>>>>>> 5aa6633 (A run goes on from any folder, with its text named anew and whatever only rounding sees; a path is never empty)
 from minimega.errors import BadInput
 from minimega.model import SHAPES, Config
 from minimega.optim import OPTIMIZERS
