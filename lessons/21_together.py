@@ -28,7 +28,7 @@ import numpy as np
 from matplotlib import pyplot as plt
 
 import minimega as mm
-from minimega import checkpoint
+from minimega import checkpoint, run_folder
 from minimega.learn import BLUE, ORANGE, check, picture, ranks, show
 from minimega.optim import gradient_norm
 from minimega.parallel import zero
@@ -177,7 +177,7 @@ for step in range(1, 5):
 # rank reads the parts of all eight, and goes on with step 5; beside it the model that was alone all the time.
 
 # %%
-newest = checkpoint.newest(Path(folder.name))
+newest = run_folder.newest(Path(folder.name))
 print(len(list(newest.glob("*.safetensors"))), "files of parts")
 read, its_adam = mm.gpt(config).draw(seed=1, dtype="float64"), mm.AdamW()
 checkpoint.resume(newest, read, its_adam)

@@ -1,7 +1,6 @@
 """Checkpoints: a folder for each, renamed when it is whole; safetensors, never pickle.
 
-    RUN/config.toml, tokenizer.json, log.jsonl, loss.png
-    RUN/latest                          the name of the newest whole checkpoint
+    RUN/latest                          the name of the newest whole checkpoint (see run_folder.py)
     RUN/step-200/state.json             the step, the names of the parts, and all else that a resumed run must
                                         find as it was; the layout, for people
     RUN/step-200/model.safetensors      the weights; the header holds format, version and the model's
@@ -14,8 +13,8 @@ So no rank ever holds the whole model, and any layout reads the checkpoint of an
 """
 
 import json
-import shutil
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +29,7 @@ from minimega.parallel.tensor import ALONE, Shares
 from minimega.parallel.words import first_text
 from minimega.parameter import Parameter
 from minimega.parts import Division, Parts, Piece, piece_of, write
+from minimega.run_folder import prune, put_checkpoint, read_state, remove_checkpoint, replace_text
 
 FORMAT, VERSION, READABLE = "minimega", 2, ("1", "2")  # version 1 knew no parts, and reads as one part
 KINDS = "model", "optimizer"
@@ -45,7 +45,7 @@ def save(
     world: Group = SELF,
     owned: Iterable[Parameter] | None = None,
 ) -> None:
-    """Write RUN/step-N whole or not at all, point `latest` at it, and remove all but the newest `keep`.
+    """Write RUN/step-N whole or not at all, point `latest` at it, and `prune` to the newest `keep`.
 
     All ranks enter, and each writes its part into RUN/step-N.tmp; when all have met, the first one renames
     it. An OSError (a full disk) on any rank is raised on all of them, and leaves what was there before.
@@ -59,9 +59,14 @@ def save(
     headers = headers_of(model.config, step, optimizer.steps)
     work = run / f"step-{step}.tmp"
 
+    def drop() -> None:
+        with suppress(OSError):
+            remove_checkpoint(work)
+
     def begin() -> None:
-        shutil.rmtree(work, ignore_errors=True)
-        work.mkdir()
+        drop()
+        if not work.is_dir():  # it is where somebody keeps a file in it
+            work.mkdir()
 
     def write_own() -> None:
         for kind, held in arrays.items():
@@ -70,13 +75,9 @@ def save(
 
     def finish() -> None:
         finish_folder(work, divisions, {"step": step, **state})
-        folder = run / f"step-{step}"
-        shutil.rmtree(folder, ignore_errors=True)  # of a run that was killed before it was the latest
-        work.rename(folder)
-        (run / "latest.tmp").write_text(folder.name)
-        (run / "latest.tmp").rename(run / "latest")
-        for old in sorted(run.glob("step-*[0-9]"), key=lambda f: int(f.name[5:]))[:-keep]:
-            shutil.rmtree(old, ignore_errors=True)
+        put_checkpoint(work, run / f"step-{step}")
+        replace_text(run / "latest", f"step-{step}")
+        prune(run, step, keep)
 
     try:
         together(world, begin if world.rank == 0 else None)
@@ -84,7 +85,7 @@ def save(
         together(world, finish if world.rank == 0 else None)
     except OSError:
         if world.rank == 0:
-            shutil.rmtree(work, ignore_errors=True)
+            drop()
         raise
 
 
@@ -141,73 +142,7 @@ def finish_folder(work: Path, divisions: dict[str, Division], state: dict) -> No
         written = sum(map(len, Parts([work / name for name in names[kind]]).stored.values()))
         if written != len(division.first):
             raise BadInput(f"{work}: {written} pieces were written instead of {len(division.first)}")
-    (work / "state.json").write_text(json.dumps({**state, "version": VERSION, "parts": names}, indent=1))
-
-
-def _found(folder: Path) -> list[Path]:
-    """What an earlier run left in this folder."""
-    names = ("config.toml", "tokenizer.json", "log.jsonl", "loss.png", "latest", "step-*")
-    return [path for name in names for path in folder.glob(name)]
-
-
-def clear_folder(folder: Path) -> None:
-    """Remove an earlier run, and nothing else that the folder holds."""
-    for path in _found(folder):
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
-
-
-def open_folder(folder: Path, overwrite: bool) -> None:
-    """Make a new run's folder; a run that it holds is refused, or left until the new one can begin."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except (FileExistsError, NotADirectoryError):
-        raise BadInput(f"--save-dir {folder} is a file, not a folder") from None
-    except (PermissionError, FileNotFoundError) as why:
-        raise BadInput(f"--save-dir {folder} cannot be made: {why.strerror}") from None
-    if _found(folder) and not overwrite:
-        raise BadInput(
-            f"{folder} holds a run already; --resume goes on with it, --overwrite removes it, "
-            f"another --save-dir leaves it alone"
-        )
-
-
-def newest(run: Path) -> Path:
-    """The newest whole checkpoint of a run's folder."""
-    if not run.is_dir():
-        raise BadInput(f"{run}: there is no such run folder")
-    try:
-        folder = run / (run / "latest").read_text().strip()
-    except OSError:
-        raise BadInput(f"{run} holds no finished checkpoint (no file `latest` in it)") from None
-    if not folder.is_dir():
-        raise BadInput(f"{run}/latest names {folder.name}, which is not there")
-    return folder
-
-
-def find(model_filename: str) -> Path:
-    """What `--model-filename` means: a .safetensors, a checkpoint's folder, or the newest one of a run's."""
-    path = Path(model_filename)
-    if path.suffix == ".safetensors":
-        if not path.is_file():
-            raise BadInput(f"{path}: there is no such file; give a run's folder or a .safetensors in one")
-        return path
-    return path if any((path / f).exists() for f in ("state.json", "model.safetensors")) else newest(path)
-
-
-def run_folder(weights: Path) -> Path:
-    """The run's folder that a weights file lies in: the one with the tokenizer."""
-    for folder in weights.resolve().parents[:2]:
-        if (folder / "tokenizer.json").is_file():
-            return folder
-    raise BadInput(f"{weights}: no tokenizer.json beside it or one folder up, as a run's folder has")
-
-
-def read_state(folder: Path) -> dict:
-    """What state.json says."""
-    try:
-        return json.loads((folder / "state.json").read_text())
-    except (OSError, ValueError) as why:
-        raise BadInput(f"{folder}/state.json cannot be read ({why})") from None
+    replace_text(work / "state.json", json.dumps({**state, "version": VERSION, "parts": names}, indent=1))
 
 
 def open_parts(source: Path, kind: str = "model") -> Parts:

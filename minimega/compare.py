@@ -14,7 +14,7 @@ from types import SimpleNamespace as Options
 
 import numpy as np
 
-from minimega import checkpoint, launch, log, options, table, tokens, verdict
+from minimega import checkpoint, launch, log, options, run_folder, table, tokens, verdict
 from minimega.errors import BadInput, RunFailed
 from minimega.measure import measure
 from minimega.parallel.grid import layout
@@ -42,7 +42,7 @@ def run_comparison(o: Options) -> int:
 def _folder(run: str, target: Path) -> Path:
     """The run's folder; of a command, after a few steps of it."""
     if run.split()[:1] != ["train"]:
-        checkpoint.newest(Path(run))
+        run_folder.newest(Path(run))
         return Path(run)
     more = ["--save-dir", str(target), "--num-steps", str(STEPS), "--save-every", "1", "--keep", str(STEPS)]
     words = [sys.executable, "-m", "minimega", *shlex.split(run), *more]
@@ -61,7 +61,7 @@ class Comparison:
         self.o = [options.complete("train", options.read(str(run / "config.toml"))) for run in self.runs]
         self.logs = [_log(run / "log.jsonl") for run in self.runs]
         self.check_comparable()
-        o, self.newest = self.o[1], checkpoint.newest(run_b)
+        o, self.newest = self.o[1], run_folder.newest(run_b)
         self.config = checkpoint.open_model(self.newest)[1]
         dtype = max((o.dtype for o in self.o), key=verdict.eps)  # the coarser one
         self.limit, self.formula = verdict.explained(dtype, self.config, o.train_batch_size)
@@ -142,7 +142,7 @@ class Comparison:
 
     def training(self) -> tuple[str, dict[str, dict[str, Off]]]:
         """Weights and the optimizer's arrays at the first common checkpoint that is wrong, or at the last."""
-        a, b = ({int(f.name[5:]) for f in run.glob("step-*[0-9]")} for run in self.runs)
+        a, b = (run_folder.checkpoints(run).keys() for run in self.runs)
         for step in sorted(a & b):
             folders = (run / f"step-{step}" for run in self.runs)
             rates = sum(r["lr"] for s, r in self.logs[1].items() if s <= step)
@@ -168,7 +168,7 @@ class Comparison:
 
 
 def _state(run: Path) -> dict:
-    return checkpoint.read_state(checkpoint.newest(run))
+    return run_folder.read_state(run_folder.newest(run))
 
 
 def _log(path: Path) -> dict[int, dict]:

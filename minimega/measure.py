@@ -15,7 +15,7 @@ from types import SimpleNamespace as Options
 
 import numpy as np
 
-from minimega import checkpoint, launch, options, random
+from minimega import checkpoint, launch, options, random, run_folder
 from minimega.autograd import no_grad
 from minimega.backend import device, library, to_numpy, wide
 from minimega.layer import Layer, Place
@@ -95,7 +95,7 @@ def _scale(checkpoint_folder: Path, dtype: str) -> float:
     """That of the run which these weights come from, or the one to begin with."""
     scale = loss_scale(dtype)
     if dtype == "float16":
-        vars(scale).update(checkpoint.read_state(checkpoint_folder).get("loss_scale", {}))
+        vars(scale).update(run_folder.read_state(checkpoint_folder).get("loss_scale", {}))
     return scale.value
 
 

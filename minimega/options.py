@@ -144,6 +144,9 @@ def to_toml(options: SimpleNamespace) -> str:
     """
     kept = (o for o in of_command(options.command).values() if o.key not in OF_ONE_CALL)
     values = {o.name: _absolute(o, getattr(options, o.key)) for o in kept}
+    for name, value in values.items():
+        if isinstance(value, str) and value.encode("utf-8", "replace").decode("utf-8") != value:
+            raise BadInput(f"--{name} {value!r} is not UTF-8, and config.toml could not hold it: rename it")
     return tomli_w.dumps({name: value for name, value in values.items() if value is not None})
 
 

@@ -11,6 +11,7 @@ import json
 import math
 import os
 import re
+import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -103,12 +104,16 @@ def write(path: Path, arrays: dict[Piece, object], header: dict[str, str]) -> No
     plain = {piece.plain: to_numpy(array) for piece, array in arrays.items()}
     cut = {p.name: (p.whole, p.bounds, p.span) for p in plain if lengths(p.bounds) != p.whole or p.span}
     ready = {p.name: np.asarray(a.reshape(p.shape), order="C") for p, a in plain.items()}
+    path.touch()
+    mode = path.stat().st_mode  # as the umask wants it; the library's own file is for the owner alone
     try:
         save_file(ready, path, metadata=header | ({"pieces": json.dumps(cut, sort_keys=True)} if cut else {}))
     except SafetensorError as why:
         number = re.search(r"\(os error (\d+)\)", str(why))
         known = (int(number[1]), os.strerror(int(number[1])), str(path)) if number else (f"{path}: {why}",)
         raise OSError(*known) from None
+    if path.stat().st_mode != mode:
+        path.chmod(stat.S_IMODE(mode))
 
 
 class Division:
@@ -167,8 +172,12 @@ class Parts:
 
     def _open(self, path: Path) -> dict[str, str]:
         """Note what a file has, and give what is equal in all headers."""
-        if not path.is_file():
-            raise BadInput(f"{path} is missing: it is one of the parts of this checkpoint")
+        try:
+            path.open("rb").close()
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+            raise BadInput(f"{path} is missing: it is one of the parts of this checkpoint") from None
+        except OSError as why:
+            raise BadInput(f"{path} cannot be read: {why.strerror}") from None
         try:
             file = safe_open(path, framework="numpy")
             header = file.metadata() or {}

@@ -1,10 +1,12 @@
 """`minimega reshard`: a run in a new folder, its newest checkpoint cut for another layout."""
 
 import shutil
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace as Options
 
-from minimega import checkpoint, launch, options
+from minimega import checkpoint, launch, options, run_folder, run_lock
 from minimega.errors import BadInput
 from minimega.experts import check_experts
 from minimega.model import Config, check_heads, gpt
@@ -16,8 +18,6 @@ from minimega.parts import Division, Parts, Piece, piece_of
 from minimega.progress import program, say
 from minimega.table import of_command
 
-FILES = "config.toml", "tokenizer.json", "log.jsonl", "loss.png"  # of a run, beside its checkpoints
-
 
 def run_resharding(o: Options) -> int:
     """Write the parts that the ranks of the new layout would have written, one after another.
@@ -26,7 +26,7 @@ def run_resharding(o: Options) -> int:
     before the target becomes a run.
     """
     source, target = Path(o.run), Path(o.save_dir)
-    newest = checkpoint.newest(source)
+    newest = run_folder.newest(source)
     kept = _cut_anew(options.complete("train", options.read(str(source / "config.toml"))), o)
     config = checkpoint.open_model(newest)[1]
     check_heads(config, kept.tp)
@@ -37,23 +37,24 @@ def run_resharding(o: Options) -> int:
             f"{target} is the run itself; it goes on as it is with any layout: "
             f"{program()} train --save-dir {target} --resume {layout(kept)}"
         )
-    checkpoint.open_folder(target, o.overwrite)
-    work = target / "reshard.tmp"
-    shutil.rmtree(work, ignore_errors=True)
-    try:
-        (work / newest.name).mkdir(parents=True)
-        for name in FILES[1:]:
+    run_folder.make(target)
+    with run_lock.writing(target):
+        run_folder.open_folder(target, o.overwrite)
+        work = target / f"{newest.name}.tmp"
+        files = {  # the last to appear makes it a run that goes on
+            "latest": lambda path: path.write_text(newest.name),
+            "config.toml": lambda path: path.write_text(options.to_toml(kept), encoding="utf-8"),
+        }
+        for name in ("log.jsonl", "loss.png", "tokenizer.json"):
             if (source / name).exists():
-                shutil.copy(source / name, work / name)
-        (work / "config.toml").write_text(options.to_toml(kept), encoding="utf-8")
-        _write_checkpoint(newest, work / newest.name, config, kept)
-        (work / "latest").write_text(newest.name)
-        checkpoint.clear_folder(target)
-        for name in (*FILES, newest.name, "latest"):  # the last of them makes it a run
-            if (work / name).exists():
-                (work / name).rename(target / name)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
+                files[name] = partial(shutil.copyfile, source / name)
+        try:
+            work.mkdir(exist_ok=True)
+            _write_checkpoint(newest, work, config, kept)
+            run_folder.put_run(target, files, work)
+        finally:
+            with suppress(OSError):
+                run_folder.remove_checkpoint(work)
     say(f"{newest} for {layout(kept)}; go on with: {program()} train --save-dir {target} --resume")
     return 0
 
@@ -71,7 +72,7 @@ def _cut_anew(kept: Options, o: Options) -> Options:
 
 def _write_checkpoint(old: Path, new: Path, config: Config, o: Options) -> None:
     """Read a checkpoint and write it as the ranks of a layout would."""
-    state, stored = checkpoint.read_state(old), {k: checkpoint.open_parts(old, k) for k in checkpoint.KINDS}
+    state, stored = run_folder.read_state(old), {k: checkpoint.open_parts(old, k) for k in checkpoint.KINDS}
     ranks = o.tp * o.cp * o.dp * o.pp
     held = [_pieces(g, config, o, stored) for g in (_on_paper(r, ranks, o) for r in range(ranks))]
     divisions = {

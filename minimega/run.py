@@ -7,12 +7,13 @@ RUN/step-N/          see checkpoint.py    RUN/latest      which of them is the n
 
 import math
 import signal
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace as Options
 
 import numpy as np
 
-from minimega import checkpoint, metrics, options, plan, show, tokens
+from minimega import checkpoint, metrics, options, plan, run_folder, run_lock, show, tokens
 from minimega.backend import check_type, device, keep_memory, library
 from minimega.errors import BadInput, RunFailed, in_words
 from minimega.experts import check_experts
@@ -37,10 +38,13 @@ CALMER = "A lower --lr, a longer --warmup or a smaller --clip keeps the weights 
 def run_training(o: Options) -> int:
     """`minimega train`: see table.py for what it takes. Gives the exit status."""
     newest = None
+    if o.save_dir:
+        run_lock.check_free(Path(o.save_dir))
     if o.resume:
         newest, o = resumed(Path(o.save_dir), o)
     elif o.save_dir:
-        checkpoint.open_folder(Path(o.save_dir), o.overwrite)
+        options.to_toml(o)  # what it cannot hold is refused now
+        run_folder.open_folder(Path(o.save_dir), o.overwrite)
     check_type(device(o.device), o.dtype)
     if not o.init_from:
         check_shape(o)
@@ -66,8 +70,17 @@ def _train(o: Options, newest: Path | None, grid: Grid) -> int:
     keep_memory()
     grid.rows(o.train_batch_size)
     folder = Path(o.save_dir) if o.save_dir else None
-    source = checkpoint.find(o.init_from) if o.init_from and not newest else None
-    known = newest.parent if newest else checkpoint.run_folder(source) if source else None
+    with run_lock.writing(folder, grid.world):
+        if newest and run_folder.newest(folder) != newest:
+            raise BadInput(f"{folder} has another newest checkpoint by now: start again")
+        if folder and not newest:
+            run_folder.open_folder(folder, o.overwrite)
+        return _train_in(folder, o, newest, grid)
+
+
+def _train_in(folder: Path | None, o: Options, newest: Path | None, grid: Grid) -> int:
+    source = run_folder.find(o.init_from) if o.init_from and not newest else None
+    known = newest.parent if newest else run_folder.run_of(source) if source else None
     tokenizer = tokens.load(known / "tokenizer.json") if known else None
     with workspace(folder, grid.world) as work:
         config = shape_of(source, o) if source else None
@@ -115,19 +128,18 @@ class _Run:
             )
         vars(self.scale).update(state.get("loss_scale", {}))
         if self.grid.first:
-            self.write_options()  # another layout, another number of steps: as the run goes on
+            with run_folder.whole(self.folder / "config.toml") as work:
+                self.write_options(work)  # another layout, another number of steps: as the run goes on
 
     def begin(self) -> None:
         """Replace what the folder held by the first files of this run."""
-        if self.folder and self.grid.first:
-            checkpoint.clear_folder(self.folder)
-            self.write_options()
-            self.texts.tokenizer.save(self.folder / "tokenizer.json")
+        if self.folder:
+            files = {"config.toml": self.write_options, "tokenizer.json": self.texts.tokenizer.save}
+            put = partial(run_folder.put_run, self.folder, files)
+            checkpoint.together(self.grid.world, put if self.grid.first else None)
 
-    def write_options(self) -> None:
-        work = self.folder / "config.toml.tmp"
-        work.write_text(options.to_toml(self.o), encoding="utf-8")
-        work.rename(self.folder / "config.toml")
+    def write_options(self, path: Path) -> None:
+        path.write_text(options.to_toml(self.o), encoding="utf-8")
 
     def go(self) -> int:
         o, first = self.o, self.grid.first

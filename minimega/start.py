@@ -4,7 +4,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from types import SimpleNamespace as Options
 
-from minimega import checkpoint, options, table
+from minimega import checkpoint, options, run_folder, table
 from minimega.errors import BadInput
 from minimega.model import Config
 from minimega.texts import check_found
@@ -12,7 +12,7 @@ from minimega.texts import check_found
 
 def resumed(folder: Path, o: Options) -> tuple[Path, Options]:
     """The newest checkpoint of the folder, and its options with what may change on the way."""
-    newest = checkpoint.newest(folder)
+    newest = run_folder.newest(folder)
     kept = options.complete("train", options.read(folder / "config.toml"))
     for name in sorted(o.given - table.MAY_CHANGE):
         if getattr(o, name) != getattr(kept, name):

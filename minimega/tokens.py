@@ -150,6 +150,8 @@ def load(path: str | Path) -> Tokenizer:
         from tokenizers import Tokenizer
 
         return BytePairs(Tokenizer.from_str(json.dumps(tokens)))
+    except OSError as why:
+        raise BadInput(f"{path} cannot be read: {why.strerror}") from None
     except Exception as why:  # the `tokenizers` library raises plain Exceptions
         raise BadInput(
             f"{path} cannot be read as a tokenizer: {why}. Take the folder of a whole run."

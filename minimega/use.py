@@ -3,7 +3,7 @@
 from pathlib import Path
 from types import SimpleNamespace as Options
 
-from minimega import checkpoint, metrics, options, tokens
+from minimega import checkpoint, metrics, options, run_folder, tokens
 from minimega.backend import device, keep_memory
 from minimega.errors import BadInput
 from minimega.model import Model
@@ -17,9 +17,9 @@ from minimega.train import evaluate
 def load(o: Options, grid: Grid) -> tuple[Model, Path]:
     """The model that `--model-filename` names, cut as the grid says, and the folder of its run."""
     keep_memory()
-    source = checkpoint.find(o.model_filename)
+    source = run_folder.find(o.model_filename)
     model = checkpoint.load_model(source, None, device(o.device), grid.shares, grid.pipeline)
-    return model, checkpoint.run_folder(source)
+    return model, run_folder.run_of(source)
 
 
 def run_evaluation(o: Options) -> int:

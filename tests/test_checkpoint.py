@@ -12,7 +12,7 @@ import pytest
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
-from minimega import checkpoint, parts
+from minimega import checkpoint, parts, run_folder
 from minimega.errors import BadInput
 from minimega.model import Config, gpt
 from minimega.optim import AdamW
@@ -47,11 +47,11 @@ def test_what_is_saved_comes_back_bit_for_bit(tmp_path):
     model, optimizer = trained()
     checkpoint.save(tmp_path, 2, model, optimizer, {"epoch": 1})
     again, fresh = gpt(CONFIG).draw(9), AdamW()
-    state = checkpoint.resume(checkpoint.newest(tmp_path), again, fresh)
+    state = checkpoint.resume(run_folder.newest(tmp_path), again, fresh)
     names = {kind: [f"{kind}.safetensors"] for kind in ("model", "optimizer")}
     assert state == {"version": 2, "step": 2, "epoch": 1, "parts": names}
     assert_same(model, optimizer, again, fresh)
-    loaded = checkpoint.load_model(checkpoint.find(str(tmp_path)))
+    loaded = checkpoint.load_model(run_folder.find(str(tmp_path)))
     assert loaded.config == CONFIG
     assert (
         loaded.parameters()["head.weight" if not CONFIG.tied else "embedding.tokens"].data.dtype
@@ -71,7 +71,7 @@ def test_a_run_of_version_1_is_read(tmp_path):
     """As it was written before there were parts."""
     model, optimizer = trained()
     checkpoint.save(tmp_path, 2, model, optimizer, {})
-    folder = checkpoint.newest(tmp_path)
+    folder = run_folder.newest(tmp_path)
     for kind, header in (
         ("model", {"format": "minimega", "version": "1", "config": json.dumps(CONFIG.as_dict())}),
         ("optimizer", {"steps": "2"}),
@@ -88,7 +88,7 @@ def test_only_the_newest_are_kept(tmp_path):
     for step in (8, 9, 10, 100):
         checkpoint.save(tmp_path, step, model, optimizer, {}, keep=2)
     assert sorted(f.name for f in tmp_path.iterdir()) == ["latest", "step-10", "step-100"]
-    assert checkpoint.newest(tmp_path).name == "step-100"
+    assert run_folder.newest(tmp_path).name == "step-100"
 
 
 def full(*_):
@@ -105,7 +105,7 @@ def test_a_full_disk_leaves_the_last_checkpoint_whole(tmp_path, monkeypatch, mom
     assert told.value.errno == 28
     monkeypatch.undo()
     assert sorted(f.name for f in tmp_path.iterdir()) == ["latest", "step-1"]
-    checkpoint.load_model(checkpoint.find(str(tmp_path)))
+    checkpoint.load_model(run_folder.find(str(tmp_path)))
 
 
 def test_what_the_system_says_of_a_write_comes_through(tmp_path, monkeypatch):
@@ -137,7 +137,7 @@ checkpoint.save(folder, 2, *trained(1), {})
 def test_a_run_that_is_killed_between_two_parts_leaves_the_last_checkpoint_whole(tmp_path, after):
     words = [sys.executable, "-c", KILLED, __file__.rpartition("/")[0], str(tmp_path), str(after)]
     assert subprocess.run(words, timeout=60).returncode == 9
-    assert checkpoint.newest(tmp_path).name == "step-1"
+    assert run_folder.newest(tmp_path).name == "step-1"
     model, optimizer = trained()
     checkpoint.resume(tmp_path / "step-1", model, optimizer)
     checkpoint.save(tmp_path, 2, model, optimizer, {})  # what was left there is in nobody's way
@@ -200,14 +200,14 @@ def test_a_bad_file_is_refused_in_one_sentence(tmp_path, harm, sentence):
 
 def test_a_missing_run_is_refused(tmp_path):
     with pytest.raises(BadInput, match="no such run folder"):
-        checkpoint.find(str(tmp_path / "none"))
+        run_folder.find(str(tmp_path / "none"))
     with pytest.raises(BadInput, match="no finished checkpoint"):
-        checkpoint.find(str(tmp_path))
+        run_folder.find(str(tmp_path))
     with pytest.raises(BadInput, match="no such file"):
-        checkpoint.find(str(tmp_path / "x.safetensors"))
+        run_folder.find(str(tmp_path / "x.safetensors"))
     (tmp_path / "latest").write_text("step-7")
     with pytest.raises(BadInput, match="step-7, which is not there"):
-        checkpoint.find(str(tmp_path))
+        run_folder.find(str(tmp_path))
 
 
 # Parts, as several ranks would write them, made in one process.

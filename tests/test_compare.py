@@ -8,7 +8,7 @@ import pytest
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
-from minimega import checkpoint, compare, ops, optim
+from minimega import compare, ops, optim, run_folder
 from minimega.cli import main
 from minimega.model import Config
 from minimega.verdict import begins, explained, off
@@ -67,7 +67,7 @@ def test_a_cut_run_is_rounding(right, compared, capsys):
 def test_a_weight_that_was_changed_is_named(right, compared, tmp_path):
     wrong = tmp_path / "wrong"
     shutil.copytree(right, wrong)
-    file = checkpoint.newest(wrong) / "model.safetensors"
+    file = run_folder.newest(wrong) / "model.safetensors"
     weights, header = load_file(file), safe_open(file, "numpy").metadata()
     weights["block1.mlp.branch.up.weight"][3, 5] += 1e-3
     save_file(weights, file, metadata=header)

@@ -10,7 +10,7 @@ import time
 import numpy as np
 import pytest
 
-from minimega import checkpoint
+from minimega import checkpoint, run_folder
 from minimega.cli import main
 
 SMALL = ["--d-model", "16", "--nhead", "2", "--num-layers", "1", "--context", "32", "--train-batch-size", "4"]
@@ -41,7 +41,7 @@ def log_of(folder, key="loss"):
 
 
 def weights_of(folder):
-    parts = checkpoint.open_parts(checkpoint.find(str(folder)))
+    parts = checkpoint.open_parts(run_folder.find(str(folder)))
     return {name: parts.whole(name) for name in parts}
 
 
@@ -289,7 +289,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, start, capsys):
     assert "block0" in said or "embedding" in said
     assert "step 1 is whole" in said
     assert said.count("\n") <= 3
-    assert checkpoint.newest(run).name == "step-1"
+    assert run_folder.newest(run).name == "step-1"
     assert all(np.isfinite(a).all() for a in weights_of(run).values())
 
 
@@ -307,7 +307,7 @@ def test_what_is_not_finite_at_the_end_is_not_saved_over_what_is(tmp_path, start
     assert main([*resume, "--keep", "1"]) == 1
     said = capsys.readouterr().err
     assert "step 7: " in said and "is not finite" in said and "step 6 is whole" in said
-    assert checkpoint.newest(run).name == "step-6"
+    assert run_folder.newest(run).name == "step-6"
     assert all(np.isfinite(a).all() for a in weights_of(run).values())
 
 
@@ -334,7 +334,7 @@ def test_a_full_disk_stops_the_run_and_keeps_the_last_checkpoint(tmp_path, start
     assert "No space left" in said
     assert "step 2 is whole" in said
     assert said.count("\n") <= 3
-    assert checkpoint.newest(tmp_path / "run").name == "step-2"
+    assert run_folder.newest(tmp_path / "run").name == "step-2"
 
 
 @pytest.mark.parametrize(
@@ -397,6 +397,6 @@ def test_the_writing_goes_one_text_a_line(tmp_path, start, capsys):
     assert len({text.strip() for text in greedy[-5:]}) == 1
     assert main([*write, "--stop", "e", "--generate-filename", str(out)]) == 0
     assert not any("e" in line for line in out.read_text().splitlines())
-    weights = str(checkpoint.newest(run) / "model.safetensors")
+    weights = str(run_folder.newest(run) / "model.safetensors")
     assert main(["generate", "--model-filename", weights]) == 0  # a .safetensors in a run's folder
     assert main([*write, "--generate-filename", str(tmp_path / "no" / "such" / "out.txt")]) == 2

@@ -10,7 +10,7 @@ import time
 import pytest
 from job import run as run_job
 
-from minimega import checkpoint, signals
+from minimega import run_folder, signals
 from minimega.cli import main
 
 RUN = "train --tales 60 --d-model 16 --nhead 2 --num-layers 1 --context 32 --train-batch-size 4".split()  # noqa: SIM905
@@ -90,4 +90,4 @@ def test_a_run_whose_terminal_closes_saves(tmp_path, alone):
     _, status = os.waitpid(child, 0)
     assert os.waitstatus_to_exitcode(status) == 128 + signal.SIGHUP
     last = log.read_text().count('"lr"')
-    assert checkpoint.newest(run).name == f"step-{last}"
+    assert run_folder.newest(run).name == f"step-{last}"

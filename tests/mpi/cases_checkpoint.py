@@ -13,7 +13,7 @@ from equal import Case
 from ranks import sizes
 from safetensors import safe_open
 
-from minimega import checkpoint, reshard
+from minimega import checkpoint, reshard, run_folder
 from minimega.errors import BadInput
 from minimega.model import gpt
 from minimega.optim import AdamW
@@ -166,10 +166,10 @@ def case_one_process_writes_what_the_ranks_write(group):
                 again = folder / f"again-{n}"  # and from the parts
                 again.mkdir()
                 reshard._write_checkpoint(right, again, cut.case.config, cut.options)
-                names = checkpoint.read_state(right)["parts"]
+                names = run_folder.read_state(right)["parts"]
                 files = sorted(file for of in names.values() for file in of)
                 for where in (new, again, right):
-                    assert checkpoint.read_state(where)["parts"] == names
+                    assert run_folder.read_state(where)["parts"] == names
                     assert sorted(f.name for f in where.iterdir()) == [*files, "state.json"]
                     step = "0" if where == new else "1"
                     for file in files:
@@ -243,10 +243,10 @@ def case_a_rank_that_fails_stops_all_and_leaves_what_was_there(group):
             assert said == f"[Errno 28] No space left for rank {rank}", (said, moment)
             group.barrier()
             left = {f.name for f in folder.iterdir()}
-            assert left == {"latest", "step-1"} and checkpoint.newest(folder).name == "step-1", left
+            assert left == {"latest", "step-1"} and run_folder.newest(folder).name == "step-1", left
             assert not cut.differs(folder / "step-1")
         cut.save(folder, 2, group)
-        assert checkpoint.newest(folder).name == "step-2" and not cut.differs(folder / "step-2")
+        assert run_folder.newest(folder).name == "step-2" and not cut.differs(folder / "step-2")
         group.barrier()
 
 
@@ -281,7 +281,7 @@ def case_planted_mistakes_are_noticed(group):
 
         with patch.object(checkpoint, "weights", in_one_place):
             assert "is damaged: its parts hold" in raised(lambda: save(2))
-        assert checkpoint.newest(folder).name == "step-1"
+        assert run_folder.newest(folder).name == "step-1"
 
         def exchanged(p, slot=""):
             """The halves are taken for each other."""
