@@ -153,9 +153,7 @@ def load(path: str | Path) -> Tokenizer:
     except OSError as why:
         raise BadInput(f"{path} cannot be read: {why.strerror}") from None
     except Exception as why:  # the `tokenizers` library raises plain Exceptions
-        raise BadInput(
-            f"{path} cannot be read as a tokenizer: {why}. Take the folder of a whole run."
-        ) from None
+        raise BadInput(f"{path} cannot be read as a tokenizer: {why}. Take a whole run's folder.") from None
 
 
 def _texts(document: str | Iterable[str]) -> Iterator[str]:

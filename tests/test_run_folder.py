@@ -305,4 +305,4 @@ def test_who_may_not_read_a_file_hears_so(name, run, capsys, monkeypatch):
         monkeypatch.setattr(Path, usual.__name__, denied(usual))
     said = told(["generate", "--model-filename", run], capsys)
     assert f"{run}/{name} cannot be read" in said and "Permission denied" in said
-    assert "cut short" not in said and "whole run" not in said and said.count(str(run)) == 1
+    assert "cut short" not in said and "Take" not in said and said.count(str(run)) == 1
