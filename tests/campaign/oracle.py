@@ -13,8 +13,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from minimega import checkpoint, run_folder
+from minimega import checkpoint
 from minimega.errors import BadInput
+from minimega.run_folder import newest
 from tests.campaign.case import Case
 
 OWN = ("config.toml", "tokenizer.json", "log.jsonl", "loss.png", "latest")
@@ -193,7 +194,7 @@ def trained(run: Path | None) -> list[Violation]:
 def loads(run: Path) -> list[Violation]:
     """The newest checkpoint is read, and its numbers are finite."""
     try:
-        model = checkpoint.load_model(run_folder.newest(run))
+        model = checkpoint.load_model(newest(run))
     except (BadInput, OSError) as why:
         return [Violation("weights", str(why))]
     odd = [n for n, p in model.parameters().items() if not np.isfinite(np.asarray(p.data, np.float64)).all()]
