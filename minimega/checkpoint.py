@@ -153,6 +153,8 @@ def open_parts(source: Path, kind: str = "model") -> Parts:
     parts = Parts([source / name for name in state.get("parts", {}).get(kind, [f"{kind}.safetensors"])])
     if parts.header.get("step", str(state.get("step"))) != str(state.get("step")):
         raise BadInput(f"{source} is damaged: its {kind} is that of step {parts.header['step']}")
+    if kind == "optimizer" and not parts.header.get("steps", "").isdecimal():
+        raise BadInput(f"{parts.where} holds no optimizer's state: its header does not count the steps")
     return parts
 
 

@@ -213,9 +213,23 @@ def run_of(weights: Path) -> Path:
 
 
 def read_state(folder: Path) -> dict:
-    """What state.json says."""
+    """What state.json says: the step, and where they are given the names of the files and the loss scale."""
+    path = folder / "state.json"
     try:
-        return json.loads((folder / "state.json").read_text(encoding="utf-8"))
+        state = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as why:
         words = getattr(why, "strerror", None) or why
-        raise BadInput(f"{folder}/state.json cannot be read ({words})") from None
+        raise BadInput(f"{path} cannot be read ({words})") from None
+    if not _is_state(state):
+        raise BadInput(f"{path} is damaged: its step, parts or loss_scale are not what a run writes")
+    return state
+
+
+def _is_state(state: object) -> bool:
+    if not isinstance(state, dict) or type(state.get("step")) is not int:
+        return False
+    parts, scale = state.get("parts", {}), state.get("loss_scale", {})
+    if not isinstance(parts, dict) or not isinstance(scale, dict):
+        return False
+    names = [name for found in parts.values() for name in (found if isinstance(found, list) else [None])]
+    return all(isinstance(name, str) and PART.fullmatch(name) for name in names) and all(parts.values())

@@ -306,3 +306,22 @@ def test_who_may_not_read_a_file_hears_so(name, run, capsys, monkeypatch):
     said = told(["generate", "--model-filename", run], capsys)
     assert f"{run}/{name} cannot be read" in said and "Permission denied" in said
     assert "cut short" not in said and "Take" not in said and said.count(str(run)) == 1
+
+
+@pytest.mark.parametrize(
+    "state",
+    ["[]", "{}", "3", '{"step": "6"}', '{"step": true}', '{"step": 6, "parts": 3}',
+     '{"step": 6, "parts": {"model": []}}',
+     '{"step": 6, "parts": {"model": [7]}}', '{"step": 6, "parts": {"model": ["../../elsewhere"]}}',
+     '{"step": 6, "loss_scale": []}'],
+)  # fmt: skip
+def test_a_state_of_other_types_is_told_as_damaged(state, run, capsys):
+    (run / "step-6" / "state.json").write_text(state)
+    for words in (["evaluate", "--model-filename", run], ["train", "--save-dir", run, "--resume"]):
+        assert "step-6/state.json is damaged" in told(words, capsys)
+
+
+def test_weights_in_the_place_of_the_optimizers_state_are_told(run, capsys):
+    shutil.copy(run / "step-6" / "model.safetensors", run / "step-6" / "optimizer.safetensors")
+    said = told(["train", "--save-dir", run, "--resume", "--num-steps", "8"], capsys)
+    assert "optimizer.safetensors holds no optimizer's state" in said

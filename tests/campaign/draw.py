@@ -121,7 +121,7 @@ def draw(seed: int, number: int) -> Case:
             options[name] = "2"
     in_run = "R" in (options.get("save-dir"), options.get("model-filename"), options.get("init-from"))
     case = {
-        "damages": rng.sample(sorted(DAMAGES), rng.choice((0, 1, 1, 2)) if in_run else 0),
+        "damages": _damages(rng, rng.choice((0, 1, 1, 2)) if in_run else 0),
         "shadows": rng.sample(SHADOWS, rng.choice((1, 2))) if rng.random() < 0.1 else (),
         "environment": rng.choice(ENVIRONMENTS) if rng.random() < 0.35 else (),
         "limits": [rng.choice(LIMITS)] if rng.random() < 0.1 else (),
@@ -135,6 +135,12 @@ def draw(seed: int, number: int) -> Case:
         options |= {"num-steps": "4000", "save-every": "5"}
     lists = {name: tuple(value) if isinstance(value, list) else value for name, value in case.items()}
     return Case(f"{seed}:{number}", command, tuple(options.items()), **lists)
+
+
+def _damages(rng: random.Random, count: int) -> list[str]:
+    """So many of them, each to another file, as the first words of their names say."""
+    chosen = {name.split()[0]: name for name in rng.sample(sorted(DAMAGES), count)}
+    return list(chosen.values())
 
 
 def _usual(command: str, rng: random.Random) -> list[Pair]:

@@ -123,6 +123,18 @@ def _linked(run: Path) -> None:
     (run / "step-6").symlink_to("../elsewhere")
 
 
+def _swapped(run: Path) -> None:
+    model, optimizer = (run / "step-6" / f"{kind}.safetensors" for kind in ("model", "optimizer"))
+    content = model.read_bytes()
+    optimizer.replace(model)
+    optimizer.write_bytes(content)
+
+
+def _other(kind: str) -> Callable[[Path], None]:
+    name = f"{kind}.safetensors"
+    return lambda run: shutil.copy(run.parent / "B" / "step-4" / name, run / "step-6" / name)
+
+
 def _flipped(run: Path) -> None:
     path = run / "step-6" / "model.safetensors"
     content = bytearray(path.read_bytes())
@@ -144,6 +156,9 @@ DAMAGES: dict[str, Callable[[Path], None]] = {
     "model a byte flipped": _flipped,
     "model length absurd": _put("step-6/model.safetensors", b"\xff" * 64),
     "model gone": _gone("step-6/model.safetensors"),
+    "model of another run": _other("model"),
+    "optimizer of another run": _other("optimizer"),
+    "weights and optimizer swapped": _swapped,
     "optimizer cut": _cut("step-6/optimizer.safetensors", 0.5),
     "optimizer gone": _gone("step-6/optimizer.safetensors"),
     "log with a blank line": _insert("log.jsonl", b"\n"),
