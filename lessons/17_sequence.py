@@ -18,7 +18,7 @@
 # %% [markdown]
 # ## Where it lives
 #
-# `SequenceShares` in `minimega/parallel/tensor.py`, and the loss in `minimega/head.py`. The tests are in
+# `SequenceParallel` in `minimega/parallel/tensor.py`, and the loss in `minimega/head.py`. The tests are in
 # `tests/mpi/cases_model.py`; `tests/mpi/cases_planted.py` has the mistakes of this lesson.
 
 # %%

@@ -88,8 +88,8 @@ for r in range(8):
             scale = 0.86 / one.whole_shape[one.axis or 0]
             left, width = names.index(one.name) + along.start * scale, (along.stop - along.start) * scale
             axes.barh(r, width, 0.8, left, color=BLUE, alpha=0.3)
-            held = one.parameter.held
-            axes.barh(r, width * one.held / held, 0.8, left + width * one.span.start / held, color=BLUE)
+            held = one.parameter.local_size
+            axes.barh(r, width * one.local_size / held, 0.8, left + width * one.span.start / held, color=BLUE)
 axes.set(ylim=(7.6, -0.6), ylabel="rank", xlim=(-0.2, len(names)), yticks=range(8))
 axes.set_xticks(
     np.arange(len(names)) + 0.43, [n.removesuffix(".weight") for n in names], rotation=90, fontsize=8

@@ -9,7 +9,6 @@ from minimega.autograd import op
 from minimega.backend import library, narrow, product, wide
 from minimega.layer import Layer
 from minimega.linear import ColumnLinear, RowLinear
-from minimega.parallel.tensor import ALONE, Shares
 
 
 @op
@@ -102,8 +101,13 @@ class Core(Layer):
     falls on the weights.
     """
 
-    def __init__(self, heads: slice, dropout: float):
-        self.heads, self.dropout = heads, dropout
+    def __init__(self, nhead: int, dropout: float):
+        self.nhead, self.dropout = nhead, dropout
+
+    @property
+    def heads(self) -> slice:
+        """The heads that this rank holds."""
+        return self.shares.group.piece(self.nhead)
 
     def forward(self, qkv, place):
         heads = library(place.window).arange(self.heads.start, self.heads.stop)
@@ -121,12 +125,10 @@ class Core(Layer):
 class Attention(Layer):
     """Causal self-attention with its two projections, its heads shared out over ranks."""
 
-    def __init__(
-        self, d_model: int, nhead: int, dropout: float = 0.0, std_out: float = 0.02, shares: Shares = ALONE
-    ):
-        self.qkv = ColumnLinear(d_model, 3 * d_model, shares=shares)
-        self.core: Layer = Core(shares.group.piece(nhead), dropout)
-        self.out = RowLinear(d_model, d_model, std_out, shares)
+    def __init__(self, d_model: int, nhead: int, dropout: float = 0.0, std_out: float = 0.02):
+        self.qkv = ColumnLinear(d_model, 3 * d_model)
+        self.core: Layer = Core(nhead, dropout)
+        self.out = RowLinear(d_model, d_model, std_out)
 
     def forward(self, x, place):
-        return self.out(self.core(self.qkv(x, place), place))
+        return self.out(self.core(self.qkv(x, place), place), place)

@@ -21,11 +21,11 @@ import numpy as np
 
 from minimega.backend import check_type, library
 from minimega.errors import BadInput
+from minimega.layer import Layer, Uncut
 from minimega.model import Config, Model, gpt
 from minimega.optim import Optimizer
 from minimega.parallel.comm import SELF, Group
 from minimega.parallel.pipeline import staged
-from minimega.parallel.tensor import ALONE, Shares
 from minimega.parallel.words import first_text
 from minimega.parameter import Parameter
 from minimega.parts import Division, Parts, Piece, piece_of, write
@@ -176,7 +176,7 @@ def open_model(source: Path) -> tuple[Parts, Config]:
 
 
 def load_model(
-    source: Path, dtype: str | None = None, xp=np, shares: Shares = ALONE, pipeline: Group = SELF
+    source: Path, dtype: str | None = None, xp=np, shares: Uncut = Layer.shares, pipeline: Group = SELF
 ) -> Model:
     """The model of a checkpoint, its numbers as they are or in another dtype.
 

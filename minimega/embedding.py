@@ -6,7 +6,6 @@ B batch, T time, D width, V vocabulary.
 from minimega.autograd import op
 from minimega.backend import library, sum_rows
 from minimega.layer import Dropout, Layer
-from minimega.parallel.tensor import ALONE, Shares
 from minimega.parameter import Parameter
 
 
@@ -43,12 +42,10 @@ def sinusoids(positions, d_model: int):
 class Embedding(Layer):
     """Token vectors plus learned position vectors, then dropout."""
 
-    def __init__(
-        self, vocab_size: int, context: int, d_model: int, dropout: float = 0.0, shares: Shares = ALONE
-    ):
-        self.tokens = Parameter((vocab_size, d_model), std=0.02, axis=0, shares=shares)
-        self.positions = Parameter((context, d_model), std=0.02, shares=shares)
-        self.shares, self.dropout = shares, Dropout(dropout)
+    def __init__(self, vocab_size: int, context: int, d_model: int, dropout: float = 0.0):
+        self.tokens = Parameter((vocab_size, d_model), std=0.02, axis=0)
+        self.positions = Parameter((context, d_model), std=0.02)
+        self.dropout = Dropout(dropout)
 
     def look_up(self, ids):
         """The token vectors, of which this rank has those of its piece of the vocabulary."""
@@ -62,10 +59,8 @@ class Embedding(Layer):
 class SinusoidalEmbedding(Embedding):
     """Token vectors scaled by sqrt(D), plus fixed position vectors (Vaswani et al. 2017, section 3.4)."""
 
-    def __init__(
-        self, vocab_size: int, context: int, d_model: int, dropout: float = 0.0, shares: Shares = ALONE
-    ):
-        super().__init__(vocab_size, context, d_model, dropout, shares)
+    def __init__(self, vocab_size: int, context: int, d_model: int, dropout: float = 0.0):
+        super().__init__(vocab_size, context, d_model, dropout)
         del self.positions
 
     def forward(self, ids, place):

@@ -14,13 +14,11 @@ import numpy as np
 
 from minimega.autograd import Tensor, op
 from minimega.backend import library, narrow, product, to_numpy, wide
-from minimega.errors import BadInput
 from minimega.layer import Layer
 from minimega.linear import linear
 from minimega.mlp import ACTIVATIONS
 from minimega.ops import softmax
 from minimega.parallel.comm import SELF, Group, Wait, pieces
-from minimega.parallel.tensor import ALONE, Shares
 from minimega.parameter import Parameter
 
 
@@ -205,14 +203,13 @@ class Experts(Layer):
     tokens chooses there, so that no choice has to travel.
     """
 
-    def __init__(self, config, std_out: float = 0.02, shares: Shares = ALONE):
-        c, self.shares = config, shares
+    def __init__(self, config, std_out: float = 0.02):
+        c = config
         self.experts, self.k, self.weight = c.experts, c.top_k_experts, c.balance
         self.activation = ACTIVATIONS[c.activation]
-        self.router = Parameter((c.d_model, c.experts), std=0.02, shares=shares)
-        cut = {"shares": shares, "experts": shares.experts}
-        self.up = Parameter((c.experts, c.d_model, c.d_hidden), std=0.02, axis=2, **cut)
-        self.down = Parameter((c.experts, c.d_hidden, c.d_model), std=std_out, axis=1, **cut)
+        self.router = Parameter((c.d_model, c.experts), std=0.02)
+        self.up = Parameter((c.experts, c.d_model, c.d_hidden), std=0.02, axis=2, by_expert=True)
+        self.down = Parameter((c.experts, c.d_hidden, c.d_model), std=std_out, axis=1, by_expert=True)
 
     def forward(self, x, place):
         probs = softmax(linear(x, self.router))  # (B, its tokens, E)
@@ -243,12 +240,3 @@ class Experts(Layer):
         # all ranks that have tokens of a sequence know its value, and those of the context add theirs up
         place.extra[self.name] = values.sum() * (each / self.shares.context.size)
         return attach(probs, back(library(values).full_like(values, each * place.scale)))
-
-
-def check_experts(config, ranks: int) -> None:
-    """BadInput where the experts cannot be shared out over so many ranks."""
-    if ranks > max(config.experts, 1):
-        raise BadInput(
-            f"{config.experts} experts cannot be shared out over {ranks} ranks: "
-            f"choose --ep of at most --experts"
-        )

@@ -7,9 +7,7 @@ from minimega.autograd import op
 from minimega.backend import library, wide
 from minimega.layer import Layer
 from minimega.linear import linear
-from minimega.parallel import regions
 from minimega.parallel.comm import SELF, Group
-from minimega.parallel.tensor import ALONE, Shares
 from minimega.parameter import Parameter
 
 
@@ -59,9 +57,9 @@ class Head(Layer):
     The table is the embedding's own (tied: Press and Wolf 2016) or another; the bias is optional.
     """
 
-    def __init__(self, table: Parameter, bias: bool = False, shares: Shares = ALONE):
-        self.weight, self.shares = table, shares
-        self.bias = Parameter(table.whole_shape[:1], axis=0, shares=shares) if bias else None
+    def __init__(self, table: Parameter, bias: bool = False):
+        self.weight = table
+        self.bias = Parameter(table.whole_shape[:1], axis=0) if bias else None
 
     def forward(self, x, place):
         """This rank's piece of the vocabulary."""
@@ -69,7 +67,7 @@ class Head(Layer):
 
     def whole(self, logits):
         """The logits of all ranks side by side: (B, T, V) on each."""
-        return regions.join(logits, group=self.shares.group, axis=-1, length=self.weight.whole_shape[0])
+        return self.shares.join(logits, self.weight.whole_shape[0])
 
     def cross_entropy(self, logits, targets, count: int | None = None):
         """The loss of this rank's piece of the logits: see the function."""

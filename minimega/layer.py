@@ -12,6 +12,7 @@ from minimega import random
 from minimega.autograd import Tensor, in_layer, recompute
 from minimega.backend import library
 from minimega.ops import dropout
+from minimega.parallel.comm import SELF
 from minimega.parameter import Parameter
 
 
@@ -67,6 +68,40 @@ def place(tokens, start: int = 0, **known) -> Place:
     return Place(xp.arange(batch), xp.arange(start, start + time), **known)
 
 
+class Uncut:
+    """What a layer asks of the ranks it is cut over, where there is one: every answer is x itself.
+
+    `parallel/tensor.py` has the answers of several ranks, `Layer.cut` gives them to a model. The groups are
+    those that hold the features of a layer, the tokens of a sequence, and the experts.
+    """
+
+    group = context = experts = SELF
+    partial = False  # whether each rank has only a part of the gradient of a parameter that all ranks hold
+
+    def check(self, config) -> None:
+        """Raise BadInput if a model of this configuration cannot be cut like this."""
+
+    def enter(self, x, place: "Place", label: str):
+        """x, on its way into a layer whose features are cut."""
+        return x
+
+    def leave(self, x, label: str):
+        """The sum of what the ranks computed of x, on its way out of such a layer."""
+        return x
+
+    def join(self, x, length: int):
+        """x with its last axis, `length` long when it is whole, joined over the ranks."""
+        return x
+
+    def over_tokens(self, x, label: str):
+        """The sum of x over the ranks that hold the tokens of a sequence."""
+        return x
+
+    def tokens(self, length: int) -> slice:
+        """The tokens of a window of this length that a rank holds between two such layers."""
+        return slice(0, length)
+
+
 class Layer:
     """Something with parameters and a forward pass; parts may be layers, or lists of layers.
 
@@ -83,6 +118,7 @@ class Layer:
     """
 
     name = ""
+    shares = Uncut()
 
     def __call__(self, *inputs, **options) -> Tensor:
         with in_layer(self.name):
@@ -105,6 +141,13 @@ class Layer:
                 part.named(path)
             elif not part.name:
                 part.name = path
+        return self
+
+    def cut(self, shares: Uncut) -> "Layer":
+        """Cut this layer and all its parts over ranks, before they are drawn (see parallel/tensor.py)."""
+        self.shares = shares
+        for _, part in self.parts():
+            part.cut(shares)
         return self
 
     def parameters(self) -> dict[str, Parameter]:
@@ -149,6 +192,10 @@ class Recomputed(Layer):
     def named(self, name=""):
         self.name = self.layer.named(name).name
         return self
+
+    def cut(self, shares):
+        self.layer.cut(shares)
+        return super().cut(shares)
 
     def forward(self, *inputs):
         return recompute(self.layer.forward)(*inputs)

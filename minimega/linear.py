@@ -6,7 +6,6 @@ B batch, T time, I and O the widths of input and output.
 from minimega.autograd import op
 from minimega.backend import narrow, product, wide
 from minimega.layer import Layer
-from minimega.parallel.tensor import ALONE, Shares
 from minimega.parameter import Parameter
 
 
@@ -44,10 +43,9 @@ class ColumnLinear(Layer):
     (B, T, I) -> (B, T, O), this rank's piece of it. Weights start normal with deviation std, the bias at 0.
     """
 
-    def __init__(self, d_in: int, d_out: int, std: float = 0.02, shares: Shares = ALONE):
-        self.shares = shares
-        self.weight = Parameter((d_in, d_out), std=std, axis=1, shares=shares)
-        self.bias = Parameter((d_out,), axis=0, shares=shares)
+    def __init__(self, d_in: int, d_out: int, std: float = 0.02):
+        self.weight = Parameter((d_in, d_out), std=std, axis=1)
+        self.bias = Parameter((d_out,), axis=0)
 
     def forward(self, x, place):
         return linear(self.shares.enter(x, place, self.name), self.weight, self.bias)
@@ -59,10 +57,9 @@ class RowLinear(Layer):
     (B, T, I), this rank's piece of it -> (B, T, O). The bias is added once, to the sum.
     """
 
-    def __init__(self, d_in: int, d_out: int, std: float = 0.02, shares: Shares = ALONE):
-        self.shares = shares
-        self.weight = Parameter((d_in, d_out), std=std, axis=0, shares=shares)
-        self.bias = Parameter((d_out,), shares=shares)
+    def __init__(self, d_in: int, d_out: int, std: float = 0.02):
+        self.weight = Parameter((d_in, d_out), std=std, axis=0)
+        self.bias = Parameter((d_out,))
 
-    def forward(self, x):
+    def forward(self, x, place=None):
         return self.shares.leave(linear(x, self.weight), self.name) + self.bias

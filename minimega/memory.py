@@ -18,8 +18,8 @@ import numpy as np
 from minimega import activations, plan
 from minimega.autograd import Tensor, saved_bytes
 from minimega.backend import base_of, device, wide
-from minimega.layer import Place
-from minimega.model import RECOMPUTE, Config, Model, check_heads, gpt
+from minimega.layer import Place, Uncut
+from minimega.model import RECOMPUTE, Config, Model, gpt
 from minimega.optim import AdamW, Optimizer
 from minimega.options import model_config
 from minimega.parallel import zero
@@ -29,18 +29,18 @@ from minimega.parallel.grid import grid as cut_into
 from minimega.parallel.paper import Paper
 from minimega.parallel.pipeline import Run, actions, staged
 from minimega.parallel.schedules import SCHEDULES
-from minimega.parallel.tensor import SequenceShares, Shares
+from minimega.parallel.tensor import SequenceParallel, TensorParallel, check_heads
 from minimega.plan import machine_memory, needs
 from minimega.train import Recipe, train_step
 
 
 def measured_block(
-    config: Config, batch: int, recompute: str, shares: Shares, dtype: str = "float32", xp=np
+    config: Config, batch: int, recompute: str, shares: Uncut, dtype: str = "float32", xp=np
 ) -> int:
     """The bytes that the backward pass of one block holds on this rank, by `saved_bytes`.
 
     >>> c = Config(vocab_size=8, context=8, d_model=16, nhead=4)
-    >>> measured_block(c, 2, "full", Shares(Paper(4)))        # its input alone: 4 B T D
+    >>> measured_block(c, 2, "full", TensorParallel(Paper(4)))        # its input alone: 4 B T D
     1024
     """
     block = gpt(replace(config, num_layers=1), shares, recompute).layers["block0"].draw(0, dtype, xp)
@@ -183,7 +183,7 @@ def modes(config: Config, o: Options, t: int) -> Rows:
     for (ranks, sequence), recompute in product(((1, False), (t, False), (t, True)), RECOMPUTE):
         kept = activations.block(config, batch, recompute, ranks, sequence)
         formula = sum(item.bytes(o.dtype) for item in kept)
-        shares = (SequenceShares if sequence else Shares)(Paper(ranks))
+        shares = (SequenceParallel if sequence else TensorParallel)(Paper(ranks))
         found = measured_block(config, batch, recompute, shares, o.dtype, xp) if fits else None
         name = f"--tp {ranks}" + " --sequence-parallel" * sequence + f" --recompute {recompute}"
         yield name, _mb(sum(item.paper_bytes for item in kept)), _mb(formula), *_beside(found, formula)

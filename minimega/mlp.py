@@ -6,7 +6,6 @@ D width, F hidden width.
 from minimega import ops
 from minimega.layer import Layer
 from minimega.linear import ColumnLinear, RowLinear
-from minimega.parallel.tensor import ALONE, Shares
 
 ACTIVATIONS = {"gelu": ops.gelu, "relu": ops.relu}
 
@@ -14,17 +13,10 @@ ACTIVATIONS = {"gelu": ops.gelu, "relu": ops.relu}
 class MLP(Layer):
     """D -> F, activation, F -> D; the hidden features are shared out."""
 
-    def __init__(
-        self,
-        d_model: int,
-        d_hidden: int,
-        activation: str = "gelu",
-        std_out: float = 0.02,
-        shares: Shares = ALONE,
-    ):
+    def __init__(self, d_model: int, d_hidden: int, activation: str = "gelu", std_out: float = 0.02):
         self.activation = ACTIVATIONS[activation]
-        self.up = ColumnLinear(d_model, d_hidden, shares=shares)
-        self.down = RowLinear(d_hidden, d_model, std_out, shares)
+        self.up = ColumnLinear(d_model, d_hidden)
+        self.down = RowLinear(d_hidden, d_model, std_out)
 
     def forward(self, x, place):
-        return self.down(self.activation(self.up(x, place)))
+        return self.down(self.activation(self.up(x, place)), place)

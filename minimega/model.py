@@ -9,13 +9,12 @@ from minimega.attention import Attention
 from minimega.autograd import Tensor
 from minimega.embedding import Embedding, SinusoidalEmbedding
 from minimega.errors import BadInput
-from minimega.experts import Experts, check_experts
+from minimega.experts import Experts
 from minimega.head import Head
-from minimega.layer import Dropout, Layer, Place, Recomputed, place
+from minimega.layer import Dropout, Layer, Place, Recomputed, Uncut, place
 from minimega.mlp import ACTIVATIONS, MLP
 from minimega.norm import LayerNorm
 from minimega.parallel.comm import SELF
-from minimega.parallel.tensor import ALONE, Shares
 from minimega.parameter import Parameter
 
 
@@ -97,18 +96,18 @@ SHAPES: dict[str, dict[str, int]] = {
 class PreNorm(Layer):
     """x + dropout(branch(norm(x))): the gradient also flows along x untouched (Radford et al. 2019)."""
 
-    def __init__(self, branch: Layer, d_model: int, dropout: float, shares: Shares = ALONE):
-        self.norm, self.branch, self.dropout = LayerNorm(d_model, shares), branch, Dropout(dropout)
+    def __init__(self, branch: Layer, d_model: int, dropout: float):
+        self.norm, self.branch, self.dropout = LayerNorm(d_model), branch, Dropout(dropout)
 
     def forward(self, x, place):
-        return x + self.dropout(self.branch(self.norm(x), place), place)
+        return x + self.dropout(self.branch(self.norm(x, place), place), place)
 
 
 class PostNorm(PreNorm):
     """norm(x + dropout(branch(x))): the first transformers (Vaswani et al. 2017, section 3.1)."""
 
     def forward(self, x, place):
-        return self.norm(x + self.dropout(self.branch(x, place), place))
+        return self.norm(x + self.dropout(self.branch(x, place), place), place)
 
 
 NORM_POSITIONS = {"pre": PreNorm, "post": PostNorm}
@@ -118,20 +117,20 @@ POSITIONS = {"learned": Embedding, "sinusoidal": SinusoidalEmbedding}
 class Block(Layer):
     """Attention, then an MLP, each with a norm and a way around it: (B, T, D) -> (B, T, D)."""
 
-    def __init__(self, config: Config, shares: Shares = ALONE):
+    def __init__(self, config: Config):
         c = config
         # 2 num_layers branches add up on the residual path: drawn this much smaller, their sum keeps its size
         std_out = 0.02 / (2 * c.num_layers) ** 0.5
 
         def around(branch: Layer) -> Layer:
-            return NORM_POSITIONS[c.norm_position](branch, c.d_model, c.dropout, shares)
+            return NORM_POSITIONS[c.norm_position](branch, c.d_model, c.dropout)
 
         if c.attention:
-            self.attention = around(Attention(c.d_model, c.nhead, c.dropout, std_out, shares))
+            self.attention = around(Attention(c.d_model, c.nhead, c.dropout, std_out))
         if c.experts:
-            self.mlp = around(Experts(c, std_out, shares))
+            self.mlp = around(Experts(c, std_out))
         else:
-            self.mlp = around(MLP(c.d_model, c.d_hidden, c.activation, std_out, shares))
+            self.mlp = around(MLP(c.d_model, c.d_hidden, c.activation, std_out))
 
     def forward(self, x, place):
         for _, part in self.parts():
@@ -139,18 +138,11 @@ class Block(Layer):
         return x
 
 
-class Final(LayerNorm):
-    """The norm before the head, which takes a place as every layer of the list does."""
-
-    def forward(self, x, place):
-        return super().forward(x)
-
-
 class Model(Layer):
-    """A flat list of layers from tokens (B, T) to logits (B, T, V), shared out over the ranks of a group."""
+    """A flat list of layers from tokens (B, T) to logits (B, T, V)."""
 
-    def __init__(self, config: Config, layers: dict[str, Layer], shares: Shares = ALONE):
-        self.config, self.layers, self.shares = config, layers, shares
+    def __init__(self, config: Config, layers: dict[str, Layer]):
+        self.config, self.layers = config, layers
 
     # All of it, and what this rank has of it, stage by stage: more in a model that is cut by pipeline.py.
     entire = property(lambda self: self)
@@ -193,19 +185,10 @@ class Model(Layer):
         return sum(p.size for p in self.entire.parameters().values())
 
 
-def check_heads(config: Config, ranks: int) -> None:
-    """BadInput where the heads cannot be shared out over so many ranks."""
-    if config.nhead % ranks:
-        raise BadInput(
-            f"{config.nhead} heads cannot be shared out over {ranks} ranks: "
-            f"choose --tp so that it divides --nhead"
-        )
-
-
 RECOMPUTE = ("none", "selective", "full")
 
 
-def gpt(config: Config, shares: Shares = ALONE, recompute: str = "none") -> Model:
+def gpt(config: Config, shares: Uncut = Layer.shares, recompute: str = "none") -> Model:
     """A decoder-only transformer: embedding, blocks, the last norm (pre-norm only), head. Not drawn yet.
 
     `shares` says how it is cut over ranks (not at all by default). `recompute` says what the backward pass
@@ -216,22 +199,17 @@ def gpt(config: Config, shares: Shares = ALONE, recompute: str = "none") -> Mode
     (1, 5, 10)
     """
     c = config
-    check_heads(c, shares.group.size)
-    check_experts(c, shares.experts.size)
-    ranks = shares.group.size
-    for name, size in (("vocab_size", c.vocab_size), ("d_hidden", c.d_hidden)):
-        if size < ranks:
-            raise BadInput(f"{name} {size} cannot be shared out over {ranks} ranks: choose a smaller --tp")
-    first = POSITIONS[c.positions](c.vocab_size, c.context, c.d_model, c.dropout, shares)
+    shares.check(c)
+    first = POSITIONS[c.positions](c.vocab_size, c.context, c.d_model, c.dropout)
     layers: dict[str, Layer] = {"embedding": first}
-    layers |= {f"block{i}": Block(c, shares) for i in range(c.num_layers)}
+    layers |= {f"block{i}": Block(c) for i in range(c.num_layers)}
     if c.norm_position == "pre":
-        layers["norm"] = Final(c.d_model, shares)
-    untied = Parameter((c.vocab_size, c.d_model), std=0.02, axis=0, shares=shares)
-    layers["head"] = Head(first.tokens if c.tied else untied, c.head_bias, shares)
+        layers["norm"] = LayerNorm(c.d_model)
+    untied = Parameter((c.vocab_size, c.d_model), std=0.02, axis=0)
+    layers["head"] = Head(first.tokens if c.tied else untied, c.head_bias)
     if recompute == "full":
         layers |= {name: Recomputed(layer) for name, layer in layers.items() if isinstance(layer, Block)}
     if recompute == "selective" and c.attention:
         for block in (layer for layer in layers.values() if isinstance(layer, Block)):
             block.attention.branch.core = Recomputed(block.attention.branch.core)
-    return Model(c, layers, shares).named()
+    return Model(c, layers).named().cut(shares)

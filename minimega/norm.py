@@ -6,7 +6,6 @@ D width.
 from minimega.autograd import op
 from minimega.backend import check_eps, library, narrow, wide
 from minimega.layer import Layer
-from minimega.parallel.tensor import ALONE, Shares
 from minimega.parameter import Parameter
 
 
@@ -42,9 +41,9 @@ def layer_norm(x, w, b, eps: float = 1e-5):
 class LayerNorm(Layer):
     """Layer normalisation over d_model features; it starts as the plain one (w = 1, b = 0)."""
 
-    def __init__(self, d_model: int, shares: Shares = ALONE):
-        self.weight = Parameter((d_model,), mean=1.0, shares=shares)
-        self.bias = Parameter((d_model,), shares=shares)
+    def __init__(self, d_model: int):
+        self.weight = Parameter((d_model,), mean=1.0)
+        self.bias = Parameter((d_model,))
 
-    def forward(self, x):
+    def forward(self, x, place=None):
         return layer_norm(x, self.weight, self.bias)

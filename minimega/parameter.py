@@ -6,17 +6,17 @@ import numpy as np
 
 from minimega import random
 from minimega.autograd import Tensor
-from minimega.parallel.comm import SELF, Group
 
 
 class Parameter(Tensor):
     """A leaf that is learned: its whole shape is known at once, its data only when it is drawn.
 
-    `axis` is the one that is cut over the ranks of `shares` (None: every rank holds the whole array), and
-    the first axis is cut over the ranks of `experts`: each has some of the matrices that stand there. It
-    starts as mean + std * z, z standard normal by its name and the element's place in the whole array, so
-    that every layout of a model starts at the same weights. Matrices take part in weight decay; biases and
-    norms do not.
+    A model that is cut over ranks cuts its `axis` (None: every rank holds the whole array) and, `by_expert`,
+    its first axis; `cuts` then lists each cut axis with the group of ranks that hold its pieces.
+
+    It starts as mean + std * z, where z is standard normal, drawn by the parameter's name and the element's
+    place in the whole array, so that every layout of a model starts at the same weights. Weight decay acts
+    on matrices, not on biases and norms.
 
     >>> w = Parameter((2, 3), std=0.02)
     >>> w.name = "w"
@@ -25,8 +25,8 @@ class Parameter(Tensor):
     """
 
     learned = True
-    span = None  # all numbers of its piece are owned here; a shard of it owns some (ZeRO)
-    __slots__ = ("axis", "experts", "mean", "name", "shared", "shares", "std", "whole_shape")
+    span = None  # a Shard owns only this slice (ZeRO)
+    __slots__ = ("at_both_ends", "axis", "by_expert", "cuts", "mean", "name", "std", "whole_shape")
 
     def __init__(
         self,
@@ -34,16 +34,15 @@ class Parameter(Tensor):
         std: float = 0.0,
         mean: float = 0.0,
         axis: int | None = None,
-        shares=None,
-        experts: Group = SELF,
+        by_expert: bool = False,
     ):
         super().__init__(None)
         self.whole_shape, self.std, self.mean, self.name = tuple(shape), std, mean, ""
-        self.axis, self.shares, self.experts = axis, shares, experts
-        self.shared = False  # by the first and the last stage of a pipeline
+        self.axis, self.by_expert, self.cuts = axis, by_expert, []
+        self.at_both_ends = False  # held by the first and the last stage of a pipeline
 
     size = property(lambda self: math.prod(self.whole_shape))
-    held = property(lambda self: math.prod(s.stop - s.start for s in self.piece))  # numbers on this rank
+    local_size = property(lambda self: math.prod(s.stop - s.start for s in self.piece))  # on this rank
     decays = property(lambda self: len(self.whole_shape) > 1)
 
     @property
@@ -54,11 +53,11 @@ class Parameter(Tensor):
             pieces[axis] = group.piece(self.whole_shape[axis])
         return tuple(pieces)
 
-    @property
-    def cuts(self) -> list[tuple[int, Group]]:
-        """The axes that are cut, and the ranks that share them out."""
-        cuts = [] if self.axis is None else [(self.axis, self.shares.group)]
-        return cuts + ([(0, self.experts)] if self.experts.size > 1 else [])
+    def cut(self, shares) -> None:
+        """Cut it over the ranks of `shares` (see parallel/tensor.py)."""
+        over = [] if self.axis is None else [(self.axis, shares.group)]
+        over += [(0, shares.experts)] if self.by_expert else []
+        self.cuts = [(axis, group) for axis, group in over if group.size > 1]
 
     def whole(self, array):
         """An array that is cut as this parameter is (its data, its gradient, an optimizer's), made whole."""
@@ -100,7 +99,7 @@ class Shard:
     decays = property(lambda self: self.parameter.decays)
     piece = property(lambda self: self.parameter.piece)
     whole_shape = property(lambda self: self.parameter.whole_shape)
-    held = property(lambda self: self.span.stop - self.span.start)
+    local_size = property(lambda self: self.span.stop - self.span.start)
 
     @property
     def data(self):

@@ -8,12 +8,12 @@ from types import SimpleNamespace as Options
 
 from minimega import checkpoint, launch, options, run_folder, run_lock
 from minimega.errors import BadInput
-from minimega.experts import check_experts
-from minimega.model import Config, check_heads, gpt
+from minimega.model import Config, gpt
 from minimega.parallel import zero
 from minimega.parallel.grid import Grid, grid, layout, parts, replicas, virtual_stages
 from minimega.parallel.paper import Paper
 from minimega.parallel.pipeline import check_stages, staged
+from minimega.parallel.tensor import check_experts, check_heads
 from minimega.parts import Division, Parts, Piece, piece_of
 from minimega.progress import program, say
 from minimega.table import of_command

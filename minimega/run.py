@@ -16,14 +16,14 @@ import numpy as np
 from minimega import checkpoint, metrics, options, plan, run_folder, run_lock, show, tokens
 from minimega.backend import check_type, device, keep_memory, library
 from minimega.errors import BadInput, RunFailed, in_words
-from minimega.experts import check_experts
 from minimega.log import Log, skipped
-from minimega.model import Config, Model, check_heads, gpt
+from minimega.model import Config, Model, gpt
 from minimega.optim import OPTIMIZERS
 from minimega.parallel import zero
 from minimega.parallel.data import Reducer
 from minimega.parallel.grid import Grid, layout, micro_batches, on_ranks, parts, virtual_stages
 from minimega.parallel.pipeline import check_stages, staged
+from minimega.parallel.tensor import check_experts, check_heads
 from minimega.parallel.words import first_text
 from minimega.precision import loss_scale
 from minimega.progress import Progress, program

@@ -14,7 +14,6 @@ from minimega.experts import (
     Experts,
     attach,
     balance,
-    check_experts,
     from_experts,
     gates,
     grouped,
@@ -27,7 +26,7 @@ from minimega.mlp import MLP
 from minimega.model import RECOMPUTE, Config, gpt
 from minimega.optim import SGD
 from minimega.parallel.comm import Group
-from minimega.parallel.tensor import SequenceShares, Shares
+from minimega.parallel.tensor import SequenceParallel, TensorParallel, check_experts
 from minimega.train import gradients
 
 B, T, D, E = 3, 5, 6, 4
@@ -319,7 +318,7 @@ def test_a_checkpoint_knows_its_experts_and_one_from_before_them_is_read(tmp_pat
     assert checkpoint.load_model(path).config == config(experts=0)
 
 
-@pytest.mark.parametrize("kind, factor", [(Shares, 3), (SequenceShares, 2 * 3)])
+@pytest.mark.parametrize("kind, factor", [(TensorParallel, 3), (SequenceParallel, 2 * 3)])
 def test_sums_over_the_tokens_of_a_sequence_go_over_all_ranks_that_have_some(kind, factor):
     class Times(Group):
         """Ranks that all have the same x."""

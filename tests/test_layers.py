@@ -12,7 +12,7 @@ from minimega.head import Head
 from minimega.layer import Dropout, Layer, Place, place
 from minimega.linear import ColumnLinear, RowLinear
 from minimega.mlp import MLP
-from minimega.model import Block, Config, Final, PostNorm, PreNorm
+from minimega.model import Block, Config, PostNorm, PreNorm
 from minimega.norm import LayerNorm
 from minimega.parameter import Parameter
 
@@ -184,7 +184,7 @@ def test_planted_mistakes_in_attention_are_found(f):
         lambda: Attention(D, 1),
         lambda: MLP(D, 5, "gelu"),
         lambda: MLP(D, 5, "relu"),
-        lambda: Final(D),
+        lambda: LayerNorm(D),
         lambda: Dropout(0.4),
         lambda: PreNorm(MLP(D, 5), D, 0.3),
         lambda: PostNorm(MLP(D, 5), D, 0.3),

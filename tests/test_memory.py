@@ -8,7 +8,7 @@ from minimega import activations, cli, memory
 from minimega.model import RECOMPUTE, Config, gpt
 from minimega.parallel.paper import Paper
 from minimega.parallel.schedules import SCHEDULES
-from minimega.parallel.tensor import SequenceShares, Shares
+from minimega.parallel.tensor import SequenceParallel, TensorParallel
 from minimega.parallel.timeline import held
 
 C = Config(vocab_size=64, context=64, d_model=64, nhead=8, num_layers=1, dropout=0.1)
@@ -48,7 +48,7 @@ def test_worked_examples_of_the_paper():
 def test_what_is_kept_here_is_what_the_engine_holds(change, dtype):
     config = Config(**C.as_dict() | change)
     for (t, sequence), recompute in product(LAYOUTS, RECOMPUTE):
-        shares = (SequenceShares if sequence else Shares)(Paper(t))
+        shares = (SequenceParallel if sequence else TensorParallel)(Paper(t))
         here = sum(i.bytes(dtype) for i in activations.block(config, 4, recompute, t, sequence))
         got = memory.measured_block(config, 4, recompute, shares, dtype)
         assert got == pytest.approx(here, rel=0.01), (t, sequence, recompute)
@@ -57,7 +57,7 @@ def test_what_is_kept_here_is_what_the_engine_holds(change, dtype):
 def test_without_dropout_they_are_equal_to_the_byte():
     config = Config(**C.as_dict() | {"dropout": 0.0})
     for (t, sequence), recompute in product(LAYOUTS, RECOMPUTE):
-        shares = (SequenceShares if sequence else Shares)(Paper(t, rank=t - 1))
+        shares = (SequenceParallel if sequence else TensorParallel)(Paper(t, rank=t - 1))
         here = sum(i.bytes("float32") for i in activations.block(config, 4, recompute, t, sequence))
         assert memory.measured_block(config, 4, recompute, shares) == here
 
@@ -74,7 +74,7 @@ def test_an_item_that_nobody_listed_is_noticed(monkeypatch):
         return y, lambda dy: (x, back(dy))[1]
 
     monkeypatch.setattr(norm, "layer_norm", op(hoarding))
-    got = memory.measured_block(C, 4, "none", Shares())
+    got = memory.measured_block(C, 4, "none", TensorParallel())
     assert got > 1.02 * sum(i.bytes("float32") for i in activations.block(C, 4))
 
 

@@ -41,7 +41,7 @@ def test_a_rank_has_the_parameters_of_its_stages_and_knows_the_rest():
     assert held[0] | held[1] == whole.keys() and held[0] & held[1] == {"embedding.tokens"}
     for r, model in enumerate(ranks):
         assert model.count() == gpt(CONFIG).count() and list(model.entire.parameters()) == list(whole)
-        assert {n for n, p in model.parameters().items() if p.shared} == {"embedding.tokens"}
+        assert {n for n, p in model.parameters().items() if p.at_both_ends} == {"embedding.tokens"}
         assert {n for n in whole if model.home(n) == r} == held[r] - (held[0] if r else set())
 
 

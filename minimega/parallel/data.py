@@ -33,7 +33,7 @@ class Bucket:
 
     def add(self, p: Parameter) -> None:
         self.parameters.append(p)
-        self.size += p.held
+        self.size += p.local_size
 
     def leave(self) -> None:
         """Send what is here on its way to the sum; nothing of it stays here."""

@@ -22,9 +22,10 @@ from types import SimpleNamespace as Options
 from minimega import launch
 from minimega.backend import device
 from minimega.errors import BadInput
+from minimega.layer import Layer, Uncut
 from minimega.parallel.comm import SELF, Group
 from minimega.parallel.comm import world as start_world
-from minimega.parallel.tensor import ALONE, SequenceShares, Shares
+from minimega.parallel.tensor import SequenceParallel, TensorParallel
 from minimega.parallel.watch import watched
 from minimega.parameter import Parameter, Shard
 
@@ -42,7 +43,7 @@ class Grid:
     world: Group = SELF
     tensor: Group = SELF
     data: Group = SELF
-    shares: Shares = ALONE
+    shares: Uncut = Layer.shares
     pipeline: Group = SELF
     stage: Group = SELF
     ends: Group = SELF
@@ -63,9 +64,9 @@ class Grid:
         ranks of a tensor group the gradient of a parameter that all hold is whole, and needs no sum, unless
         each of them has seen its own tokens too (sequence parallelism).
         """
-        if p.shared:
+        if p.at_both_ends:
             return self.ends
-        if p.experts.size > 1:
+        if p.by_expert and self.experts.size > 1:
             return self.expert_copies
         return self.stage if p.axis is None and self.shares.partial else self.copies
 
@@ -111,7 +112,7 @@ def grid(
     experts = data.split(lambda r: r // ep, "experts")
     expert_copies = copies if ep == 1 else copies.split(lambda r: r // cp % ep, "expert copies")
     pipeline = world.split(lambda r: r % n, "pipeline")
-    shares = (SequenceShares if sequence else Shares)(tensor, context, experts)
+    shares = (SequenceParallel if sequence else TensorParallel)(tensor, context, experts)
     groups = tensor, data, shares, pipeline, stage, ends, context, copies, experts, expert_copies
     return Grid(world, *groups)
 

@@ -119,16 +119,17 @@ class Staged(Model):
     def __init__(self, model: Model, pipeline: Group, v: int):
         check_stages(model.config, pipeline.size * v)
         p, layers = pipeline.size, _cut(model.layers, model.config.num_layers, pipeline.size * v)
-        parts = [Model(model.config, of_stage, model.shares) for of_stage in layers]
+        parts = [Model(model.config, of_stage).cut(model.shares) for of_stage in layers]
         self.entire, self.pipeline, self.chunks = model, pipeline, parts[pipeline.rank :: p]
         own = {name: layer for chunk in self.chunks for name, layer in chunk.layers.items()}
-        super().__init__(model.config, own, model.shares)
+        super().__init__(model.config, own)
+        self.shares = model.shares
         self.homes: dict[str, list[int]] = {}  # by parameter, the ranks of the pipeline that hold it
         for stage, part in enumerate(parts):
             for name in part.parameters():
                 self.homes.setdefault(name, []).append(stage % p)
         for name, parameter in self.parameters().items():
-            parameter.shared = len(self.homes[name]) > 1
+            parameter.at_both_ends = len(self.homes[name]) > 1
 
     def home(self, parameter):
         return min(self.homes[parameter])

@@ -7,21 +7,29 @@ each on its own.
 B batch, T time, D width, p ranks.
 """
 
+from minimega.errors import BadInput
+from minimega.layer import Uncut
 from minimega.parallel import regions
 from minimega.parallel.comm import SELF, Group
 
 
-class Shares:
+class TensorParallel(Uncut):
     """Outside of the pairs every rank holds all tokens (Shoeybi et al. 2019, section 3).
 
-    `partial` says what each rank's gradient of a parameter that all hold is: here the whole gradient, equal
-    on all.
+    So each rank has the whole gradient of a parameter that all ranks hold.
     """
-
-    partial = False
 
     def __init__(self, group: Group = SELF, context: Group = SELF, experts: Group = SELF):
         self.group, self.context, self.experts = group, context, experts
+
+    def check(self, config):
+        check_heads(config, self.group.size)
+        check_experts(config, self.experts.size)
+        for name in ("vocab_size", "d_hidden"):
+            if (size := getattr(config, name)) < self.group.size:
+                raise BadInput(
+                    f"{name} {size} cannot be shared out over {self.group.size} ranks: choose a smaller --tp"
+                )
 
     def enter(self, x, place, label: str):
         """Into a pair: whole -> whole, for ranks that go on differently (f)."""
@@ -30,6 +38,10 @@ class Shares:
     def leave(self, x, label: str):
         """Out of a pair: partial -> whole (g)."""
         return regions.reduce(x, group=self.group, label=label)
+
+    def join(self, x, length: int):
+        """The pieces of the last axis side by side, on every rank."""
+        return regions.join(x, group=self.group, axis=-1, length=length)
 
     def over_tokens(self, x, label: str):
         """The sum over the ranks that have the tokens of a sequence: partial -> whole."""
@@ -40,7 +52,7 @@ class Shares:
         return slice(0, length)
 
 
-class SequenceShares(Shares):
+class SequenceParallel(TensorParallel):
     """Sequence parallelism: outside of the pairs each rank holds its own tokens.
 
     Korthikanti et al. 2022, section 4.2. So its gradient of a parameter that all ranks hold is a part: the
@@ -64,4 +76,19 @@ class SequenceShares(Shares):
         return self.group.piece(length)
 
 
-ALONE = Shares()  # one rank that holds everything
+def check_heads(config, ranks: int) -> None:
+    """BadInput where the heads cannot be shared out over so many ranks."""
+    if config.nhead % ranks:
+        raise BadInput(
+            f"{config.nhead} heads cannot be shared out over {ranks} ranks: "
+            f"choose --tp so that it divides --nhead"
+        )
+
+
+def check_experts(config, ranks: int) -> None:
+    """BadInput where the experts cannot be shared out over so many ranks."""
+    if ranks > max(config.experts, 1):
+        raise BadInput(
+            f"{config.experts} experts cannot be shared out over {ranks} ranks: "
+            f"choose --ep of at most --experts"
+        )

@@ -36,9 +36,9 @@ class SharedBucket(Bucket):
         """This rank's shard of each parameter."""
         piece, at, shards = self.group.piece(self.size), 0, []
         for p in self.parameters:
-            start, stop = (min(max(edge - at, 0), p.held) for edge in (piece.start, piece.stop))
+            start, stop = (min(max(edge - at, 0), p.local_size) for edge in (piece.start, piece.stop))
             shards.append(Shard(p, slice(start, stop)))
-            at += p.held
+            at += p.local_size
         return shards
 
     def start(self, flat):
@@ -51,8 +51,8 @@ class SharedBucket(Bucket):
         flat = self.group.all_gather(library(*mine).concatenate(mine), length=self.size, label=label)
         found, at = {}, 0
         for p in self.parameters:
-            found[p.name] = flat[at : at + p.held].reshape([s.stop - s.start for s in p.piece])
-            at += p.held
+            found[p.name] = flat[at : at + p.local_size].reshape([s.stop - s.start for s in p.piece])
+            at += p.local_size
         return found
 
 
@@ -136,7 +136,7 @@ class Stage3(Stage2):
             self.here = ""
 
     def place(self, p: Parameter, at: int) -> None:
-        p.data = self.room[at : at + p.held].reshape([s.stop - s.start for s in p.piece])
+        p.data = self.room[at : at + p.local_size].reshape([s.stop - s.start for s in p.piece])
 
     def gather(self, layer: str) -> None:
         """Make the weights of a layer whole, if what stands here is not them: one message a bucket."""
@@ -147,7 +147,7 @@ class Stage3(Stage2):
             for p, array in zip(bucket.parameters, self.weights(bucket).values(), strict=True):
                 self.place(p, at)
                 p.data[...] = array
-                at += p.held
+                at += p.local_size
 
     def publish(self):
         self.here = ""  # what stands here is old: the next use gathers the new weights

@@ -300,7 +300,9 @@ def case_planted_mistakes_are_noticed(group):
             piece = right[2](p, slot)
             rows = len(range(37)[: -(-37 // 2)])
             return (
-                piece._replace(bounds=((0, rows), (0, 24))) if p.shared and cut.grid.pipeline.rank else piece
+                piece._replace(bounds=((0, rows), (0, 24)))
+                if p.at_both_ends and cut.grid.pipeline.rank
+                else piece
             )
 
         with patch.object(checkpoint, "piece_of", of_the_first_stage):

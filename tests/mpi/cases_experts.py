@@ -27,7 +27,7 @@ from minimega.parallel.comm import pieces
 from minimega.parallel.data import Reducer
 from minimega.parallel.grid import SERIAL, Grid, grid
 from minimega.parallel.pipeline import staged
-from minimega.parallel.tensor import SequenceShares, Shares
+from minimega.parallel.tensor import SequenceParallel, TensorParallel
 from minimega.texts import workspace
 from minimega.train import train_step
 
@@ -114,8 +114,8 @@ def case_sequences_cut_over_a_context(group):
     config, rng = Case(frozenset({"experts"})).config, np.random.default_rng(4)
     x, dy = rng.normal(size=(2, 2, 7, config.d_model))
     mine, found = pieces(7, group.size)[group.rank], []
-    for shares, own in ((Shares(context=group), mine), (Shares(), slice(0, 7))):
-        layer = experts.Experts(config, 0.02, shares).named("experts").draw(1, "float64")
+    for shares, own in ((TensorParallel(context=group), mine), (TensorParallel(), slice(0, 7))):
+        layer = experts.Experts(config, 0.02).named("experts").cut(shares).draw(1, "float64")
         at, held = place(x[..., 0], training=True), Tensor(x[:, own])
         layer(held, at).backward(dy[:, own])
         found.append((at.extra["experts"], held.grad, *(p.grad for p in layer.parameters().values())))
@@ -219,7 +219,7 @@ def case_a_rank_without_an_expert_is_refused(group):
 
 
 # Mistakes: the layout and factors, what has to differ, and (where, attribute, what stands there instead).
-ENTER, EXTRA, HOLDERS = Shares.enter, Model.extra, Grid.holders
+ENTER, EXTRA, HOLDERS = TensorParallel.enter, Model.extra, Grid.holders
 ROUTER, UP = "gradient block0.mlp.branch.router", "gradient block0.mlp.branch.up"
 PLANTED = {
     "balance a mean over each part": (
@@ -235,7 +235,7 @@ PLANTED = {
     "balance of the own tokens": (
         ("sequence",),
         ROUTER,
-        lambda: [(SequenceShares, "over_tokens", lambda self, x, label: x)],
+        lambda: [(SequenceParallel, "over_tokens", lambda self, x, label: x)],
     ),
     "its value added up over the ranks that all know it": (
         ("sequence",),
@@ -257,7 +257,7 @@ PLANTED = {
         ROUTER,
         lambda: [
             (
-                Shares,
+                TensorParallel,
                 "enter",
                 lambda self, x, at, label: x if "router" in label else ENTER(self, x, at, label),
             )
@@ -266,7 +266,7 @@ PLANTED = {
     "experts summed over replicas that hold others": (
         ("experts",),
         UP,
-        lambda: [(Grid, "holders", lambda self, p: self.copies if p.experts.size > 1 else HOLDERS(self, p))],
+        lambda: [(Grid, "holders", lambda self, p: self.copies if p.by_expert else HOLDERS(self, p))],
     ),
     "experts counted in the norm as if all replicas held them": (
         ("experts",),
@@ -286,7 +286,7 @@ PLANTED = {
 }
 
 
-ONE_OF_TWO = {  # in the place of SequenceShares.over_tokens
+ONE_OF_TWO = {  # in the place of SequenceParallel.over_tokens
     "context": lambda self, x, label: regions.reduce(x, group=self.context, label=label),
     "sequence": lambda self, x, label: regions.reduce(x, group=self.group, label=label),
 }
@@ -339,7 +339,7 @@ def case_the_balance_of_a_sequence_cut_twice_is_summed_over_both_groups(group):
     case = on(g)
     assert_equal(case, g)
     for summed, over in ONE_OF_TWO.items():
-        with patch.object(SequenceShares, "over_tokens", over):
+        with patch.object(SequenceParallel, "over_tokens", over):
             wrong = compare(case, g)
         worst = float(group.all_reduce(np.array(wrong[ROUTER]), "max"))
         assert worst > 1e6, (f"summed over the ranks of the {summed} alone", worst)

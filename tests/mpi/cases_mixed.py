@@ -67,7 +67,7 @@ def case_copies_of_16_bit_models_are_equal_to_the_bit(group):
         assert_whole(np.array([r["loss"] for r in log]), group)
         for p in model.parameters().values():
             for x in (p.data, p.grad, *optimizer.state[p.name].values()):
-                assert_whole(x, g.ends if p.shared else g.stage if p.axis is None else g.data)
+                assert_whole(x, g.ends if p.at_both_ends else g.stage if p.axis is None else g.data)
 
 
 @sizes(2)

@@ -93,7 +93,7 @@ def case_copies_are_equal_to_the_bit(group):
         assert_whole(np.array([record["loss"], record["grad_norm"]]), g.world)
         for p in model.parameters().values():
             for x in (p.data, p.grad, *optimizer.state[p.name].values()):
-                assert_whole(x, g.ends if p.shared else g.stage if p.axis is None else g.data)
+                assert_whole(x, g.ends if p.at_both_ends else g.stage if p.axis is None else g.data)
 
 
 @sizes(2, 3, 4, 8)
@@ -150,7 +150,7 @@ def case_planted_mistakes_are_caught(group):
 
     class NoTiedSum(Reducer):
         def __init__(self, parameters, grid, bucket):
-            super().__init__([p for p in parameters if not p.shared], grid, bucket)
+            super().__init__([p for p in parameters if not p.at_both_ends], grid, bucket)
 
     class LocalCount(pipeline.Run):
         def __init__(self, model, batches, count, *more):

@@ -19,7 +19,7 @@ from minimega.model import Model
 from minimega.optim import clip, gradient_norm
 from minimega.parallel import comm, data, regions
 from minimega.parallel.grid import Grid, grid
-from minimega.parallel.tensor import SequenceShares
+from minimega.parallel.tensor import SequenceParallel
 
 PLANTED = {}  # by name: (the layout, the factors, what has to differ, the function that gives the patches)
 
@@ -125,13 +125,13 @@ def dropout_of_the_first_samples_everywhere():
 
 @planted("tensor", "dropout", differs="loss")
 def dropout_of_the_first_heads_everywhere():
-    right = attention.Core.__init__
+    right = attention.Core.heads
 
-    def init(self, *args, **known):
-        right(self, *args, **known)
-        self.heads = slice(0, self.heads.stop - self.heads.start)
+    def heads(self):
+        own = right.fget(self)
+        return slice(0, own.stop - own.start)
 
-    yield attention.Core, "__init__", init
+    yield attention.Core, "heads", property(heads)
 
 
 @planted("sequence", "dropout", differs="loss")
@@ -145,7 +145,7 @@ def dropout_of_the_first_tokens_everywhere():
 
 @planted("sequence", differs="loss")
 def positions_of_the_first_tokens_everywhere():
-    yield SequenceShares, "tokens", lambda self, n: slice(0, len(range(n)[self.group.piece(n)]))
+    yield SequenceParallel, "tokens", lambda self, n: slice(0, len(range(n)[self.group.piece(n)]))
 
 
 @planted("tensor", differs="loss")
@@ -153,7 +153,7 @@ def bias_of_a_row_cut_added_on_every_rank():
     yield (
         linear.RowLinear,
         "forward",
-        lambda self, x: self.shares.leave(linear.linear(x, self.weight, self.bias), self.name),
+        lambda self, x, place: self.shares.leave(linear.linear(x, self.weight, self.bias), self.name),
     )
 
 
@@ -161,8 +161,8 @@ def bias_of_a_row_cut_added_on_every_rank():
 def bias_of_a_row_cut_added_on_one_rank():
     right = linear.RowLinear.forward
 
-    def forward(self, x):
-        return right(self, x) - (self.bias if self.shares.group.rank else 0.0)
+    def forward(self, x, place):
+        return right(self, x, place) - (self.bias if self.shares.group.rank else 0.0)
 
     yield linear.RowLinear, "forward", forward
 
