@@ -104,6 +104,12 @@ def test_the_oracle_sees_a_wrong_program(campaign, tmp_path, monkeypatch, name):
     assert kind in {v.kind for v in wrong.check(case, patience=2.0)}
 
 
+def test_a_damage_that_nobody_noticed_is_seen(campaign):
+    silent = Campaign(campaign.base, [sys.executable, "-c", "pass"])
+    case = Case("", "evaluate", (("model-filename", "R"),), damages=("tokenizer of another run",))
+    assert {v.kind for v in silent.check(case)} == {"unnoticed"}
+
+
 def test_a_run_that_cannot_go_on_is_seen(campaign):
     code = "import os, sys; os.mkdir('N'); open('N/config.toml', 'w'); "
     code += "open('N/latest', 'w').write('step-1'); sys.exit('no')"

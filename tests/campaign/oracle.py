@@ -17,6 +17,7 @@ from minimega import checkpoint
 from minimega.errors import BadInput
 from minimega.run_folder import newest
 from tests.campaign.case import Case
+from tests.campaign.world import FATAL
 
 OWN = ("config.toml", "tokenizer.json", "log.jsonl", "loss.png", "latest")
 OWN_FOLDER = re.compile(r"step-\d+(\.tmp)?|tokens-\w+")
@@ -68,6 +69,7 @@ def judge(case: Case, ended: Ended, before: Tree, box: Path) -> list[Violation]:
     return [
         *_status(case, ended),
         *_words(case, ended),
+        *_unnoticed(case, ended),
         *_files(case, ended, before, after, box),
         *(Violation("left", f"still running: {line}") for line in ended.left),
         *(trained(run_folder(case, box)) if ended.status == 0 and case.command == "train" else []),
@@ -110,6 +112,15 @@ def _end_of(text: str) -> str:
 def run_folder(case: Case, box: Path) -> Path | None:
     name = case.value("save-dir")
     return Path(os.path.realpath(box / "work" / name)) if name and len(name) < 256 else None
+
+
+def _unnoticed(case: Case, ended: Ended) -> list[Violation]:
+    """A run that cannot be used, and was."""
+    options = ["model-filename", "init-from"] + ["save-dir"] * case.has("resume")
+    used = any(case.value(name) in ("R", "L") for name in options)
+    if used and ended.status == 0 and (bad := FATAL.intersection(case.damages)):
+        return [Violation("unnoticed", f"exit status 0 with {', '.join(bad)}")]
+    return []
 
 
 def _files(case: Case, ended: Ended, before: Tree, after: Tree, box: Path) -> list[Violation]:
