@@ -4,13 +4,14 @@ A failing case is made smaller and printed as a line for a shell. --case replays
 """
 
 import argparse
+import itertools
 import sys
 import tempfile
 import time
 from collections import Counter
 from pathlib import Path
 
-from tests.campaign.draw import draw
+from tests.campaign.draw import draw, sweep
 from tests.campaign.run import PATIENCE, Campaign
 
 
@@ -20,9 +21,13 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0, help="which cases (0)")
     parser.add_argument("--first", type=int, default=0, help="the number to begin with (0)")
     parser.add_argument("--case", metavar="SEED:N", help="replay one case, and keep its folder")
+    parser.add_argument(
+        "--sweep", action="store_true", help="each oddness alone, in order, instead of at random"
+    )
+    parser.add_argument("--program", help="the minimega of another environment")
     parser.add_argument("--no-shrink", action="store_true", help="print failing cases as they were drawn")
     options = parser.parse_args()
-    with Campaign.begun() as campaign:
+    with Campaign.begun([options.program] if options.program else None) as campaign:
         return replay(campaign, options) if options.case else go(campaign, options)
 
 
@@ -40,11 +45,18 @@ def replay(campaign: Campaign, options: argparse.Namespace) -> int:
 
 
 def go(campaign: Campaign, options: argparse.Namespace) -> int:
-    end, number = time.monotonic() + options.seconds, options.first
+    end, count = time.monotonic() + options.seconds, 0
     kinds, statuses, failing = Counter(), Counter(), 0
-    while time.monotonic() < end:
-        case = draw(options.seed, number)
-        number += 1
+    numbers = itertools.count(options.first)
+    cases = (
+        itertools.islice(sweep(), options.first, None)
+        if options.sweep
+        else (draw(options.seed, n) for n in numbers)
+    )
+    for case in cases:
+        if time.monotonic() > end:
+            break
+        count += 1
         begun = time.monotonic()
         found = campaign.check(case)
         statuses[campaign.last.status] += 1
@@ -60,7 +72,7 @@ def go(campaign: Campaign, options: argparse.Namespace) -> int:
             print(f"    with: {', '.join(case.damages + case.shadows)}")
         for violation in found:
             print(f"    {violation.kind}: {violation.text}", flush=True)
-    print(f"{number - options.first} cases, {failing} failing: {dict(kinds)}")
+    print(f"{count} cases, {failing} failing: {dict(kinds)}")
     print(f"exit statuses: {dict(statuses)}")
     return failing > 0
 

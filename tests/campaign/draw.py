@@ -2,6 +2,7 @@
 
 import os
 import random
+from collections.abc import Iterator
 
 from minimega.table import TABLE, Option, of_command
 from tests.campaign.case import USUAL, Case, Pair
@@ -111,7 +112,7 @@ def draw(seed: int, number: int) -> Case:
     """The case of this seed and number, always the same one."""
     rng = random.Random(f"{seed}:{number}")
     command = rng.choices(("train", "generate", "evaluate"), (6, 2, 2))[0]
-    options = dict(_usual(command, rng))
+    options = dict(rng.choice(USES[command]))
     odd = rng.choice((0, 0, 1, 1, 2, 3, 5))
     takes = [o for o in of_command(command).values() if o.name != "oversubscribe"]
     for option in rng.sample(takes, odd):
@@ -143,22 +144,40 @@ def _damages(rng: random.Random, count: int) -> list[str]:
     return list(chosen.values())
 
 
-def _usual(command: str, rng: random.Random) -> list[Pair]:
-    """The options of a run that works and takes a second."""
-    if command == "generate":
-        return [("model-filename", "R"), ("generate-num-sentences", "2"), ("generate-sentence-length", "20")]
-    if command == "evaluate":
-        return [("model-filename", "R")]
-    small: list[Pair] = [tuple(word[2:].split("=")) for word in USUAL]
-    steps: list[Pair] = [("num-steps", "4")]
-    return rng.choice(
-        (
-            [*small, *steps],
-            [*small, *steps, ("save-dir", "N"), ("save-every", "2")],
-            [*small, *steps, ("save-dir", "R"), ("overwrite", None)],
-            [*small, *steps, ("init-from", "R"), ("save-dir", "N")],
-            [*small, *steps, ("train-filename", "good.txt"), ("save-dir", "N")],
-            [("save-dir", "R"), ("resume", None), ("num-steps", "8")],
-            [("save-dir", "R"), ("resume", None), ("num-steps", "8")],
-        )
-    )
+SMALL: tuple[Pair, ...] = tuple(tuple(word[2:].split("=")) for word in USUAL)
+FOUR = (*SMALL, ("num-steps", "4"))
+USES: dict[str, tuple[tuple[Pair, ...], ...]] = {  # by command, what works and takes a second
+    "generate": (
+        (("model-filename", "R"), ("generate-num-sentences", "2"), ("generate-sentence-length", "20")),
+    ),
+    "evaluate": ((("model-filename", "R"),),),
+    "train": (
+        FOUR,
+        (*FOUR, ("save-dir", "N"), ("save-every", "2")),
+        (*FOUR, ("save-dir", "R"), ("overwrite", None)),
+        (*FOUR, ("init-from", "R"), ("save-dir", "N")),
+        (*FOUR, ("train-filename", "good.txt"), ("save-dir", "N")),
+        (("save-dir", "R"), ("resume", None), ("num-steps", "8")),
+        (("save-dir", "R"), ("resume", None), ("num-steps", "8")),
+    ),
+}
+
+
+def sweep() -> Iterator[Case]:
+    """Each oddness by itself, with each use of each command; options keep values that work."""
+    oddnesses = [
+        {},
+        *({"damages": (name,)} for name in DAMAGES),
+        *({"shadows": (name,)} for name in SHADOWS),
+        *({"environment": pairs} for pairs in ENVIRONMENTS),
+        *({"limits": (limit,)} for limit in LIMITS),
+        *({stream: way} for stream, ways in STREAMS.items() for way in ways),
+        *({"umask": umask} for umask in (0o077, 0o777)),
+    ]
+    ranks: tuple[Pair, ...] = (("dp", "2"),)
+    for odd in oddnesses:
+        for command, uses in USES.items():
+            for options in dict.fromkeys(uses):
+                yield Case("sweep", command, options, **odd)
+        if "damages" not in odd:
+            yield Case("sweep", "train", (*USES["train"][1], *ranks), **odd)
