@@ -78,19 +78,21 @@ def read_texts(
     """Tokenize the texts that the options name; the first rank writes the streams into `work` for all."""
     learned, held_out = open_texts(o)
     train, other, vocabulary = (work / name for name in ("train.npy", "held_out.npy", "tokenizer.json"))
+    floor = None
     if world.rank == 0:
-        kind = o.tokenizer or ("word" if o.train_filename == "tales" else "bpe")
-        tokenizer = tokenizer or tokens.train(kind, learned.documents(), o.vocab_size)
-        tokenizer.save(vocabulary)
-        try:
-            tokens.tokenize(learned.documents(), tokenizer, train)
-            tokens.tokenize(held_out.documents(), tokenizer, other)
-        except BadInput as why:
-            raise BadInput(f"{o.eval_filename or o.train_filename} is too short: {why}") from None
+        with world.busy("reading the texts"):
+            kind = o.tokenizer or ("word" if o.train_filename == "tales" else "bpe")
+            tokenizer = tokenizer or tokens.train(kind, learned.documents(), o.vocab_size)
+            tokenizer.save(vocabulary)
+            try:
+                tokens.tokenize(learned.documents(), tokenizer, train)
+                tokens.tokenize(held_out.documents(), tokenizer, other)
+            except BadInput as why:
+                raise BadInput(f"{o.eval_filename or o.train_filename} is too short: {why}") from None
+            floor = held_out.floor()
     world.barrier()
     learned_stream, other_stream = (np.load(path, mmap_mode="r") for path in (train, other))
     windows = tokens.Windows(other_stream, context)
-    floor = held_out.floor() if world.rank == 0 else None
     bigram = None if floor is None else corpus.bigram_floor(*windows.take(range(len(windows))))
     digest = zlib.crc32(other_stream, zlib.crc32(learned_stream))
     return Texts(

@@ -8,6 +8,7 @@ p ranks, n bytes of the whole array, r the rank.
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from itertools import pairwise
 
 import numpy as np
@@ -16,6 +17,7 @@ from minimega import launch
 from minimega.backend import library, wide
 from minimega.errors import BadInput
 from minimega.parallel.counter import Counter
+from minimega.parallel.rollcall import RollCall
 from minimega.parallel.transport import ways
 
 Wait = Callable[[], object]  # waits for a message under way and gives the array; may be called again
@@ -79,6 +81,10 @@ class Group:
         """The x of rank `root`, on every rank; the others give an array of the same shape and type."""
         return self.start_broadcast(x, root, label)()
 
+    def busy(self, what: str) -> AbstractContextManager:
+        """Around long work of one rank: `what` it is doing, for those that wait for it meanwhile."""
+        return nullcontext()
+
     def piece(self, length: int) -> slice:
         """This rank's piece of an axis of this length."""
         return pieces(length, self.size)[self.rank]
@@ -132,6 +138,7 @@ class Ranks(Group):
     def __init__(self, comm, ways: tuple, name: str, counter: Counter, ranks: Sequence[int]):
         super().__init__(name, counter, ranks)
         self.comm, self.ways, self.rank, self.size = comm, ways, comm.rank, comm.size
+        self.roll = ways[0].roll
         self.cuts: dict[tuple, Group] = {}  # the groups cut so far: an MPI has some thousand communicators
 
     def __repr__(self) -> str:
@@ -210,6 +217,9 @@ class Ranks(Group):
         wait = self._way(y).receive(y.reshape(-1), source)
         return lambda: (wait(), y)[1]
 
+    def busy(self, what):
+        return self.roll.busy(what)
+
     def barrier(self):
         self.ways[0].barrier()()
 
@@ -228,6 +238,7 @@ class Ranks(Group):
         ranks, name = [self.ranks[i] for i in places], name or self.name
         if comm.size == 1:
             return Group(name, self.counter, ranks)
+        comm.Set_name(name)
         return Ranks(comm, tuple(way.over(comm) for way in self.ways), name, self.counter, ranks)
 
     def _way(self, x):
@@ -262,7 +273,8 @@ def world(xp=np, threads: int | None = None) -> Group:
     launch.guard()
     # A communicator of our own: that of all ranks stays free for the last words of a job that fails.
     comm = MPI.COMM_WORLD.Dup()
-    return Ranks(comm, ways(comm, xp), "world", Counter(), range(comm.size))
+    comm.Set_name("world")
+    return Ranks(comm, ways(comm, xp, RollCall(comm)), "world", Counter(), range(comm.size))
 
 
 def _contiguous(x):

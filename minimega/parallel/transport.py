@@ -4,27 +4,33 @@ Each way has the same calls, which start a message and return a function that wa
 `over(comm)`, the same way among the ranks of another communicator. `x` goes in, `y` is filled.
 """
 
+import functools
 import time
+from collections.abc import Callable
 from types import ModuleType
 
 import numpy as np
 
 from minimega.backend import library
 from minimega.parallel import probe
+from minimega.parallel.rollcall import RollCall
 
 
-def wait_for(request) -> None:
-    """Wait, and leave the core to others meanwhile.
+def wait_for(request, look: Callable[[float], None] | None = None) -> None:
+    """Wait, and leave the core to others meanwhile; once it takes long, look(since when) every few ms.
 
     MPI's own wait keeps the core, so that the rank that is waited for may not run: with 8 ranks on 2 cores
     MPICH took 6 ms for an all-reduce of 8 bytes and 23 ms for one of 256 KB; with this wait it
     takes 0.5 ms and 3 ms. With a core for each rank both take the same.
     """
-    polls = 0
+    polls, begun = 0, 0.0
     while not request.Test():
         polls += 1
         if polls > 300 and polls % 8 == 0:
             time.sleep(5e-5)
+            if look and polls % 128 == 0:
+                begun = begun or time.monotonic()
+                look(begun)
 
 
 class Mpi:
@@ -33,50 +39,65 @@ class Mpi:
     Sums go with their type; what is only moved goes as bytes, so that every type can be.
     """
 
-    def __init__(self, comm, name: str = ""):
+    def __init__(self, comm, name: str = "", roll: RollCall | None = None):
         from mpi4py import MPI  # starts MPI: only now, when there are ranks
 
-        self.comm, self.name, self.byte = comm, name, MPI.BYTE
+        self.comm, self.name, self.roll, self.byte = comm, name, roll, MPI.BYTE
         self.ops = {"sum": MPI.SUM, "max": MPI.MAX}
 
     def __str__(self) -> str:
         return self.name
 
     def over(self, comm) -> "Mpi":
-        return type(self)(comm, self.name)
+        return type(self)(comm, self.name, self.roll)
+
+    @functools.cached_property
+    def ranks(self) -> list[int]:
+        """The numbers that the ranks have in the world."""
+        world = self.roll.comm.Get_group()
+        return self.comm.Get_group().Translate_ranks(list(range(self.comm.size)), world)
 
     def all_reduce(self, x, y, op):
-        return self._started(self.comm.Iallreduce, _ready(x), y, self.ops[op])
+        return self._started("all-reduce", self.comm.Iallreduce, _ready(x), y, self.ops[op])
 
     def reduce_scatter(self, x, y, counts):
-        return self._started(self.comm.Ireduce_scatter, _ready(x), y, counts, self.ops["sum"])
+        return self._started("reduce-scatter", self.comm.Ireduce_scatter, _ready(x), y, counts, self.ops["sum"])
 
     def all_gather(self, x, y, counts):
         counts = [c * y.itemsize for c in counts]
-        return self._started(self.comm.Iallgatherv, self._bytes(x), [y.view("uint8"), counts, self.byte])
+        return self._started("all-gather", self.comm.Iallgatherv, self._bytes(x), [y.view("uint8"), counts, self.byte])
 
     def all_to_all(self, x, y, sends, receives):
         out, into = ([n * x.itemsize for n in counts] for counts in (sends, receives))
-        return self._started(self.comm.Ialltoallv, [_ready(x), out, self.byte], [y, into, self.byte])
+        return self._started("all-to-all", self.comm.Ialltoallv, [_ready(x), out, self.byte], [y, into, self.byte])
 
     def broadcast(self, y, root):
-        return self._started(self.comm.Ibcast, self._bytes(y), root)
+        return self._started("broadcast", self.comm.Ibcast, self._bytes(y), root)
 
     def send(self, x, to):
-        return self._started(self.comm.Isend, self._bytes(x), to)
+        return self._started("send", self.comm.Isend, self._bytes(x), to, peer=to)
 
     def receive(self, y, source):
-        return self._started(self.comm.Irecv, self._bytes(y), source)
+        return self._started("receive", self.comm.Irecv, self._bytes(y), source, peer=source)
 
     def barrier(self):
-        return self._started(self.comm.Ibarrier)
+        return self._started("barrier", self.comm.Ibarrier)
 
     def _bytes(self, x) -> list:
         return [_ready(x).view("uint8"), x.nbytes, self.byte]  # bfloat16 is no type that MPI can be told
 
-    def _started(self, call, *args):
+    def _started(self, what: str, call, *args, peer: int | None = None):
         request = call(*args)
-        return lambda: (wait_for(request), args)[0]  # args: the buffers must live until then
+        look = self.roll and (lambda begun: self._look(begun, what, peer))
+        return lambda: (wait_for(request, look), args)[0]  # args: the buffers must live until then
+
+    def _look(self, begun: float, what: str, peer: int | None) -> None:
+        ranks, group = self.ranks, self.comm.Get_name()
+        if peer is None:
+            self.roll.look(begun, f"{what} in {group}", ranks)
+        else:
+            way = f"{what} {'to' if what == 'send' else 'from'} rank {ranks[peer]} in {group}"
+            self.roll.look(begun, way, [ranks[peer]])
 
 
 def _ready(x):
@@ -142,11 +163,11 @@ class Nccl(Staged):
     queue they could wait for each other.
     """
 
-    def __init__(self, comm, name: str = ""):
+    def __init__(self, comm, name: str = "", roll: RollCall | None = None):
         import cupy
         from cupy.cuda import nccl
 
-        super().__init__(comm, name)
+        super().__init__(comm, name, roll)
         key = np.zeros(nccl.NCCL_UNIQUE_ID_BYTES, np.int8)
         if comm.rank == 0:
             key[:] = nccl.get_unique_id()
@@ -200,21 +221,21 @@ def _starts(x, counts) -> list[int]:
     return [x.data.ptr + x.itemsize * sum(counts[:r]) for r in range(len(counts))]
 
 
-def ways(comm, xp: ModuleType) -> tuple[Mpi, Mpi]:
+def ways(comm, xp: ModuleType, roll: RollCall | None = None) -> tuple[Mpi, Mpi]:
     """How NumPy's arrays and how xp's travel; takes the GPU of the rank's number on its machine, modulo."""
     from mpi4py import MPI
 
-    host = Mpi(comm, " ".join((MPI.get_vendor()[0], ".".join(map(str, MPI.get_vendor()[1])))))
+    host = Mpi(comm, " ".join((MPI.get_vendor()[0], ".".join(map(str, MPI.get_vendor()[1])))), roll)
     if xp is np:
         return host, host
     local = comm.Split_type(MPI.COMM_TYPE_SHARED)
     gpus = xp.cuda.runtime.getDeviceCount()
     xp.cuda.Device(local.rank % gpus).use()
     if _all(comm, local.size <= gpus and probe.has_nccl()):
-        return host, Nccl(comm, "GPU arrays through NCCL")
+        return host, Nccl(comm, "GPU arrays through NCCL", roll)
     if _all(comm, comm.rank > 0 or probe.knows_cuda()):
-        return host, Mpi(comm, "GPU arrays through MPI, which knows CUDA")
-    return host, Staged(comm, "GPU arrays through page-locked memory of the host")
+        return host, Mpi(comm, "GPU arrays through MPI, which knows CUDA", roll)
+    return host, Staged(comm, "GPU arrays through page-locked memory of the host", roll)
 
 
 def _all(comm, here: bool) -> bool:

@@ -1,24 +1,23 @@
-"""--check-collectives: a collective that ranks enter differently is reported, instead of hanging for ever.
+"""--check-collectives: ranks that do not meet are reported, instead of hanging for ever.
 
 In every MPI a rank that skips a collective, or leaves early, makes the others wait without a word. Here each
 rank first tells the others of the group what it is about to enter. Any two ranks share one order of the
-collectives that both take part in, so one stream of notes between them is enough, whatever the groups.
+collectives that both take part in, so one stream of notes between them is enough, whatever the groups. A rank
+that comes to no collective, or does not send what others receive, is found by a roll call (rollcall.py).
 """
 
 import atexit
 import math
-import sys
 import time
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 
 from minimega import launch
 from minimega.errors import RunFailed
 from minimega.parallel.comm import Group
+from minimega.parallel.rollcall import GRACE, named, place
 
-HERE = Path(__file__).parent
 END = "the end of the program"
 NOTE = 1024  # bytes of a note
 
@@ -26,8 +25,8 @@ NOTE = 1024  # bytes of a note
 def watched(world: Group, seconds: float = 60.0) -> Group:
     """The same group, and all that is cut from it, with each collective checked before it is entered.
 
-    RunFailed, with both places in the code, where ranks enter different collectives, or one does not come
-    within so many seconds. A group of one has nothing to check.
+    RunFailed, with both places in the code, where ranks enter different collectives, or one does not come to
+    any message within so many seconds. A group of one has nothing to check.
     """
     return world if world.size == 1 else Watched(world, Watch(world, seconds))
 
@@ -36,19 +35,20 @@ class Watch:
     """The notes that ranks exchange; numbers are those of the world."""
 
     def __init__(self, world: Group, seconds: float):
-        self.comm, self.rank, self.seconds = world.comm.Dup(), world.rank, seconds
-        self.last = dict.fromkeys(world.ranks, "nothing")
-        self.failed = False
+        self.comm, self.rank, self.size = world.comm.Dup(), world.rank, world.size
+        self.roll = world.roll
+        self.roll.seconds, self.roll.ends = seconds, True
+        self.roll.last = dict.fromkeys(world.ranks, "nothing")
         atexit.register(self.end, world.ranks)
 
-    def enter(self, what: str, ranks: Sequence[int], place: str, seconds: float) -> None:
+    def enter(self, what: str, ranks: Sequence[int], where: str, limited: bool = True) -> None:
         """Tell the others what this rank enters, hear what they do, and go on if it is the same."""
-        mine = f"{what}, {place}"
+        mine = f"{what}, {where}"
         packet = mine.encode()[:NOTE].ljust(NOTE)
         notes, boxes = {self.rank: mine}, {r: bytearray(NOTE) for r in ranks if r != self.rank}
         sent = [self.comm.Isend(packet, r) for r in boxes]
         coming = {r: self.comm.Irecv(box, r) for r, box in boxes.items()}
-        end = time.monotonic() + seconds
+        begun, end = time.monotonic(), math.inf
         while coming and time.monotonic() < end:
             for r in [r for r, request in coming.items() if request.Test()]:
                 del coming[r]
@@ -56,31 +56,31 @@ class Watch:
                 if not notes[r].startswith(f"{what}, "):  # the others' notes only make the report complete
                     end = min(end, time.monotonic() + 0.5)
             time.sleep(5e-5)
-        if coming or any(not note.startswith(f"{what}, ") for note in notes.values()):
-            self.failed = True
-            raise RunFailed(self._report(notes, sorted(coming)))
+            self.roll.look(begun, what, list(coming), limited and end == math.inf)
+        if any(not note.startswith(f"{what}, ") for note in notes.values()):
+            self._fail(notes)
         for request in sent:
             request.Wait()
-        self.last |= notes
+        self.roll.last |= notes
 
     def end(self, ranks: Sequence[int]) -> None:
         """The program's end is a collective too: a rank that comes here alone has left the others behind."""
-        if self.failed:
+        if self.roll.failed:
             return
         try:  # without a limit: one rank may have more to do at the end, and nobody waits for an answer
-            self.enter(END, ranks, f"after {self.last[self.rank]}", math.inf)
+            self.enter(END, ranks, f"after {self.roll.last[self.rank]}", limited=False)
         except RunFailed as error:
             launch.fail(error)
 
-    def _report(self, notes: dict[int, str], missing: list[int]) -> str:
+    def _fail(self, notes: dict[int, str]) -> None:
+        self.roll.failed = True
+        if len(notes) < self.size and self.rank > min(notes):
+            time.sleep(2 * GRACE)  # one of those that know speaks for all, and ends the job
         by_note: dict[str, list[int]] = {}
         for r in sorted(notes):
             by_note.setdefault(notes[r], []).append(r)
-        lines = [f"{_named(ranks)} entered {note}" for note, ranks in by_note.items()]
-        if len(by_note) == 1:
-            last = " and ".join(dict.fromkeys(self.last[r] for r in missing))
-            lines.append(f"{_named(missing)} did not come within {self.seconds:g} s, last seen in: {last}")
-        return "\n".join(["ranks do not meet in one collective:", *lines])
+        lines = [f"{named(ranks)} entered {note}" for note, ranks in by_note.items()]
+        raise RunFailed("\n".join(["ranks do not meet in one collective:", *lines]))
 
 
 class Watched(Group):
@@ -125,6 +125,9 @@ class Watched(Group):
         self._enter("barrier")
         self.group.barrier()
 
+    def busy(self, what):
+        return self.group.busy(what)
+
     def split(self, colour, name=""):
         self._enter("split")
         part = self.group.split(colour, name)
@@ -132,19 +135,4 @@ class Watched(Group):
 
     def _enter(self, what: str, x=None) -> None:
         of = "" if x is None else f" of {np.shape(x)} {getattr(x, 'dtype', '')}"
-        self.watch.enter(f"{what}{of} in {self.name}", self.ranks, _place(), self.watch.seconds)
-
-
-def _place() -> str:
-    """Where the program called: the innermost place outside of this folder and of the engine."""
-    frame = sys._getframe(1)
-    while frame:
-        path = Path(frame.f_code.co_filename)
-        if path.parent != HERE and path.name not in ("autograd.py", "contextlib.py"):
-            return f"{path.name}:{frame.f_lineno} in {frame.f_code.co_name}"
-        frame = frame.f_back
-    return "outside of any program"
-
-
-def _named(ranks: Sequence[int]) -> str:
-    return f"rank{'s' * (len(ranks) > 1)} {', '.join(map(str, ranks))}"
+        self.watch.enter(f"{what}{of} in {self.name}", self.ranks, place())
