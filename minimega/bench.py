@@ -5,7 +5,6 @@ B batch, T time, D width, L layers, N parameters.
 
 import importlib.util
 import multiprocessing
-import os
 import re
 import resource
 import statistics
@@ -26,6 +25,8 @@ from minimega.layer import place
 from minimega.model import Config, gpt
 from minimega.optim import OPTIMIZERS
 from minimega.options import model_config
+from minimega.parallel import threads
+from minimega.parallel.comm import SELF
 from minimega.plan import check_fits, size, used
 
 EDGE = 2048  # of the matrices whose product shows the machine's peak
@@ -37,6 +38,7 @@ def bench(o: Options) -> int:
     config = model_config(o, o.vocab_size or 512)
     check_type(device(o.device), o.dtype)
     check_fits(config, o.train_batch_size, o.dtype, o.optimizer)
+    chosen = threads.settle(o, SELF, config)
     makers = {"minimega": minimega_step}
     why_not = torch_is_missing(o)
     if not why_not:
@@ -50,7 +52,7 @@ def bench(o: Options) -> int:
         f"{gpt(config).count():,} parameters: {config.num_layers} layers of width {config.d_model}, "
         f"vocabulary {config.vocab_size}\n"
         f"a step: {o.train_batch_size} x {config.context} tokens, {o.dtype}, {o.optimizer}, "
-        f"threads: {threads()}; medians of {o.num_steps or STEPS}\n"
+        f"{chosen or 'on a GPU'}; medians of {o.num_steps or STEPS}\n"
         f"peak: {peak / 1e9:,.0f} Gflop/s, by products of {EDGE} x {EDGE} matrices"
     )
     for name, median in medians.items():
@@ -113,7 +115,7 @@ def torch_step(config: Config, o: Options) -> Callable[[], float]:
     spec = importlib.util.spec_from_file_location("torch_gpt", _torch_file())
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    torch.set_num_threads(threads())
+    torch.set_num_threads(threads.used())
     torch.manual_seed(o.seed)
     model = module.TorchGPT(config).to(o.device, getattr(torch, o.dtype))
     adam = {"betas": (o.beta1, o.beta2), "eps": o.eps}
@@ -179,6 +181,7 @@ def peak_memory(maker: Callable, config: Config, o: Options) -> int:
 
 
 def _steps_then_size(maker: Callable, config: Config, o: Options) -> int:
+    threads.settle(o, SELF, config)
     step = maker(config, o)
     for _ in range(WARM_UP):
         step()
@@ -196,13 +199,6 @@ def largest_size() -> int:
     if status.exists() and (found := re.search(r"VmHWM:\s*(\d+) kB", status.read_text())):
         return int(found[1]) * 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-
-
-def threads() -> int:
-    """How many threads a matrix product runs in: as its library is told, or one a core."""
-    told = (os.environ.get(name, "") for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"))
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(next((int(n) for n in told if n.isdigit() and int(n)), cores), cores)
 
 
 def made_up(config: Config, o: Options) -> tuple[np.ndarray, np.ndarray]:

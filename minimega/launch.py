@@ -20,6 +20,7 @@ INSTALL = "pip install 'minimega[mpi]' brings both (mpi4py and MPICH)"
 STOP_NAMES = "SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1"
 STOP_SIGNALS = tuple(getattr(signal, s) for s in STOP_NAMES if hasattr(signal, s))
 THREADS = ("OPENBLAS", "OMP", "MKL", "NUMBA", "BLIS")  # each reads ..._NUM_THREADS when it is loaded
+SHARED = "MINIMEGA_SHARED_CORES"  # beside them where they come from here, and not from the user
 # What mpirun and srun tell a rank: the number of ranks, of those on this machine, and its own number.
 GIVEN = (
     ("PMI_SIZE", "MPI_LOCALNRANKS", "PMI_RANK"),  # MPICH and its relatives
@@ -75,9 +76,25 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def share() -> int:
+    """The cores of this process among the ranks on its machine: as many threads as it should have at most."""
+    given = _given()
+    local = 1 if given is None else int(given[1]) if given[1].isdigit() else int(given[0])
+    return max(1, cores() // local)
+
+
 def thread_settings(threads: int) -> dict[str, str]:
     """The variables that give BLAS and compiled kernels this many threads."""
     return {f"{library}_NUM_THREADS": str(threads) for library in THREADS}
+
+
+def _shared(threads: int) -> dict[str, str]:
+    """The same, less what the user's shell sets; every library falls back to OMP_NUM_THREADS."""
+    settings = thread_settings(threads)
+    told = [name for name in settings if os.environ.get(name)]
+    if "OMP_NUM_THREADS" in told:
+        return {}
+    return {k: v for k, v in settings.items() if k not in told} | ({} if told else {SHARED: "1"})
 
 
 def set_threads(threads: int | None = None) -> None:
@@ -89,11 +106,10 @@ def set_threads(threads: int | None = None) -> None:
     given = _given()
     if not given or len(sys.orig_argv) < 2 or sys.orig_argv[-1] == "-":
         return
-    local = int(given[1]) if given[1].isdigit() else int(given[0])
-    wanted = thread_settings(threads or max(1, cores() // local))
+    wanted = thread_settings(threads) if threads else _shared(share())
     if all(os.environ.get(k) == v for k, v in wanted.items()):
         return
-    if threads is None and any(k in os.environ for k in wanted):
+    if threads is None and any(k in os.environ for k in thread_settings(1)):
         return
     sys.stdout.flush()
     os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], os.environ | wanted)
@@ -147,9 +163,9 @@ def command(argv: list[str], ranks: int, threads: int | None = None) -> tuple[li
     if mpi.vendor == "Open MPI":
         old = mpi.version.startswith(("1.", "2.", "3.", "4."))
         extra = OPEN_MPI | {"OMPI_MCA_btl": "self,vader" if old else "self,sm"}
-    share = thread_settings(threads or max(1, cores() // ranks))
+    shared = {} if threads else _shared(max(1, cores() // ranks))
     # What the shell says of MPI and of threads stays; a number of threads in so many words is stronger.
-    env = extra | share | dict(os.environ) | (share if threads else {})
+    env = extra | dict(os.environ) | (thread_settings(threads) if threads else shared)
     return [mpi.mpirun, "-n", str(ranks), sys.executable, *argv], env
 
 

@@ -21,7 +21,7 @@ from minimega.backend import device, library, to_numpy, wide
 from minimega.layer import Layer, Place
 from minimega.model import Block, Model
 from minimega.optim import gradient_norm, unscale
-from minimega.parallel import zero
+from minimega.parallel import threads, zero
 from minimega.parallel.context import share
 from minimega.parallel.grid import Grid, micro_batches, on_ranks, virtual_stages
 from minimega.parallel.pipeline import staged
@@ -42,6 +42,7 @@ def _measure(o: Options, grid: Grid, weights: Path, batch: Path, out: Path) -> i
         inputs, targets, key = file["inputs"], file["targets"], random.key(o.seed, "step", int(file["step"]))
     inputs, targets = xp.asarray(inputs), xp.asarray(targets)
     model = checkpoint.load_model(weights, o.dtype, xp, grid.shares)
+    threads.settle(o, grid.world, model.config)
     rows = grid.rows(len(inputs))
     at = Place(xp.arange(rows.start, rows.stop), xp.arange(inputs.shape[1]), key, training=True)
     x, _, at = share(inputs[rows], targets[rows], at, grid.context)

@@ -19,7 +19,7 @@ from minimega.errors import BadInput, RunFailed, in_words
 from minimega.log import Log, skipped
 from minimega.model import Config, Model, gpt
 from minimega.optim import OPTIMIZERS
-from minimega.parallel import zero
+from minimega.parallel import threads, zero
 from minimega.parallel.data import Reducer
 from minimega.parallel.grid import Grid, layout, micro_batches, on_ranks, parts, virtual_stages
 from minimega.parallel.pipeline import check_stages, staged
@@ -87,13 +87,14 @@ def _train_in(folder: Path | None, o: Options, newest: Path | None, grid: Grid) 
         texts = read_texts(o, config.context if config else o.context, work, tokenizer, grid.world)
         config = config or options.model_config(o, texts.tokenizer.size)
         _check_fits(config, o)
+        chosen = threads.settle(o, grid.world, config)
         model = staged(gpt(config, grid.shares, o.recompute), grid.pipeline, virtual_stages(o))
         owner = zero.owner(model, grid, o.zero)
         zero.draw(model, owner, o.seed, o.dtype, device(o.device))
         if source:
             checkpoint.fill(model, checkpoint.open_parts(source), o.dtype, device(o.device), owner.keep)
         batches = tokens.Batches(texts.train, o.train_batch_size, o.seed)
-        run = _Run(o, texts, batches, model, owner)
+        run = _Run(o, texts, batches, model, owner, chosen)
         if newest:
             run.resume(newest)
         else:
@@ -104,8 +105,11 @@ def _train_in(folder: Path | None, o: Options, newest: Path | None, grid: Grid) 
 class _Run:
     """The loop with all that happens between two steps; the first rank speaks and writes for all."""
 
-    def __init__(self, o: Options, texts: Texts, batches: tokens.Batches, model: Model, owner: Reducer):
+    def __init__(
+        self, o: Options, texts: Texts, batches: tokens.Batches, model: Model, owner: Reducer, chosen: str
+    ):
         self.o, self.texts, self.batches, self.model = o, texts, batches, model
+        self.chosen = chosen  # threads, in words
         self.owner, self.grid = owner, owner.grid
         self.folder = Path(o.save_dir) if o.save_dir else None
         self.optimizer = OPTIMIZERS[o.optimizer](o.beta1, o.beta2, o.eps, o.weight_decay)
@@ -238,6 +242,8 @@ class _Run:
             f"vocabulary {c.vocab_size}; {len(self.texts.train):,} windows of {c.context} tokens",
             f"training {begin}to step {self.steps} ({self.epoch} steps an epoch)",
         ]
+        if self.chosen:
+            said.insert(1, self.chosen)
         if self.grid.world.size > 1:
             said.insert(1, f"{layout(o)}; {self.grid.world}")
         return "\n".join(said)

@@ -23,9 +23,11 @@ def resumed(folder: Path, o: Options) -> tuple[Path, Options]:
     changes = {name: getattr(o, name) for name in o.given & table.MAY_CHANGE}
     if "num_epochs" in changes and "num_steps" not in changes:
         changes["num_steps"] = None
-    named = o.given
-    o = replace_options(kept, words=o.words, **changes)  # with the same words ranks are started
-    for name in {"train_filename", "eval_filename"} - named:
+    if any(name in changes and changes[name] != getattr(kept, name) for name in ("tp", "cp", "dp", "pp")):
+        changes = {"threads": None} | changes  # another number of ranks has other shares of the cores
+    # Ranks are started with the same words.
+    o = replace_options(kept, words=o.words, given=o.given, **changes)
+    for name in {"train_filename", "eval_filename"} - o.given:
         check_found(getattr(o, name), f"if it was moved, name it anew: --{name.replace('_', '-')} PATH")
     options.check_batch(o)
     return newest, o

@@ -12,6 +12,7 @@ from minimega.bench import made_up
 from minimega.errors import BadInput, RunFailed
 from minimega.model import gpt
 from minimega.options import model_config
+from minimega.parallel import threads
 from minimega.parallel.data import Reducer
 from minimega.parallel.grid import Grid, layout, micro_batches, on_ranks, virtual_stages
 from minimega.parallel.measured import Event, Stopwatch, as_it_was, costs, departure, mean_costs, orders
@@ -39,6 +40,7 @@ def run_timeline(o: Options) -> int:
 def _timeline(o: Options, grid: Grid) -> int:
     keep_memory()
     xp, config, v = device(o.device), model_config(o, o.vocab_size or VOCABULARY), virtual_stages(o)
+    chosen = threads.settle(o, grid.world, config)
     model = staged(gpt(config, grid.shares, o.recompute), grid.pipeline, v).draw(o.seed, o.dtype, xp)
     parameters = list(model.parameters().values())
     recipe = Recipe(1, accumulate=o.accumulate, pipeline=o.pipeline, micro_batches=micro_batches(o))
@@ -59,7 +61,7 @@ def _timeline(o: Options, grid: Grid) -> int:
         ranks = ", ".join(map(str, grid.pipeline.ranks))
         say(
             f"{o.pipeline}: {recipe.micro_batches} micro-batches, {v} chunk{'s' * (v > 1)} a rank; "
-            f"ranks {ranks} of {layout(o)}, {o.dtype}\n"
+            f"ranks {ranks} of {layout(o)}, {o.dtype}{chosen and ', '}{chosen}\n"
             f"the shortest of {len(steps) - WARM_UP} steps: {1e3 * seconds(events):.1f} ms from the first "
             f"forward to the last backward\n"
             f"the ranks' clocks agree within {1e6 * watch.error:.0f} us\n"

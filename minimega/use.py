@@ -7,11 +7,14 @@ from minimega import checkpoint, metrics, options, run_folder, tokens
 from minimega.backend import device, keep_memory
 from minimega.errors import BadInput
 from minimega.model import Model
+from minimega.parallel import threads
 from minimega.parallel.grid import Grid, on_ranks
 from minimega.progress import say
 from minimega.sample import generate
 from minimega.texts import check_found, open_held_out, open_texts, workspace
 from minimega.train import evaluate
+
+TOGETHER = 64  # texts written at once: as many as memory surely holds
 
 
 def load(o: Options, grid: Grid) -> tuple[Model, Path]:
@@ -29,6 +32,7 @@ def run_evaluation(o: Options) -> int:
 
 def _evaluate(o: Options, grid: Grid) -> int:
     model, folder = load(o, grid)
+    threads.settle(o, grid.world, model.config, o.eval_batch_size * model.config.context)
     if o.eval_filename:
         text = open_held_out(o.eval_filename, o)
     else:
@@ -52,10 +56,11 @@ def run_generation(o: Options) -> int:
 
 def _generate(o: Options, grid: Grid) -> int:
     model, folder = load(o, grid)
+    threads.settle(o, grid.world, model.config, min(TOGETHER, o.generate_num_sentences))
     tokenizer = tokens.load(folder / "tokenizer.json")
     texts = []
-    for first in range(0, o.generate_num_sentences, 64):  # as many at once as memory surely holds
-        numbers = range(first, min(first + 64, o.generate_num_sentences))
+    for first in range(0, o.generate_num_sentences, TOGETHER):
+        numbers = range(first, min(first + TOGETHER, o.generate_num_sentences))
         texts += write(model, tokenizer, numbers, o)
     lines = [" ".join(text.split()) for text in texts]
     if not grid.first:

@@ -22,10 +22,10 @@ def stopped(self, *args):
 Block.forward = stopped
 sys.exit(main(sys.argv[1:]))
 """
-SMALL = """train --tales 30 --d-model 16 --nhead 2 --num-layers 4 --context 16 --train-batch-size 8 --num-steps 4
---threads 1"""
+SMALL = """train --tales 30 --d-model 16 --nhead 2 --num-layers 4 --context 16 --train-batch-size 8
+--num-steps 4 --threads 1"""
 CUT = {  # the layout, its ranks, and where rank 0 waits for rank 1
-    "--dp 2": "all-reduce (sum) of (16192,) float32 in data, data.py",
+    "--dp 2": "all-reduce (sum) of (16112,) float32 in data, data.py",
     "--pp 2": "receive from rank 1 in pipeline, pipeline.py",
     "--cp 2": "in context, context.py",
     "--tp 2": "all-reduce (sum) of (8, 16, 16) float32 in tensor",
@@ -39,7 +39,7 @@ def test_a_stopped_rank_ends_a_checked_job(tmp_path, layout):
     words = [*SMALL.split(), *layout.split(), "--check-collectives"]
     job = run(tmp_path, 2, STOPPED, *words, limit=60)
     assert job.status == 1
-    assert job.err.count("ranks do not meet: rank 1 did not come within 2 s, last seen in: all-reduce") == 1
+    assert job.err.count("ranks do not meet: rank 1 did not come within 2 s, last seen in: all-") == 1
     assert job.err.count("rank 0 waits in ") == 1 and CUT[layout] in job.err, job.err
 
 
@@ -96,4 +96,5 @@ def test_ranks_that_wait_for_each_other_are_all_named(tmp_path):
     program = "group = watched(group, seconds=0.5)\ngroup.start_receive(x, 1 - group.rank)()\n"
     job = run(tmp_path, 2, BEGIN + program, limit=60)
     assert job.status == 1 and job.err.count("all wait, each for another, for 0.5 s") == 1
-    assert "rank 0 waits in receive from rank 1 in world, program.py:11 in <module>; rank 1 waits" in job.err
+    for r in (0, 1):
+        assert f"rank {r} waits in receive from rank {1 - r} in world, program.py:10" in job.err

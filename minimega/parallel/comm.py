@@ -232,6 +232,7 @@ class Ranks(Group):
         return self.cuts[cut]
 
     def _cut(self, colour: int, name: str) -> Group:
+        self.barrier()  # MPI waits without a word in Split itself
         comm = self.comm.Split(colour)  # without a key, the order of this group
         everyone, members = self.comm.Get_group(), comm.Get_group()
         places = members.Translate_ranks(list(range(comm.size)), everyone)

@@ -1,8 +1,8 @@
-"""Who waits for whom: a rank that has waited for long calls the roll, and ranks that do not answer are missing.
+"""Who waits for whom: a rank that has waited for long calls the roll; who does not answer is missing.
 
-A rank answers while it waits itself, for whatever message. One that computes, is stopped or hangs stays silent.
-Long work is announced (`busy`), so that nobody takes it for a rank that was lost. All of this travels over a
-communicator of its own, and costs nothing before a wait has become long.
+A rank answers while it waits itself, for any message. One that computes, is stopped or hangs is silent. Long
+work is announced (`busy`), so that nobody takes it for a lost rank. All of this has a communicator of its own,
+and costs nothing until a wait has become long.
 """
 
 import json
@@ -18,7 +18,10 @@ GRACE = 2.0  # for the answers
 # Modules that a report passes over: a reader wants the line of the program that called them.
 PLUMBING = tuple(
     f"minimega.{name}"
-    for name in ("autograd", *(f"parallel.{m}" for m in ("comm", "transport", "watch", "rollcall", "regions")))
+    for name in (
+        "autograd",
+        *(f"parallel.{m}" for m in ("comm", "transport", "watch", "rollcall", "regions")),
+    )
 ) + ("contextlib",)
 
 
@@ -48,7 +51,7 @@ class RollCall:
             self._tell(self.others, busy="")
 
     def look(self, begun: float, what: str, ranks: Sequence[int], limited: bool = True) -> None:
-        """To be called again and again by a rank that has waited since `begun` (time.monotonic) for `ranks`."""
+        """Called again and again by a rank that has waited for `ranks` since `begun` (time.monotonic)."""
 
         def here() -> dict:
             waited_for = [r for r in ranks if r != self.rank]

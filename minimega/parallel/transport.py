@@ -61,15 +61,21 @@ class Mpi:
         return self._started("all-reduce", self.comm.Iallreduce, _ready(x), y, self.ops[op])
 
     def reduce_scatter(self, x, y, counts):
-        return self._started("reduce-scatter", self.comm.Ireduce_scatter, _ready(x), y, counts, self.ops["sum"])
+        return self._started(
+            "reduce-scatter", self.comm.Ireduce_scatter, _ready(x), y, counts, self.ops["sum"]
+        )
 
     def all_gather(self, x, y, counts):
         counts = [c * y.itemsize for c in counts]
-        return self._started("all-gather", self.comm.Iallgatherv, self._bytes(x), [y.view("uint8"), counts, self.byte])
+        return self._started(
+            "all-gather", self.comm.Iallgatherv, self._bytes(x), [y.view("uint8"), counts, self.byte]
+        )
 
     def all_to_all(self, x, y, sends, receives):
         out, into = ([n * x.itemsize for n in counts] for counts in (sends, receives))
-        return self._started("all-to-all", self.comm.Ialltoallv, [_ready(x), out, self.byte], [y, into, self.byte])
+        return self._started(
+            "all-to-all", self.comm.Ialltoallv, [_ready(x), out, self.byte], [y, into, self.byte]
+        )
 
     def broadcast(self, y, root):
         return self._started("broadcast", self.comm.Ibcast, self._bytes(y), root)
