@@ -73,14 +73,6 @@ def test_memory_is_that_of_a_fresh_process():
     assert grown == pytest.approx(plain + 300e6, rel=0.05)
 
 
-def test_threads_are_those_that_the_library_was_told(monkeypatch):
-    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "1")
-    assert bench.threads() == 1
-    monkeypatch.delenv("OPENBLAS_NUM_THREADS")
-    assert bench.threads() >= 1
-
-
 def test_it_says_how_to_get_torch(monkeypatch, tmp_path):
     o = cli.parse("bench", [])
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)

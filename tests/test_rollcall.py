@@ -58,13 +58,13 @@ import numpy as np
 from minimega.parallel.comm import world
 from minimega.parallel.watch import watched
 group = world()
-group.roll.seconds = 0.5
 x = np.ones(3)
+half = group.split(group.rank // 2, "half")
+group.roll.seconds = 0.5
 """
 LATE = {
     "a collective": ("group.all_reduce(x)", "all-reduce in world"),
     "a receive": (
-        "half = group.split(group.rank // 2, 'half')\n"
         "half.start_receive(x, 1)() if half.rank == 0 else half.start_send(x, 0)()",
         "receive from rank 1 in half",
     ),
@@ -92,9 +92,26 @@ def test_announced_work_is_no_missing_rank(tmp_path, check):
     assert (job.status, job.err) == (0, "" if check else said)
 
 
+SLOW_TEXTS = """
+import functools, sys, time
+from minimega import tokens
+from minimega.cli import main
+from minimega.parallel import grid
+grid.watched = functools.partial(grid.watched, seconds=2)
+train = tokens.train
+tokens.train = lambda *args: (time.sleep(6), train(*args))[1]
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_reading_a_long_text_is_no_missing_rank(tmp_path):
+    job = run(tmp_path, 2, SLOW_TEXTS, *SMALL.split(), "--dp", "2", "--check-collectives", limit=60)
+    assert (job.status, job.err) == (0, "") and "held out: loss" in job.out
+
+
 def test_ranks_that_wait_for_each_other_are_all_named(tmp_path):
     program = "group = watched(group, seconds=0.5)\ngroup.start_receive(x, 1 - group.rank)()\n"
     job = run(tmp_path, 2, BEGIN + program, limit=60)
     assert job.status == 1 and job.err.count("all wait, each for another, for 0.5 s") == 1
     for r in (0, 1):
-        assert f"rank {r} waits in receive from rank {1 - r} in world, program.py:10" in job.err
+        assert f"rank {r} waits in receive from rank {1 - r} in world, program.py:11" in job.err

@@ -1,8 +1,8 @@
 """Who waits for whom: a rank that has waited for long calls the roll; who does not answer is missing.
 
 A rank answers while it waits itself, for any message. One that computes, is stopped or hangs is silent. Long
-work is announced (`busy`), so that nobody takes it for a lost rank. All of this has a communicator of its own,
-and costs nothing until a wait has become long.
+work is announced (`busy`), so that nobody takes it for a lost rank. It all has a communicator of its own, and
+costs nothing until a wait has become long.
 """
 
 import json

@@ -16,8 +16,8 @@ from minimega.parallel import probe
 from minimega.parallel.rollcall import RollCall
 
 
-def wait_for(request, look: Callable[[float], None] | None = None) -> None:
-    """Wait, and leave the core to others meanwhile; once it takes long, look(since when) every few ms.
+def wait_for(request, look: Callable[..., None], *of) -> None:
+    """Wait, and leave the core to others meanwhile; once it takes long, look(since when, *of) every few ms.
 
     MPI's own wait keeps the core, so that the rank that is waited for may not run: with 8 ranks on 2 cores
     MPICH took 6 ms for an all-reduce of 8 bytes and 23 ms for one of 256 KB; with this wait it
@@ -28,9 +28,9 @@ def wait_for(request, look: Callable[[float], None] | None = None) -> None:
         polls += 1
         if polls > 300 and polls % 8 == 0:
             time.sleep(5e-5)
-            if look and polls % 128 == 0:
+            if polls % 128 == 0:
                 begun = begun or time.monotonic()
-                look(begun)
+                look(begun, *of)
 
 
 class Mpi:
@@ -58,46 +58,48 @@ class Mpi:
         return self.comm.Get_group().Translate_ranks(list(range(self.comm.size)), world)
 
     def all_reduce(self, x, y, op):
-        return self._started("all-reduce", self.comm.Iallreduce, _ready(x), y, self.ops[op])
+        return self._started("all-reduce", None, self.comm.Iallreduce, _ready(x), y, self.ops[op])
 
     def reduce_scatter(self, x, y, counts):
         return self._started(
-            "reduce-scatter", self.comm.Ireduce_scatter, _ready(x), y, counts, self.ops["sum"]
+            "reduce-scatter", None, self.comm.Ireduce_scatter, _ready(x), y, counts, self.ops["sum"]
         )
 
     def all_gather(self, x, y, counts):
         counts = [c * y.itemsize for c in counts]
         return self._started(
-            "all-gather", self.comm.Iallgatherv, self._bytes(x), [y.view("uint8"), counts, self.byte]
+            "all-gather", None, self.comm.Iallgatherv, self._bytes(x), [y.view("uint8"), counts, self.byte]
         )
 
     def all_to_all(self, x, y, sends, receives):
         out, into = ([n * x.itemsize for n in counts] for counts in (sends, receives))
         return self._started(
-            "all-to-all", self.comm.Ialltoallv, [_ready(x), out, self.byte], [y, into, self.byte]
+            "all-to-all", None, self.comm.Ialltoallv, [_ready(x), out, self.byte], [y, into, self.byte]
         )
 
     def broadcast(self, y, root):
-        return self._started("broadcast", self.comm.Ibcast, self._bytes(y), root)
+        return self._started("broadcast", None, self.comm.Ibcast, self._bytes(y), root)
 
     def send(self, x, to):
-        return self._started("send", self.comm.Isend, self._bytes(x), to, peer=to)
+        return self._started("send", to, self.comm.Isend, self._bytes(x), to)
 
     def receive(self, y, source):
-        return self._started("receive", self.comm.Irecv, self._bytes(y), source, peer=source)
+        return self._started("receive", source, self.comm.Irecv, self._bytes(y), source)
 
     def barrier(self):
-        return self._started("barrier", self.comm.Ibarrier)
+        return self._started("barrier", None, self.comm.Ibarrier)
 
     def _bytes(self, x) -> list:
         return [_ready(x).view("uint8"), x.nbytes, self.byte]  # bfloat16 is no type that MPI can be told
 
-    def _started(self, what: str, call, *args, peer: int | None = None):
+    def _started(self, what: str, peer: int | None, call, *args):
         request = call(*args)
-        look = self.roll and (lambda begun: self._look(begun, what, peer))
-        return lambda: (wait_for(request, look), args)[0]  # args: the buffers must live until then
+        # args: the buffers must live until then
+        return lambda: (wait_for(request, self._look, what, peer), args)[1]
 
     def _look(self, begun: float, what: str, peer: int | None) -> None:
+        if self.roll is None:
+            return
         ranks, group = self.ranks, self.comm.Get_name()
         if peer is None:
             self.roll.look(begun, f"{what} in {group}", ranks)

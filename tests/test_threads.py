@@ -1,0 +1,114 @@
+"""How many threads BLAS gets, who decides it, and that a run keeps its number."""
+
+import os
+import subprocess
+import sys
+import tomllib
+
+import pytest
+
+from minimega import checkpoint, launch
+from minimega.cli import main, parse
+from minimega.parallel import threads
+from minimega.start import resumed
+
+SMALL = "--tales 60 --d-model 16 --nhead 2 --num-layers 1 --context 32 --train-batch-size 4"
+NAMES = tuple(launch.thread_settings(1))
+
+
+@pytest.fixture
+def shell(monkeypatch):
+    """A machine of several cores, and a shell that says nothing of threads."""
+    for name in (*NAMES, launch.SHARED, *sum(launch.GIVEN, ())):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(launch, "cores", lambda: 2)
+    before = threads.used()
+    yield monkeypatch
+    threads.ThreadpoolController().limit(limits=before)
+
+
+def recorded(folder) -> int:
+    return tomllib.loads((folder / "config.toml").read_text())["threads"]
+
+
+def train(folder, *more) -> int:
+    return main(["train", *SMALL.split(), "--save-dir", str(folder), *map(str, more)])
+
+
+def test_what_decides_from_the_weakest_to_the_strongest(tmp_path, shell, capsys):
+    shell.setattr(threads, "in_turn", lambda counts, seconds: {n: 1 / n for n in counts})
+    for more, told, says in (
+        ([], {}, "2 BLAS threads (measured)"),
+        ([], {"OMP_NUM_THREADS": "1"}, "1 BLAS thread (OMP_NUM_THREADS)"),
+        ([], {"OPENBLAS_NUM_THREADS": "2", "OMP_NUM_THREADS": "1"}, "2 BLAS threads (OPENBLAS_NUM_THREADS)"),
+        (["--threads", 1], {"OPENBLAS_NUM_THREADS": "2"}, "1 BLAS thread (--threads)"),
+    ):
+        with shell.context() as one:
+            for name, value in told.items():
+                one.setenv(name, value)
+            assert train(tmp_path / "run", "--num-steps", 1, "--overwrite", *more) == 0
+        assert says in capsys.readouterr().out.splitlines()
+        assert threads.used() == recorded(tmp_path / "run") == int(says[0])
+
+
+def test_a_resumed_run_keeps_its_number_unless_it_is_given_another(tmp_path, shell, capsys):
+    run = tmp_path / "run"
+    assert train(run, "--num-steps", 1, "--threads", 2) == 0
+    resume = ["train", "--save-dir", str(run), "--resume", "--num-steps"]
+    shell.setenv("OPENBLAS_NUM_THREADS", "1")
+    assert main([*resume, "2"]) == 0
+    assert "2 BLAS threads (as the run began)" in capsys.readouterr().out
+    assert threads.used() == recorded(run) == 2
+    assert main([*resume, "3", "--threads", "1"]) == 0
+    assert threads.used() == recorded(run) == 1
+
+
+def test_the_measurement_changes_no_number(tmp_path, shell):
+    """It chooses one thread here: then the run is the one of --threads 1, bit for bit."""
+    shell.setattr(threads, "in_turn", lambda counts, seconds: {n: seconds(n) * 0 + n for n in counts})
+    assert train(tmp_path / "a", "--num-steps", 2) == 0
+    assert train(tmp_path / "b", "--num-steps", 2, "--threads", 1) == 0
+    a, b = (checkpoint.open_parts(checkpoint.find(str(tmp_path / run))) for run in "ab")
+    assert list(a) == list(b) and all((a.whole(name) == b.whole(name)).all() for name in a)
+
+
+@pytest.mark.parametrize("command", ["evaluate", "generate"])
+def test_a_trained_model_is_used_with_the_threads_that_are_asked_for(tmp_path, shell, command):
+    assert train(tmp_path / "run", "--num-steps", 1, "--threads", 1) == 0
+    assert main([command, "--model-filename", str(tmp_path / "run"), "--threads", "2"]) == 0
+    assert threads.used() == 2
+
+
+def test_bench_takes_and_says_it(shell, capsys):
+    assert main(["bench", *SMALL.split()[2:], "--num-steps", "1", "--threads", "1"]) == 0
+    assert "1 BLAS thread (--threads)" in capsys.readouterr().out
+
+
+def test_each_number_is_measured_as_often(shell):
+    asked = []
+    means = threads.in_turn([1, 2, 4], lambda n: asked.append(n) or n)
+    assert means == {1: 1, 2: 2, 4: 4}
+    assert asked == [1, 2, 4] * (len(asked) // 3)
+
+
+def test_ranks_agree_and_record_one_number(tmp_path):
+    """Without a word in the shell, each rank has its share of the cores; a number on the line is stronger."""
+    pytest.importorskip("mpi4py")
+    env = {k: v for k, v in os.environ.items() if k not in (*NAMES, launch.SHARED, *sum(launch.GIVEN, ()))}
+    line = [sys.executable, "-m", "minimega", "train", *SMALL.split(), "--num-steps", "1", "--dp", "2"]
+    for more, says in (([], " per rank ("), (["--threads", "2"], "2 BLAS threads per rank (--threads)")):
+        run = tmp_path / f"run{len(more)}"
+        ended = subprocess.run(
+            [*line, "--save-dir", run, *more], env=env, capture_output=True, text=True, timeout=60
+        )
+        assert ended.returncode == 0 and ended.stdout.count(says) == 1, ended.stderr
+        assert recorded(run) >= 1
+
+
+def test_other_ranks_choose_anew(tmp_path):
+
+    assert train(tmp_path, "--num-steps", 1, "--threads", 1) == 0
+    words = ["--save-dir", str(tmp_path), "--resume"]
+    assert resumed(tmp_path, parse("train", words))[1].threads == 1
+    assert resumed(tmp_path, parse("train", [*words, "--dp", "2"]))[1].threads is None
+    assert resumed(tmp_path, parse("train", [*words, "--dp", "2", "--threads", "3"]))[1].threads == 3
