@@ -7,7 +7,7 @@ import tomllib
 
 import pytest
 
-from minimega import checkpoint, launch
+from minimega import checkpoint, launch, run_folder
 from minimega.cli import main, parse
 from minimega.parallel import threads
 from minimega.start import resumed
@@ -68,7 +68,7 @@ def test_the_measurement_changes_no_number(tmp_path, shell):
     shell.setattr(threads, "in_turn", lambda counts, seconds: {n: seconds(n) * 0 + n for n in counts})
     assert train(tmp_path / "a", "--num-steps", 2) == 0
     assert train(tmp_path / "b", "--num-steps", 2, "--threads", 1) == 0
-    a, b = (checkpoint.open_parts(checkpoint.find(str(tmp_path / run))) for run in "ab")
+    a, b = (checkpoint.open_parts(run_folder.find(str(tmp_path / run))) for run in "ab")
     assert list(a) == list(b) and all((a.whole(name) == b.whole(name)).all() for name in a)
 
 
