@@ -56,7 +56,7 @@ def save(
     owned = list(model.parameters().values() if owned is None else owned)
     arrays = {"model": weights(owned), "optimizer": slots(owned, optimizer)}
     divisions = {kind: _agreed(kind, held, world) for kind, held in arrays.items()}
-    headers = headers_of(model.config, step, optimizer.steps)
+    headers = headers_of(model.config, step, optimizer.steps, state.get("tokenizer"))
     work = run / f"step-{step}.tmp"
 
     def drop() -> None:
@@ -120,11 +120,17 @@ def slots(owned: Iterable[Parameter], optimizer: Optimizer) -> dict[Piece, objec
     return {piece_of(p, slot): a for p in owned for slot, a in optimizer.state.get(p.name, {}).items()}
 
 
-def headers_of(config: Config, step: int, steps: int) -> dict[str, dict[str, str]]:
-    """What stands in the headers of both kinds of parts; `steps` is the optimizer's own count."""
+def headers_of(
+    config: Config, step: int, steps: int, tokenizer: str | None = None
+) -> dict[str, dict[str, str]]:
+    """What stands in the headers of both kinds of parts.
+
+    `steps` is the optimizer's own count, `tokenizer` the digest of the one that made the model's tokens.
+    """
     known = {"format": FORMAT, "version": str(VERSION), "step": str(step)}
+    told = {"tokenizer": tokenizer} if tokenizer else {}
     return {
-        "model": known | {"config": json.dumps(config.as_dict())},
+        "model": known | told | {"config": json.dumps(config.as_dict())},
         "optimizer": known | {"steps": str(steps)},
     }
 

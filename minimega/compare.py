@@ -19,7 +19,7 @@ from minimega.errors import BadInput, RunFailed
 from minimega.measure import measure
 from minimega.parallel.grid import layout
 from minimega.progress import say
-from minimega.texts import read_texts
+from minimega.texts import open_tokenizer, read_texts
 from minimega.verdict import Off, off
 
 STEPS = 3  # of a run that is given as a command
@@ -114,8 +114,8 @@ class Comparison:
     def one_batch(self) -> dict[str, dict[str, Off]]:
         """The next batch of B's run through both, at B's weights."""
         o, step = self.o[1], _state(self.runs[1])["step"] + 1
-        texts = read_texts(o, self.config.context, self.work, tokens.load(self.runs[1] / "tokenizer.json"))
-        if texts.digest != _state(self.runs[1])["digest"]:
+        texts = read_texts(o, self.config.context, self.work, open_tokenizer(self.newest, self.runs[1]))
+        if texts.digests["digest"] != _state(self.runs[1])["digest"]:
             raise BadInput(f"{o.train_filename} is not the text that {self.names[1]} began with")
         inputs, targets, _ = tokens.Batches(texts.train, o.train_batch_size, o.seed)(step)
         batch = self.work / "batch.npz"

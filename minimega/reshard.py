@@ -17,6 +17,7 @@ from minimega.parallel.tensor import check_experts, check_heads
 from minimega.parts import Division, Parts, Piece, piece_of
 from minimega.progress import program, say
 from minimega.table import of_command
+from minimega.texts import open_tokenizer
 
 
 def run_resharding(o: Options) -> int:
@@ -29,6 +30,7 @@ def run_resharding(o: Options) -> int:
     newest = run_folder.newest(source)
     kept = _cut_anew(options.complete("train", options.read(str(source / "config.toml"))), o)
     config = checkpoint.open_model(newest)[1]
+    open_tokenizer(newest, source)
     check_heads(config, kept.tp)
     check_experts(config, kept.ep)
     check_stages(config, kept.pp * virtual_stages(kept))
@@ -78,7 +80,8 @@ def _write_checkpoint(old: Path, new: Path, config: Config, o: Options) -> None:
     divisions = {
         kind: Division(kind, [[piece.key for piece in of[kind]] for of in held]) for kind in checkpoint.KINDS
     }
-    headers = checkpoint.headers_of(config, state["step"], int(stored["optimizer"].header["steps"]))
+    steps = int(stored["optimizer"].header["steps"])
+    headers = checkpoint.headers_of(config, state["step"], steps, stored["model"].header.get("tokenizer"))
     for rank, of in enumerate(held):
         for kind, division in divisions.items():
             arrays = {piece: stored[kind].read(piece) for piece in division.of(rank, of[kind])}

@@ -29,7 +29,7 @@ from minimega.precision import loss_scale
 from minimega.progress import Progress, program
 from minimega.signals import interruptible
 from minimega.start import resumed, shape_of
-from minimega.texts import Texts, read_texts, workspace
+from minimega.texts import Texts, open_tokenizer, read_texts, workspace
 from minimega.train import Recipe, evaluate, train
 
 CALMER = "A lower --lr, a longer --warmup or a smaller --clip keeps the weights calmer."
@@ -81,7 +81,7 @@ def _train(o: Options, newest: Path | None, grid: Grid) -> int:
 def _train_in(folder: Path | None, o: Options, newest: Path | None, grid: Grid) -> int:
     source = run_folder.find(o.init_from) if o.init_from and not newest else None
     known = newest.parent if newest else run_folder.run_of(source) if source else None
-    tokenizer = tokens.load(known / "tokenizer.json") if known else None
+    tokenizer = open_tokenizer(newest or source, known) if known else None
     with workspace(folder, grid.world) as work:
         config = shape_of(source, o) if source else None
         texts = read_texts(o, config.context if config else o.context, work, tokenizer, grid.world)
@@ -122,7 +122,7 @@ class _Run:
         """Go on where a checkpoint stopped."""
         owned = self.owner.owned(self.model.parameters().values())
         state = checkpoint.resume(newest, self.model, self.optimizer, owned, self.owner.keep)
-        if state["digest"] != self.texts.digest:
+        if state["digest"] != self.texts.digests["digest"]:
             raise BadInput(f"{self.o.train_filename} is not the text that this run began with")
         self.start = self.saved = state["step"]
         if self.start > self.steps:
@@ -193,8 +193,10 @@ class _Run:
         self.eval_loss = evaluate(self.model, self.texts.held_out, self.o.eval_batch_size, self.grid)
         if not math.isfinite(self.eval_loss):
             raise RunFailed(f"step {step}: the held-out loss is not finite. {CALMER}")
-        self.progress.say(f"step {step}: held out {self.eval_loss:.4f}")
-        return {"eval_loss": self.eval_loss, "perplexity": metrics.perplexity(self.eval_loss)}
+        share = self.texts.unknown[1]
+        self.progress.say(f"step {step}: held out {self.eval_loss:.4f}{metrics.unknown(share)}")
+        perplexity = metrics.perplexity(self.eval_loss)
+        return {"eval_loss": self.eval_loss, "perplexity": perplexity, "unknown": share}
 
     def check_weights(self, step: int) -> None:
         """RunFailed, on all ranks, where any weight is not finite."""
@@ -206,7 +208,7 @@ class _Run:
     def save(self, step: int, epoch: int) -> None:
         self.check_weights(step)
         if self.folder:
-            state = {"epoch": epoch, "digest": self.texts.digest, "layout": layout(self.o)}
+            state = {"epoch": epoch, "layout": layout(self.o), **self.texts.digests}
             state["loss_scale"] = vars(self.scale)
             how = self.o.keep, self.grid.world, self.owner.owned(self.model.parameters().values())
             checkpoint.save(self.folder, step, self.model, self.optimizer, state, *how)
@@ -246,11 +248,17 @@ class _Run:
             said.insert(1, self.chosen)
         if self.grid.world.size > 1:
             said.insert(1, f"{layout(o)}; {self.grid.world}")
+        learned, held_out = self.texts.unknown
+        if learned:
+            said.append(f"the text to learn from{metrics.unknown(learned)}")
+        said += metrics.doubt(learned, "the text to learn from")
+        said += metrics.doubt(held_out, "the held-out text")
         return "\n".join(said)
 
     def closing(self) -> str:
         loss = self.eval_loss
-        said = [f"held out: loss {loss:.4f} nats a token, perplexity {metrics.perplexity(loss):.2f}"]
+        beside = metrics.unknown(self.texts.unknown[1])
+        said = [f"held out: loss {loss:.4f} nats a token, perplexity {metrics.perplexity(loss):.2f}{beside}"]
         if self.texts.floor is not None:
             floor, bigram = self.texts.floor, self.texts.bigram
             share = (bigram - loss) / (bigram - floor)

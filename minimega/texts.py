@@ -1,5 +1,7 @@
 """The texts of a run: opened, split, tokenized once for all ranks, and cut into windows."""
 
+import hashlib
+import json
 import os
 import shutil
 import tempfile
@@ -12,7 +14,7 @@ from types import SimpleNamespace as Options
 
 import numpy as np
 
-from minimega import corpus, tokens
+from minimega import checkpoint, corpus, tokens
 from minimega.errors import BadInput
 from minimega.parallel.comm import SELF, Group
 
@@ -45,13 +47,40 @@ class Texts:
     held_out: tokens.Windows
     floor: float | None
     bigram: float | None
-    digest: int  # of all tokens: a resumed run must find the same texts
+    digests: dict[str, object]  # a run that goes on must find the same tokens
+    unknown: tuple[float, float]  # the share of unknown tokens in each of the two
 
     @property
     def lines(self) -> dict[str, float]:
         """The horizontal lines of the picture, by name."""
         named = {"the best bigram model": self.bigram, "the floor": self.floor}
         return {name: loss for name, loss in named.items() if loss is not None}
+
+
+def tokenizer_digest(tokenizer: tokens.Tokenizer) -> str:
+    """What tells two tokenizers apart: the kind, and which number each token has."""
+    bpe = tokenizer.kind == "bpe"
+    tokens = sorted(tokenizer.library.get_vocab().items()) if bpe else tokenizer.tokens
+    return hashlib.sha256(json.dumps([tokenizer.kind, tokens]).encode()).hexdigest()[:16]
+
+
+def open_tokenizer(source: Path, run: Path) -> tokens.Tokenizer:
+    """The tokenizer in a run's folder, if the model of this checkpoint was trained with it."""
+    path, (parts, config) = run / "tokenizer.json", checkpoint.open_model(source)
+    tokenizer = tokens.load(path)
+    known = parts.header.get("tokenizer")  # older checkpoints do not say
+    if tokenizer.size != config.vocab_size or (known and known != tokenizer_digest(tokenizer)):
+        raise BadInput(
+            f"{path} is another run's: {source} was not trained with it\n"
+            f"Copy the tokenizer.json of the model's own run there."
+        )
+    return tokenizer
+
+
+def unknown_share(stream: np.ndarray, block: int = 2**22) -> float:
+    """The share of a stream's targets that are unknown words."""
+    count = sum(int((stream[i : i + block] == tokens.UNKNOWN).sum()) for i in range(0, len(stream), block))
+    return count / (len(stream) - 1)
 
 
 def check_found(text: str | None, cure: str) -> None:
@@ -94,7 +123,12 @@ def read_texts(
     learned_stream, other_stream = (np.load(path, mmap_mode="r") for path in (train, other))
     windows = tokens.Windows(other_stream, context)
     bigram = None if floor is None else corpus.bigram_floor(*windows.take(range(len(windows))))
-    digest = zlib.crc32(other_stream, zlib.crc32(learned_stream))
-    return Texts(
-        tokens.load(vocabulary), tokens.Windows(learned_stream, context), windows, floor, bigram, digest
-    )
+    tokenizer = tokens.load(vocabulary)
+    digests = {
+        "digest": zlib.crc32(other_stream, zlib.crc32(learned_stream)),
+        "held_out": zlib.crc32(other_stream),
+        "tokenizer": tokenizer_digest(tokenizer),
+    }
+    shares = unknown_share(learned_stream), unknown_share(other_stream)
+    learned_windows = tokens.Windows(learned_stream, context)
+    return Texts(tokenizer, learned_windows, windows, floor, bigram, digests, shares)

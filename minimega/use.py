@@ -1,28 +1,33 @@
 """A trained model at work: how well it predicts a text, and what it writes."""
 
+import math
+import zlib
 from pathlib import Path
 from types import SimpleNamespace as Options
 
+import numpy as np
+
 from minimega import checkpoint, metrics, options, run_folder, tokens
 from minimega.backend import device, keep_memory
-from minimega.errors import BadInput
+from minimega.errors import BadInput, RunFailed
 from minimega.model import Model
 from minimega.parallel import threads
 from minimega.parallel.grid import Grid, on_ranks
 from minimega.progress import say
 from minimega.sample import generate
-from minimega.texts import check_found, open_held_out, open_texts, workspace
+from minimega.texts import check_found, open_held_out, open_texts, open_tokenizer, unknown_share, workspace
 from minimega.train import evaluate
 
 TOGETHER = 64  # texts written at once: as many as memory surely holds
 
 
-def load(o: Options, grid: Grid) -> tuple[Model, Path]:
-    """The model that `--model-filename` names, cut as the grid says, and the folder of its run."""
+def load(o: Options, grid: Grid) -> tuple[Model, tokens.Tokenizer, Path]:
+    """The model that `--model-filename` names, cut as the grid says, its tokenizer and its checkpoint."""
     keep_memory()
     source = run_folder.find(o.model_filename)
+    tokenizer = open_tokenizer(source, run_folder.run_of(source))
     model = checkpoint.load_model(source, None, device(o.device), grid.shares, grid.pipeline)
-    return model, run_folder.run_of(source)
+    return model, tokenizer, source
 
 
 def run_evaluation(o: Options) -> int:
@@ -31,21 +36,36 @@ def run_evaluation(o: Options) -> int:
 
 
 def _evaluate(o: Options, grid: Grid) -> int:
-    model, folder = load(o, grid)
+    model, tokenizer, source = load(o, grid)
     threads.settle(o, grid.world, model.config, o.eval_batch_size * model.config.context)
+    digest = None
     if o.eval_filename:
         text = open_held_out(o.eval_filename, o)
     else:
-        run = options.complete("train", options.read(folder / "config.toml"))
+        run = options.complete("train", options.read(run_folder.run_of(source) / "config.toml"))
+        state = source.parent if source.is_file() else source
+        if (state / "state.json").exists():
+            digest = run_folder.read_state(state).get("held_out")  # older checkpoints do not say
         for name in (run.train_filename, run.eval_filename):
             check_found(name, "--eval-filename names the text to evaluate on")
         text = open_texts(run)[1]
-    tokenizer = tokens.load(folder / "tokenizer.json")
     with workspace() as work:
         stream = tokens.tokenize(text.documents(), tokenizer, work / "text.npy")
-        loss = evaluate(model, tokens.Windows(stream, model.config.context), o.eval_batch_size, grid)
+        if digest not in (None, zlib.crc32(stream)):
+            raise BadInput(
+                "the text of this run has changed since, and what it held out is no longer there\n"
+                "--eval-filename names a text to evaluate on."
+            )
+        share = unknown_share(stream)
+        with np.errstate(all="ignore"):  # what is not finite is said below
+            loss = evaluate(model, tokens.Windows(stream, model.config.context), o.eval_batch_size, grid)
+    if not math.isfinite(loss):
+        raise RunFailed(f"the loss is not finite: the weights of {source} are damaged, or too large")
     if grid.first:
-        say(f"loss {loss:.4f} nats a token, perplexity {metrics.perplexity(loss):.2f}")
+        perplexity = metrics.perplexity(loss)
+        say(f"loss {loss:.4f} nats a token, perplexity {perplexity:.2f}{metrics.unknown(share)}")
+        for line in metrics.doubt(share, "this text"):
+            say(line)
     return 0
 
 
@@ -55,9 +75,8 @@ def run_generation(o: Options) -> int:
 
 
 def _generate(o: Options, grid: Grid) -> int:
-    model, folder = load(o, grid)
+    model, tokenizer, _ = load(o, grid)
     threads.settle(o, grid.world, model.config, min(TOGETHER, o.generate_num_sentences))
-    tokenizer = tokens.load(folder / "tokenizer.json")
     texts = []
     for first in range(0, o.generate_num_sentences, TOGETHER):
         numbers = range(first, min(first + TOGETHER, o.generate_num_sentences))

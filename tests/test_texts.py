@@ -1,0 +1,130 @@
+"""The texts and the tokenizer of a run: those of another run are noticed, and unknown tokens are told of."""
+
+import json
+import shutil
+
+import pytest
+
+from minimega import checkpoint, run_folder, texts, tokens
+from minimega.cli import main
+
+SMALL = "--d-model 16 --nhead 2 --num-layers 1 --context 16 --train-batch-size 2 --num-steps 2".split()  # noqa: SIM905
+WORDS = "the cat sat on the mat and the dog lay by the door while it rained . "
+
+
+@pytest.fixture
+def train(tmp_path):
+    """A small run on so many words; gives its folder."""
+
+    def go(name, content=WORDS * 40, *more):
+        text = tmp_path / f"{name}.txt"
+        text.write_text(content)
+        words = ["train", "--train-filename", str(text), "--save-dir", str(tmp_path / name), *SMALL]
+        assert main([*words, "--tokenizer", "word", *more]) == 0
+        return tmp_path / name
+
+    return go
+
+
+def readers(run, out):
+    weights = str(run_folder.newest(run) / "model.safetensors")
+    return {
+        "resume": ["train", "--save-dir", str(run), "--resume", "--num-steps", "4"],
+        "evaluate": ["evaluate", "--model-filename", str(run)],
+        "generate": ["generate", "--model-filename", str(run)],
+        "generate from a file": ["generate", "--model-filename", weights],
+        "init-from": ["train", "--init-from", str(run), *SMALL[-4:], "--tales", "9", "--save-dir", str(out)],
+        "reshard": ["reshard", str(run), "--save-dir", str(out)],
+        "compare": ["compare", str(run), str(run)],
+    }
+
+
+@pytest.mark.parametrize("other", [("dog " + WORDS) * 40, WORDS * 40 + "and more words than before " * 9])
+def test_the_tokenizer_of_another_run_is_noticed_by_every_reader(tmp_path, train, other, capsys):
+    """One of as many words, but in another order, and one of more words."""
+    run, another = train("run"), train("another", other)
+    shutil.copy(another / "tokenizer.json", run)
+    capsys.readouterr()
+    for name, words in readers(run, tmp_path / "out").items():
+        before = {f: f.read_bytes() for f in run.rglob("*") if f.is_file()}
+        assert main(words) == 2, name
+        said = capsys.readouterr()
+        assert f"{run}/tokenizer.json is another run's" in said.err and said.err.count("\n") == 2, name
+        assert {f: f.read_bytes() for f in run.rglob("*") if f.is_file()} == before
+
+
+def test_a_checkpoint_that_knows_no_digests_is_read(tmp_path, train, capsys):
+    run = train("run")
+    assert main(["reshard", str(run), "--save-dir", str(tmp_path / "new")]) == 0
+    header = checkpoint.open_parts(run_folder.newest(tmp_path / "new")).header
+    assert header["tokenizer"] == texts.tokenizer_digest(tokens.load(run / "tokenizer.json"))
+    step = run_folder.newest(run)
+    state = json.loads((step / "state.json").read_text())
+    state = {key: value for key, value in state.items() if key not in ("held_out", "tokenizer")}
+    (step / "state.json").write_text(json.dumps(state))
+    model = (step / "model.safetensors").read_bytes()
+    size = int.from_bytes(model[:8], "little")
+    told = json.loads(model[8 : 8 + size])
+    assert told["__metadata__"].pop("tokenizer")
+    head = json.dumps(told).encode().ljust(size)
+    (step / "model.safetensors").write_bytes(len(head).to_bytes(8, "little") + head + model[8 + size :])
+    for name, words in readers(run, tmp_path / "out").items():
+        assert main(words) == 0, name
+        shutil.rmtree(tmp_path / "out", ignore_errors=True)
+
+
+@pytest.mark.parametrize("kind", tokens.KINDS)
+def test_a_tokenizer_has_one_digest_also_after_it_was_saved(tmp_path, kind):
+    a, b = (tokens.train(kind, [text * 20]) for text in (WORDS, WORDS.upper()))
+    a.save(tmp_path / "a.json")
+    digest = texts.tokenizer_digest(a)
+    assert texts.tokenizer_digest(tokens.load(tmp_path / "a.json")) == digest != texts.tokenizer_digest(b)
+
+
+def test_a_text_that_changed_is_not_evaluated_in_the_place_of_what_was_held_out(tmp_path, train, capsys):
+    run = train("run")
+    with (tmp_path / "run.txt").open("a") as file:
+        file.write(WORDS * 10)
+    capsys.readouterr()
+    assert main(["evaluate", "--model-filename", str(run)]) == 2
+    said = capsys.readouterr().err
+    assert "the text of this run has changed" in said and "--eval-filename" in said and said.count("\n") == 2
+    named = ["evaluate", "--model-filename", str(run), "--eval-filename", str(tmp_path / "run.txt")]
+    assert main(named) == 0
+
+
+def test_unknown_tokens_stand_beside_each_loss_and_many_are_warned_of(tmp_path, train, capsys):
+    run = train("all")
+    assert "are unknown" not in capsys.readouterr().out
+    strange = tmp_path / "strange.txt"
+    strange.write_text("quite other vocabulary here . " * 40)
+    assert main(["evaluate", "--model-filename", str(run), "--eval-filename", str(strange)]) == 0
+    said = capsys.readouterr().out
+    assert "(79.6% of its tokens are unknown)" in said and "warning: 80% of the tokens of this text" in said
+    words = ["train", "--init-from", str(run), "--train-filename", str(strange), *SMALL[-4:], "--save-dir"]
+    assert main([*words, str(tmp_path / "on")]) == 0
+    said = capsys.readouterr().out
+    assert "warning: 80% of the tokens of the text to learn from" in said
+    assert "of the tokens of the held-out text are not in the vocabulary" in said
+    for line in said.splitlines():
+        assert "% of its tokens are unknown)" in line or not line.startswith(("step 2: held", "held out"))
+    logged = [json.loads(line) for line in (tmp_path / "on" / "log.jsonl").read_text().splitlines()]
+    assert [r["unknown"] > 0.7 for r in logged if "eval_loss" in r] == [True]
+
+
+def test_few_unknown_tokens_are_told_of_without_a_warning(train, capsys):
+    train("few", WORDS * 400 + "once ", "--vocab-size", "20")
+    said = capsys.readouterr().out
+    assert "the text to learn from (" not in said and "of its tokens are unknown)" in said
+    assert "warning" not in said
+
+
+def test_a_model_with_weights_that_are_not_finite_has_no_loss(train, capsys):
+    run = train("run")
+    path = run_folder.newest(run) / "model.safetensors"
+    content = path.read_bytes()
+    path.write_bytes(content[:-4000] + b"\xff" * 4000)  # all bits set: NaN
+    capsys.readouterr()
+    assert main(["evaluate", "--model-filename", str(run)]) == 1
+    said = capsys.readouterr()
+    assert "the loss is not finite" in said.err and said.err.count("\n") == 1 and said.out == ""
