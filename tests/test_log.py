@@ -121,8 +121,7 @@ def test_a_run_that_cannot_write_its_log_says_how_to_go_on(tmp_path, capsys, mon
 
 def test_a_picture_that_cannot_be_drawn_fails_no_run(tmp_path, capsys):
     run = tmp_path / "run"
-    (run / "loss.png").mkdir(parents=True)
-    assert main([*RUN.split(), "--save-dir", str(run), "--num-steps", "2", "--overwrite"]) == 0
+    assert main([*RUN.split(), "--save-dir", str(run), "--num-steps", "2"]) == 0
     (run / "loss.png").unlink()
     (run / "loss.png").mkdir()
     assert main(["train", "--save-dir", str(run), "--resume", "--num-steps", "3"]) == 0
