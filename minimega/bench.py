@@ -28,6 +28,7 @@ from minimega.options import model_config
 from minimega.parallel import threads
 from minimega.parallel.comm import SELF
 from minimega.plan import check_fits, size, used
+from minimega.streams import say
 
 EDGE = 2048  # of the matrices whose product shows the machine's peak
 STEPS, WARM_UP = 10, 2
@@ -48,7 +49,7 @@ def bench(o: Options) -> int:
     seconds = in_turn({"product": lambda: product(device(o.device), o.dtype)} | steps, o.num_steps or STEPS)
     peak = 2 * EDGE**3 / min(seconds.pop("product"))  # operations a second
     medians = {name: statistics.median(each) for name, each in seconds.items()}
-    print(
+    say(
         f"{gpt(config).count():,} parameters: {config.num_layers} layers of width {config.d_model}, "
         f"vocabulary {config.vocab_size}\n"
         f"a step: {o.train_batch_size} x {config.context} tokens, {o.dtype}, {o.optimizer}, "
@@ -58,12 +59,12 @@ def bench(o: Options) -> int:
     for name, median in medians.items():
         rate = o.train_batch_size * config.context / median
         share = rate * operations(config) / peak
-        print(f"{name}: {rate:,.0f} tokens/s, {share:.0%} of the peak, {size(memory[name])} of memory")
+        say(f"{name}: {rate:,.0f} tokens/s, {share:.0%} of the peak, {size(memory[name])} of memory")
     if why_not:
-        print(f"torch: {why_not}")
+        say(f"torch: {why_not}")
     else:
         speed, held = medians["torch"] / medians["minimega"], memory["minimega"] / memory["torch"]
-        print(f"minimega / torch: {speed:.2f} of the speed, {held:.2f} of the memory")
+        say(f"minimega / torch: {speed:.2f} of the speed, {held:.2f} of the memory")
     return 0
 
 

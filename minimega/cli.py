@@ -4,18 +4,19 @@ What goes wrong is said in at most three lines: exit status 2 for bad input, 1 f
 """
 
 import argparse
-import os
 import re
+import shlex
 import signal
 import sys
 from collections.abc import Sequence
 from importlib import metadata
 from types import SimpleNamespace
 
-from minimega import launch, signals
-from minimega.errors import BadInput, RunFailed, in_words
+from minimega import launch, names, signals, streams
+from minimega.errors import BadInput, RunFailed, in_words, nearest, shown
 from minimega.options import complete, read
-from minimega.table import COMMANDS, GROUPS, TABLE, Option, nearest, of_command
+from minimega.streams import say
+from minimega.table import COMMANDS, GROUPS, TABLE, Option, check_text, here, of_command
 
 # What stands on the line without the name of an option, by command: key, name, and what it is. What begins
 # with a bracket may be left out.
@@ -43,6 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     >>> main(["train", "--nhead", "0"])         # the sentence goes to the error stream
     2
     """
+    streams.make_usable()
     try:
         with signals.ending():
             status = run(list(sys.argv[1:] if argv is None else argv))
@@ -55,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt as why:
         return _say(str(why) or "stopped", 128 + getattr(why, "number", signal.SIGINT))
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nothing more can be written there
+        streams.give_up_broken()  # nothing more can be written there
         return 1
     except MemoryError as error:
         why = f": {error}" if str(error) else ""
@@ -67,18 +69,18 @@ def main(argv: Sequence[str] | None = None) -> int:
 def run(argv: list[str]) -> int:
     """Do what the words say; errors are raised."""
     match argv:
-        case [] | ["-h" | "--help"]:
-            print(overview())
+        case [] | ["-h" | "--help" | "help"]:
+            say(overview())
             return 0
-        case ["--version"]:
-            print(f"minimega {metadata.version('minimega')}")
+        case ["-V" | "--version" | "version"]:
+            say(f"minimega {metadata.version('minimega')}")
             return 0
-        case [command, *_] if command not in COMMANDS:
-            raise BadInput(
-                f"{command!r} is no command{nearest(command, COMMANDS) or '; minimega --help lists them'}"
-            )
+        case ["-h" | "--help" | "help", command, *_] if command in COMMANDS:
+            return run([command, "--help"])
+        case ["-h" | "--help" | "help", command, *_] | [command, *_] if command not in COMMANDS:
+            raise BadInput(f"unknown command {shown(command)}{_command_meant(command)}")
         case [command, *rest] if {"-h", "--help"} & set(rest):
-            print(parser(command).format_help(), end="")
+            say(parser(command).format_help(), end="")
             return 0
     return dispatch(parse(*argv[:1], argv[1:]))
 
@@ -141,9 +143,9 @@ def parse(command: str, argv: Sequence[str]) -> SimpleNamespace:
     argv = [re.sub(r"^--[^=]+", lambda name: name[0].replace("_", "-"), word) for word in argv]
     typed, unknown = parser(command).parse_known_args(argv)
     if unknown:
-        raise BadInput(_about_unknown(command, unknown[0]))
+        raise BadInput(_about_unknown(command, unknown[0], argv))
     texts = vars(typed)
-    targets = {key: texts.pop(key, None) for key, _, _ in TARGETS.get(command, ())}
+    targets = {key: _target(command, key, name, texts) for key, name, _ in TARGETS.get(command, ())}
     given = {key: _from_text(TABLE[key.replace("_", "-")], text) for key, text in texts.items()}
     from_file = read(given["config"]) if "config" in given else {}
     options = complete(command, from_file | given | targets)
@@ -182,7 +184,7 @@ def parser(command: str) -> Parser:
         formatter_class=lambda prog: argparse.HelpFormatter(prog, max_help_position=34, width=110),
     )
     for key, name, text in targets:
-        made.add_argument(key, metavar=name.strip("[]"), help=text, nargs="?" if name[0] == "[" else None)
+        made.add_argument(key, metavar=name.strip("[]"), help=text, nargs="?")
     mine = of_command(command)
     for title, group in GROUPS.items():
         section = made.add_argument_group(title)
@@ -199,6 +201,16 @@ def _metavar(option: Option) -> str:
     return {int: "N", float: "X", str: "TEXT", bool: "true|false"}[option.kind]
 
 
+def _target(command: str, key: str, name: str, texts: dict[str, str]) -> str | None:
+    text = texts.pop(key, None)
+    if not text and name[0] != "[":
+        line = " ".join(["minimega", command, *(name for _, name, _ in TARGETS[command])])
+        raise BadInput(f"{command} needs {name}: {line}; minimega {command} --help says what that is")
+    if text is not None:
+        check_text(text, name.strip("[]"))
+    return text
+
+
 def _from_text(option: Option, text: str):
     where = f"--{option.name}"
     try:
@@ -208,20 +220,48 @@ def _from_text(option: Option, text: str):
             return text
         value = text if isinstance(option.kind, tuple) else option.kind(text)
     except (ValueError, KeyError):
-        raise BadInput(f"{where} is {text!r}; it must be {option.wanted}") from None
+        near = option.meant(text)
+        if option.kind is bool and not near:
+            folder = option.name in ("resume", "overwrite")
+            near = ", or nothing" + "; the folder is named by --save-dir" * folder
+        raise BadInput(f"{where} is {shown(text)}; it must be {option.wanted}{near}") from None
     return option.check(value, where)
 
 
-def _about_unknown(command: str, word: str) -> str:
+def _command_meant(word: str) -> str:
+    if word.startswith("-"):
+        return ": the command comes first, as in minimega train --num-steps 100"
+    meant = names.found(word, names.COMMANDS)
+    return f": here it is {meant[0]}" if meant else nearest(word, COMMANDS) or "; minimega --help lists them"
+
+
+# What a word without the name of an option means, the likeliest first.
+NAMELESS = {
+    "train": ("train-filename",),
+    "evaluate": ("model-filename", "eval-filename"),
+    "generate": ("model-filename", "prompt"),
+}
+
+
+def _about_unknown(command: str, word: str, argv: Sequence[str]) -> str:
     typed, mine = word.partition("=")[0], of_command(command)
-    name = typed.lstrip("-")
+    name = names.plain(typed.lstrip("-\u2012\u2013\u2014\u2212"))
+    if name and name in mine:  # with one hyphen, another dash, or none
+        return f"unexpected argument {shown(word)}; did you mean --{name}?"
     if not name or not word.startswith("-"):
-        return f"{word!r} belongs to no option; minimega {command} --help shows what {command} takes"
+        taken = {w.partition("=")[0] for w in argv}
+        free = [o for o in NAMELESS.get(command, ()) if f"--{o}" not in taken]
+        if not free or TARGETS.get(command):
+            return f"unexpected argument {shown(word)}; minimega {command} --help shows what {command} takes"
+        at = argv.index(word)
+        line = shlex.join(["minimega", command, *argv[:at], f"--{free[0]}", *argv[at:]])
+        return f"unexpected argument {shown(word)}: an option names it, as in\n{line}"
+    meant = here(name, command)
     if name in TABLE:
-        return (
-            f"{command} does not take --{name}: it is an option of {TABLE[name].commands.replace(' ', ', ')}"
-        )
-    return f"{command} has no option {typed}{nearest(name, mine, '--')}"
+        commands = TABLE[name].commands.replace(" ", ", ")
+        own = meant if meant.startswith(": here") else ""
+        return f"{command} does not take --{name}{own or f': it is an option of {commands}'}"
+    return f"{command} has no option {typed[:60]}{meant}"
 
 
 def _say(message: str, status: int) -> int:

@@ -15,6 +15,7 @@ from minimega import launch
 from minimega.errors import BadInput
 from minimega.parallel import probe
 from minimega.parallel.comm import Group, world
+from minimega.streams import say
 
 SECONDS = 60  # for ranks to start and try a few messages
 PYTHON = (3, 11)
@@ -29,7 +30,7 @@ def doctor(options: SimpleNamespace | None = None) -> int:
     ranks = getattr(options, "ranks", None) or 2
     steps = [_python(), _numpy(), *_ranks(ranks), *_gpu()]
     for what, found, cure, _ in steps:
-        print(f"{what:<14} {found}: {cure or 'ok'}")
+        say(f"{what:<14} {found}: {cure or 'ok'}")
     return int(any(cure and needed for _, _, cure, needed in steps))
 
 
@@ -162,4 +163,4 @@ if __name__ == "__main__":  # what each rank does
     everyone = world()
     found = measure(everyone)
     if everyone.rank == 0:
-        print(json.dumps(found))
+        say(json.dumps(found))

@@ -1,6 +1,8 @@
-"""The two ways in which minimega stops: the input is at fault, or the run is."""
+"""The two ways in which minimega stops: the input is at fault, or the run is; words for their sentences."""
 
+import difflib
 import errno
+from collections.abc import Iterable
 
 CURES = {
     errno.ENOSPC: "free some space or choose another --save-dir",
@@ -8,6 +10,8 @@ CURES = {
     errno.EACCES: "choose a place that you may write to",
     errno.EROFS: "choose a place that you may write to",
 }
+
+OUTPUT = "standard output"  # what an error of it has as its file
 
 
 class BadInput(ValueError):
@@ -24,5 +28,26 @@ def in_words(error: OSError) -> str:
     >>> in_words(OSError(errno.ENOSPC, "No space left on device", "run/log.jsonl"))
     'run/log.jsonl: No space left on device; free some space or choose another --save-dir'
     """
-    cure = f"; {CURES[error.errno]}" if error.errno in CURES else ""
+    cure = f"; {CURES[error.errno]}" if error.errno in CURES and error.filename != OUTPUT else ""
     return f"{error.filename or 'the system'}: {error.strerror or error}{cure}"
+
+
+def nearest(name: str, known: Iterable[str], prefix: str = "") -> str:
+    """A question that offers the known name nearest to this one; nothing where none is near.
+
+    >>> nearest("num-step", ["num-steps", "lr"], "--")
+    '; did you mean --num-steps?'
+    """
+    begun = [k for k in known if k.startswith(name)] if len(name) > 2 else []
+    near = begun[:1] or difflib.get_close_matches(name, list(known), 1, 0.7)
+    return f"; did you mean {prefix}{near[0]}?" if near else ""
+
+
+def shown(value) -> str:
+    """A value as an error repeats it: in quotes where it is a text, and no longer than a line.
+
+    >>> shown(10**300)
+    '1000000000000000000000000000... (301 characters)'
+    """
+    text = repr(value) if isinstance(value, str) else str(value)
+    return text if len(text) <= 200 else f"{text[:28]}... ({len(str(value))} characters)"

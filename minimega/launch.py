@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from minimega.errors import BadInput, RunFailed
+from minimega.streams import make_usable, tell
 
 INSTALL = "pip install 'minimega[mpi]' brings both (mpi4py and MPICH)"
 # Any of them asks a run to save and stop at the end of its step; the launcher hands SIGUSR1 on, since every
@@ -198,6 +199,7 @@ def start(argv: list[str], ranks: int, threads: int | None = None) -> int:
 
 def guard() -> None:
     """In a rank, once MPI is up: an error that nobody catches ends the whole job, by `fail`."""
+    make_usable()
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(line_buffering=True, write_through=False)  # each line at once and in one piece
     sys.excepthook = lambda kind, error, where: sys.exit(fail(error))
@@ -220,14 +222,14 @@ def last_words(text: str, status: int) -> int:
     if mpi is None or not mpi.Is_initialized() or mpi.COMM_WORLD.size == 1:
         given = _given()
         if not given or given[2] == "0":  # before MPI is up, every rank meets what one meets
-            _write(text)
+            tell(text)
         return status
     world = mpi.COMM_WORLD
     alike = _alike(world, text)
     if not alike:
-        _write(f"rank {world.rank} of {world.size}: {text}")
+        tell(f"rank {world.rank} of {world.size}: {text}")
     elif world.rank == 0:
-        _write(text)
+        tell(text)
     if alike is None:
         time.sleep(0.1)  # for mpirun to pass the words on before it ends everything
         world.Abort(status)
@@ -245,9 +247,3 @@ def _alike(world, text: str, grace: float = 1.0) -> bool | None:
             return None
         time.sleep(0.005)
     return largest[0] == -largest[1]
-
-
-def _write(text: str) -> None:
-    sys.stdout.flush()
-    sys.stderr.write(f"{text}\n")  # one call: lines of several ranks do not mix
-    sys.stderr.flush()

@@ -31,6 +31,7 @@ from minimega.parallel.pipeline import Run, actions, staged
 from minimega.parallel.schedules import SCHEDULES
 from minimega.parallel.tensor import SequenceParallel, TensorParallel, check_heads
 from minimega.plan import machine_memory, needs
+from minimega.streams import say
 from minimega.train import Recipe, train_step
 
 
@@ -128,14 +129,14 @@ def run_memory(o: Options) -> int:
     config = model_config(o, o.vocab_size or 512)
     t, p, batch = max(o.tp, 2), max(o.pp, 2), o.train_batch_size
     check_heads(config, t)
-    print(
+    say(
         f"activations of {batch} x {config.context} tokens of width {config.d_model}, {config.nhead} heads, "
         f"d_hidden {config.d_hidden}, in {o.dtype}; of one rank of each group\n"
     )
     n = max(o.dp, 4) if o.dp != "auto" else 4
     for rows in (items(config, batch), modes(config, o, t), stages(config, o, p), states(config, o, n)):
-        print(table(rows), end="\n\n")
-    print(NOTES)
+        say(table(rows), end="\n\n")
+    say(NOTES)
     return 0
 
 

@@ -49,7 +49,7 @@ class Config:
                 raise BadInput(f"{name} is {getattr(self, name)}; it must be at least 1")
         if self.d_hidden < 0:
             raise BadInput(f"d_hidden is {self.d_hidden}; it must be at least 1 (or 0 for 4 d_model)")
-        if self.d_model % self.nhead:
+        if self.attention and self.d_model % self.nhead:
             raise BadInput(
                 f"d_model {self.d_model} cannot be shared out over {self.nhead} heads: "
                 f"choose nhead so that it divides d_model"

@@ -12,13 +12,25 @@ import tomli_w
 
 from minimega.backend import check_eps
 from minimega.corpus import BUILT_IN
-from minimega.errors import BadInput
+from minimega.errors import BadInput, shown
 from minimega.model import SHAPES, Config
 from minimega.optim import OPTIMIZERS
 from minimega.parallel.combinations import FEATURES, REFUSED, check
 from minimega.parallel.grid import check_experts_of_replicas, micro_batches, parts, virtual_stages
 from minimega.parallel.pipeline import actions
-from minimega.table import BUILD, GROUPS, OF_ONE_CALL, PATH, PIPE, TABLE, USE, Option, nearest, of_command
+from minimega.table import (
+    BUILD,
+    GROUPS,
+    LARGEST,
+    OF_ONE_CALL,
+    PATH,
+    PIPE,
+    TABLE,
+    USE,
+    Option,
+    here,
+    of_command,
+)
 
 
 def read(path: str) -> dict[str, object]:
@@ -38,13 +50,13 @@ def read(path: str) -> dict[str, object]:
     for name, value in content.items():
         option = TABLE.get(name.replace("_", "-"))
         if option is None or option.name == "config":
-            raise BadInput(f"{path} sets {name}, which is no option{nearest(name.replace('_', '-'), TABLE)}")
-        if option.kind is float and type(value) is int:
+            raise BadInput(f"{path} sets {name}, which is no option{here(name, prefix='')}")
+        if option.kind is float and type(value) is int and abs(value) <= LARGEST:
             value = float(value)
         if value != option.also and type(value) is not (
             str if isinstance(option.kind, tuple) else option.kind
         ):
-            raise BadInput(f"{name} in {path} is {value!r}; it must be {option.wanted}")
+            raise BadInput(f"{name} in {path} is {shown(value)}; it must be {option.wanted}")
         values[option.key] = option.check(value, f"{name} in {path}")
     return values
 

@@ -1,14 +1,14 @@
 """What a run says while it works."""
 
-import errno
 import math
-import os
 import shutil
 import sys
 import time
 from pathlib import Path
 
 from tqdm import tqdm
+
+from minimega.streams import say
 
 
 class Progress:
@@ -46,16 +46,6 @@ class Progress:
         if self.bar is not None:
             self.bar.close()
             self.bar = None
-
-
-def say(text: str) -> None:
-    """Print a line; to a terminal that is gone nothing is said, and a run goes on to save."""
-    try:
-        print(text, flush=True)
-    except OSError as why:
-        if why.errno != errno.EIO:
-            raise
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def program() -> str:

@@ -86,8 +86,9 @@ def choose(logits, uniform, temperature: float = 1.0, top_k: int = 0, top_p: flo
     if temperature == 0:
         return logits.argmax(axis=-1)
     order = np.argsort(-logits, axis=-1, kind="stable")  # (B, V)
-    ranked = np.take_along_axis(logits, order, axis=-1) / temperature
-    p = np.exp(ranked - ranked[:, :1])
+    ranked = np.take_along_axis(logits, order, axis=-1)
+    with np.errstate(over="ignore"):  # a tiny temperature leaves the likeliest alone, and never inf - inf
+        p = np.exp((ranked - ranked[:, :1]) / temperature)
     if top_k:
         p[:, top_k:] = 0
     p /= p.sum(axis=-1, keepdims=True)

@@ -3,12 +3,12 @@
 The parser and `--help` (cli.py), the TOML file of `--config` and docs/options.md are made from this table.
 """
 
-import difflib
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from minimega.errors import BadInput
+from minimega import names
+from minimega.errors import BadInput, nearest, shown
 from minimega.mlp import ACTIVATIONS
 from minimega.model import NORM_POSITIONS, POSITIONS, RECOMPUTE, SHAPES
 from minimega.optim import OPTIMIZERS, SCHEDULES
@@ -22,8 +22,11 @@ ABOVE_0 = ("above 0", lambda x: x > 0)
 BELOW_1 = ("of at least 0 and below 1", lambda x: 0 <= x < 1)
 TO_3 = ("of 0 to 3", lambda x: 0 <= x <= 3)
 SHARE = ("above 0 and at most 1", lambda x: 0 < x <= 1)
-PATH = ("that names a file or a folder", lambda x: bool(x.strip()) and "\0" not in x)
+PATH = ("that names a file or a folder", lambda x: bool(x.strip()))
 SOME = ("of at least one character", lambda x: bool(x))
+# Every number of an option may end up in float32; a smaller or larger one would be 0 or infinity there.
+SMALLEST, LARGEST = 1e-37, 3e38
+MOST = 2**63 - 1  # arrays count in int64
 
 
 @dataclass(frozen=True)
@@ -63,10 +66,35 @@ class Option:
         if self.also and value == self.also:
             return value
         if isinstance(self.kind, tuple) and value not in self.kind:
-            raise BadInput(f"{where} is {value}; it must be {self.wanted}{nearest(value, self.kind)}")
+            raise BadInput(f"{where} is {shown(value)}; it must be {self.wanted}{self.meant(value)}")
+        if self.kind is str:
+            check_text(value, where)
+        if self.kind is float and value and not SMALLEST <= abs(value) <= LARGEST and math.isfinite(value):
+            raise BadInput(
+                f"{where} is {value}, which is no number in float32: choose 0, or one from 1e-37 to 1e38"
+            )
+        if self.kind is int and value > MOST:
+            raise BadInput(f"{where} is {shown(value)}; it must be {self.wanted}, and at most {MOST}")
         if self.within and not ((isinstance(value, str) or math.isfinite(value)) and self.within[1](value)):
-            raise BadInput(f"{where} is {value!r}; it must be {self.wanted}")
+            raise BadInput(f"{where} is {shown(value)}; it must be {self.wanted}")
         return value
+
+    def meant(self, text: str) -> str:
+        """A question that offers the value that a text may mean; nothing where none is near.
+
+        >>> TABLE["device"].meant("gpu"), TABLE["num-steps"].meant("1e3")
+        ('; did you mean cuda?', '; did you mean 1000?')
+        """
+        if self.kind is int:
+            return _whole(text)
+        words = ("true", "false") if self.kind is bool else self.kind
+        if not isinstance(words, tuple):
+            return ""
+        if names.plain(text) in words:
+            return f"; did you mean {names.plain(text)}?"
+        others = names.SWITCH if self.kind is bool else names.VALUES.get(self.name, {})
+        said = names.found(text, others)
+        return f"; did you mean {said[0]}?" if said else nearest(text, words)
 
 
 COMMANDS = {
@@ -199,12 +227,44 @@ def of_command(command: str) -> dict[str, Option]:
     return {name: option for name, option in TABLE.items() if command in option.commands.split()}
 
 
-def nearest(name: str, known: Iterable[str], prefix: str = "") -> str:
-    """A question that offers the known name nearest to this one; nothing where none is near.
+def here(name: str, command: str = "", prefix: str = "--") -> str:
+    """What an unknown name of an option means to a command (to any: ""), as the end of a sentence.
 
-    >>> nearest("num-step", TABLE, "--")
-    '; did you mean --num-steps?'
+    >>> here("learning_rate", "train"), here("max_new_tokens", "train")
+    (': here it is --lr', ': here it is --generate-sentence-length of generate')
     """
-    begun = [k for k in known if k.startswith(name)]
-    near = begun[:1] or difflib.get_close_matches(name, list(known), 1)
-    return f"; did you mean {prefix}{near[0]}?" if near else ""
+    mine = of_command(command) if command else TABLE
+    name = names.plain(name)
+    off = name.removeprefix("no-")
+    if name != off and off in mine and mine[off].kind is bool:
+        return f": here it is {prefix}{off} false"
+    meant = names.found(name, names.OPTIONS)
+    own = [said for said in meant if said.split()[0] in mine]
+    if not own and (name in mine or (near := nearest(name, mine, prefix))):
+        return f"; did you mean {prefix}{name}?" if name in mine else near
+    if not meant:
+        return ""
+    said = (own or meant)[0]
+    where = "" if own else f" of {TABLE[said.split()[0]].commands.replace(' ', ', ')}"
+    remark = f" ({names.REMARKS[name]})" if name in names.REMARKS else ""
+    return f": here it is {prefix}{said}{where}{remark}"
+
+
+def check_text(text: str, where: str) -> None:
+    """BadInput for what no file, no name of a file and no tokenizer takes: a byte outside UTF-8, a zero."""
+    if "\0" in text:
+        raise BadInput(f"{where} has a zero character in it: leave it out")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise BadInput(
+            f"{where} is not UTF-8 text: {shown(text)}; type it anew, or rename the file"
+        ) from None
+
+
+def _whole(text: str) -> str:
+    try:
+        number = float(text.replace(",", "").replace(" ", ""))
+    except ValueError:
+        return ""
+    return f"; did you mean {number:.0f}?" if number == number // 1 and abs(number) < MOST else ""

@@ -1,4 +1,4 @@
-"""Text <-> integers (characters, words, byte pairs); the stream of a text; windows on it; batches.
+"""Text <-> integers (characters, words; byte_pairs.py); the stream of a text; windows on it; batches.
 
 A tokenizer knows a vocabulary, made from the training text alone. `tokenize` writes a text as one stream of
 integers: a start token before each document, and one at the end. The target of each token is the next one, so
@@ -30,7 +30,6 @@ FORMAT, VERSION = "minimega tokenizer", 1
 WORD = re.compile(r" ?\w+(?:['\u2019]\w+)*| ?[^\w\s]|\s")
 SPLIT = {"char": list, "word": WORD.findall, "whitespace": str.split}
 LAST_CUT = re.compile(r"(?s).*\S(?=[ \t\r\n])")  # no kind has a token that crosses such a place
-LINES = re.compile(r"(?<=\S)(?=\n)")
 JOIN = {"char": "", "word": "", "whitespace": " "}
 
 Documents = Iterable[str | Iterable[str]]
@@ -40,7 +39,8 @@ class Tokenizer:
     """What all kinds share. Make one with `train` or `load`.
 
     `encode(text)` gives an int64 array, and never a start token: a text that says "<start>" stays that text.
-    `decode(ids)` gives the text; start tokens are silent in it. `size` counts the two special tokens too.
+    `decode(ids)` gives the text; start tokens are silent in it. `lacks(text)` gives what becomes the unknown
+    token. `size` counts the two special tokens too.
     """
 
     start, unknown = START, UNKNOWN
@@ -71,6 +71,10 @@ class Vocabulary(Tokenizer):
         self.size = len(NAMES) + len(tokens)
         self._ids = {token: i for i, token in enumerate(tokens, len(NAMES))}
 
+    def lacks(self, text: str) -> list[str]:
+        """The tokens of a text that the vocabulary does not have, each once."""
+        return list(dict.fromkeys(t.strip() or t for t in SPLIT[self.kind](text) if t not in self._ids))
+
     def encode(self, text: str) -> np.ndarray:
         get = self._ids.get
         return np.array([get(token, UNKNOWN) for token in SPLIT[self.kind](text)], np.int64)
@@ -79,25 +83,6 @@ class Vocabulary(Tokenizer):
         unknown = " <unk>" if self.kind == "word" else "<unk>"  # an unknown word had its space inside
         texts = ["", unknown, *self.tokens]
         return JOIN[self.kind].join(texts[i] for i in ids if i != START)
-
-
-class BytePairs(Tokenizer):
-    """Byte-level byte pairs (Sennrich et al. 2015), by the `tokenizers` library: nothing is unknown to it."""
-
-    kind = "bpe"
-
-    def __init__(self, library):
-        self.library = library
-        self.library.encode_special_tokens = True  # "<start>" in a text is seven characters, not the token
-        self.size = library.get_vocab_size()
-        self.tokens = json.loads(library.to_str())
-
-    def encode(self, text: str) -> np.ndarray:
-        parts = self.library.encode_batch_fast(LINES.split(text))  # lines are worked on in parallel
-        return np.array([i for part in parts for i in part.ids], np.int64)
-
-    def decode(self, ids: Iterable[int]) -> str:
-        return self.library.decode([int(i) for i in ids if i != START], skip_special_tokens=False)
 
 
 def train(kind: str, documents: Documents, vocab_size: int | None = None) -> Tokenizer:
@@ -118,24 +103,14 @@ def train(kind: str, documents: Documents, vocab_size: int | None = None) -> Tok
         raise BadInput(f"a vocabulary of {vocab_size} is too small: {kind} needs at least {least}.")
     texts = (text for document in documents for text in _texts(document))
     if kind == "bpe":
-        return _train_byte_pairs(texts, vocab_size or 1024)
+        from minimega import byte_pairs
+
+        return byte_pairs.train(texts, vocab_size or 1024)
     counts = Counter()
     for text in texts:
         counts.update(SPLIT[kind](text))
     ranked = sorted(counts, key=lambda token: (-counts[token], token))
     return Vocabulary(kind, ranked[: None if vocab_size is None else vocab_size - len(NAMES)])
-
-
-def _train_byte_pairs(texts: Iterator[str], vocab_size: int) -> BytePairs:
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-
-    library = Tokenizer(models.BPE())
-    library.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    library.decoder = decoders.ByteLevel()
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    options = {"special_tokens": NAMES, "initial_alphabet": alphabet, "show_progress": False}
-    library.train_from_iterator(texts, trainers.BpeTrainer(vocab_size=vocab_size, **options))
-    return BytePairs(library)
 
 
 def load(path: str | Path) -> Tokenizer:
@@ -147,9 +122,9 @@ def load(path: str | Path) -> Tokenizer:
         kind, tokens = content["kind"], content["tokens"]
         if kind != "bpe":
             return Vocabulary(KINDS[KINDS.index(kind)], tokens)
-        from tokenizers import Tokenizer
+        from minimega import byte_pairs
 
-        return BytePairs(Tokenizer.from_str(json.dumps(tokens)))
+        return byte_pairs.read(tokens)
     except OSError as why:
         raise BadInput(f"{path} cannot be read: {why.strerror}") from None
     except Exception as why:  # the `tokenizers` library raises plain Exceptions

@@ -15,6 +15,7 @@ from minimega.parallel import threads
 from minimega.parallel.grid import Grid, on_ranks
 from minimega.progress import say
 from minimega.sample import generate
+from minimega.streams import tell
 from minimega.texts import check_found, open_held_out, open_texts, open_tokenizer, unknown_share, workspace
 from minimega.train import evaluate
 
@@ -77,6 +78,9 @@ def run_generation(o: Options) -> int:
 def _generate(o: Options, grid: Grid) -> int:
     model, tokenizer, _ = load(o, grid)
     threads.settle(o, grid.world, model.config, min(TOGETHER, o.generate_num_sentences))
+    if grid.first and (lacks := tokenizer.lacks(o.prompt or "")):
+        named = ", ".join(map(repr, lacks[:8])) + ", ..." * (len(lacks) > 8)
+        tell(f"minimega: the vocabulary has no {named}: in the prompt, each is an unknown word (<unk>)")
     texts = []
     for first in range(0, o.generate_num_sentences, TOGETHER):
         numbers = range(first, min(first + TOGETHER, o.generate_num_sentences))

@@ -15,6 +15,7 @@ from minimega.gradcheck.adjoint import check_adjoint
 from minimega.gradcheck.differences import CannotJudge, Subject
 from minimega.gradcheck.judge import Judge
 from minimega.gradcheck.report import Argument, Report
+from minimega.streams import say
 
 __all__ = ["Argument", "CannotJudge", "Report", "assert_gradients", "check", "check_adjoint", "run_command"]
 
@@ -63,7 +64,7 @@ def run_command(target: str, shapes: str, seed: int = 0, picture: str | None = N
     except Exception as error:
         text = f"{type(error).__name__}: {error}".splitlines()[0]
         raise BadInput(f"{target} fails on arrays of the shapes {shapes}: {text}") from None
-    print(report)
+    say(report)
     if picture:
         report.picture(picture)
     return 0 if report.ok else 1

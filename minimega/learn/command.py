@@ -6,11 +6,11 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace as Options
 
-from minimega.errors import BadInput
+from minimega.errors import BadInput, nearest
 from minimega.learn import page, shelf
 from minimega.learn.judge import exercise, verdict_apart
 from minimega.progress import program
-from minimega.table import nearest
+from minimega.streams import say
 
 ACTIONS = ("open", "start", "check", "hint", "solution")
 CHOOSES = ("open", "start")  # without a number: the first lesson that is not done
@@ -21,7 +21,7 @@ def run_learning(o: Options) -> int:
     # a shell that stands in the learner's folder means that folder
     mine = Path() if "folder" not in o.given and Path(shelf.PROGRESS).exists() else Path(o.folder)
     if not o.action:
-        print(overview(mine))
+        say(overview(mine))
         return 0
     if o.action not in ACTIONS:
         near = nearest(o.action, ACTIONS) or f": it takes {', '.join(ACTIONS)}, or nothing for the list"
@@ -32,15 +32,15 @@ def run_learning(o: Options) -> int:
     if o.action in CHOOSES:
         jupyter = _jupyter(lesson) if o.action == "open" else []  # asked for before anything is copied
         path, new = shelf.start(lesson, mine)
-        print(f"{path} is {'yours now' if new else 'there already: it is yours, and stays as it is'}")
+        say(f"{path} is {'yours now' if new else 'there already: it is yours, and stays as it is'}")
         if jupyter:
-            print("Jupyter opens it in your browser; Ctrl-C here ends Jupyter.", flush=True)
+            say("Jupyter opens it in your browser; Ctrl-C here ends Jupyter.")
             os.execv(sys.executable, [*jupyter, str(mine)])
-        print(_then(lesson))
+        say(_then(lesson))
     elif o.action == "check":
         return _check(lesson, mine)
     else:
-        print(getattr(exercise(lesson.number), o.action.upper()).rstrip())
+        say(getattr(exercise(lesson.number), o.action.upper()).rstrip())
     return 0
 
 
@@ -53,9 +53,9 @@ def _check(lesson: shelf.Lesson, mine: Path) -> int:
     found = verdict_apart(exercise(lesson.number), shelf.exercise_cell(path))
     if found.ok:
         shelf.record(lesson.number, mine)
-    print(page.line(lesson.number, found))
+    say(page.line(lesson.number, found))
     if found.ok:
-        print(_what_next(mine, lesson.number))
+        say(_what_next(mine, lesson.number))
     return 0 if found.ok else 1
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from minimega.errors import BadInput, RunFailed
 from minimega.learn import shelf, stage
 from minimega.learn.judge import Verdict, exercise, verdict
+from minimega.streams import say
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -25,7 +26,7 @@ def check(number: int, function) -> None:
     """Judge an exercise and say what is wrong; what passes is remembered, and brings the next lesson."""
     lesson = shelf.find(number)
     found = verdict(exercise(lesson.number), function)
-    print(line(lesson.number, found))
+    say(line(lesson.number, found))
     if found.ok and shelf.record(lesson.number, Path()) and (after := shelf.following(Path(), lesson.number)):
         path, _ = shelf.start(after, Path())
         _show(f"Next: [{after.number}, {after.title}]({path})")  # Jupyter opens it where it is clicked
@@ -42,7 +43,7 @@ def line(number: str, found: Verdict) -> str:
 
 def hint(number: int) -> None:
     """The next thought for an exercise."""
-    print(exercise(shelf.find(number).number).HINT)
+    say(exercise(shelf.find(number).number).HINT)
 
 
 def solution(number: int) -> None:
@@ -77,7 +78,7 @@ def _show(markdown: str) -> None:
 
         display(Markdown(markdown))
     else:
-        print(markdown)
+        say(markdown)
 
 
 def ranks(count: int, program: str, limit: float = 30.0) -> list[dict[str, np.ndarray]]:
@@ -97,7 +98,7 @@ def ranks(count: int, program: str, limit: float = 30.0) -> list[dict[str, np.nd
         raise RanksFailed(str(error)) from None
     for rank, one in enumerate(left):
         for said in one.said.splitlines():
-            print(f"rank {rank} | {said}")
+            say(f"rank {rank} | {said}")
     if trouble:
         raise RanksFailed(trouble)
     return [one.kept for one in left]

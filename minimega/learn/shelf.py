@@ -11,8 +11,7 @@ from importlib import resources
 from pathlib import Path
 from typing import NamedTuple
 
-from minimega.errors import BadInput
-from minimega.table import nearest
+from minimega.errors import BadInput, nearest
 
 PROGRESS = "progress.json"
 
