@@ -255,7 +255,7 @@ def _about_unknown(command: str, word: str, argv: Sequence[str]) -> str:
             return f"unexpected argument {shown(word)}; minimega {command} --help shows what {command} takes"
         at = argv.index(word)
         line = shlex.join(["minimega", command, *argv[:at], f"--{free[0]}", *argv[at:]])
-        return f"unexpected argument {shown(word)}: an option names it, as in\n{line}"
+        return f"unexpected argument {shown(word)}: type {line}"
     meant = here(name, command)
     if name in TABLE:
         commands = TABLE[name].commands.replace(" ", ", ")

@@ -5,9 +5,11 @@ defaults.
 """
 
 import os
+import sys
 import tomllib
 from types import SimpleNamespace
 
+import numpy as np
 import tomli_w
 
 from minimega.backend import check_eps
@@ -19,9 +21,9 @@ from minimega.parallel.combinations import FEATURES, REFUSED, check
 from minimega.parallel.grid import check_experts_of_replicas, micro_batches, parts, virtual_stages
 from minimega.parallel.pipeline import actions
 from minimega.table import (
+    ABOVE_0,
     BUILD,
     GROUPS,
-    LARGEST,
     OF_ONE_CALL,
     PATH,
     PIPE,
@@ -51,7 +53,7 @@ def read(path: str) -> dict[str, object]:
         option = TABLE.get(name.replace("_", "-"))
         if option is None or option.name == "config":
             raise BadInput(f"{path} sets {name}, which is no option{here(name, prefix='')}")
-        if option.kind is float and type(value) is int and abs(value) <= LARGEST:
+        if option.kind is float and type(value) is int and abs(value) <= sys.float_info.max:
             value = float(value)
         if value != option.also and type(value) is not (
             str if isinstance(option.kind, tuple) else option.kind
@@ -73,25 +75,28 @@ def complete(command: str, given: dict[str, object]) -> SimpleNamespace:
     values = {option.key: option.default for option in TABLE.values()}
     values |= SHAPES[given.get("model_type", values["model_type"])] | given
     o = SimpleNamespace(command=command, given=frozenset(given), words=[], **values)
-    if command in BUILD.split():
+    if command in BUILD.split() and not (o.resume or o.init_from):  # they have a shape of their own
         model_config(o, o.vocab_size or 1)
     if command in USE.split() and not o.model_filename:
         raise BadInput(f"{command} needs --model-filename: a run folder, or a .safetensors in one")
     if command == "gradcheck" and not o.shapes:
         raise BadInput("gradcheck needs --shapes: the arguments' shapes, such as --shapes 3x4,4x5")
-    if o.train_batch_size % o.accumulate and not o.resume:  # a resumed run has a batch of its own
+    steps = command in PIPE.split() and not o.resume  # a resumed run has a batch of its own
+    if steps and o.train_batch_size % o.accumulate:
         parts = (
             f"cannot be cut into {o.accumulate} equal parts: choose --accumulate so that it divides the batch"
         )
         raise BadInput(f"--train-batch-size {o.train_batch_size} {parts}")
     if command == "timeline" and o.pp == 1:
         raise BadInput("timeline shows a pipeline: choose --pp of at least 2, as in --pp 2 --micro-batches 8")
-    if command in PIPE.split() and not o.resume:
+    if steps:
         check_batch(o)
     if command == "reshard" and not o.save_dir:
         raise BadInput("reshard needs --save-dir: the new folder to write")
-    if o.min_lr > o.lr:
+    if command == "train" and o.schedule != "constant" and o.min_lr > o.lr and not o.resume:
         raise BadInput(f"--min-lr {o.min_lr} is above --lr {o.lr}: choose it lower, or --lr higher")
+    if command in BUILD.split():
+        _check_sizes(o)
     if command == "train" and OPTIMIZERS[o.optimizer].divides:
         check_eps(o.eps, o.dtype)
     if o.resume and not o.save_dir:
@@ -102,6 +107,24 @@ def complete(command: str, given: dict[str, object]) -> SimpleNamespace:
     return o
 
 
+def _check_sizes(o: SimpleNamespace) -> None:
+    """BadInput for a number that is 0 or infinite in the type in which a training step uses it."""
+    info = np.finfo("float64" if o.dtype == "float64" else "float32")
+    least, most = float(info.tiny), float(info.max)
+    for option in of_command(o.command).values():
+        value = getattr(o, option.key)
+        if option.kind is float and option.name != "eps" and value:  # of eps the optimizer decides
+            if value < least:
+                zero = "" if option.within is ABOVE_0 else "0, or "
+                raise BadInput(
+                    f"--{option.name} {value} is 0 in {info.dtype}: choose {zero}at least {1.05 * least:.1e}"
+                )
+            if value > most:
+                raise BadInput(
+                    f"--{option.name} {value} is infinite in {info.dtype}: choose at most {most:.0e}"
+                )
+
+
 def check_batch(o: SimpleNamespace) -> None:
     """BadInput where replicas and micro-batches cannot share out the batch evenly, or not in this order."""
     dp = 1 if o.dp == "auto" else o.dp
@@ -109,7 +132,7 @@ def check_batch(o: SimpleNamespace) -> None:
         raise BadInput(
             f"--train-batch-size {o.train_batch_size} cannot be shared out over {dp} replicas"
             f" in {parts(o)} parts each: choose --dp"
-            + ", --accumulate and --micro-batches" * (o.pp > 1)
+            + ", --accumulate and --micro-batches" * (o.pp > 1 or "micro_batches" in o.given)
             + " so that it divides the batch"
         )
     check(o)

@@ -82,10 +82,11 @@ def _train_in(folder: Path | None, o: Options, newest: Path | None, grid: Grid) 
     source = run_folder.find(o.init_from) if o.init_from and not newest else None
     known = newest.parent if newest else run_folder.run_of(source) if source else None
     tokenizer = open_tokenizer(newest or source, known) if known else None
+    if source:
+        o = shape_of(source, tokenizer, o)
     with workspace(folder, grid.world) as work:
-        config = shape_of(source, o) if source else None
-        texts = read_texts(o, config.context if config else o.context, work, tokenizer, grid.world)
-        config = config or options.model_config(o, texts.tokenizer.size)
+        texts = read_texts(o, o.context, work, tokenizer, grid.world)
+        config = options.model_config(o, texts.tokenizer.size)
         _check_fits(config, o)
         chosen = threads.settle(o, grid.world, config)
         model = staged(gpt(config, grid.shares, o.recompute), grid.pipeline, virtual_stages(o))

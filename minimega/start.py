@@ -1,13 +1,14 @@
 """What a run starts from: the options of one to go on with, or the shape of another's model."""
 
-from dataclasses import fields, replace
+from dataclasses import fields
 from pathlib import Path
 from types import SimpleNamespace as Options
 
 from minimega import checkpoint, options, run_folder, table
 from minimega.errors import BadInput
-from minimega.model import Config
+from minimega.model import SHAPES, Config
 from minimega.texts import check_found
+from minimega.tokens import Tokenizer
 
 
 def resumed(folder: Path, o: Options) -> tuple[Path, Options]:
@@ -40,14 +41,24 @@ def replace_options(o: Options, **changes) -> Options:
 FREE = "dropout", "balance"  # what another run may change of a model
 
 
-def shape_of(source: Path, o: Options) -> Config:
-    """The shape of the model to start from; an option that asks for another one is refused."""
+def shape_of(source: Path, tokenizer: Tokenizer, o: Options) -> Options:
+    """The options with the shape of the model to start from, as the new run writes them down.
+
+    BadInput for an option that asks for another shape or tokenizer.
+    """
     config = checkpoint.open_model(source)[1]
-    asked = options.model_config(o, config.vocab_size)
-    for field in fields(Config):
-        theirs, ours = getattr(config, field.name), getattr(asked, field.name)
-        if field.name in o.given and field.name not in FREE and theirs != ours:
-            raise BadInput(
-                f"--init-from {source}: its {field.name} is {theirs}, not {ours}; leave the option out"
-            )
-    return replace(config, **{name: getattr(asked, name) for name in FREE})
+    theirs = {field.name: getattr(config, field.name) for field in fields(Config)} | {
+        "untied": not config.tied,
+        "no_attention": not config.attention,
+        "tokenizer": tokenizer.kind,
+    }
+    theirs = {name: theirs[name] for name in vars(o).keys() & theirs.keys() - set(FREE)}
+    size = theirs.pop("vocab_size")
+    asked = o.given | (SHAPES[o.model_type].keys() if "model_type" in o.given else set())
+    differ = sorted(name for name in asked & theirs.keys() if theirs[name] != getattr(o, name))
+    if o.vocab_size and size > o.vocab_size:
+        differ, theirs["vocab_size"] = [*differ, "vocab_size"], size
+    for name in differ:
+        other = f"{theirs[name]}, not {getattr(o, name)}"
+        raise BadInput(f"--init-from {source}: its {name} is {other}; leave the option out")
+    return replace_options(o, **theirs)

@@ -22,10 +22,8 @@ ABOVE_0 = ("above 0", lambda x: x > 0)
 BELOW_1 = ("of at least 0 and below 1", lambda x: 0 <= x < 1)
 TO_3 = ("of 0 to 3", lambda x: 0 <= x <= 3)
 SHARE = ("above 0 and at most 1", lambda x: 0 < x <= 1)
-PATH = ("that names a file or a folder", lambda x: bool(x.strip()))
+PATH = ("that names a file or a folder", lambda x: bool(x.strip()) and "\0" not in x)
 SOME = ("of at least one character", lambda x: bool(x))
-# Every number of an option may end up in float32; a smaller or larger one would be 0 or infinity there.
-SMALLEST, LARGEST = 1e-37, 3e38
 MOST = 2**63 - 1  # arrays count in int64
 
 
@@ -67,16 +65,12 @@ class Option:
             return value
         if isinstance(self.kind, tuple) and value not in self.kind:
             raise BadInput(f"{where} is {shown(value)}; it must be {self.wanted}{self.meant(value)}")
-        if self.kind is str:
-            check_text(value, where)
-        if self.kind is float and value and not SMALLEST <= abs(value) <= LARGEST and math.isfinite(value):
-            raise BadInput(
-                f"{where} is {value}, which is no number in float32: choose 0, or one from 1e-37 to 1e38"
-            )
         if self.kind is int and value > MOST:
             raise BadInput(f"{where} is {shown(value)}; it must be {self.wanted}, and at most {MOST}")
         if self.within and not ((isinstance(value, str) or math.isfinite(value)) and self.within[1](value)):
             raise BadInput(f"{where} is {shown(value)}; it must be {self.wanted}")
+        if self.kind is str:
+            check_text(value, where)
         return value
 
     def meant(self, text: str) -> str:

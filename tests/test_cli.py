@@ -18,8 +18,43 @@ BAD = [
     ("train --num_step 3", "did you mean --num-steps?"),
     ("train --train 3", "did you mean --train-filename?"),
     ("train --temperature 1", "--temperature: it is an option of generate"),
-    ("train text.txt", "'text.txt' belongs to no option"),
+    ("train text.txt", "unexpected argument 'text.txt': type minimega train --train-filename text.txt"),
+    ("train --lr 1 a.txt", "type minimega train --lr 1 --train-filename a.txt"),
+    ("train --train-filename a.txt b.txt", "unexpected argument 'b.txt'; minimega train --help shows"),
+    ("generate RUN", "type minimega generate --model-filename RUN"),
+    ("generate --model-filename RUN Once", "type minimega generate --model-filename RUN --prompt Once"),
+    ("evaluate RUN", "type minimega evaluate --model-filename RUN"),
+    ("memory RUN", "unexpected argument 'RUN'"),
     ("train -x", "no option -x"),
+    ("train -lr 1", "'-lr'; did you mean --lr?"),
+    ("train lr=1", "'lr=1'; did you mean --lr?"),
+    ("train \u2013lr 1", "'\u2013lr'; did you mean --lr?"),
+    ("train --LR 1", "'--LR'; did you mean --lr?"),
+    ("train --resume RUN", "the folder is named by --save-dir"),
+    ("xyz", "unknown command 'xyz'; minimega --help lists them"),
+    ("sample RUN", "unknown command 'sample': here it is generate"),
+    ("help trian", "unknown command 'trian'; did you mean train?"),
+    ("--lr 1 train", "unknown command '--lr': the command comes first"),
+    ("compare", "compare needs RUN_A: minimega compare RUN_A RUN_B"),
+    ("compare a", "compare needs RUN_B: minimega compare RUN_A RUN_B"),
+    ("compare a b c", "unexpected argument 'c'"),
+    ("reshard --save-dir x", "reshard needs RUN: minimega reshard RUN"),
+    ("reshard a b --save-dir x", "unexpected argument 'b'"),
+    ("gradcheck --shape 3x4", "gradcheck has no option --shape: here it is --shapes"),
+    ("gradcheck a.py:f b.py:f --shapes 3", "unexpected argument 'b.py:f'"),
+    ("learn check 02 03", "unexpected argument '03'"),
+    ("generate --model-filename x --prompt \udcff", "--prompt is not UTF-8 text: '\\udcff'"),
+    ("train --save-dir \udcff", "--save-dir is not UTF-8 text"),
+    ("reshard \udcff --save-dir x", "RUN is not UTF-8 text"),
+    ("train --clip 1e-320", "--clip 1e-320 is 0 in float32: choose 0, or at least 1.2e-38"),
+    ("train --lr 1e-46 --dtype bfloat16", "--lr 1e-46 is 0 in float32: choose at least 1.2e-38"),
+    ("train --lr 1e-320 --dtype float64", "is 0 in float64"),
+    ("train --lr 1e308", "--lr 1e+308 is infinite in float32: choose at most 3e+38"),
+    ("train --weight-decay 1e300", "is infinite in float32"),
+    ("timeline --pp 2 --balance 1e300 --experts 2", "is infinite in float32"),
+    (f"train --seed {10**30}", f"at most {2**63 - 1}"),
+    (f"train --num-steps {10**300}", "(301 characters)"),
+    (f"train --lr {'9' * 999}", "a number above 0"),
     ("train --lr", "--lr needs a value"),
     ("train --lr -1e-3", "--lr=-"),
     ("train --lr --seed 1", "--lr needs a value"),
@@ -112,8 +147,14 @@ def test_what_there_is(capsys):
         assert cli.main(words) == 0
         shown = capsys.readouterr().out
         assert all(f"  {command} " in shown for command in cli.COMMANDS)
-    assert cli.main(["--version"]) == 0
-    assert capsys.readouterr().out.startswith("minimega ")
+    for word in ("--version", "-V", "version"):
+        assert cli.main([word]) == 0
+        assert capsys.readouterr().out.startswith("minimega ")
+    assert cli.main(["train", "--help"]) == 0
+    shown = capsys.readouterr().out
+    for words in (["help", "train"], ["--help", "train"]):
+        assert cli.main(words) == 0
+        assert capsys.readouterr().out == shown
 
 
 @pytest.mark.parametrize("command", cli.COMMANDS)

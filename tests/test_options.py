@@ -129,7 +129,8 @@ def test_a_text_or_a_path_that_is_empty_is_refused(name, toml, capsys):
     [
         ("lr = ", "not a TOML file"),
         ("learning-rate = 1", "learning-rate"),
-        ("num_layer = 1", "did you mean num-layers?"),
+        ("num_layer = 1", "here it is num-layers"),
+        ("num_layerz = 1", "did you mean num-layers?"),
         ("config = 'a'", "sets config"),
         ("lr = 'fast'", "it must be a number above 0"),
         ("num-layers = 1.5", "it must be a whole number"),
@@ -192,3 +193,34 @@ def test_a_pipeline_that_does_not_divide_is_refused(words, says):
         parse("train", words.split())
     assert says in str(error.value)
     assert parse("train", ["--pp", "4", "--pipeline", "interleaved"]).pp == 4
+
+
+def test_nothing_is_checked_that_has_no_effect_in_this_call(toml):
+    """One file may serve several commands: each looks at its own options, and at what they use."""
+    assert parse("train", ["--no-attention", "--nhead", "3", "--tp", "2"]).nhead == 3
+    assert parse("train", ["--top-k-experts", "9"]).top_k_experts == 9
+    assert parse("train", ["--schedule", "constant", "--min-lr", "1"]).min_lr == 1
+    # the shape is that of the run to start from, or to go on with
+    assert parse("train", ["--init-from", "x", "--nhead", "3"]).nhead == 3
+    assert parse("train", ["--resume", "--save-dir", "x", "--nhead", "3"]).nhead == 3
+    path = toml('accumulate = 3\nmin-lr = 1\nmodel-filename = "x"\nnhead = 3\nmicro-batches = 7')
+    for command in ("generate", "evaluate"):
+        assert parse(command, ["--config", path]).accumulate == 3
+    assert parse("bench", ["--config", path, "--nhead", "4"]).accumulate == 3
+    with pytest.raises(BadInput, match="--accumulate"):
+        parse("timeline", ["--config", path, "--nhead", "4", "--pp", "2"])
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ('prompt = "a\\u0000b"', "zero character"),
+        (f"lr = 1{'0' * 400}", "it must be a number"),
+        ("clip = 1e-320", "is 0 in float32"),
+        ("tales = 10000000000000000000", "at most"),
+    ],
+)
+def test_values_that_nothing_can_hold(toml, text, says):
+    with pytest.raises(BadInput) as error:
+        parse("train", ["--config", toml(text)])
+    assert says in str(error.value) and len(str(error.value)) < 400

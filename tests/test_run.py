@@ -400,3 +400,39 @@ def test_the_writing_goes_one_text_a_line(tmp_path, start, capsys):
     weights = str(run_folder.newest(run) / "model.safetensors")
     assert main(["generate", "--model-filename", weights]) == 0  # a .safetensors in a run's folder
     assert main([*write, "--generate-filename", str(tmp_path / "no" / "such" / "out.txt")]) == 2
+
+
+def test_a_run_from_another_ones_weights_is_that_shape_and_can_be_resumed(tmp_path, start, text, capsys):
+    assert (
+        start(tmp_path / "one", "--no-attention", "--d-model", "18", "--nhead", "4", "--tokenizer", "char")
+        == 0
+    )
+    words = ["train", "--train-filename", text, "--init-from", str(tmp_path / "one"), "--num-steps", "1"]
+    words += ["--train-batch-size", "4", "--save-dir", str(tmp_path / "two")]
+    assert main([*words, "--nhead", "4", "--no-attention", "--vocab-size", "900"]) == 0
+    assert main(["train", "--save-dir", str(tmp_path / "two"), "--resume", "--num-steps", "2"]) == 0
+    assert list(log_of(tmp_path / "two")) == [1, 2]
+    capsys.readouterr()
+    for other, name in (
+        ("--untied", "untied"),
+        ("--no-attention=false", "no_attention"),
+        ("--tokenizer=word", "tokenizer"),
+        ("--vocab-size=5", "vocab_size"),
+        ("--model-type=gpt2", "context"),
+        ("--nhead=3", "nhead"),
+    ):
+        assert main([*words, "--overwrite", other]) == 2, other
+        assert f"its {name} is" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("kind", "lacks"), [("char", ["'\u03a9'"]), ("word", ["'\u03a9\u03a9', '\u03a8'"]), ("bpe", [])]
+)
+def test_a_prompt_with_unknown_words_says_which(tmp_path, start, capsys, kind, lacks):
+    assert start(tmp_path / "run", "--tokenizer", kind, steps=1) == 0
+    capsys.readouterr()
+    words = ["generate", "--model-filename", str(tmp_path / "run"), "--generate-num-sentences", "1"]
+    assert main([*words, "--prompt", "\u03a9\u03a9 \u03a8"]) == 0
+    said = capsys.readouterr()
+    assert said.out and len(said.err.splitlines()) == len(lacks)
+    assert all(named in said.err for named in lacks)

@@ -111,3 +111,17 @@ def test_greedy_takes_the_likeliest_token_each_time():
     for _ in range(20):
         tokens = np.concatenate((tokens, last_logits(model, tokens).argmax(-1)[:, None]), axis=1)
     assert [int(t[0]) for t in generate(model, [0], 20, temperature=0)] == tokens[0, 1:].tolist()
+
+
+@pytest.mark.parametrize("temperature", [5e-324, 1e-310, 1e-300, 1e-30])
+def test_a_tiny_temperature_is_greedy(temperature):
+    logits = np.array([[-3.0, 4.0, 3.9, -np.inf], [900.0, -900.0, 899.0, -np.inf]])
+    with np.errstate(all="raise", under="ignore"):
+        assert choose(logits, [0.99, 0.99], temperature).tolist() == [1, 0]
+
+
+@pytest.mark.parametrize("choice", [{"temperature": 1e308}, {"top_p": 5e-324}, {"top_k": 2**63 - 1}])
+def test_the_ends_of_what_can_be_asked_give_a_token_that_is_allowed(choice):
+    logits = np.array([[1.0, 3.0, -np.inf]])
+    for uniform in (0.0, 0.5, 1 - 2**-53):
+        assert choose(logits, [uniform], **choice)[0] in (0, 1)

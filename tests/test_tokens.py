@@ -364,3 +364,35 @@ def test_a_larger_text_from_its_file(kind, shared, tmp_path):
     assert t.decode(stream) == "".join("".join(d) for d in learned.documents())
     other = tokenize(held_out.documents(), t, tmp_path / "held_out.npy")
     assert ((other == UNKNOWN).any()) == (kind == "word")
+
+
+@pytest.mark.parametrize("run", ["a", "\u65e5", "7", "=", " ", "\n", "e\u0301", "_", "ab1 "])
+def test_byte_pairs_learn_from_no_longer_piece_than_512_characters(run):
+    """What a piece costs grows with the square of its length."""
+    text = f"x {run * 3000} y"
+    t = tokens.train("bpe", [text, "some words"], 300)
+    assert t.decode(t.encode(text)) == text
+    pieces = t.library.pre_tokenizer.pre_tokenize_str(text)
+    assert max(end - begin for _, (begin, end) in pieces) <= 513  # a space that goes along with a word
+    assert max(map(len, t.library.get_vocab())) <= 513 * len(run.encode())
+
+
+def test_shorter_pieces_are_as_they_were_without_the_limit():
+    from tokenizers import pre_tokenizers
+
+    text = "It's 3 o'clock,\n\n\tand  f(x) == 'caf\u00e9' " + "word" * 100 + " " * 100
+    made = tokens.train("bpe", [text], 300).library.pre_tokenizer
+    without = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    assert made.pre_tokenize_str(text) == without.pre_tokenize_str(text)
+
+
+@pytest.mark.parametrize(
+    ("kind", "lacks"), [("char", ["x"]), ("word", ["exit", "?"]), ("whitespace", ["exit?"]), ("bpe", [])]
+)
+def test_what_the_vocabulary_lacks_is_named_once(kind, lacks):
+    t = tokens.train(kind, ["To be or not, it"])
+    if kind == "char":
+        assert t.lacks("not xx or x") == lacks
+    else:
+        assert t.lacks("To be exit? exit?") in (lacks, [*lacks, "?"][: len(lacks)])
+    assert t.lacks("To be") == []

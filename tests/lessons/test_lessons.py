@@ -159,7 +159,7 @@ def test_help_on_request(capsys):
         ("learn start derivativ", "did you mean derivative?"),
         ("learn check", "learn check needs the number of a lesson"),
         ("learn check 02 --folder nowhere", "nowhere holds no 02_derivative.ipynb; begin with: "),
-        ("learn check 02 03", "'03' belongs to no option"),
+        ("learn check 02 03", "unexpected argument '03'"),
         ("learn --folder", "--folder needs a value"),
     ],
 )
