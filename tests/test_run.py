@@ -312,7 +312,8 @@ def test_what_is_not_finite_at_the_end_is_not_saved_over_what_is(tmp_path, start
 
 
 def test_weights_that_are_not_finite_are_not_saved_between_evaluations(tmp_path, start, capsys):
-    more = ("--lr", "1e39", "--schedule", "constant", "--warmup", "0", "--save-every", "1")
+    how = "--lr 3e38 --weight-decay 100 --schedule constant --warmup 0 --save-every 1"
+    more = how.split()
     assert start(tmp_path / "run", *more, "--eval-every", "100") == 1
     said = capsys.readouterr().err
     assert "step 1: embedding.tokens is not finite any more" in said and said.count("\n") <= 3

@@ -78,7 +78,7 @@ class SequenceParallel(TensorParallel):
 
 def check_heads(config, ranks: int) -> None:
     """BadInput where the heads cannot be shared out over so many ranks."""
-    if config.nhead % ranks:
+    if config.attention and config.nhead % ranks:
         raise BadInput(
             f"{config.nhead} heads cannot be shared out over {ranks} ranks: "
             f"choose --tp so that it divides --nhead"
