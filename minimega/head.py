@@ -3,8 +3,11 @@
 B batch, T time, D width, V vocabulary.
 """
 
+import numpy as np
+
 from minimega.autograd import op
 from minimega.backend import library, wide
+from minimega.ids import check_targets
 from minimega.layer import Layer
 from minimega.linear import linear
 from minimega.parallel.comm import SELF, Group
@@ -12,15 +15,23 @@ from minimega.parameter import Parameter
 
 
 @op
-def cross_entropy(logits, targets, count: int | None = None, first: int = 0, group: Group = SELF):
+def cross_entropy(
+    logits,
+    targets,
+    count: int | None = None,
+    first: int = 0,
+    group: Group = SELF,
+    vocabulary: int | None = None,
+):
     """The sum of -log softmax(logits)[target] over the counted tokens, over count: (..., V), (...) -> ().
 
-    A target below 0 is not counted. `count` is the number of counted tokens of the whole batch, of which
-    these may be a part; by default it is counted here.
+    A target of -1 is not counted; others must be tokens (BadInput). `count` is the number of counted tokens
+    of the whole batch, of which these may be a part; by default it is counted here.
 
-    Where the vocabulary is cut over the ranks of a group, `first` is the first token of this rank's logits.
-    Three numbers a token travel (the largest logit; then the sum of exponentials with the target's logit),
-    never the logits. The loss, and the probabilities that are kept, are float32 where the logits are 16-bit.
+    Where the vocabulary is cut over the ranks of a group, `first` is the first token of this rank's logits,
+    and `vocabulary` the number of all tokens; it is asked for where it is not given. Three numbers a token
+    travel (the largest logit; then the sum of exponentials with the target's logit), never the logits. The
+    loss, and the probabilities that are kept, are float32 where the logits are 16-bit.
 
     >>> loss, back = cross_entropy(np.zeros((2, 4)), np.array([1, -1]))
     >>> round(float(loss), 4), back(1.0).round(2).tolist()      # log 4; the second token is not counted
@@ -28,6 +39,9 @@ def cross_entropy(logits, targets, count: int | None = None, first: int = 0, gro
     """
     xp = library(logits)
     shape, ids = logits.shape, targets.ravel()  # (N,)
+    if vocabulary is None:
+        vocabulary = int(group.all_reduce(np.array(first + shape[-1]), "max", label="cross-entropy"))
+    check_targets(targets, vocabulary)
     rows = wide(logits).reshape(-1, shape[-1])  # (N, V)
     counted = ids >= 0
     count = int(counted.sum() if count is None else count)  # a NumPy integer would make float32 float64
@@ -71,5 +85,5 @@ class Head(Layer):
 
     def cross_entropy(self, logits, targets, count: int | None = None):
         """The loss of this rank's piece of the logits: see the function."""
-        first, group = self.weight.piece[0].start, self.shares.group
-        return cross_entropy(logits, targets, count=count, first=first, group=group)
+        first, group, size = self.weight.piece[0].start, self.shares.group, self.weight.whole_shape[0]
+        return cross_entropy(logits, targets, count=count, first=first, group=group, vocabulary=size)

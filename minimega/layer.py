@@ -24,7 +24,8 @@ class Place:
     rank works on and `positions` those of them that it holds here, by their places in the text's window,
     wherever the batch was cut. `key` is that of the seed and the step. `recall(layer, k, v)` gives the keys
     and values to attend to; a cache adds those of earlier tokens. Where a sequence is shared out over
-    ranks, `attend` stands in for `attention` (see parallel/context.py). A layer with a loss of its own notes
+    ranks, `attend` stands in for `attention` (see parallel/context.py), and `length` counts the tokens of all
+    of it. A layer with a loss of its own notes
     its value in `extra`, by its name; it is a mean over the `sequences` of the whole step (0: those that are
     here), and the backward pass of all losses begins with `scale`.
     """
@@ -36,6 +37,7 @@ class Place:
     recall: Callable = lambda layer, k, v: (k, v)
     held: slice = field(default_factory=lambda: slice(None))
     attend: Callable | None = None
+    length: int = 0
     sequences: int = 0
     scale: float = 1.0
     extra: dict = field(default_factory=dict)

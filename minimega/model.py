@@ -11,6 +11,7 @@ from minimega.embedding import Embedding, SinusoidalEmbedding
 from minimega.errors import BadInput
 from minimega.experts import Experts
 from minimega.head import Head
+from minimega.ids import check_window
 from minimega.layer import Dropout, Layer, Place, Recomputed, Uncut, place
 from minimega.mlp import ACTIVATIONS, MLP
 from minimega.norm import LayerNorm
@@ -159,6 +160,8 @@ class Model(Layer):
     def hidden(self, tokens, at: Place | None = None) -> Tensor:
         """What the last layer gives: the logits of this rank's piece of the vocabulary."""
         at, x = at or place(tokens), tokens
+        if not isinstance(tokens, Tensor):  # or they were checked by an earlier stage of the pipeline
+            check_window(tokens, at, self.config.vocab_size, self.config.context)
         at = replace(at, held=self.shares.tokens(len(at.window)))
         for layer in self.layers.values():
             x = layer(x, at)
@@ -168,7 +171,7 @@ class Model(Layer):
         return self.layers["head"].whole(self.hidden(tokens, at))
 
     def loss(self, tokens, targets, at: Place | None = None, count: int | None = None) -> Tensor:
-        """The mean cross-entropy over the counted targets (those not below 0), in nats.
+        """The mean cross-entropy over the counted targets (all but -1), in nats.
 
         In training, the losses of single layers are added: values only, for their gradients are in the graph.
         """

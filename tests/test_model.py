@@ -2,11 +2,12 @@
 
 import itertools
 import tracemalloc
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from minimega import ops, random
+from minimega import ops, random, train
 from minimega.autograd import Operation, Tensor, no_grad, saved_bytes
 from minimega.errors import BadInput
 from minimega.gradcheck import assert_gradients
@@ -385,3 +386,46 @@ def test_recomputation_changes_no_bit_and_holds_less(recompute, dropout):
     for name, p in plain.parameters().items():
         assert (p.grad == again.parameters()[name].grad).all(), name
     assert list(plain.parameters()) == list(again.parameters())
+
+
+# What a model cannot take
+
+VARIANTS = [{}, {"positions": "sinusoidal"}, {"tied": False}, {"attention": False}, {"experts": 2}]
+
+
+@pytest.mark.parametrize("token", [5, 1000, -1, -5])
+@pytest.mark.parametrize("options", VARIANTS, ids=str)
+def test_a_token_outside_of_the_vocabulary_is_an_error(options, token):
+    made, ids = model(**options), IDS.copy()
+    ids[1, 2] = token
+    said = rf"token id {token} at position 2 of sequence 1 is outside .*\n5 tokens, 0 to 4"
+    for use in (made, made.hidden, lambda ids: made.loss(ids, TARGETS)):
+        with pytest.raises(BadInput, match=said):
+            use(ids)
+    moved = Place(np.array([7, 9]), np.arange(4), training=True)  # rows of a larger batch
+    with pytest.raises(BadInput, match="at position 2 of sequence 9 "):
+        made.loss(ids, TARGETS, moved)
+    with pytest.raises(BadInput, match="a token id must be a whole number, and these are float64"):
+        made(IDS + 0.0)
+
+
+@pytest.mark.parametrize("options", VARIANTS, ids=str)
+def test_a_window_longer_than_the_context_is_an_error(options):
+    made, ids = model(**options), np.zeros((2, 5), int)
+    for use in (made, lambda ids: made.loss(ids, ids)):
+        with pytest.raises(BadInput, match="a window of 5 tokens is longer than the context of 4"):
+            use(ids)
+    with no_grad(), pytest.raises(BadInput, match="a window of 6 tokens"):
+        made(ids[:, :1], place(ids[:, :1], start=5))  # as a cache goes on behind the others
+    with pytest.raises(BadInput, match="a window of 9 tokens"):  # of which this rank has few
+        made(IDS, replace(place(IDS), length=9))
+
+
+@pytest.mark.parametrize("target", [5, -2, -100])
+def test_a_models_target_outside_of_the_vocabulary_is_an_error(target):
+    targets = TARGETS.copy()
+    targets[0, 1] = target
+    with pytest.raises(BadInput, match=rf"target {target} at \(0, 1\) is outside"):
+        model().loss(IDS, targets)
+    with pytest.raises(BadInput, match=f"target {target} at"):
+        train.gradients(model(), IDS, targets)

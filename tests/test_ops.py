@@ -368,7 +368,7 @@ def test_embedding(ids, rng):
 
 
 @pytest.mark.parametrize("count", [None, 1, 7])
-@pytest.mark.parametrize("targets", [[[0, 3], [1, 1]], [[-1, 2], [4, -100]], [[-1, -1], [-1, 0]]], ids=str)
+@pytest.mark.parametrize("targets", [[[0, 3], [1, 1]], [[-1, 2], [4, -1]], [[-1, -1], [-1, 0]]], ids=str)
 def test_cross_entropy(targets, count, rng):
     logits, targets = rng.normal(size=(2, 2, 5)), np.array(targets)
     assert_gradients(lambda x: cross_entropy(x, targets, count=count), logits)
@@ -377,6 +377,22 @@ def test_cross_entropy(targets, count, rng):
     loss, back = cross_entropy(logits, targets, count=count)
     np.testing.assert_allclose(loss, sum(counted) / (count or len(counted)))
     assert not back(np.float64(1))[targets < 0].any()  # exactly 0, not nearly
+
+
+@pytest.mark.parametrize("target", [-2, -100, 5, 1000])
+@pytest.mark.parametrize("count", [None, 4])
+def test_a_target_outside_of_the_vocabulary_is_an_error(target, count):
+    targets = np.array([[0, -1], [target, 4]])
+    for cut in (slice(0, 5), slice(0, 2), slice(2, 5)):  # of a vocabulary of 5
+        with pytest.raises(BadInput, match=rf"target {target} at \(1, 0\) is outside .* 5 tokens, 0 to 4"):
+            cross_entropy(np.zeros((2, 2, 5))[..., cut], targets, count, cut.start, vocabulary=5)
+    with pytest.raises(BadInput, match=f"target {target} at"):
+        cross_entropy(Tensor(np.zeros((2, 2, 5))), targets)
+
+
+def test_targets_are_whole_numbers():
+    with pytest.raises(BadInput, match="a target must be a whole number, and these are float64"):
+        cross_entropy(np.zeros((2, 5)), np.array([1.0, 2.0]))
 
 
 def test_cross_entropy_of_nothing_but_padding(rng):

@@ -48,10 +48,11 @@ def share(inputs, targets, at: Place, group: Group) -> tuple:
     """
     if group.size == 1:
         return inputs, targets, at
-    xp, ours = library(inputs), halves(inputs.shape[1], group.size)[group.rank]
+    xp, length = library(inputs), inputs.shape[1]
+    ours = halves(length, group.size)[group.rank]
     mine = xp.concatenate([xp.arange(half.start, half.stop) for half in ours])  # (t,)
     ring = functools.partial(ring_attention, group=group, window=at.window)
-    return inputs[:, mine], targets[:, mine], replace(at, window=at.window[mine], attend=ring)
+    return inputs[:, mine], targets[:, mine], replace(at, window=at.window[mine], attend=ring, length=length)
 
 
 class Block(NamedTuple):

@@ -16,7 +16,7 @@ from minimega.parallel.data import Reducer
 from minimega.parallel.grid import SERIAL, Grid, grid
 from minimega.sample import generate, next_logits
 from minimega.tokens import Windows
-from minimega.train import Recipe, evaluate, train_step
+from minimega.train import Recipe, evaluate, gradients, train_step
 
 LAYOUTS = {  # by the number of ranks: (tp, dp, sequence parallelism)
     1: [(1, 1, False), (1, 1, True)],
@@ -171,3 +171,26 @@ def case_a_rank_without_a_piece_is_refused(group):
             assert f"over {group.size} ranks" in str(told)
         else:
             raise AssertionError(f"{short} {group.size - 1} on {group.size} ranks")
+
+
+@sizes(2, 4)
+def case_what_a_model_cannot_take_is_an_error_on_every_rank(group):
+    """A cut table gives zeros for what others have, and a rank of a context has a part of the window."""
+    layouts = grid(group, tp=group.size), grid(group, group.size, 1, True), grid(group, cp=group.size)
+    for g, positions in product(layouts, ((), ("sinusoidal",))):
+        case = on(g, frozenset(positions))
+        (inputs, targets), vocabulary = case.data(), case.config.vocab_size
+        long, off, counted = np.tile(inputs, 2), inputs.copy(), targets.copy()
+        off[1], counted[1] = vocabulary, -2  # of every rank's tokens
+        for batch, said in (
+            ((off, targets), f"token id {vocabulary} at position"),
+            ((inputs, counted), "target -2 at"),
+            ((long, long), f"a window of {2 * inputs.shape[1]} tokens is longer than the context"),
+        ):
+            model = case.model(g)
+            try:
+                gradients(model, *batch, reducer=Reducer(model.parameters().values(), g, 700))
+            except BadInput as told:
+                assert said in str(told), told
+            else:
+                raise AssertionError(f"not refused: {said}")

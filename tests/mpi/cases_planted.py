@@ -171,7 +171,8 @@ def cross_entropy_with(change):
     def method(self, logits, targets, count=None):
         first, group = self.weight.piece[0].start, self.shares.group
         first, group = change(first, group)
-        return cross_entropy(logits, targets, count=count, first=first, group=group)
+        size = self.weight.whole_shape[0]
+        return cross_entropy(logits, targets, count=count, first=first, group=group, vocabulary=size)
 
     yield Head, "cross_entropy", method
 
