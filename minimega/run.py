@@ -18,6 +18,7 @@ from minimega.backend import check_type, device, keep_memory, library
 from minimega.errors import BadInput, RunFailed, in_words
 from minimega.log import Log, skipped
 from minimega.model import Config, Model, gpt
+from minimega.notes import notes
 from minimega.optim import OPTIMIZERS
 from minimega.parallel import threads, zero
 from minimega.parallel.data import Reducer
@@ -252,6 +253,8 @@ class _Run:
         learned, held_out = self.texts.unknown
         if learned:
             said.append(f"the text to learn from{metrics.unknown(learned)}")
+        made = None if self.start or o.init_from else self.texts.tokenizer.size
+        said += notes(o, self.steps, made)
         said += metrics.doubt(learned, "the text to learn from")
         said += metrics.doubt(held_out, "the held-out text")
         return "\n".join(said)

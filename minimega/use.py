@@ -11,6 +11,7 @@ from minimega import checkpoint, metrics, options, run_folder, tokens
 from minimega.backend import device, keep_memory
 from minimega.errors import BadInput, RunFailed
 from minimega.model import Model
+from minimega.notes import notes
 from minimega.parallel import threads
 from minimega.parallel.grid import Grid, on_ranks
 from minimega.progress import say
@@ -81,6 +82,9 @@ def _generate(o: Options, grid: Grid) -> int:
     if grid.first and (lacks := tokenizer.lacks(o.prompt or "")):
         named = ", ".join(map(repr, lacks[:8])) + ", ..." * (len(lacks) > 8)
         tell(f"minimega: the vocabulary has no {named}: in the prompt, each is an unknown word (<unk>)")
+    if grid.first:
+        for line in notes(o, words=tokenizer.size):
+            tell(line)
     texts = []
     for first in range(0, o.generate_num_sentences, TOGETHER):
         numbers = range(first, min(first + TOGETHER, o.generate_num_sentences))
