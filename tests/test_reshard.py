@@ -19,9 +19,12 @@ TRAIN = ["train", *SMALL, "--train-batch-size", "4", "--dtype", "float16", "--sc
 
 @pytest.fixture(scope="module", autouse=True)
 def scale_that_moves():
-    """Runs of this file begin with a loss scale that doubles after every third step."""
+    """Runs of this file begin with a loss scale too large, which doubles after every second step that fits.
+
+    So of the first steps one is skipped, and the optimizer has counted fewer than the run.
+    """
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(run, "loss_scale", lambda dtype: precision.LossScale(value=2.0**10, every=3))
+        patch.setattr(run, "loss_scale", lambda dtype: precision.LossScale(value=2.0**20, every=2))
         yield
 
 
@@ -81,7 +84,7 @@ CUTS = [
 def test_there_and_back_is_the_run_itself(cut, done, tmp_path):
     there = cut_anew(done, tmp_path / "there", *cut)
     back = cut_anew(there, tmp_path / "back")
-    assert state(there)["loss_scale"]["value"] == 2.0**11  # it has one that is worth keeping
+    assert state(there)["loss_scale"] != vars(run.loss_scale("float16"))
     lost = [name for name, value in state(done).items() if state(there)[name] != value]
     assert lost == ["layout", "parts"] and " ".join(cut[:2]) in state(there)["layout"]
     assert state(back) == state(done)
@@ -118,9 +121,10 @@ def test_a_run_that_goes_on_is_the_uninterrupted_one(cut, optimizer, tmp_path, m
     monkeypatch.setattr(run, "loss_scale", precision.loss_scale)
     go_on(parts)
     held_out = [line for line in log_of(parts) if "eval_loss" in line]
-    assert [line for line in log_of(parts) if "loss" in line] == [x for x in log_of(whole) if "loss" in x]
+    trained = [line for line in log_of(parts) if "loss" in line]
+    assert trained == [line for line in log_of(whole) if "loss" in line]
     assert held_out[-1] == log_of(whole)[-1]
-    scales = [line["loss_scale"] for line in log_of(parts) if "loss_scale" in line]
-    assert scales == [1024.0] * 3 + [2048.0] * 3 + [4096.0] * 2
+    first, second = trained[:4], trained[4:]
+    assert any(line["skipped"] for line in first) and len({line["loss_scale"] for line in second}) > 1
     assert_equal(arrays(parts), arrays(whole))
     assert state(parts) == state(whole)
