@@ -63,11 +63,14 @@ def run_resharding(o: Options) -> int:
 
 def _cut_anew(kept: Options, o: Options) -> Options:
     """The options of a run with the layout that `reshard` was given."""
+    threads, ranks = kept.threads, kept.tp * kept.cp * kept.dp * kept.pp
     for option in of_command("reshard").values():
         if option.key not in ("save_dir", "overwrite"):
             setattr(kept, option.key, getattr(o, option.key))
     if kept.dp == "auto":
         kept.dp = replicas(launch.cores() // (o.tp * o.cp * o.pp), kept.train_batch_size // parts(kept), o.ep)
+    if "threads" not in o.given and ranks == kept.tp * kept.cp * kept.dp * kept.pp:
+        kept.threads = threads  # another number of ranks has other shares of the cores
     options.check_batch(kept)
     return kept
 

@@ -14,7 +14,18 @@ from minimega.cli import main
 from minimega.options import read
 
 SMALL = ["--tales", "60", "--d-model", "16", "--nhead", "2", "--num-layers", "2", "--context", "32"]
-TRAIN = ["train", *SMALL, "--train-batch-size", "4", "--dtype", "float16", "--schedule", "constant"]
+TRAIN = [
+    "train",
+    *SMALL,
+    "--threads",
+    "1",
+    "--train-batch-size",
+    "4",
+    "--dtype",
+    "float16",
+    "--schedule",
+    "constant",
+]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -92,12 +103,25 @@ def test_there_and_back_is_the_run_itself(cut, done, tmp_path):
     assert any("master" in name for name in arrays(done))
     for name, folder in product(("log.jsonl", "tokenizer.json"), (there, back)):
         assert (folder / name).read_bytes() == (done / name).read_bytes()
-    assert read(str(back / "config.toml")) == read(str(done / "config.toml"))
+    began = read(str(done / "config.toml"))
+    del began["threads"]  # with another number of ranks they are chosen anew
+    assert read(str(back / "config.toml")) == began
     layout = {option.key for option in table.of_command("reshard").values()}
     kept, new = (options.complete("train", read(str(f / "config.toml"))) for f in (done, there))
-    changed = {name for name, value in vars(kept).items() if getattr(new, name) != value} - {"given"}
+    changed = {name for name, value in vars(kept).items() if getattr(new, name) != value} - {
+        "given",
+        "threads",
+    }
     assert changed == {word.removeprefix("--").replace("-", "_") for word in cut if word.startswith("--")}
     assert changed <= layout
+
+
+def test_as_many_ranks_keep_their_threads(done, tmp_path):
+    assert read(str(done / "config.toml"))["threads"] == 1
+    there = cut_anew(done, tmp_path / "there")
+    assert (there / "config.toml").read_bytes() == (done / "config.toml").read_bytes()
+    there = cut_anew(done, tmp_path / "more", "--threads", "2")
+    assert read(str(there / "config.toml"))["threads"] == 2
 
 
 def test_what_a_checkpoint_says_of_things_to_come_is_kept(done, tmp_path):
