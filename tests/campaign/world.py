@@ -4,6 +4,8 @@ BOX/work   the current folder: texts, TOML files, the runs R and B, an empty fol
 BOX/home   HOME          BOX/tmp   TMPDIR
 """
 
+import json
+import math
 import os
 import shutil
 import subprocess
@@ -118,6 +120,12 @@ def _insert(name: str, line: bytes) -> Callable[[Path], None]:
     return act
 
 
+def _with_nan(run: Path) -> None:
+    lines = (run / "log.jsonl").read_text().splitlines(keepends=True)
+    lines[1] = json.dumps({**json.loads(lines[1]), "loss": math.nan}) + "\n"
+    (run / "log.jsonl").write_text("".join(lines))
+
+
 def _linked(run: Path) -> None:
     (run / "step-6").rename(run.parent / "elsewhere")
     (run / "step-6").symlink_to("../elsewhere")
@@ -164,7 +172,7 @@ DAMAGES: dict[str, Callable[[Path], None]] = {
     "log with a blank line": _insert("log.jsonl", b"\n"),
     "log with a damaged line": _insert("log.jsonl", b'{"step": 3, "lo\n'),
     "log with a number": _insert("log.jsonl", b"7\n"),
-    "log with NaN": _insert("log.jsonl", b'{"step": 2, "loss": NaN}\n'),
+    "log with NaN": _with_nan,
     "log with binary": _insert("log.jsonl", b"\xff\xfe\0\n"),
     "log with no step": _insert("log.jsonl", b'{"loss": 1}\n'),
     "log cut": _cut("log.jsonl", 0.8),
