@@ -163,9 +163,17 @@ def _wait(job: subprocess.Popen, planned: tuple[str, float] | None, patience: fl
             if number and job.poll() is None:
                 job.send_signal(number)
                 sent.append(number)
-            elif job.poll() is not None:  # it ended; what it left holds its streams
-                return job.returncode, b"", b"", sent
+            elif job.poll() is not None:
+                return job.returncode, *_said(job), sent
     return None, b"", b"", sent
+
+
+def _said(job: subprocess.Popen) -> tuple[bytes, bytes]:
+    """What a process said that has ended; nothing where others that it left hold its streams."""
+    try:
+        return job.communicate(timeout=1)
+    except subprocess.TimeoutExpired:
+        return b"", b""
 
 
 def _left(mark: str, wait: float) -> list[tuple[int, str]]:
