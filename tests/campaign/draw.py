@@ -76,7 +76,7 @@ ENVIRONMENTS: tuple[tuple[Pair, ...], ...] = (
     (("PYTHONUNBUFFERED", "1"),),
     (("PWD", "/nowhere"),),
     (("TZ", "Nowhere/City"),),
-    (("PYTHONPATH", "."),),
+    (("PYTHONPATH", "missing"),),
 )
 SHADOWS = ("random.py", "types.py", "copy.py", "numpy.py", "minimega.py", "signal.py", "matplotlib.py")
 SIGNALS = ("INT", "TERM", "HUP", "KILL", "USR1")
