@@ -4,6 +4,8 @@ import json
 import math
 from pathlib import Path
 
+from minimega.run_folder import whole
+
 
 def read(path: str | Path) -> tuple[list[dict], int]:
     """The records of a log, and how many of its lines hold none: blank, cut short or damaged ones.
@@ -49,14 +51,8 @@ class Log:
             self._replace(b"".join(_line(r) for r in records if r["step"] <= start))
 
     def _replace(self, content: bytes) -> None:
-        work = self.path.with_name(self.path.name + ".tmp")
-        try:
-            with _named(work):
-                work.write_bytes(content)
-            work.replace(self.path)
-        except OSError:
-            work.unlink(missing_ok=True)
-            raise
+        with whole(self.path) as work:
+            work.write_bytes(content)
         self.close()
         self.file = self.path.open("ab+", buffering=0)
 
@@ -67,27 +63,16 @@ class Log:
             self.file.seek(0)
             self._replace(self.file.read())
         line = memoryview(_line(record))
-        with _named(self.path):
+        try:
             while line:
                 line = line[self.file.write(line) :]
+        except OSError as why:
+            why.filename = str(self.path)  # the system names no file where a write fails
+            raise
 
     def close(self) -> None:
         if self.file:
             self.file.close()
-
-
-class _named:
-    """The system names no file where a write fails: an OSError that leaves here names this one."""
-
-    def __init__(self, path: Path):
-        self.path = path
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, _kind, error, _where):
-        if isinstance(error, OSError) and error.filename is None:
-            error.filename = str(self.path)
 
 
 def _line(record: dict) -> bytes:
