@@ -1,7 +1,6 @@
 """`minimega doctor`: what is here, step by step; each line ends in ok or in what to do."""
 
 import json
-import os
 import platform
 import subprocess
 import sys
@@ -13,7 +12,7 @@ import numpy as np
 
 from minimega import launch
 from minimega.errors import BadInput
-from minimega.parallel import probe
+from minimega.parallel import probe, threads
 from minimega.parallel.comm import Group, world
 from minimega.streams import say
 
@@ -155,7 +154,7 @@ def measure(group: Group) -> dict:
         "right": bool(group.all_reduce(np.array(int(right))) == group.size),
         "latency": fastest(np.ones(1), 100),
         "bandwidth": x.nbytes / fastest(x, 2),
-        "threads": int(os.environ.get("OMP_NUM_THREADS", launch.cores())),
+        "threads": threads.used(),
     }
 
 

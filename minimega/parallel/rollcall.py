@@ -16,13 +16,15 @@ from minimega.errors import RunFailed
 LONG = 30.0  # seconds
 GRACE = 2.0  # for the answers
 # Modules that a report passes over: a reader wants the line of the program that called them.
-PLUMBING = tuple(
-    f"minimega.{name}"
-    for name in (
-        "autograd",
-        *(f"parallel.{m}" for m in ("comm", "transport", "watch", "rollcall", "regions")),
-    )
-) + ("contextlib",)
+PLUMBING = (
+    "contextlib",
+    "minimega.autograd",
+    "minimega.parallel.comm",
+    "minimega.parallel.regions",
+    "minimega.parallel.rollcall",
+    "minimega.parallel.transport",
+    "minimega.parallel.watch",
+)
 
 
 class RollCall:
