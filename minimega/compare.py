@@ -14,7 +14,7 @@ from types import SimpleNamespace as Options
 
 import numpy as np
 
-from minimega import checkpoint, launch, log, options, run_folder, table, tokens, verdict
+from minimega import checkpoint, kinks, launch, log, options, random, run_folder, table, tokens, verdict
 from minimega.errors import BadInput, RunFailed
 from minimega.measure import measure
 from minimega.parallel.grid import layout
@@ -22,6 +22,8 @@ from minimega.progress import say
 from minimega.texts import open_tokenizer, read_texts
 from minimega.verdict import Off, off
 
+PLURAL = {"weight": "weights", "velocity": "velocities", "mean": "means", "square": "squares"}
+SHOWN = 8  # lines of what is beyond rounding, of each kind
 STEPS = 3  # of a run that is given as a command
 ROUNDS = {"dtype"}  # it may differ beside MAY_CHANGE: it changes the rounding alone
 
@@ -41,16 +43,34 @@ def run_comparison(o: Options) -> int:
 
 def _folder(run: str, target: Path) -> Path:
     """The run's folder; of a command, after a few steps of it."""
-    if run.split()[:1] != ["train"]:
+    typed = _words(run)
+    if Path(run).is_dir() or typed[:1] != ["train"]:
         run_folder.newest(Path(run))
         return Path(run)
     more = ["--save-dir", str(target), "--num-steps", str(STEPS), "--save-every", "1", "--keep", str(STEPS)]
-    words = [sys.executable, "-m", "minimega", *shlex.split(run), *more]
+    words = [sys.executable, "-m", "minimega", *typed, *more]
     ended = subprocess.run(words, capture_output=True, text=True, stdin=subprocess.DEVNULL)
     if ended.returncode:
         error = BadInput if ended.returncode == 2 else RunFailed
         raise error(f"{run}: {ended.stderr.strip().removeprefix('minimega: ')}")
     return target
+
+
+def _words(run: str) -> list[str]:
+    """The words of a command as a shell would cut them, without the program's own name.
+
+    >>> _words('minimega train --train-filename "my book.txt"')
+    ['train', '--train-filename', 'my book.txt']
+    """
+    try:
+        words = shlex.split(run)
+    except ValueError as error:
+        if run.split()[:1] not in (["train"], ["minimega"]):
+            return [run]  # a folder may have any name
+        raise BadInput(
+            f"{run}: {error}; quote a value as in \"train --train-filename 'my book.txt'\""
+        ) from None
+    return words[words[:1] == ["minimega"] :]
 
 
 class Comparison:
@@ -64,6 +84,7 @@ class Comparison:
         o, self.newest = self.o[1], run_folder.newest(run_b)
         self.config = checkpoint.open_model(self.newest)[1]
         dtype = max((o.dtype for o in self.o), key=verdict.eps)  # the coarser one
+        self.kinks: kinks.Kinks | None = None
         self.limit, self.formula = verdict.explained(dtype, self.config, o.train_batch_size)
 
     def check_comparable(self) -> None:
@@ -89,26 +110,40 @@ class Comparison:
         for letter, name, o in zip("AB", self.names, self.o, strict=True):
             say(f"{letter}: {name} ({layout(o)}, {o.dtype})")
         say(
-            f"rounding explains distances (max|A - B| / max|B|) of {self.limit:.1e} a step ({self.formula})\n"
+            f"\nEach distance is max|A - B| / max|B|. Rounding explains {self.limit:.1e} in one step\n"
+            f"({self.formula}), and n times that after n steps.\n"
+            "The ratio of the two decides: up to 100% is rounding, more is a bug (!)."
         )
         found = self.one_batch()
+        if self.kinks:
+            k = self.kinks
+            say(
+                f"\nA ReLU bends at 0, and {k.near:,} of its {k.count:,} inputs lie so near that rounding\n"
+                "may decide their slope. For this batch both runs took the same side there. In training\n"
+                "they need not, so that more is explained: what the gradients change by when these switch."
+            )
         at, trained = self.training()
-        logged, part = self.logged()
-        rows = {"gradient": found["gradient"], **trained}
-        say(f"\n{f'gradients of that batch; {at}':<50}" + "".join(f"{kind:>10} " for kind in rows))
-        for name in found["gradient"]:
-            say(f"{name:<50}" + "".join(f"{row[name]!s:>11}" for row in rows.values()))
-        bug = verdict.begins(found | trained) or (
-            part and "No checkpoint of an early step is left to say where."
-        )
-        say(f"\n{logged}")
+        say(f"\n{at:<56}{verdict.HEAD}")
+        for kind, row in trained.items():
+            _rows(PLURAL.get(kind, kind), row)
+        logs = self.logged()
+        common = len(self.logs[0].keys() & self.logs[1].keys())
+        say(f"\n{f'the logs, {common} common steps':<56}{verdict.HEAD}")
+        for name, (step, x) in logs.items():
+            say(f"{f'  {name}, furthest at step {step}':<56}{x}")
+        bug = verdict.begins(found | trained)
+        if not bug and (name := next((name for name, (_, x) in logs.items() if x.wrong), "")):
+            bug = (
+                f"The logs part at step {logs[name][0]} ({name}); no checkpoint of an early step says where."
+            )
         furthest = max(x.share for kind in (found | trained).values() for x in kind.values())
+        furthest = max([furthest, *(x.share for _, x in logs.values())])
         if bug:
-            say(f"verdict: a bug (! is beyond rounding). {bug}")
+            say(f"\nverdict: a bug: up to {furthest:,.3g} times as far as rounding explains. {bug}")
         elif furthest:
-            say(f"verdict: rounding (at most {furthest:.0%} of what it explains)")
+            say(f"\nverdict: rounding: no distance is above {_percent(furthest)} of what it explains")
         else:
-            say("verdict: equal")
+            say("\nverdict: equal")
         return 1 if bug else 0
 
     def one_batch(self) -> dict[str, dict[str, Off]]:
@@ -118,8 +153,14 @@ class Comparison:
         if texts.digests["digest"] != _state(self.runs[1])["digest"]:
             raise BadInput(f"{o.train_filename} is not the text that {self.names[1]} began with")
         inputs, targets, _ = tokens.Batches(texts.train, o.train_batch_size, o.seed)(step)
+        if self.config.activation == "relu":
+            key = random.key(o.seed, "step", step)
+            steps = max(self.logs[0].keys() & self.logs[1].keys(), default=1)
+            self.kinks = kinks.find(self.newest, o.dtype, (inputs, targets), key, self.limit, steps)
         batch = self.work / "batch.npz"
-        np.savez(batch, inputs=inputs, targets=targets, step=step)
+        np.savez(
+            batch, inputs=inputs, targets=targets, step=step, **(self.kinks.arrays() if self.kinks else {})
+        )
         made = []
         for run, out in zip(self.runs, (self.work / "a.npz", self.work / "b.npz"), strict=True):
             if measure(run, self.newest, batch, out):
@@ -127,44 +168,61 @@ class Comparison:
             with np.load(out) as file:
                 made.append({name: file[name] for name in file})
         a, b = made
+        # inside experts nothing is led to one side: their rows travel
+        room = self.kinks.room if self.kinks and self.config.experts else {}
+        norm = self.kinks.norm * float(b["number/gradient norm"]) if room else 0.0
         found: dict[str, dict[str, Off]] = {}
         for path in b:
             kind, name = path.split("/")
             layer = f"gradient/{name.rpartition('.')[0]}."
             near = max((np.abs(b[p]).max() for p in b if p.startswith(layer)), default=0.0)
-            found.setdefault(kind, {})[name] = off(a[path], b[path], self.limit, near)
-        say(f"{f'the batch of step {step}, at the weights of B':<50}{'A':>14}{'B':>14}   distance")
+            more = norm if name == "gradient norm" else room.get(name, 0.0) if kind == "gradient" else 0.0
+            found.setdefault(kind, {})[name] = off(a[path], b[path], self.limit, near, more)
+        say(f"\n{f'the batch of step {step} through both, at the weights of B':<56}{verdict.HEAD}")
         for name, x in found["number"].items():
-            say(f"{name:<50}{a[f'number/{name}']:>14.8g}{b[f'number/{name}']:>14.8g}{x!s:>12}")
-        name, x = max(found["output"].items(), key=lambda item: item[1].share)
-        say(f"{f'outputs of the layers; furthest: {name}':<78}{x!s:>12}")
+            both = ", ".join(f"{run[f'number/{name}']:.8g}" for run in made)
+            say(f"{f'  {name}: {both}':<56}{x}")
+        _rows("outputs", found["output"])
+        _rows("gradients", found["gradient"])
         return found
 
     def training(self) -> tuple[str, dict[str, dict[str, Off]]]:
         """Weights and the optimizer's arrays at the first common checkpoint that is wrong, or at the last."""
         a, b = (run_folder.checkpoints(run).keys() for run in self.runs)
+        room = self.kinks.room if self.kinks else {}
         for step in sorted(a & b):
             folders = (run / f"step-{step}" for run in self.runs)
             rates = sum(r["lr"] for s, r in self.logs[1].items() if s <= step)
-            found = verdict.trained(*folders, self.o[1], rates, self.limit * step)
+            found = verdict.trained(*folders, self.o[1], rates, self.limit * step, step, room)
             if step == max(a & b) or any(x.wrong for kind in found.values() for x in kind.values()):
-                return f"training after step {step}", found
+                return f"training, after step {step}", found
         return "no checkpoint of one step is in both", {}
 
-    def logged(self) -> tuple[str, bool]:
-        """What the logs say, and whether they part."""
+    def logged(self) -> dict[str, tuple[int, Off]]:
+        """Loss and gradient norm in both logs: the first step that is beyond rounding, or the furthest."""
         a, b = self.logs
-        steps, furthest = sorted(a.keys() & b.keys()), 0.0
-        for step in steps:
-            for key in ("loss", "grad_norm"):
-                x = off(a[step][key], b[step][key], self.limit * step)
-                furthest = max(furthest, x.distance)
-                if x.wrong:
-                    return (
-                        f"logs: they part at step {step}: {key} {a[step][key]:.8g} and {b[step][key]:.8g}",
-                        True,
-                    )
-        return f"logs: {len(steps)} common steps, losses and norms within {furthest:.1e}", False
+        found: dict[str, tuple[int, Off]] = {}
+        for name, key in (("loss", "loss"), ("gradient norm", "grad_norm")):
+            room = self.kinks.norm if self.kinks and key == "grad_norm" else 0.0
+            for step in sorted(a.keys() & b.keys()):
+                x = off(a[step][key], b[step][key], self.limit * step, room=room * abs(b[step][key]))
+                if name not in found or (x.share > found[name][1].share and not found[name][1].wrong):
+                    found[name] = step, x
+        return found
+
+
+def _rows(what: str, row: dict[str, Off]) -> None:
+    """The furthest of these, and the first of those that are beyond rounding, a line for each."""
+    if not row:
+        return
+    furthest = max(row, key=lambda name: row[name].share)
+    say(f"{f'  {len(row)} {what}, furthest: {furthest}':<56}{row[furthest]}")
+    for name in [name for name, x in row.items() if x.wrong and name != furthest][:SHOWN]:
+        say(f"{f'    also {name}':<56}{row[name]}")
+
+
+def _percent(share: float) -> str:
+    return f"{share:.0%}" if share >= 0.01 else "1%"
 
 
 def _state(run: Path) -> dict:

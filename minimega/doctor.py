@@ -2,6 +2,7 @@
 
 import json
 import platform
+import re
 import subprocess
 import sys
 import time
@@ -14,6 +15,7 @@ from minimega import launch
 from minimega.errors import BadInput
 from minimega.parallel import probe, threads
 from minimega.parallel.comm import Group, world
+from minimega.plan import size
 from minimega.streams import say
 
 SECONDS = 60  # for ranks to start and try a few messages
@@ -80,7 +82,7 @@ def _ranks(ranks: int) -> list[Step]:
         ("ranks start", f"{ranks} ranks in {took:.1f} s", "", True),
         ("all-reduce", found["group"], right, True),
         ("latency", f"{found['latency'] * 1e6:.0f} us for an all-reduce of 8 bytes", "", False),
-        ("bandwidth", f"{found['bandwidth'] / 1e9:.1f} GB/s in an all-reduce of 8 MB", "", False),
+        ("bandwidth", f"{size(found['bandwidth'])}/s in an all-reduce of 8 MB", "", False),
         ("threads", f"{found['threads']} for each of {ranks} ranks, {cores} cores", crowd, False),
     ]
 
@@ -93,7 +95,8 @@ def _gpu() -> list[Step]:
             text=True,
             timeout=SECONDS,
         )
-        gpus = asked.stdout.strip().splitlines() if asked.returncode == 0 else []
+        said = re.sub(r"(\d+) MiB", lambda found: size(int(found[1]) * 2**20), asked.stdout)
+        gpus = said.strip().splitlines() if asked.returncode == 0 else []
     except (OSError, subprocess.TimeoutExpired):
         gpus = []
     if not gpus:

@@ -3,8 +3,8 @@
     python -m minimega.measure RUN WEIGHTS BATCH OUT
 
 WEIGHTS is a checkpoint's folder, of any layout, BATCH an .npz of inputs (B, T), targets (B, T) and the step,
-which decides the dropout. OUT is an .npz: output/LAYER (B, T, D), number/loss, number/gradient norm and
-gradient/PARAMETER, all of them whole.
+which decides the dropout, and of the sides that ReLUs are to take near their kink (kinks.py). OUT is an .npz:
+output/LAYER (B, T, D), number/loss, number/gradient norm and gradient/PARAMETER, all of them whole.
 """
 
 import sys
@@ -15,7 +15,7 @@ from types import SimpleNamespace as Options
 
 import numpy as np
 
-from minimega import checkpoint, launch, options, random, run_folder
+from minimega import checkpoint, kinks, launch, options, random, run_folder
 from minimega.autograd import no_grad
 from minimega.backend import device, library, to_numpy, wide
 from minimega.layer import Layer, Place
@@ -39,10 +39,16 @@ def measure(run: Path, weights: Path, batch: Path, out: Path) -> int:
 def _measure(o: Options, grid: Grid, weights: Path, batch: Path, out: Path) -> int:
     xp = device(o.device)
     with np.load(batch) as file:
-        inputs, targets, key = file["inputs"], file["targets"], random.key(o.seed, "step", int(file["step"]))
+        arrays = dict(file)
+    inputs, targets, key = (
+        arrays["inputs"],
+        arrays["targets"],
+        random.key(o.seed, "step", int(arrays["step"])),
+    )
     inputs, targets = xp.asarray(inputs), xp.asarray(targets)
     model = checkpoint.load_model(weights, o.dtype, xp, grid.shares)
     threads.settle(o, grid.world, model.config)
+    kinks.steered(model, arrays)
     rows = grid.rows(len(inputs))
     at = Place(xp.arange(rows.start, rows.stop), xp.arange(inputs.shape[1]), key, training=True)
     x, _, at = share(inputs[rows], targets[rows], at, grid.context)

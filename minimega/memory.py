@@ -187,7 +187,7 @@ def modes(config: Config, o: Options, t: int) -> Rows:
         shares = (SequenceParallel if sequence else TensorParallel)(Paper(ranks))
         found = measured_block(config, batch, recompute, shares, o.dtype, xp) if fits else None
         name = f"--tp {ranks}" + " --sequence-parallel" * sequence + f" --recompute {recompute}"
-        yield name, _mb(sum(item.paper_bytes for item in kept)), _mb(formula), *_beside(found, formula)
+        yield name, _size(sum(item.paper_bytes for item in kept)), _size(formula), *_beside(found, formula)
 
 
 def stages(config: Config, o: Options, p: int) -> Rows:
@@ -206,7 +206,7 @@ def stages(config: Config, o: Options, p: int) -> Rows:
         paper = layers * sum(item.paper_bytes for item in one)
         formula = layers * sum(item.bytes(o.dtype) for item in one)
         found = measured_stage(config, batch, p, m, chunks, schedule, o.dtype, xp) if fits else None
-        yield f"--pipeline {schedule}", _mb(paper), _mb(formula), *_beside(found, formula)
+        yield f"--pipeline {schedule}", _size(paper), _size(formula), *_beside(found, formula)
 
 
 def states(config: Config, o: Options, n: int) -> Rows:
@@ -223,7 +223,7 @@ def states(config: Config, o: Options, n: int) -> Rows:
             found, at_once = sum(state.most.values()), state.at_once
         tied = table * config.tied
         formula = sum(zero.state_bytes(stage, count, n, *((at_once, tied) if stage else ())).values())
-        yield f"--zero {stage}", _mb(each * count), _mb(formula), *_beside(found, formula)
+        yield f"--zero {stage}", _size(each * count), _size(formula), *_beside(found, formula)
 
 
 def most_held(schedule: str, p: int, m: int, v: int) -> int:
@@ -238,9 +238,9 @@ def most_held(schedule: str, p: int, m: int, v: int) -> int:
     return m if schedule == "gpipe" else min(p * v + (p - 1 if v > 1 else 0), m * v)
 
 
-def _mb(count: float) -> str:
-    return f"{count / 1e6:,.3f} MB"
+def _size(count: float) -> str:
+    return plan.size(count, digits=4)
 
 
 def _beside(found: int | None, formula: float) -> tuple[str, str]:
-    return ("too large to try here", "") if found is None else (_mb(found), f"{found / formula - 1:+.1%}")
+    return ("too large to try here", "") if found is None else (_size(found), f"{found / formula - 1:+.1%}")

@@ -228,20 +228,26 @@ def _sequences(count: int) -> str:
     return f"{count} sequence{'s' * (count != 1)}"
 
 
-def size(count: float) -> str:
-    """Bytes for a person, in powers of 1000.
+def size(count: float, digits: int = 2) -> str:
+    """Bytes for a person, in powers of 1000, with at least so many digits where there are any.
 
-    >>> size(8_473_000_000_000), size(25_200_000_000), size(512)
-    ('8.5 TB', '25 GB', '512 B')
+    >>> size(8_473_000_000_000), size(25_200_000_000), size(512), size(999_999)
+    ('8.5 TB', '25 GB', '512 B', '1.0 MB')
+    >>> size(8_473_613_107_000, digits=4), size(123_456, digits=4), size(-2048)
+    ('8.474 TB', '123.5 kB', '-2.0 kB')
     """
-    return _short(count, ("B", "kB", "MB", "GB", "TB", "PB"))
+    return _short(count, ("B", "kB", "MB", "GB", "TB", "PB"), digits)
 
 
 def _count(count: float) -> str:
     return _short(count, ("", "thousand", "million", "billion", "trillion")).strip()
 
 
-def _short(count: float, units: tuple[str, ...]) -> str:
-    power = min(max(len(str(int(count))) - 1, 0) // 3, len(units) - 1)
-    value = count / 1000**power
-    return f"{value:.{1 if power and value < 10 else 0}f} {units[power]}"
+def _short(count: float, units: tuple[str, ...], digits: int = 2) -> str:
+    def text(power: int) -> str:
+        value = count / 1000**power
+        return f"{value:.{max(digits - len(str(int(abs(value)))), 0) if power else 0}f}"
+
+    powers = range(len(units))
+    power = next((p for p in powers if abs(float(text(p))) < 1000), powers[-1])
+    return f"{text(power)} {units[power]}"

@@ -20,15 +20,25 @@ from minimega.optim import OPTIMIZERS
 
 
 class Off(NamedTuple):
-    """How far two arrays are apart, and how many times as far as rounding explains."""
+    """How far two arrays are apart, and the distance that rounding explains between them."""
 
     distance: float
-    share: float
+    explained: float
 
+    share = property(lambda self: self.distance / self.explained if self.distance else 0.0)
     wrong = property(lambda self: self.share > 1)
 
     def __str__(self) -> str:
-        return f"{self.distance:.1e}{'!' if self.wrong else ' '}" if self.distance else "0 "
+        """
+        >>> str(Off(3e-6, 2e-6))
+        '3.0e-06     2.0e-06     150%  !'
+        """
+        distance = f"{self.distance:.1e}" if self.distance else "0"
+        share = "<1%" if 0 < self.share < 0.01 else f"{self.share:.0%}" if self.share < 100 else "huge"
+        return f"{distance:>7}{self.explained:>12.1e}{share:>9}  {'!' if self.wrong else ''}".rstrip()
+
+
+HEAD = f"{'distance':>8}{'explained':>12}{'ratio':>8}"
 
 
 Found = dict[str, dict[str, Off]]  # by kind ("gradient", "weight"...) and by name
@@ -50,44 +60,67 @@ def explained(dtype: str, config: Config, batch: int) -> tuple[float, str]:
     return eps(dtype) * terms**0.5 * sums, f"{dtype}: {eps(dtype):.1e} x sqrt({terms}) x {sums}"
 
 
-def off(a, b, limit: float, least: float = 0.0) -> Off:
+def off(a, b, limit: float, least: float = 0.0, room: float = 0.0) -> Off:
     """The distance; where b is zero but for rounding, beside `least`, that is the measure.
 
+    Rounding explains `limit`, and `room` more of an entry, in the unit of b (see kinks.py).
+
     >>> off(np.array([1.0, 2.0]), np.array([1.0, 2.2]), limit=1e-5)
-    Off(distance=0.09090909090909098, share=9090.909090909097)
+    Off(distance=0.09090909090909098, explained=1e-05)
     """
     a, b = np.float64(a), np.float64(b)
     apart, size = float(np.abs(a - b).max()), float(np.abs(b).max())
     size = size if size > limit * least else least
     distance = apart / size if size and np.isfinite(apart) else float("inf") if apart else 0.0
-    return Off(distance, distance / limit)
+    return Off(distance, limit + (room / size if size else 0.0))
 
 
-def trained(run_a: Path, run_b: Path, o: Options, rates: float, limit: float) -> Found:
+def trained(
+    run_a: Path, run_b: Path, o: Options, rates: float, limit: float, step: int, room: dict[str, float]
+) -> Found:
     """Two checkpoints of one step: the weights, and each array of the optimizer.
 
     `rates` is the sum of all learning rates so far. AdamW and its relatives divide a gradient by its own
     size: an entry whose gradient is small beside the others' is off by as much more, up to the whole step,
-    and any entry by a hundredth of the steps.
+    and any entry by a hundredth of the steps. `room` is what a gradient's entry may be off by more in each of
+    the steps, since a ReLU has kinks.
     """
     weights_a, weights_b, slots_a, slots_b = (
         checkpoint.open_parts(run, kind) for kind in checkpoint.KINDS for run in (run_a, run_b)
     )
     found: Found = {"weight": {}} | {slot: {} for slot in OPTIMIZERS[o.optimizer].slots}
     for name in weights_b:
-        a, b, free = weights_a.whole(name), weights_b.whole(name), 0.0
+        a, b, more = weights_a.whole(name), weights_b.whole(name), room.get(name, 0.0)
+        free = rates * more
         for slot in list(found)[1:]:
             x, y = (slots.whole(f"{name}/{slot}") for slots in (slots_a, slots_b))
-            found[slot][name] = off(x, y, limit)
+            found[slot][name] = off(x, y, limit, room=_in_slot(slot, o, np.float64(y), step, more))
+            if slot == "velocity":
+                free = rates * more * sum(o.beta1**k for k in range(step))
             if slot in ("square", "squares"):
-                size = np.sqrt(np.float64(y))  # of the gradients so far
-                free = rates * np.minimum(2, 0.01 + limit * size.max() / (size + o.eps))
+                kept = 1 - o.beta2**step if slot == "square" else 1.0
+                size = np.sqrt(np.float64(y) / kept)  # of the gradients so far
+                free = rates * np.minimum(2, 0.01 + (limit * size.max() + more) / (size + o.eps))
         b = np.float64(b)
         apart = np.abs(np.float64(a) - b)
-        share = float((apart / (limit * np.abs(b).max() + free + 1e-300)).max())
-        share = share if np.isfinite(share) else np.inf
-        found["weight"][name] = Off(off(a, b, limit).distance, share)
+        size, allowed = np.abs(b).max() or 1.0, limit * np.abs(b).max() + free + 1e-300
+        at = np.argmax(np.where(np.isfinite(apart), apart, np.inf) / allowed)
+        distance = float(apart.flat[at] / size)
+        explained = float(np.broadcast_to(allowed, apart.shape).flat[at] / size)
+        found["weight"][name] = Off(distance if np.isfinite(distance) else np.inf, explained)
     return found
+
+
+def _in_slot(slot: str, o: Options, y: np.ndarray, step: int, room: float) -> float:
+    """How far an entry of what the optimizer keeps is off when each gradient is off by up to `room`."""
+    if slot == "velocity":  # a sum of gradients, each beta1 times the one before
+        return room * sum(o.beta1**k for k in range(step))
+    if slot == "square":  # a mean of squares, which weigh 1 - beta2^step in all
+        weight = 1 - o.beta2**step
+        return 2 * room * float(np.sqrt(y.max() * weight)) + weight * room**2
+    if slot == "squares":  # a sum of squares
+        return 2 * room * float(np.sqrt(y.max() * step)) + step * room**2
+    return room  # a mean
 
 
 def begins(found: Found) -> str:

@@ -192,3 +192,98 @@ def test_large_arrays(cause, f, arrays, argument):
     assert report.arguments[argument].cause == cause, str(report)
     assert report.evaluations < 6000
     assert report.arguments[argument].entries
+
+
+# ---------------------------------------------------------------- what a report says in figures
+
+
+def test_a_gradient_that_back_rounds_is_not_called_a_sign():
+    x = normal(3, 4)
+    report = check(lambda x: (np.sin(x), lambda dy: (dy * np.cos(x)).astype("f4")), x)
+    assert report.ok and "to the rounding of the float32 that back gives" in str(report)
+    inside = check(lambda x: (np.sin(x), lambda dy: np.float64((dy * np.cos(x)).astype("f4"))), x)
+    assert inside.arguments[0].candidates == ["precision"]
+    assert "right but for its last digits" in inside.arguments[0].detail
+    for line in str(inside).splitlines()[3:]:  # no two numbers that print alike
+        given, truth = line.split("back gives ")[1].split(", differences ")
+        assert given != truth
+    wrong = check(lambda x: (np.sin(x), lambda dy: (dy * np.cos(x) * 1.01).astype("f4")), x)
+    assert wrong.arguments[0].cause == "scale"
+
+
+@pytest.mark.parametrize("off", [1e-6, -1e-6, 3e-5, 2e-7])
+def test_a_factor_near_one_is_written_out(off):
+    cause, detail = cause_of(lambda x: (np.sin(x), lambda dy: (1 + off) * dy * np.cos(x)), normal(3, 4))
+    sign = "+" if off > 0 else "-"
+    assert cause == "scale" and detail.endswith(f"times (1 {sign} {abs(off):.1e})")
+
+
+def test_a_mistake_below_the_resolution_is_not_any_form_that_happens_to_fit():
+    x = normal(3, 4)
+    one_row = check(
+        lambda x: (np.sin(x), lambda dy: dy * np.cos(x) * np.array([[1], [1 + 5e-7], [1]])), x
+    ).arguments[0]
+    assert (one_row.cause not in ("sign", "scale") and "Only index 1 of axis 0 differ" in one_row.detail) or (
+        one_row.cause == "precision"
+    )
+
+
+def test_a_missing_two_is_a_two_before_it_is_a_length():
+    cause, detail = cause_of(lambda x: (x * x, lambda dy: dy * x), normal(2, 2))
+    assert cause == "scale" and "times 1/2 (2 is also the length of axis 0 of x or" in detail
+    assert detail.count("the length of") <= 2 and detail.count("the number of") == 0
+
+
+def test_places_of_a_large_array_are_its_own():
+    """Only a box of its entries is looked at: what is said of them holds in the array, not in the box."""
+
+    def empty(x):
+        def back(dy):
+            dx = 2 * dy * x
+            dx[70:80] = 0
+            dx[85:, 50:] = 0
+            return dx
+
+        return x * x, back
+
+    def not_finite(x):
+        return np.sin(x), lambda dy: dy * np.cos(x) * np.where(np.arange(100) == 77, np.nan, 1)
+
+    def flipped(x):
+        def back(dy):
+            dx = 2 * dy * x
+            dx[77, 31] *= -1
+            return dx
+
+        return x * x, back
+
+    def column(x):
+        return np.sin(x), lambda dy: dy * np.cos(x) * np.where(np.arange(400) == 391, 0, 1)
+
+    report = check(flipped, normal(100, 100))
+    detail = report.arguments[0].detail
+    assert "1 of " in detail and "entries that were looked at" in detail
+    report = check(column, normal(3, 400))
+    a = report.arguments[0]
+    assert all(place[1] == 391 for place, *_ in a.entries), str(report)
+    assert "391" in a.detail or a.cause == "mask", str(report)
+    for f in (empty, not_finite):
+        text = check(f, normal(100, 100)).arguments[0].detail
+        assert "indices 0" not in text and "index 0 " not in text
+
+
+def test_shown_points_are_gradients_for_the_same_dy():
+    """Of a large array too: what `back gives` is what back gave, not a mixture that the diagnosis made."""
+    seen = []
+
+    def f(x):
+        def back(dy):
+            dx = 2.5 * dy * x
+            seen.append(dx.copy())
+            return dx
+
+        return x * x, back
+
+    a = check(f, normal(40, 40)).arguments[0]
+    for place, given, truth in a.entries:
+        assert given == seen[0][place] and truth == pytest.approx(given * 2 / 2.5, rel=1e-6)

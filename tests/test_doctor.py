@@ -30,7 +30,7 @@ def test_here(capsys):
     if has_mpi():
         for step in ("MPI", "ranks start", "all-reduce", "latency", "bandwidth", "threads"):
             assert said[step].endswith(": ok"), said
-        assert "GB/s" in said["bandwidth"] and " us " in said["latency"]
+        assert "B/s" in said["bandwidth"] and " us " in said["latency"]
     else:
         assert "pip install 'minimega[mpi]'" in said["MPI"]
 

@@ -8,6 +8,7 @@ import pytest
 from minimega import ops
 from minimega.attention import Attention, attention
 from minimega.autograd import op
+from minimega.cli import main
 from minimega.embedding import Embedding
 from minimega.errors import BadInput
 from minimega.gradcheck import CannotJudge, assert_gradients, check, check_adjoint, run_command
@@ -195,9 +196,19 @@ def test_kinks_are_noted_and_not_judged():
 def test_a_gradient_that_is_zero_in_theory():
     # softmax does not see what is added to all its inputs: the gradient of the key bias is rounding alone
     q, k, v, b = normal(1, 1, 3, 4), normal(1, 1, 3, 4), normal(1, 1, 3, 4), normal(4)
+
+    def biased(q, k, v, b):
+        y, inner = attention(q, k + b, v, causal=False)
+
+        def back(dy):
+            dq, dk, dv = (g() if callable(g) else g for g in inner(dy))
+            return dq, dk, dv, dk.sum(axis=(0, 1, 2))
+
+        return y, back
+
     for dtype in ("float64", "float32"):
         arrays = [a.astype(dtype) for a in (q, k, v, b)]
-        assert_gradients(lambda q, k, v, b: attention(q, k + b, v, causal=False), *arrays)
+        assert_gradients(biased, *arrays)
 
 
 def test_inputs_are_left_as_they_were():
@@ -351,7 +362,10 @@ def test_adjoint_of_one_rank():
 
 
 MINE = """
+import sys
 import numpy as np
+import minimega as mm
+import minimega.ops
 
 def right(x, w):
     return x @ w, lambda dy: (dy @ w.T, x.T @ dy)
@@ -360,6 +374,51 @@ def wrong(x, w):
     return x @ w, lambda dy: (dy @ w.T, 2 * x.T @ dy)
 
 number = 3
+
+def leaves(x):
+    sys.exit()
+
+def leaves_in_back(x):
+    return 2 * x, lambda dy: sys.exit(0)
+
+class Stop(BaseException):
+    pass
+
+def stops(x):
+    raise Stop()
+
+def plain(x):
+    return x * x
+
+plain_op = mm.op(plain)
+plain_rows = mm.op(plain)
+
+def nothing(x):
+    y = x * x
+
+def three(x):
+    return x * x, lambda dy: 2 * dy * x, 3
+
+def as_list(x):
+    return [x * x, lambda dy: 2 * dy * x]
+
+def word(x):
+    return "y"
+
+def few(x, w):
+    return x * w, lambda dy: dy * w
+
+def many(x, w):
+    return x * w, lambda dy: (dy * w, dy * x, dy)
+
+def listed(x, w):
+    return x * w, lambda dy: [dy * w, dy * x]
+
+def list_of_one(x, w=1.0):
+    return 2 * x, lambda dy: [2 * dy]
+
+def made_of_tensors(x):
+    return (mm.ops.exp(x) * x).sum()
 """
 
 
@@ -387,15 +446,59 @@ def test_command(tmp_path, capsys):
         ("mine.py:right", "3xa", "is no shape"),
         ("mine.py:right", "0x3,3x2", "is no shape"),
         ("broken.py:f", "3", "cannot be run: SyntaxError"),
+        ("leaves.py:f", "3", "cannot be run: it calls sys.exit()"),
+        ("mine.py:leaves", "3", "fails on arrays of the shapes 3: it calls sys.exit()"),
+        ("mine.py:leaves_in_back", "3", "fails on arrays of the shapes 3: it calls sys.exit()"),
+        ("mine.py:stops", "3", "fails on arrays of the shapes 3: Stop"),
+        ("mine.py:plain", "3", "returned an array of shape"),
+        ("mine.py:plain_op", "3", "returned an array of shape"),
+        ("mine.py:plain_rows", "2x3", "returned an array of shape"),
+        ("mine.py:nothing", "3", "returned None"),
+        ("mine.py:three", "3", r"returned \(an array of shape"),
+        ("mine.py:as_list", "3", "returned a list"),
+        ("mine.py:word", "3", "returned a str"),
     ],
 )
 def test_command_speaks_to_a_person(tmp_path, monkeypatch, target, shapes, says):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine.py").write_text(MINE)
     (tmp_path / "broken.py").write_text("def f(:\n")
+    (tmp_path / "leaves.py").write_text("import sys\nsys.exit()\n")
     with pytest.raises(BadInput, match=says) as error:
         run_command(target, shapes)
     assert len(str(error.value).splitlines()) <= 3
+
+
+@pytest.mark.parametrize(
+    "name, says",
+    [
+        ("few", "the back of few gave 1 gradient for 2 arguments"),
+        ("many", "the back of many gave 3 gradients for 2 arguments"),
+        ("list_of_one", "the back of list_of_one gave a list for a gradient"),
+        ("listed", "the back of listed gave 1 gradient for 2 arguments"),
+    ],
+)
+def test_another_number_of_gradients_is_wrong_and_named(tmp_path, capsys, name, says):
+    file = tmp_path / "mine.py"
+    file.write_text(MINE)
+    shapes = "3x4" if name == "list_of_one" else "3x4,3x4"
+    assert main(["gradcheck", f"{file}:{name}", "--shapes", shapes]) == 1
+    said = capsys.readouterr().out
+    assert "Cause: count." in said and says in said
+
+
+def test_a_file_that_leaves_and_a_function_without_backward_end_with_status_2(tmp_path, capsys):
+    file = tmp_path / "mine.py"
+    file.write_text(MINE)
+    for name in ("leaves", "leaves_in_back", "stops", "plain", "plain_op"):
+        assert main(["gradcheck", f"{file}:{name}", "--shapes", "3"]) == 2
+        said = capsys.readouterr()
+        assert not said.out and len(said.err.splitlines()) <= 3
+    assert "must return (y, back)" in said.err  # what to do
+    # constants that a lambda binds, and functions of Tensors, are as right as ever
+    assert check(lambda x: ops.power(x, 2.0), normal(3) ** 2).ok
+    assert check(lambda x: (ops.exp(x) * x).sum(), normal(3)).own
+    assert main(["gradcheck", f"{file}:made_of_tensors", "--shapes", "3"]) == 0
 
 
 def test_integers_of_the_forward_are_bound_by_the_caller():

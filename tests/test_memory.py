@@ -1,10 +1,12 @@
 """Activation memory: the paper's formulas, what is kept here, and what the engine holds."""
 
+import re
 from itertools import product
 
 import pytest
 
 from minimega import activations, cli, memory
+from minimega.cli import main
 from minimega.model import RECOMPUTE, Config, gpt
 from minimega.parallel.paper import Paper
 from minimega.parallel.schedules import SCHEDULES
@@ -131,3 +133,17 @@ def test_the_command(capsys):
 def test_what_cannot_be_shared_out_is_refused(capsys):
     assert cli.main(["memory", "--tp", "3"]) == 2
     assert "4 heads cannot be shared out over 3 ranks" in capsys.readouterr().err
+
+
+def test_sizes_are_in_units_that_a_person_reads(capsys):
+    """No table of the command has a size of thousands of MB, nor a thousandth of one."""
+    for words in (
+        ["--model-type", "megatron-turing-nlg"],
+        ["--d-model", "16", "--nhead", "2", "--context", "8"],
+    ):
+        assert main(["memory", *words]) == 0
+        said = capsys.readouterr().out
+        sizes = re.findall(r"([\d,.]+) ([kMGTP]?B)\b", said)
+        assert len(sizes) > 20
+        assert all("," not in number and float(number) < 1000 for number, _ in sizes), sizes
+        assert not any(float(number) < 1 for number, unit in sizes if unit != "B"), sizes

@@ -218,7 +218,17 @@ def test_the_machine_tells_its_memory(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("count", "words"), [(0, "0 B"), (999, "999 B"), (1500, "1.5 kB"), (24e9, "24 GB"), (8.47e12, "8.5 TB")]
+    ("count", "words"),
+    [
+        (0, "0 B"),
+        (999, "999 B"),
+        (1500, "1.5 kB"),
+        (24e9, "24 GB"),
+        (8.47e12, "8.5 TB"),
+        (999_999, "1.0 MB"),
+        (999.7e6, "1.0 GB"),
+        (10**18, "1000 PB"),
+    ],
 )
 def test_sizes_for_a_person(count, words):
     assert plan.size(count) == words

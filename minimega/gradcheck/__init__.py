@@ -5,11 +5,13 @@ docs/gradcheck.md explains how.
 """
 
 import importlib.util
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 
+from minimega.contract import WrongOperation
 from minimega.errors import BadInput
 from minimega.gradcheck.adjoint import check_adjoint
 from minimega.gradcheck.differences import CannotJudge, Subject
@@ -57,17 +59,30 @@ def run_command(target: str, shapes: str, seed: int = 0, picture: str | None = N
     rng = np.random.default_rng(seed)
     arrays = [rng.normal(size=shape) for shape in _shapes(shapes)]
     f = _load(target)
-    try:
+    with _theirs(f"{target} fails on arrays of the shapes {shapes}"):
+        if problem := Subject(f, tuple(arrays)).no_operation:  # the engine's backward would be checked
+            raise problem
         report = check(f, *arrays, seed=seed)
-    except BadInput:
-        raise
-    except Exception as error:
-        text = f"{type(error).__name__}: {error}".splitlines()[0]
-        raise BadInput(f"{target} fails on arrays of the shapes {shapes}: {text}") from None
     say(report)
     if picture:
         report.picture(picture)
     return 0 if report.ok else 1
+
+
+@contextmanager
+def _theirs(what: str) -> Iterator[None]:
+    """Whatever somebody's code does to end this block, a call of sys.exit too, is BadInput in one line."""
+    try:
+        yield
+    except (BadInput, KeyboardInterrupt):
+        raise
+    except WrongOperation as error:  # it says all that there is to say
+        raise BadInput(str(error)) from None
+    except SystemExit:
+        raise BadInput(f"{what}: it calls sys.exit(), so there is no verdict") from None
+    except BaseException as error:
+        lines = str(error).splitlines() or [""]
+        raise BadInput(f"{what}: {type(error).__name__}: {lines[0]}".removesuffix(": ")) from None
 
 
 def _shapes(text: str) -> list[tuple[int, ...]]:
@@ -96,10 +111,8 @@ def _load(target: str) -> Callable:
         raise BadInput(f"{name}: there is no such file")
     spec = importlib.util.spec_from_file_location(path.stem, path)
     module = importlib.util.module_from_spec(spec)
-    try:
+    with _theirs(f"{name} cannot be run"):
         spec.loader.exec_module(module)
-    except Exception as error:
-        raise BadInput(f"{name} cannot be run: {type(error).__name__}: {error}") from None
     found = getattr(module, function, None)
     if not callable(found):
         known = [k for k, v in vars(module).items() if callable(v) and not k.startswith("_")]

@@ -185,6 +185,9 @@ class _Look:
             x=seen,
             y=None if mixed else y.ravel()[places],
             box=box,
+            outputs=None
+            if mixed or places.ndim != y.ndim
+            else [np.unique(n) for n in np.unravel_index(places, y.shape)],
             whole=whole,
             lengths=_lengths(names, x, self.i, y),
             others=others,

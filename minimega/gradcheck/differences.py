@@ -6,6 +6,7 @@ terms (Richardson 1911, Romberg 1955), so that a large step can be taken and rou
 """
 
 import inspect
+import sys
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ import numpy as np
 
 from minimega.autograd import Tensor, no_grad
 from minimega.backend import library, to_numpy
+from minimega.contract import WrongOperation, check_gradient, each_gradient, value_and_back
 from minimega.errors import BadInput
 from minimega.layer import Layer
 from minimega.parameter import Parameter
@@ -24,10 +26,6 @@ STEP, SHRINK, TRIES = 4e-3, 0.1, 6  # the first step, relative to the values; th
 
 class CannotJudge(BadInput):
     """The gradients can be called neither right nor wrong: says what stands in the way."""
-
-
-class WrongShape(ValueError):
-    """The engine met a gradient whose shape is not that of its value."""
 
 
 @dataclass
@@ -66,6 +64,7 @@ class Subject:
         self.kept = [(p.data, p.grad) for p in self.parameters]
         self.arrays += [np.asarray(to_numpy(p.data)) for p in self.parameters]
         self._refuse_what_has_no_gradient()
+        self.no_operation: CannotJudge | None = None  # what f gives on arrays, where that is no (y, back)
         self.raw = self.layer is None and self._is_raw()
 
     def _parameters(self) -> list[Parameter]:
@@ -99,18 +98,18 @@ class Subject:
         except Exception as error:  # a function of Tensors may fail on arrays in any way
             reason = error
         else:
-            if isinstance(result, tuple) and len(result) == 2 and callable(result[1]):
+            try:
+                value_and_back(self.name, result)
                 return True
-            reason = None
+            except WrongOperation as error:
+                self.no_operation, reason = CannotJudge(str(error)), None
         try:
             with no_grad():
                 made = self.f(*self._arguments([Tensor(self.xp.array(a)) for a in self.arrays]))
         except Exception as error:
-            raise reason or error from None
+            raise reason or self.no_operation or error from None
         if not isinstance(made, Tensor):
-            raise reason or CannotJudge(
-                f"{self.name} gives {type(made).__name__}: give (y, back) on arrays, or a Tensor on Tensors"
-            )
+            raise reason or self.no_operation
         return False
 
     def _arguments(self, differentiated: list) -> list:
@@ -140,21 +139,22 @@ class Subject:
         def back(dy) -> list:
             for leaf in leaves:
                 leaf.grad = None
-            try:
-                made.backward(dy, keep_graph=True)
-            except ValueError as error:
-                if str(error).startswith("a gradient of shape"):
-                    raise WrongShape(str(error)) from None
-                raise
+            made.backward(dy, keep_graph=True)
             return [None if leaf.grad is None else np.array(to_numpy(leaf.grad)) for leaf in leaves]
 
         return Linearized(_output(made.data), passed, back, made.data)
 
     def _raw_gradients(self, back: Callable, dy) -> list:
-        result = back(dy)
-        result = result if isinstance(result, tuple) else (result,)
-        given = [g() if callable(g) else g for g in result[: max(self.places) + 1]]
-        given += [None] * (max(self.places) + 1 - len(given))
+        # a `back` that f has from another operation may give gradients of the constants that f passes to it
+        own = getattr(back, "__qualname__", "").startswith(
+            f"{getattr(self.f, '__qualname__', '?')}.<locals>."
+        )
+        count = len(self.inputs)
+        result = each_gradient(self.name, back(dy), self.inputs, count if own else sys.maxsize)[:count]
+        for g in result:
+            if isinstance(g, list | tuple | str):
+                check_gradient(self.name, g, ())
+        given = [g() if callable(g) else g for g in result]
         return [None if given[i] is None else np.array(to_numpy(given[i])) for i in self.places]
 
     def value(self, arrays: list) -> np.ndarray:

@@ -3,12 +3,13 @@
 import numpy as np
 
 from minimega.backend import to_numpy
+from minimega.contract import WrongOperation, WrongShape
 from minimega.gradcheck.causes import Finding
 from minimega.gradcheck.causes.rest import explain_shape
 from minimega.gradcheck.diagnose import explain
-from minimega.gradcheck.differences import CannotJudge, Linearized, Slope, Subject, WrongShape, scales, slope
+from minimega.gradcheck.differences import CannotJudge, Linearized, Slope, Subject, scales, slope
 from minimega.gradcheck.report import Argument, Report
-from minimega.gradcheck.rounding import beyond_rounding
+from minimega.gradcheck.rounding import SUM, beyond_rounding
 
 SMALL, SMALL_IN_ALL = 256, 2048  # entries of one array, and of all, up to which every one of them is checked
 DIRECTIONS = 2  # random directions for a larger array
@@ -38,23 +39,25 @@ class Judge:
         if _differ(s.value(self.x), at.y):
             for a in self.arguments:
                 a.blame([Finding("random", "the forward gives another output when it is called again")])
-            return Report(s.name, self.arguments, s.evaluations)
+            return Report(s.name, self.arguments, s.evaluations, s.no_operation is None)
         # no weight near 0, so that no output goes unseen
         signs = self.rng.choice([-1.0, 1.0], (2, *at.y.shape))
         self.dys = signs * self.rng.uniform(0.5, 1.5, signs.shape)
         try:
             self.gradients = [self._back_twice(at), s.linearize(self.x).back(self.dys[1].copy())]
-        except WrongShape as error:
+        except (WrongShape, WrongOperation) as error:
+            cause = "shape" if isinstance(error, WrongShape) else "count"
             for a in self.arguments:
-                a.blame([Finding("shape", str(error))])
-            return Report(s.name, self.arguments, s.evaluations)
+                a.blame([Finding(cause, " ".join(str(error).split()))])
+                a.error = np.inf
+            return Report(s.name, self.arguments, s.evaluations, s.no_operation is None)
         slopes = [self._measure(i) for i in range(len(self.x))]
         self._refuse_flat(slopes)
         for i, measured in enumerate(slopes):
             self._judge(i, *measured)
         self._share_causes()
         self._judge_rounding()
-        return Report(s.name, self.arguments, s.evaluations)
+        return Report(s.name, self.arguments, s.evaluations, s.no_operation is None)
 
     def _back_twice(self, at: Linearized) -> list:
         """The gradients for the first dy; changed arrays and a second answer unlike the first are blamed."""
@@ -80,22 +83,12 @@ class Judge:
         """The lines along which argument i is looked at, and the slopes of <dy, y> there for both dys."""
         x, count, a = self.x[i], self.directions, self.arguments[i]
         reach = scales(x)
-        weights = self.dys.reshape(2, -1)
-        y0, size = weights @ self.y.ravel(), np.abs(weights) @ np.abs(self.y.ravel())
-
-        def along(line) -> Slope:
-            def g(t):
-                moved = [*self.x[:i], x + t * line, *self.x[i + 1 :]]
-                return weights @ self.subject.value(moved).ravel()
-
-            return slope(g, y0, size)
-
         if count is None and x.size <= SMALL and sum(a.size for a in self.x) <= SMALL_IN_ALL:
             a.how, entries = "every entry", range(x.size)
         else:
             a.how = f"{count or DIRECTIONS} random directions"
             lines = [reach * self.rng.normal(size=x.shape) for _ in range(count or DIRECTIONS)]
-            slopes = [along(line) for line in lines]
+            slopes = [self._slope(i, line) for line in lines]
             if not all(m.kink for m in slopes):
                 return lines, slopes
             entries = self.rng.choice(x.size, min(x.size, SOME), replace=False)  # not all of them are kinks
@@ -103,7 +96,18 @@ class Judge:
         lines = [np.zeros_like(x) for _ in entries]
         for j, line in zip(entries, lines, strict=True):
             line.flat[j] = reach.flat[j]
-        return lines, [along(line) for line in lines]
+        return lines, [self._slope(i, line) for line in lines]
+
+    def _slope(self, i: int, line: np.ndarray) -> Slope:
+        """The slopes of <dy, y> as argument i moves along a line, for both dys."""
+        weights = self.dys.reshape(2, -1)
+        y0, size = weights @ self.y.ravel(), np.abs(weights) @ np.abs(self.y.ravel())
+
+        def g(t):
+            moved = [*self.x[:i], self.x[i] + t * line, *self.x[i + 1 :]]
+            return weights @ self.subject.value(moved).ravel()
+
+        return slope(g, y0, size)
 
     def _refuse_flat(self, measured: list) -> None:
         """Raise CannotJudge where rounding hides every slope, or no step makes the differences settle."""
@@ -154,6 +158,11 @@ class Judge:
             return np.array([[np.sum(g * line) for g in gradients] for line in lines]) / length
 
         given = [g[i] for g in self.gradients]
+        types = {g.dtype for g in given if g is not None and g.dtype.kind == "f"}
+        eps = max((np.finfo(t).eps for t in types), default=0.0)
+        if eps > np.finfo(float).eps:  # somebody's back rounds what it gives: it cannot be nearer than that
+            allowed += SUM * eps * scale
+            a.how += f", to the rounding of the {max(types, key=lambda t: np.finfo(t).eps)} that back gives"
         if any(g is not None and g.shape != x.shape for g in given):
             first = numerical[:, :1], allowed[:, :1], judged
             a.blame(explain_shape(given[0], x.shape, lambda g: _within(along([g]), *first)))
@@ -206,7 +215,11 @@ class Judge:
             off = np.abs(a.analytic - a.numerical) > 1e-6 * np.max(np.abs(a.numerical), initial=0)
             for at in [tuple(at) for at in np.argwhere(off)[:4]]:
                 place = tuple(int(b[k]) for b, k in zip(seen.box, at, strict=True))
-                a.entries.append((place, float(a.analytic[at]), float(a.numerical[at])))
+                line = np.zeros_like(self.x[i])
+                line[place] = scales(self.x[i])[place]
+                truth = float(self._slope(i, line).value[0] / line[place])
+                g = self.gradients[0][i]
+                a.entries.append((place, 0.0 if g is None else float(g[place]), truth))
 
     def _share_causes(self) -> None:
         """One mistake often spoils several gradients: one with no form of its own takes over a cause."""

@@ -52,9 +52,24 @@ class Argument:
             sharp = f" (by complex steps {self.sharp:.0e})" if self.sharp is not None else ""
             return f"{head}right, {self.how}, error {self.error:.1e}{sharp}{note}"
         others = f" (or {', '.join(self.candidates[1:])})" if len(self.candidates) > 1 else ""
-        lines = [f"{head}WRONG, error {self.error:.2g}. Cause: {self.cause}{others}.", f"      {self.detail}"]
-        lines += [f"      at {i}: back gives {a:.6g}, differences {n:.6g}" for i, a, n in self.entries]
+        error = f", error {self.error:.2g}" if np.isfinite(self.error) else ""
+        lines = [f"{head}WRONG{error}. Cause: {self.cause}{others}.", f"      {self.detail}"]
+        lines += [f"      at {i}: back gives {a}, differences {n}" for i, a, n in map(_digits, self.entries)]
         return "\n".join(lines)
+
+
+def _digits(entry: tuple) -> tuple:
+    """The two numbers of an entry with as many digits as tell them apart.
+
+    >>> _digits(((0,), 1.5, 1.5 + 3e-8))
+    ((0,), '1.5', '1.50000003')
+    """
+    at, a, b = entry
+    for digits in range(6, 18):
+        texts = f"{a:.{digits}g}", f"{b:.{digits}g}"
+        if texts[0] != texts[1]:
+            break
+    return at, *texts
 
 
 @dataclass
@@ -64,11 +79,14 @@ class Report:
     name: str
     arguments: list[Argument]
     evaluations: int
+    own: bool = True  # whether it is the function's own backward, and not the engine's of a plain function
 
     ok = property(lambda self: all(a.ok for a in self.arguments))
 
     def __str__(self) -> str:
         verdict = "the backward pass is right" if self.ok else "the backward pass is WRONG"
+        if not self.own:
+            verdict += f", but it is the engine's: {self.name} returns no (y, back) and has none of its own"
         lines = [f"{self.name}: {verdict} ({self.evaluations} evaluations of the forward)"]
         return "\n".join(lines + [str(a) for a in self.arguments])
 

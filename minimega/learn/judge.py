@@ -59,7 +59,7 @@ def verdict(exercise: ModuleType, f: Callable) -> Verdict:
     """The judge's verdict of f; what f raises, and a stub, become a sentence too."""
     try:
         return exercise.judge(f)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         file = getattr(getattr(inspect.unwrap(f), "__code__", None), "co_filename", stage.CELL)
         return Verdict(False, stage.what_happened(error, file))
 
@@ -217,6 +217,7 @@ SAYS = {
     "random": "your forward gives another value when it is called again",
     "mutated": "an array is changed in place that others still need",
     "stateful": "{dx} changes when back is called a second time",
+    "count": "back does not give one gradient for each argument, in a tuple",
     "shape": "{dx} does not have the shape of {x}",
     "zero": "{dx} is zero where it should not be",
     "sign": "{dx} has the wrong sign",
@@ -229,7 +230,7 @@ SAYS = {
     "rank-one": "{dx} lacks the term that comes from the sum in the softmax",
     "path": "{dx} lacks one of its terms: {x} reaches the result in more than one way",
     "mask": "{dx} is not masked as the forward is",
-    "precision": "{dx} is right in float64, but not in float32",
+    "precision": "{dx} loses digits",
     "unknown": "{dx} is wrong",
 }
 

@@ -697,3 +697,15 @@ def softmax_overflows(rng):
         return y, lambda dy: y * (dy - kept(dy * y))
 
     return f, [(95 * np.sign(n(rng, 3, 4)) + n(rng, 3, 4)).astype("float32")]
+
+
+@wrong("count")
+def matmul_gives_one_gradient(rng):
+    """dw is left out"""
+    return lambda x, w: (x @ w, lambda dy: dy @ w.T), [n(rng, 3, 4), n(rng, 4, 5)]
+
+
+@wrong("count", 1)
+def product_gives_a_list(rng):
+    """a list of gradients, not a tuple"""
+    return lambda x, w: (x * w, lambda dy: [dy * w, dy * x]), [n(rng, 3, 4), n(rng, 3, 4)]

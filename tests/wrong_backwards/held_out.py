@@ -500,7 +500,7 @@ held(
 )
 
 
-@wrong("zero", 1, "held out")
+@wrong("count", 1, "held out")
 def forgotten_weight(rng):
     """a back that returns one gradient of two"""
     return lambda a, b: (np.sin(a) * b, lambda dy: dy * np.cos(a) * b), two_alike(rng)

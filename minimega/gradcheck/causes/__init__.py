@@ -21,6 +21,7 @@ from minimega.gradcheck.causes.entries import (
     zero,
 )
 from minimega.gradcheck.causes.evidence import CLOSE, Evidence, Finding
+from minimega.gradcheck.causes.rest import digits
 from minimega.gradcheck.causes.terms import apart, low_rank, mean, path, rank_one
 
 __all__ = ["CAUSES", "CLOSE", "Cause", "Evidence", "Finding"]
@@ -39,6 +40,7 @@ CAUSES: dict[str, Cause] = {
     "random": Cause("the forward gives another output from call to call"),
     "mutated": Cause("an input, the output y or dy is changed in place"),
     "stateful": Cause("a second call of `back` gives another answer"),
+    "count": Cause("`back` gives fewer or more gradients than there are arguments, or no tuple of them"),
     "shape": Cause("the gradient has another shape than its argument, and no sum or axis order explains it"),
     "zero": Cause("never filled in: zeros everywhere, or in whole slices", zero),
     "sign": Cause("the right size with the wrong sign", sign),
@@ -53,7 +55,10 @@ CAUSES: dict[str, Cause] = {
     "mask": Cause(
         "gradient where the forward passes none, none where it does, or another mask", mask, unmasked
     ),
-    "precision": Cause("right in float64, wrong beyond float32's rounding"),
+    "precision": Cause(
+        "digits are lost: right in float64 and wrong beyond float32's rounding, or wrong in the last digits",
+        suspects=digits,
+    ),
     "kink": Cause("left and right slopes disagree: a note on entries; `ok` is judged on the others"),
     "unknown": Cause("none of these; the detail says which pattern was seen"),
 }

@@ -10,7 +10,9 @@ from fractions import Fraction
 
 import numpy as np
 
-from minimega.gradcheck.causes.evidence import CLOSE, Evidence, Slices, run
+from minimega.gradcheck.causes.evidence import Evidence, Slices
+
+EXACT = 1e-6  # a factor that is as near to a number as this is that number
 
 
 def zero(e: Evidence) -> tuple[str, object] | str | None:
@@ -25,7 +27,7 @@ def zero(e: Evidence) -> tuple[str, object] | str | None:
         a_run = set(range(lost[0], lost[-1] + 1)) <= set(empty)
         if e.x.ndim > 1 or (a_run and (0 in empty or len(A) - 1 in empty)):  # single entries may be a mask's
             mark = Slices(a, frozenset(lost), frozenset(empty))
-            return f"zeros at {run(lost)} of {e.axis(a)}, never filled in; the rest is right", mark
+            return f"zeros at {e.indices(a, lost)} of {e.axis(a)}, never filled in; the rest is right", mark
     return None
 
 
@@ -35,8 +37,10 @@ def sign(e: Evidence) -> str | None:
     if e.same(np.abs(e.A), np.abs(e.J)):
         flipped = e.there(e.D)
         touched = np.flatnonzero(flipped.reshape(-1, e.x.size).any(axis=0))
+        if not len(touched):
+            return None  # what differs are no signs
         below = np.array_equal(np.unravel_index(touched, e.x.shape), np.nonzero(e.x < 0))
-        where = "where x is negative" if below else f"at {len(touched)} of {e.x.size} entries"
+        where = "where x is negative" if below else f"at {e.share(len(touched))}"
         return f"the sign is wrong {where}; the sizes are right"
     return None
 
@@ -59,19 +63,27 @@ def name_factor(factor: float, lengths: list[tuple[str, int]]) -> str:
     '1/8, where 8 is the length of axis 1 of x'
     >>> name_factor(2 ** 0.5, [("the length of axis 1 of x", 8)]), name_factor(-0.5, [])
     ('1.41421 = sqrt(2)', '-1/2')
+    >>> name_factor(0.5, [("the length of axis 0 of x", 2)]), name_factor(1 + 1e-6, [])
+    ('1/2 (2 is also the length of axis 0 of x)', '(1 + 1.0e-06)')
     """
     minus, size = "-" if factor < 0 else "", abs(factor)
+    if abs(size - 1) < 1e-3:
+        return f"{minus}(1 {'+' if size > 1 else '-'} {abs(size - 1):.1e})"
     forms = (("{}", 1), ("1/{}", -1), ("sqrt({})", 0.5), ("1/sqrt({})", -0.5), ("{}^2", 2), ("1/{}^2", -2))
     for form, power in forms:
-        names = [name for name, n in lengths if n > 1 and abs(size / n**power - 1) < 1e-5]
+        names = list(dict.fromkeys(m for m, n in lengths if n > 1 and abs(size / n**power - 1) < EXACT))
         if names:
             n = round(size ** (1 / power))
-            return f"{minus}{form.format(n)}, where {n} is " + " or ".join(dict.fromkeys(names))
+            known = " or ".join(names[:2]) + (", or another" if len(names) > 2 else "")
+            # a 2 comes from a square or a mean of two more often than from an axis
+            if n == 2:
+                return f"{minus}{form.format(n)} (2 is also {known})"
+            return f"{minus}{form.format(n)}, where {n} is {known}"
     near = Fraction(size).limit_denominator(64)
-    if near and abs(size / near - 1) < 1e-5:
+    if near and abs(size / near - 1) < EXACT:
         return f"{minus}{near}"
     square = Fraction(size * size).limit_denominator(64)
-    if square and abs(size * size / square - 1) < 1e-5:
+    if square and abs(size * size / square - 1) < EXACT:
         return f"{factor:.6g} = {minus}sqrt({square})"
     return f"{factor:.6g}"
 
@@ -92,9 +104,7 @@ def broadcast(e: Evidence) -> str | None:
         used = [i for i, a in enumerate(A) if not e.small(a)]
         alike = all(np.array_equal(e.there(j), e.there(J[0])) for j in J)
         if len(J) > 1 and len(used) == 1 and alike and e.same(A[used[0]], J[used[0]]):
-            return (
-                f"only index {used[0]} of {e.axis(p)} counts; the forward repeated x along it, so sum over it"
-            )
+            return f"only {e.indices(p, used)} of {e.axis(p)} counts, but the forward repeated x along it"
     for count in range(1, e.x.ndim + 1):
         for axes in itertools.combinations(e.x_axes, count):
             total = np.broadcast_to(e.J.sum(axis=axes, keepdims=True), e.J.shape)
@@ -216,10 +226,10 @@ def overwritten(e: Evidence) -> str | None:
     ):
         last = np.array_equal(kept.argmax(axis=0)[again], len(J) - 1 - used[::-1].argmax(axis=0)[again])
         which = "the last" if last else "one"
-        return (
-            f"{again.sum()} entries are used more than once, but only {which} gradient was kept: add them up"
-        )
-    rows = [i for i, d in enumerate(np.moveaxis(e.D, e.p, 0)) if not e.small(d)] if e.x.ndim else []
+        what = f"{e.share(int(again.sum()))} are used more than once"
+        return f"{what}, but only {which} gradient was kept: add them up"
+    off = [i for i, d in enumerate(np.moveaxis(e.D, e.p, 0)) if not e.small(d)] if e.x.ndim else []
+    rows = [int(e.box[0][i]) for i in off]
     for name, ids in e.tokens.items():
         values, counts = np.unique(ids, return_counts=True)
         if len(rows) and set(rows) == set(values[counts > 1].tolist()) and counts.min() == 1:
@@ -235,20 +245,21 @@ def mask(e: Evidence) -> str | None:
     if np.array_equal(used, passed) or not both.any():
         return None
     factor = float(np.sum(e.A[both] * e.J[both]) / np.sum(e.J[both] ** 2))
-    if not e.same(e.A[both], factor * e.J[both]) or (abs(factor - 1) > CLOSE and both.sum() < 4):
+    if not e.same(e.A[both], factor * e.J[both]) or (abs(factor - 1) > e.close and both.sum() < 4):
         return None
     return _mask_text(e, used, passed) + (
-        f" (and off by {factor:.6g} elsewhere)" if abs(factor - 1) > CLOSE else ""
+        f" (and times {name_factor(factor, [])} elsewhere)" if abs(factor - 1) > e.close else ""
     )
 
 
 def _mask_text(e: Evidence, used, passed) -> str:
     more, less = int((passed & ~used).sum()), int((used & ~passed).sum())
+    part = "" if e.whole else ", in the part that was looked at"
     if more and less:
-        return f"another mask: {more} pairs of entries pass only a gradient, {less} only a value"
+        return f"another mask: {more} pairs of entries pass only a gradient, {less} only a value{part}"
     if more:
-        return f"no mask: a gradient passes at {more} pairs of entries where the forward passes nothing"
-    return f"another mask: no gradient passes at {less} pairs of entries where the forward passes a value"
+        return f"no mask: a gradient passes at {more} pairs of entries where the forward passes nothing{part}"
+    return f"another mask: no gradient passes at {less} pairs of entries with a value in the forward{part}"
 
 
 def unmasked(e: Evidence) -> str | None:

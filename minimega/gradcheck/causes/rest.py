@@ -5,7 +5,17 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from minimega.gradcheck.causes.evidence import Evidence, Finding, fits, run
+from minimega.gradcheck.causes.evidence import CLOSE, Evidence, Finding, fits
+
+
+def digits(e: Evidence) -> str | None:
+    """The looser sign: every entry is nearly right, and what is left has no form."""
+    if e.apart > CLOSE:
+        return None
+    return (
+        f"right but for its last digits, off by {e.apart:.1e} of the largest entry at most "
+        f"(float32 rounds by {np.finfo('f4').eps:.1e}): something in back has fewer digits than float64"
+    )
 
 
 def unknown(e: Evidence) -> Finding:
@@ -16,7 +26,7 @@ def unknown(e: Evidence) -> Finding:
 def _patterns(e: Evidence) -> Iterator[str]:
     bad = ~np.isfinite(e.A)
     if bad.any():
-        yield f"{bad.reshape(-1, e.x.size).any(axis=0).sum()} of {e.x.size} entries are not finite."
+        yield f"{e.share(int(bad.reshape(-1, e.x.size).any(axis=0).sum()))} are not finite."
         return
     if e.dy_left_out:
         yield "back gives the same for every dy: the factor dy is left out."
@@ -24,7 +34,7 @@ def _patterns(e: Evidence) -> Iterator[str]:
     for a in e.x_axes:
         rows = np.flatnonzero(np.moveaxis(wrong, a, 0).reshape(wrong.shape[a], -1).any(axis=1))
         if len(rows) < wrong.shape[a]:
-            yield f"Only {run(rows.tolist())} of {e.axis(a)} differ." if len(rows) else ""
+            yield f"Only {e.indices(a, rows.tolist())} of {e.axis(a)} differ." if len(rows) else ""
     with np.errstate(all="ignore"):
         ratio = np.where(e.there(e.J), e.A / e.J, np.nan).reshape(-1, e.x.size)
         low, high = np.nanmin(ratio, axis=0, initial=np.inf), np.nanmax(ratio, axis=0, initial=-np.inf)

@@ -7,7 +7,7 @@ the term. A detector says in a sentence what it saw, or None.
 import numpy as np
 
 from minimega.gradcheck.causes.entries import name_factor, rearranged
-from minimega.gradcheck.causes.evidence import CLOSE, Evidence, fits
+from minimega.gradcheck.causes.evidence import Evidence, fits
 
 
 def mean(e: Evidence) -> str | None:
@@ -86,7 +86,7 @@ def low_rank(e: Evidence) -> str | None:
         return None
     d, j = (np.linalg.svd(t, compute_uv=False) for t in (m, e.J.reshape(m.shape)))
     spread = np.minimum(e.there(m).any(axis=0).sum(), e.there(m).any(axis=1).sum())
-    if d[1] <= CLOSE * d[0] and j[2] > CLOSE * j[0] and spread > 2:
+    if d[1] <= e.close * d[0] and j[2] > e.close * j[0] and spread > 2:
         return "what is missing is one column times one row: a sum over all that every entry shares"
     return None
 
