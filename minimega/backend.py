@@ -18,6 +18,7 @@ import ml_dtypes  # from here on NumPy knows "bfloat16"
 import numpy as np
 
 from minimega import half
+from minimega.child import pip
 from minimega.errors import BadInput
 
 HALF = np.dtype("float16"), np.dtype(ml_dtypes.bfloat16)
@@ -54,7 +55,7 @@ def device(name: str) -> ModuleType:
         import cupy
     except ImportError:
         raise BadInput(
-            "--device cuda needs CuPy, which is not installed: pip install 'minimega[cuda12]' (or cuda13)"
+            f"--device cuda needs CuPy, which is not installed: {pip('cupy-cuda12x')} (or cupy-cuda13x)"
         ) from None
     if not cupy.is_available():
         raise BadInput("--device cuda: CuPy finds no usable GPU on this machine; leave the option out")

@@ -5,17 +5,30 @@ B's does, both times at the weights of B: this compares two ways of computing, w
 Weights, what the optimizer remembers, and the logs compare what the two runs made of it.
 """
 
+import os
 import shlex
 import subprocess
-import sys
 import tempfile
 from pathlib import Path
 from types import SimpleNamespace as Options
 
 import numpy as np
 
-from minimega import checkpoint, kinks, launch, log, options, random, run_folder, table, tokens, verdict
+from minimega import (
+    checkpoint,
+    child,
+    kinks,
+    launch,
+    log,
+    options,
+    random,
+    run_folder,
+    table,
+    tokens,
+    verdict,
+)
 from minimega.errors import BadInput, RunFailed
+from minimega.job import line_for_ranks
 from minimega.measure import measure
 from minimega.parallel.grid import layout
 from minimega.progress import say
@@ -48,8 +61,10 @@ def _folder(run: str, target: Path) -> Path:
         run_folder.newest(Path(run))
         return Path(run)
     more = ["--save-dir", str(target), "--num-steps", str(STEPS), "--save-every", "1", "--keep", str(STEPS)]
-    words = [sys.executable, "-m", "minimega", *typed, *more]
-    ended = subprocess.run(words, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    words = child.python("-m", "minimega", *typed, *more)
+    with line_for_ranks() as (_, told):
+        how = {"capture_output": True, "text": True, "stdin": subprocess.DEVNULL, "env": os.environ | told}
+        ended = subprocess.run(words, **how)
     if ended.returncode:
         error = BadInput if ended.returncode == 2 else RunFailed
         raise error(f"{run}: {ended.stderr.strip().removeprefix('minimega: ')}")

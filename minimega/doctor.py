@@ -3,6 +3,7 @@
 import json
 import platform
 import re
+import shlex
 import subprocess
 import sys
 import time
@@ -12,7 +13,9 @@ from types import SimpleNamespace
 import numpy as np
 
 from minimega import launch
+from minimega.child import pip
 from minimega.errors import BadInput
+from minimega.job import line_for_ranks
 from minimega.parallel import probe, threads
 from minimega.parallel.comm import Group, world
 from minimega.plan import size
@@ -29,6 +32,7 @@ def doctor(options: SimpleNamespace | None = None) -> int:
     ranks that are tried (2).
     """
     ranks = getattr(options, "ranks", None) or 2
+    launch.check_crowd(ranks, getattr(options, "oversubscribe", False))
     steps = [_python(), _numpy(), *_ranks(ranks), *_gpu()]
     for what, found, cure, _ in steps:
         say(f"{what:<14} {found}: {cure or 'ok'}")
@@ -49,7 +53,7 @@ def _numpy() -> Step:
     blas = np.show_config(mode="dicts").get("Build Dependencies", {}).get("blas", {})
     name = f"{blas.get('name', 'no BLAS')} {blas.get('version', '')}".strip()
     slow = (
-        "" if blas.get("found") else "products of matrices will be slow: pip install --force-reinstall numpy"
+        "" if blas.get("found") else f"products of matrices will be slow: {pip('--force-reinstall', 'numpy')}"
     )
     return "NumPy", f"{np.__version__} with {name}", slow, False
 
@@ -65,11 +69,12 @@ def _ranks(ranks: int) -> list[Step]:
     line, env = launch.command(["-m", "minimega.doctor"], ranks)
     start = time.perf_counter()
     try:
-        job = subprocess.run(line, env=env, capture_output=True, text=True, timeout=SECONDS)
+        with line_for_ranks() as (_, told):
+            job = subprocess.run(line, env=env | told, capture_output=True, text=True, timeout=SECONDS)
         said = (job.stderr.strip().splitlines() or [f"exit status {job.returncode}"])[-1]
-        failed = f"they fail ({said}); by hand: {' '.join(line)}" if job.returncode else ""
+        failed = f"they fail ({said}); by hand: {shlex.join(line)}" if job.returncode else ""
     except subprocess.TimeoutExpired:
-        failed = f"no answer within {SECONDS} s; by hand: {' '.join(line)}"
+        failed = f"no answer within {SECONDS} s; by hand: {shlex.join(line)}"
     took = time.perf_counter() - start
     if failed:
         return [*steps, ("ranks start", f"{ranks} ranks", failed, True)]
@@ -109,7 +114,7 @@ def _gpu() -> list[Step]:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         return [
             *steps,
-            ("CuPy", reason, "for --device cuda, pip install 'minimega[cuda12]' (or cuda13)", False),
+            ("CuPy", reason, f"for --device cuda, {pip('cupy-cuda12x')} (or cupy-cuda13x)", False),
         ]
     steps.append(
         ("CuPy", cupy.__version__, "" if works else "a sum on the GPU is wrong: install it anew", False)
@@ -123,7 +128,7 @@ def _gpu() -> list[Step]:
         (
             "NCCL",
             "found" if nccl else "not found",
-            "" if nccl else f"{slower}: pip install nvidia-nccl-cu12",
+            "" if nccl else f"{slower}: {pip('nvidia-nccl-cu12')}",
             False,
         ),
         ("CUDA in MPI", "yes" if cuda else "no", "" if nccl or cuda else slower, False),

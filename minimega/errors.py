@@ -5,8 +5,8 @@ import errno
 from collections.abc import Iterable
 
 CURES = {
-    errno.ENOSPC: "free some space or choose another --save-dir",
-    errno.EDQUOT: "free some space or choose another --save-dir",
+    errno.ENOSPC: "free some space, or write elsewhere",
+    errno.EDQUOT: "free some space, or write elsewhere",
     errno.EACCES: "choose a place that you may write to",
     errno.EROFS: "choose a place that you may write to",
 }
@@ -26,7 +26,7 @@ def in_words(error: OSError) -> str:
     """What the system refused: the file, the reason, and what to do where that is known.
 
     >>> in_words(OSError(errno.ENOSPC, "No space left on device", "run/log.jsonl"))
-    'run/log.jsonl: No space left on device; free some space or choose another --save-dir'
+    'run/log.jsonl: No space left on device; free some space, or write elsewhere'
     """
     cure = f"; {CURES[error.errno]}" if error.errno in CURES and error.filename != OUTPUT else ""
     return f"{error.filename or 'the system'}: {error.strerror or error}{cure}"

@@ -12,10 +12,13 @@ from array import array
 from pathlib import Path
 from typing import NamedTuple
 
+from minimega import child, lifeline
 from minimega.errors import BadInput, RunFailed
+from minimega.job import Job
 from minimega.streams import make_usable, tell
 
-INSTALL = "pip install 'minimega[mpi]' brings both (mpi4py and MPICH)"
+INSTALL = f"{child.pip('mpi4py', 'mpich')} brings both"
+RANKS_A_CORE = 8  # more of them take the machine down before they compute anything
 # Any of them asks a run to save and stop at the end of its step; the launcher hands SIGUSR1 on, since every
 # mpirun passes that one to its ranks.
 STOP_NAMES = "SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1"
@@ -131,7 +134,7 @@ def find_mpi() -> Mpi:
             "on Windows the packages of MPICH and Open MPI are empty stubs: "
             "use WSL (Windows' own Linux), or one rank"
         )
-    asked = subprocess.run([sys.executable, "-c", ASK_MPI4PY], capture_output=True, text=True)
+    asked = subprocess.run(child.python("-c", ASK_MPI4PY), capture_output=True, text=True)
     if asked.returncode:
         reason = (asked.stderr.strip().splitlines() or ["no reason given"])[-1]
         raise BadInput(f"more than one rank needs mpi4py and an MPI, but: {reason}\n{INSTALL}")
@@ -167,34 +170,34 @@ def command(argv: list[str], ranks: int, threads: int | None = None) -> tuple[li
     shared = {} if threads else _shared(max(1, cores() // ranks))
     # What the shell says of MPI and of threads stays; a number of threads in so many words is stronger.
     env = extra | dict(os.environ) | (thread_settings(threads) if threads else shared)
-    return [mpi.mpirun, "-n", str(ranks), sys.executable, *argv], env
+    return [mpi.mpirun, "-n", str(ranks), *child.python(*argv)], env
+
+
+def check_crowd(ranks: int, oversubscribe: bool = False, cure: str = "; --oversubscribe allows it") -> None:
+    """BadInput for so many ranks that the cores cannot serve them.
+
+    >>> check_crowd(9 * cores())  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    minimega.errors.BadInput: ... ranks are more than 8 on each of ... cores; --oversubscribe allows it
+    """
+    if ranks > RANKS_A_CORE * cores() and not oversubscribe:
+        raise BadInput(f"{ranks} ranks are more than {RANKS_A_CORE} on each of {cores()} cores{cure}")
 
 
 def start(argv: list[str], ranks: int, threads: int | None = None) -> int:
     """Run `python argv...` on so many ranks of this machine and give the exit status.
 
-    What the ranks write passes straight through. The first Ctrl-C or SIGTERM is handed to all of them as
-    SIGUSR1, so that a run can save at the end of its step; a second one ends the job at once. `threads` of
-    each rank: cores/ranks unless given. BadInput where there is no MPI to start them with.
+    What the ranks write passes through. The first Ctrl-C or SIGTERM is handed to all of them as SIGUSR1, so
+    that a run can save at the end of its step; a second one, or ranks that do not get on, end the job.
+    `threads` of each rank: cores/ranks unless given. BadInput where there is no MPI to start them with.
     """
-    line, env = command(argv, ranks, threads)
-    # A session of its own keeps the terminal's Ctrl-C from mpirun, which would kill where we want to save.
-    job = subprocess.Popen(line, env=env, stdin=subprocess.DEVNULL, start_new_session=True)
-    asked = []
+    return Job(*command(argv, ranks, threads), ranks).status
 
-    def hand_on(number, _frame):
-        asked.append(number)
-        job.send_signal((signal.SIGUSR1, signal.SIGTERM, signal.SIGKILL)[min(len(asked), 3) - 1])
 
-    before = {s: signal.signal(s, hand_on) for s in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
-    try:
-        status = job.wait()
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-    if asked and status == 128 + signal.SIGUSR1:
-        return 128 + asked[0]
-    return status if status >= 0 else 128 - status
+def hold() -> None:
+    """In a rank: end with the launcher from here on, if this program's own started it."""
+    given = _given()
+    lifeline.hold(int(given[2]) if given else 0)
 
 
 def guard() -> None:
@@ -218,6 +221,7 @@ def last_words(text: str, status: int) -> int:
     Ranks that do not end would wait for this one for ever: after a second of grace the whole job is ended,
     with this status. In a process alone it writes and returns.
     """
+    lifeline.tell(said=text)
     mpi = getattr(sys.modules.get("mpi4py"), "MPI", None)
     if mpi is None or not mpi.Is_initialized() or mpi.COMM_WORLD.size == 1:
         given = _given()

@@ -1,12 +1,8 @@
 """What a run says while it works."""
 
 import math
-import shutil
 import sys
 import time
-from pathlib import Path
-
-from tqdm import tqdm
 
 from minimega.streams import say
 
@@ -21,6 +17,8 @@ class Progress:
         self.steps, self.begun, self.start, self.speaks = steps, time.monotonic(), start, speaks
         self.said, self.bar = -math.inf, None
         if speaks and sys.stderr.isatty():
+            from tqdm import tqdm
+
             form = "{percentage:3.0f}% |{bar}| step {n_fmt}/{total_fmt}{postfix}, {remaining} left"
             self.bar = tqdm(total=steps, initial=start, bar_format=form, leave=False)
 
@@ -46,11 +44,3 @@ class Progress:
         if self.bar is not None:
             self.bar.close()
             self.bar = None
-
-
-def program() -> str:
-    """How this program was called, for a line that the reader may type: `minimega`, or where it lies."""
-    called = sys.argv[0]
-    if Path(called).stem != "minimega":
-        return "python -m minimega"
-    return "minimega" if shutil.which("minimega") else called

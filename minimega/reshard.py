@@ -7,6 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace as Options
 
 from minimega import checkpoint, launch, options, run_folder, run_lock
+from minimega.child import typed
 from minimega.errors import BadInput
 from minimega.model import Config, gpt
 from minimega.parallel import zero
@@ -15,7 +16,7 @@ from minimega.parallel.paper import Paper
 from minimega.parallel.pipeline import check_stages, staged
 from minimega.parallel.tensor import check_experts, check_heads
 from minimega.parts import Division, Parts, Piece, piece_of
-from minimega.progress import program, say
+from minimega.progress import say
 from minimega.table import of_command
 from minimega.texts import open_tokenizer
 
@@ -37,7 +38,7 @@ def run_resharding(o: Options) -> int:
     if target.resolve() == source.resolve():
         raise BadInput(
             f"{target} is the run itself; it goes on as it is with any layout: "
-            f"{program()} train --save-dir {target} --resume {layout(kept)}"
+            + typed("train", "--save-dir", target, "--resume", *layout(kept).split())
         )
     run_folder.make(target)
     with run_lock.writing(target):
@@ -57,7 +58,8 @@ def run_resharding(o: Options) -> int:
         finally:
             with suppress(OSError):
                 run_folder.remove_checkpoint(work)
-    say(f"{newest} for {layout(kept)}; go on with: {program()} train --save-dir {target} --resume")
+    go_on = typed("train", "--save-dir", target, "--resume")
+    say(f"{newest} for {layout(kept)}; go on with: {go_on}")
     return 0
 
 

@@ -6,16 +6,17 @@ RUN/step-N/          see checkpoint.py    RUN/latest      which of them is the n
 """
 
 import math
-import signal
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace as Options
 
 import numpy as np
 
-from minimega import checkpoint, metrics, options, plan, run_folder, run_lock, show, tokens
+from minimega import checkpoint, lifeline, metrics, options, plan, run_folder, run_lock, show, tokens
 from minimega.backend import check_type, device, keep_memory, library
+from minimega.child import typed
 from minimega.errors import BadInput, RunFailed, in_words
+from minimega.job import signal_name
 from minimega.log import Log, skipped
 from minimega.model import Config, Model, gpt
 from minimega.notes import notes
@@ -27,7 +28,7 @@ from minimega.parallel.pipeline import check_stages, staged
 from minimega.parallel.tensor import check_experts, check_heads
 from minimega.parallel.words import first_text
 from minimega.precision import loss_scale
-from minimega.progress import Progress, program
+from minimega.progress import Progress
 from minimega.signals import interruptible
 from minimega.start import resumed, shape_of
 from minimega.texts import Texts, open_tokenizer, read_texts, workspace
@@ -165,6 +166,7 @@ class _Run:
                 if log.skipped:
                     self.progress.say(skipped(log.path, log.skipped))
                 how = recipe, self.start, self.owner, self.scale
+                self.tell(self.start)
                 for record in train(self.model, self.optimizer, self.batches, *how):
                     step, last = record["step"], record["step"] == self.steps
                     log.write(record)
@@ -174,6 +176,7 @@ class _Run:
                     stop = self.agreed(asked)
                     if last or stop or step % (o.save_every or self.epoch) == 0:
                         self.save(step, record["epoch"])
+                    self.tell(step)
                     if stop and not last:
                         return self.stopped(step, stop)
             except BrokenPipeError:
@@ -190,6 +193,10 @@ class _Run:
     def agreed(self, asked: list[int]) -> int:
         """The signal that any rank was sent, on all ranks; 0 for none. They act on it at the same step."""
         return int(self.grid.world.all_reduce(np.array(asked[0] if asked else 0), "max", label="signal"))
+
+    def tell(self, step: int) -> None:
+        """Leave with the launcher what to say, should this rank be unable to."""
+        lifeline.tell(step=step, left=self.what_is_left())
 
     def evaluate(self, step: int) -> dict[str, float]:
         self.eval_loss = evaluate(self.model, self.texts.held_out, self.o.eval_batch_size, self.grid)
@@ -233,7 +240,7 @@ class _Run:
             self.evaluate(self.start)
         self.progress.say(
             f"{self.folder} is finished: all of its {self.steps} steps are made. For more of them: "
-            f"{program()} train --save-dir {self.folder} --resume --num-steps {2 * self.steps}"
+            + typed("train", "--save-dir", self.folder, "--resume", "--num-steps", 2 * self.steps)
         )
         self.progress.say(self.closing())
         return 0
@@ -272,20 +279,19 @@ class _Run:
             )
         if self.folder:
             said.append(self.picture())
-            said.append(f"its writing: {program()} generate --model-filename {self.folder}")
+            said.append(f"its writing: {typed('generate', '--model-filename', self.folder)}")
         return "\n".join(said)
 
     def stopped(self, step: int, number: int) -> int:
         self.progress.close()
         self.picture()
-        name = signal.Signals(number).name
+        name = signal_name(lifeline.asked(number))
         self.progress.say(f"{name}: stopped after step {step}. {self.what_is_left()}")
         return 128 + number
 
     def what_is_left(self) -> str:
         if self.saved is None:
             return "Nothing was saved." if self.folder else "Nothing was saved (there was no --save-dir)."
-        return (
-            f"The checkpoint of step {self.saved} is whole; go on with: "
-            f"{program()} train --save-dir {self.folder} --resume"
+        return f"The checkpoint of step {self.saved} is whole; go on with: " + typed(
+            "train", "--save-dir", self.folder, "--resume"
         )

@@ -158,7 +158,7 @@ def open_folder(folder: Path, overwrite: bool) -> None:
     if holds_run(folder):
         if not overwrite:
             raise BadInput(
-                f"{folder} holds a run already; --resume goes on with it, --overwrite removes it, "
+                f"{folder} holds a run already; train --resume goes on with it, --overwrite removes it, "
                 f"another --save-dir leaves it alone"
             )
     elif taken := [name for name in FILES if (folder / name).exists()]:

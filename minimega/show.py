@@ -1,12 +1,13 @@
-"""Pictures. They are drawn without pyplot, so that no window, no backend and no state is involved."""
+"""Pictures. They are drawn without pyplot, so that no window, no backend and no state is involved.
+
+matplotlib is imported where a picture is drawn: it takes longer to load than all the rest of a rank.
+"""
 
 from collections.abc import Mapping, Sequence
 from itertools import cycle
 from pathlib import Path
 
 import numpy as np
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
 from minimega import log as run_log
 
@@ -41,6 +42,9 @@ def loss_picture(
     `losses`, `evals` (step, loss) and the horizontal `lines` by name are in nats a token; what is not
     finite is left out. Any number of points will do, none too.
     """
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+
     figure = Figure(figsize=(8, 5), dpi=150, layout="constrained")
     axes = figure.add_subplot()
     axes.set_xlabel("steps")

@@ -9,6 +9,8 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from minimega import lifeline
+from minimega.job import signal_name
 from minimega.launch import STOP_SIGNALS
 
 
@@ -16,7 +18,7 @@ class Stopped(KeyboardInterrupt):
     """A signal that ends a command; `number` says which."""
 
     def __init__(self, number: int):
-        super().__init__(f"stopped by {signal.Signals(number).name}")
+        super().__init__(f"stopped by {signal_name(lifeline.asked(number))}")
         self.number = number
 
 

@@ -181,6 +181,7 @@ GROUPS: dict[str, tuple[Option, ...]] = {
         Option("zero", int, 0, CUT, "what replicas share out: 1 Adam's state, 2 gradients, 3 all", TO_3),
         Option("sequence-parallel", bool, False, RANKS, "ranks of --tp also share out the tokens in between"),
         Option("threads", int, None, f"{RANKS} bench", "BLAS threads of each rank", FROM_1, "measured"),
+        Option("oversubscribe", bool, False, f"{RANKS} doctor", "start more than 8 ranks a core"),
         Option("check-collectives", bool, False, RANKS, "end a job whose ranks do not meet, and say where"),
         Option("ranks", int, 2, "doctor", "ranks to try", FROM_1),
     ),

@@ -9,7 +9,12 @@ from pathlib import Path
 
 import pytest
 
-LAUNCH = "import sys; from minimega.launch import start; sys.exit(start(sys.argv[2:], int(sys.argv[1])))"
+LAUNCH = """
+import sys
+from minimega import job, launch
+job.PATIENCE = float(sys.argv[1])
+sys.exit(launch.start(sys.argv[3:], int(sys.argv[2])))
+"""
 
 
 @dataclass
@@ -20,21 +25,24 @@ class Ended:
     seconds: float
 
 
-def run(folder: Path, ranks: int, program: str, *args: str, send: tuple = (), limit: float = 30) -> Ended:
-    """Write the program into the folder and start it as `minimega train --tp` starts its ranks.
+def begin(folder: Path, ranks: int, program: str, *args: str, patience: float = 4.0) -> subprocess.Popen:
+    """Write the program into the folder and start it as `minimega train --tp` starts its ranks."""
+    pytest.importorskip("mpi4py", reason="needs mpi4py and an MPI: pip install mpi4py mpich")
+    path = folder / "program.py"
+    path.write_text(program)
+    line = [sys.executable, "-c", LAUNCH, str(patience), str(ranks), str(path), *args]
+    return subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def run(
+    folder: Path, ranks: int, program: str, *args: str, send: tuple = (), limit: float = 30, **how
+) -> Ended:
+    """`begin`, and wait for its end.
 
     `send`: signals for the launcher; each is sent when the program has written one more line "ready".
     """
-    pytest.importorskip("mpi4py", reason="needs mpi4py and an MPI: pip install 'minimega[mpi]'")
-    path = folder / "program.py"
-    path.write_text(program)
-    begin = time.monotonic()
-    job = subprocess.Popen(
-        [sys.executable, "-c", LAUNCH, str(ranks), str(path), *args],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    start = time.monotonic()
+    job = begin(folder, ranks, program, *args, **how)
     said = ""
     try:
         for number in send:
@@ -49,4 +57,4 @@ def run(folder: Path, ranks: int, program: str, *args: str, send: tuple = (), li
             time.sleep(0.2)
         out, err = job.communicate()
         pytest.fail(f"no end within {limit} s; it wrote:\n{out}\n{err}")
-    return Ended(job.returncode, said + out, err, time.monotonic() - begin)
+    return Ended(job.returncode, said + out, err, time.monotonic() - start)

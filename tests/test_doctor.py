@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from minimega import doctor as module
+from minimega.child import pip
 from minimega.doctor import doctor
 from minimega.launch import Mpi
 
@@ -32,15 +33,14 @@ def test_here(capsys):
             assert said[step].endswith(": ok"), said
         assert "B/s" in said["bandwidth"] and " us " in said["latency"]
     else:
-        assert "pip install 'minimega[mpi]'" in said["MPI"]
+        assert pip("mpi4py", "mpich") in said["MPI"]
 
 
 def test_without_mpi_it_is_advice(capsys, monkeypatch):
     monkeypatch.setattr(module, "_version", lambda package: "")
     assert doctor() == 0
-    assert lines(capsys)["MPI"].startswith(
-        "not installed: for more than one rank, pip install 'minimega[mpi]'"
-    )
+    cure = f"not installed: for more than one rank, {pip('mpi4py', 'mpich')}"
+    assert lines(capsys)["MPI"].startswith(cure)
 
 
 @pytest.fixture
@@ -98,7 +98,7 @@ def test_a_gpu_without_cupy(capsys, some_mpi):
     some_mpi.setattr(module, "import_module", lambda name: (_ for _ in ()).throw(ImportError("No module")))
     assert doctor() == 0
     said = lines(capsys)
-    assert said["GPU"] == "NVIDIA H100, 80 GiB: ok" and "pip install 'minimega[cuda12]'" in said["CuPy"]
+    assert said["GPU"] == "NVIDIA H100, 80 GiB: ok" and pip("cupy-cuda12x") in said["CuPy"]
 
 
 def test_a_gpu_with_everything_but_nccl(capsys, some_mpi):

@@ -63,7 +63,7 @@ def example(line: list[str], env: dict | None = None) -> str:
     ],
 )
 def test_among_ranks(name, lines):
-    pytest.importorskip("mpi4py", reason="needs mpi4py and an MPI: pip install 'minimega[mpi]'")
+    pytest.importorskip("mpi4py", reason="needs mpi4py and an MPI: pip install mpi4py mpich")
     path = EXAMPLES / f"{name}.py"
     head = path.read_text(encoding="utf-8").split('"""')[1]
     ranks = 8 if name == "train_3d" else 4

@@ -15,9 +15,7 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip(
-    "mpi4py", reason="runs on several ranks need mpi4py and an MPI: pip install 'minimega[mpi]'"
-)
+pytest.importorskip("mpi4py", reason="runs on several ranks need mpi4py and an MPI: pip install mpi4py mpich")
 
 from minimega import launch
 from minimega.cli import main

@@ -126,7 +126,7 @@ def test_the_table_of_a_record():
 
 
 def test_the_command(tmp_path):
-    pytest.importorskip("mpi4py", reason="needs mpi4py and an MPI: pip install 'minimega[mpi]'")
+    pytest.importorskip("mpi4py", reason="needs mpi4py and an MPI: pip install mpi4py mpich")
     shape = "--d-model 16 --nhead 2 --num-layers 4 --context 8 --vocab-size 30 --num-steps 2"
     words = f"timeline --pp 2 --pipeline interleaved --micro-batches 4 {shape} --picture a.png --trace a.json"
     ended = subprocess.run(

@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 from minimega import launch
+from minimega.child import pip
 from minimega.errors import BadInput, RunFailed
 from minimega.learn import shelf
 
@@ -30,7 +31,7 @@ def source_notebook(lesson: shelf.Lesson):
     try:
         import jupytext
     except ImportError as error:
-        raise BadInput(f"notebooks need {error.name}: pip install 'minimega[lessons]'") from None
+        raise BadInput(f"notebooks need {error.name}: {pip('jupytext', 'nbclient', 'ipykernel')}") from None
     notebook = jupytext.reads(lesson.source.read_text(encoding="utf-8"), fmt="py:percent")
     notebook.metadata = METADATA
     notebook.nbformat, notebook.nbformat_minor = 4, 5

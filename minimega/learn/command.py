@@ -6,10 +6,10 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace as Options
 
+from minimega.child import pip, program, python
 from minimega.errors import BadInput, nearest
 from minimega.learn import page, shelf
 from minimega.learn.judge import exercise, verdict_apart
-from minimega.progress import program
 from minimega.streams import say
 
 ACTIONS = ("open", "start", "check", "hint", "solution")
@@ -67,10 +67,10 @@ def _then(lesson: shelf.Lesson) -> str:
 def _jupyter(lesson: shelf.Lesson) -> list[str]:
     """How Jupyter is called, from this very environment: another one's may know no minimega."""
     if importlib.util.find_spec("notebook") is None:
-        raise BadInput("there is no Jupyter beside this Python: pip install 'minimega[lessons]'")
+        raise BadInput(f"there is no Jupyter beside this Python: {pip('notebook')}")
     root = ["--allow-root"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
     page = f"--JupyterNotebookApp.default_url=/notebooks/{lesson.name}.ipynb"
-    return [sys.executable, "-m", "notebook", "--log-level=WARN", page, *root]
+    return python("-m", "notebook", "--log-level=WARN", page, *root)
 
 
 def overview(mine: Path) -> str:

@@ -22,11 +22,12 @@ import numpy as np
 
 import minimega as mm
 from minimega import launch
+from minimega.child import python
 from minimega.errors import BadInput, RunFailed
+from minimega.job import line_for_ranks
 from minimega.parallel.comm import world
 from minimega.parallel.watch import watched
 
-BEGIN = "import sys; from minimega.learn.stage import main; sys.exit(main(sys.argv[1]))"
 APART = "ranks do not meet"  # how the report of a watched group begins
 CELL = "your cell"  # the file name of a learner's code, in what is said about it
 
@@ -49,14 +50,12 @@ def apart(job: dict, ranks: int = 1, limit: float = 30.0) -> tuple[list[Left], s
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "job.json").write_text(json.dumps(job), encoding="utf-8")
-        argv = ["-c", BEGIN, name]
-        line, env = launch.command(argv, ranks) if ranks > 1 else ([sys.executable, *argv], dict(os.environ))
-        here = str(Path(__file__).resolve().parents[2])
-        env["PYTHONPATH"] = os.pathsep.join(filter(None, [here, env.get("PYTHONPATH")]))
-        with open(folder / "noise", "w", encoding="utf-8") as noise:
-            process = subprocess.Popen(
-                line, env=env, stdin=subprocess.DEVNULL, stdout=noise, stderr=noise, start_new_session=True
-            )
+        argv = ["-m", "minimega.learn", name]
+        launch.check_crowd(ranks, cure=": take fewer")
+        line, env = launch.command(argv, ranks) if ranks > 1 else (python(*argv), dict(os.environ))
+        with open(folder / "noise", "w", encoding="utf-8") as noise, line_for_ranks() as (_, told):
+            how = {"stdin": subprocess.DEVNULL, "stdout": noise, "stderr": noise, "start_new_session": True}
+            process = subprocess.Popen(line, env=env | told, **how)
             late = False
             try:
                 process.wait(limit)
@@ -148,6 +147,7 @@ def main(name: str) -> int:
     """What each process does: see `apart`."""
     folder = Path(name)
     job = json.loads((folder / "job.json").read_text(encoding="utf-8"))
+    sys.path.append(os.getcwd())  # a learner's own modules; at the end, where they hide nobody else's
     group = world()
     kept: dict[str, np.ndarray] = {}
     with open(folder / f"{group.rank}.said", "w", encoding="utf-8") as said, redirect_stdout(said):

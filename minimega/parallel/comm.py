@@ -258,6 +258,7 @@ def world(xp=np, threads: int | None = None) -> Group:
     From here on an error on one rank is printed once, with the rank, and ends the job. Its `repr` says
     how arrays travel. BadInput where mpi4py, or the MPI that mpirun belongs to, is not there.
     """
+    launch.hold()
     given = launch.ranks_given() or 1
     if given == 1:
         return Group("world")

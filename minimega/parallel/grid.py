@@ -141,6 +141,7 @@ def on_ranks(o: Options, body: Callable[[Grid], int]) -> int:
         o.dp = replicas(most, o.train_batch_size // parts(o), o.ep)
     needed = o.tp * o.cp * o.dp * o.pp
     if given is None and needed > 1:
+        launch.check_crowd(needed, o.oversubscribe)
         return launch.start(o.words, needed, o.threads)
     world = start_world(device(o.device), o.threads)
     world = watched(world) if o.check_collectives else world

@@ -2,7 +2,8 @@
 
 import os
 import subprocess
-import sys
+
+from minimega.child import python
 
 # One message from a GPU to itself; an MPI that takes the pointer for one of the host's dies here.
 CUDA_TRIAL = """
@@ -29,7 +30,7 @@ def knows_cuda() -> bool:
     alone = {k: v for k, v in os.environ.items() if not k.startswith(("PMI", "OMPI_COMM", "PRTE", "SLURM"))}
     try:
         return not subprocess.run(
-            [sys.executable, "-c", CUDA_TRIAL], env=alone, capture_output=True, timeout=60
+            python("-c", CUDA_TRIAL), env=alone, capture_output=True, timeout=60
         ).returncode
     except subprocess.TimeoutExpired:
         return False

@@ -5,9 +5,7 @@ p ranks, m micro-batches, v chunks a rank.
 
 from collections.abc import Mapping
 from pathlib import Path
-
-from matplotlib.figure import Figure
-from matplotlib.patches import Patch
+from typing import TYPE_CHECKING
 
 from minimega.parallel.schedules import (
     COSTS,
@@ -21,6 +19,9 @@ from minimega.parallel.schedules import (
     takes,
     times,
 )
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 # Okabe and Ito 2008, as in show.py: a colour for each kind; chunks after the first are paler.
 COLOURS = {
@@ -103,12 +104,14 @@ def held(actions: list[Action]) -> int:
 
 def picture(path: str | Path, panels: Mapping[str, Timed], unit: str = UNIT) -> None:
     """`draw` on a figure of its own, and save it."""
+    from matplotlib.figure import Figure
+
     figure = Figure(dpi=150)
     draw(figure, panels, unit)
     figure.savefig(path)
 
 
-def draw(figure: Figure, panels: Mapping[str, Timed], unit: str = UNIT) -> None:
+def draw(figure: "Figure", panels: Mapping[str, Timed], unit: str = UNIT) -> None:
     """Draw what `times` gives, or what a run measured, by its title: one above the other, on one axis.
 
     A row is a rank, a box an action with its micro-batch in it. White is waiting; its share ends the title.
@@ -123,6 +126,8 @@ def draw(figure: Figure, panels: Mapping[str, Timed], unit: str = UNIT) -> None:
         axis.set_title(f"{title}: waiting {waiting(timed):.1%}".lstrip(": "), loc="left", fontsize=10)
     axes[-1].set_xlabel(unit)
     drawn = [a for timed in panels.values() for actions in timed for a, _, _ in actions]
+    from matplotlib.patches import Patch
+
     shades = [Patch(color=c, label=kind) for kind, c in COLOURS.items() if kind in {a.kind for a in drawn}]
     title = "paler: later chunks" if any(a.chunk for a in drawn) else None
     figure.legend(

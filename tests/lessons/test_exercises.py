@@ -16,7 +16,7 @@ NUMBERS = [lesson.number for lesson in shelf.lessons()]
 def need_ranks(number: str) -> None:
     """Skip where the exercise is judged on ranks, and there is no MPI."""
     if hasattr(exercise(number), "on_ranks"):
-        pytest.importorskip("mpi4py", reason="needs mpi4py and an MPI: pip install 'minimega[mpi]'")
+        pytest.importorskip("mpi4py", reason="needs mpi4py and an MPI: pip install mpi4py mpich")
 
 
 def lines_of(number: str) -> set[str]:

@@ -130,12 +130,12 @@ def test_open_hands_over_to_jupyter(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(command.importlib.util, "find_spec", lambda name: None)
     status, said = learn(capsys, "open 03")
-    assert status == 2 and "pip install 'minimega[lessons]'" in said and not Path("my-lessons").exists()
+    assert status == 2 and " -m pip install notebook" in said and not Path("my-lessons").exists()
     became = []
     monkeypatch.setattr(command.importlib.util, "find_spec", lambda name: name)
     monkeypatch.setattr(command.os, "execv", lambda path, words: became.append([path, *words]))
     assert learn(capsys, "open 03")[1].startswith("my-lessons/03_linear.ipynb is yours now\nJupyter opens it")
-    assert became[0][:4] == [sys.executable, sys.executable, "-m", "notebook"]
+    assert became[0][:5] == [sys.executable, sys.executable, "-P", "-m", "notebook"]
     assert became[0][-1] == "my-lessons" and any("notebooks/03_linear.ipynb" in word for word in became[0])
 
 

@@ -14,7 +14,7 @@ from tests.lessons.on_ranks import judge_sum, judge_sum_twice
 
 @pytest.fixture
 def mpi():
-    pytest.importorskip("mpi4py", reason="needs mpi4py and an MPI: pip install 'minimega[mpi]'")
+    pytest.importorskip("mpi4py", reason="needs mpi4py and an MPI: pip install mpi4py mpich")
 
 
 @pytest.mark.parametrize(

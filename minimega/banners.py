@@ -1,0 +1,73 @@
+"""What mpirun writes when a rank dies, taken out of what the ranks write themselves."""
+
+import re
+
+FENCE = re.compile(r"={60,}|-{60,}")
+MPICH, OPEN_MPI = (
+    re.compile(r"=   [A-Z]"),
+    re.compile(
+        r"(mpirun|mpiexec|prte?run) (has )?(noticed|detected|exited)|MPI_ABORT was|Primary job +terminated"
+    ),
+)
+# Beside the fenced block: what MPICH writes below it and about an abort, its launcher's own troubles when
+# its ranks are killed, and Open MPI's counts of messages that it spared.
+LOOSE = re.compile(
+    r"YOUR APPLICATION TERMINATED WITH THE EXIT STRING: "
+    r"|This typically refers to a problem with your application\."
+    r"|Please see the FAQ page for debugging suggestions"
+    r"|Abort\(\d+\) on node \d+ .*application called MPI_Abort"
+    r"|\[(proxy|mpiexec)[@:].*(HYD|assert)"
+    r"|\[[^\]]*:\d+\] (\d+ more process|Set MCA parameter|PMIX ERROR)"
+)
+
+
+class Banners:
+    """A filter of whole lines. `pid` and `signal` are those of the rank that mpirun says died first."""
+
+    def __init__(self):
+        self.pid = self.signal = 0
+        self.rest, self.held, self.inside = b"", b"", None
+
+    def feed(self, data: bytes) -> bytes:
+        """What may be passed on now; the beginning of a line waits for its end."""
+        *lines, self.rest = (self.rest + data).split(b"\n")
+        return b"".join(self._line(line + b"\n") for line in lines)
+
+    def end(self) -> bytes:
+        """What is left when no more comes."""
+        left, self.rest = self.held + self.rest, b""
+        return left
+
+    def _line(self, line: bytes) -> bytes:
+        text = line.decode(errors="replace").strip()
+        fence = FENCE.fullmatch(text)
+        if self.inside:
+            if fence:
+                self.inside = None
+            elif self.inside is MPICH and not MPICH.match(text):
+                return line  # a rank's own words in between
+            self._note(text)
+            return b""
+        kind = next((kind for kind in (MPICH, OPEN_MPI) if kind.match(text)), None)
+        if kind and FENCE.search(self.held.decode()):
+            self.inside, self.held = kind, b""
+            self._note(text)
+            return b""
+        if LOOSE.match(text):
+            self._note(text)
+            return self._release()
+        if fence or not text:  # a banner's first line, or the empty one before it?
+            before = b"" if fence and not self.held.strip() else self._release()
+            self.held += line
+            return before
+        return self._release() + line
+
+    def _release(self) -> bytes:
+        held, self.held = self.held, b""
+        return held
+
+    def _note(self, text: str) -> None:
+        if found := re.search(r"PID (\d+)", text):
+            self.pid = self.pid or int(found[1])
+        if found := re.search(r"signal (\d+)", text):
+            self.signal = self.signal or int(found[1])

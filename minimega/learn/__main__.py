@@ -1,0 +1,7 @@
+"""What each process of a learner's code does: see stage.py."""
+
+import sys
+
+from minimega.learn.stage import main
+
+sys.exit(main(sys.argv[1]))

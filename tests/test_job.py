@@ -1,0 +1,166 @@
+"""Ranks and their launcher: neither outlives the other, and the last words are ours."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from job import begin, run
+
+T = "--tales 60 --d-model 16 --nhead 2 --num-layers 1 --context 32 --train-batch-size 4"
+BEGIN = """
+import os, signal, sys, time
+import numpy as np
+from minimega import lifeline
+from minimega.parallel.comm import world
+group = world()
+print("pid", os.getpid())
+group.barrier()
+"""
+STUCK = {
+    "at work": "while True: pass",
+    "in a collective": "if group.rank: time.sleep(99)\ngroup.all_reduce(np.ones(3))",
+    "inside MPI": "from mpi4py import MPI\nMPI.COMM_WORLD.Recv(bytearray(1), 1 - group.rank)",
+    "one stopped": "if group.rank: os.kill(os.getpid(), signal.SIGSTOP)\ngroup.barrier()",
+}
+
+
+def gone(pid: int) -> bool:
+    """Whether a process has ended; a zombie has."""
+    state = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True).stdout
+    return not state.strip() or state.startswith("Z")
+
+
+def all_gone(pids: list[int], limit: float = 15) -> bool:
+    end = time.monotonic() + limit
+    while not all(map(gone, pids)):
+        if time.monotonic() > end:
+            for pid in pids:
+                if not gone(pid):
+                    os.kill(pid, signal.SIGKILL)
+            return False
+        time.sleep(0.1)
+    return True
+
+
+def pids(job: subprocess.Popen, ranks: int) -> list[int]:
+    """The ranks' process ids, as they write them."""
+    return [int(job.stdout.readline().split()[1]) for _ in range(ranks)]
+
+
+@pytest.mark.parametrize("what", STUCK)
+def test_ranks_end_with_a_launcher_that_is_killed(tmp_path, what):
+    job = begin(tmp_path, 2, BEGIN + STUCK[what])
+    ranks = pids(job, 2)
+    time.sleep(0.5)
+    job.kill()
+    job.communicate(timeout=30)
+    assert all_gone(ranks)
+
+
+def train(folder: Path, *words: str) -> subprocess.Popen:
+    """A run of two ranks without an end, once it has a checkpoint."""
+    pytest.importorskip("mpi4py", reason="needs mpi4py and an MPI: pip install mpi4py mpich")
+    how = ["--num-steps", "1000000", "--save-every", "5", "--dp", "2", "--save-dir", str(folder), *words]
+    job = subprocess.Popen(
+        [sys.executable, "-m", "minimega", "train", *T.split(), *how],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    end = time.monotonic() + 60
+    while not (folder / "latest").exists():
+        assert job.poll() is None and time.monotonic() < end, job.communicate()
+        time.sleep(0.1)
+    return job
+
+
+def ranks_of(job: subprocess.Popen) -> list[int]:
+    """The ranks below a launcher, by number: the processes without children."""
+    listed = subprocess.run(["ps", "-A", "-o", "pid=,ppid="], capture_output=True, text=True).stdout
+    pairs = [tuple(map(int, line.split())) for line in listed.splitlines()]
+    level, leaves = [job.pid], []
+    while level:
+        below = {p: [child for child, parent in pairs if parent == p] for p in level}
+        leaves += [p for p in level if not below[p]]
+        level = [child for children in below.values() for child in children]
+    return sorted(leaves)
+
+
+def test_a_run_whose_launcher_is_killed_has_ended(tmp_path):
+    job = train(tmp_path / "a run")
+    ranks = ranks_of(job)
+    job.kill()
+    job.communicate(timeout=30)
+    assert len(ranks) == 2 and all_gone(ranks)
+
+
+def test_one_ctrl_c_ends_a_run_in_which_a_rank_is_stopped(tmp_path):
+    folder = tmp_path / "a run"
+    job = train(folder)
+    ranks = ranks_of(job)
+    os.kill(ranks[0], signal.SIGSTOP)
+    job.send_signal(signal.SIGINT)
+    _, err = job.communicate(timeout=30)
+    first, second = err.splitlines()
+    assert first.startswith("minimega: Ctrl-C: rank ") and " did not answer for 4 s, all 2 were" in first
+    assert second.startswith("The checkpoint of step ") and second.endswith(f"--save-dir '{folder}' --resume")
+    assert job.returncode == 130 and all_gone(ranks)
+
+
+def test_a_killed_rank_is_named_with_what_is_left(tmp_path):
+    job = train(tmp_path / "run")
+    ranks = ranks_of(job)
+    os.kill(ranks[1], signal.SIGKILL)
+    out, err = job.communicate(timeout=30)
+    first, second = err.splitlines()
+    assert first.startswith("minimega: rank ") and " of 2 was ended by SIGKILL after step " in first
+    assert second.startswith("The checkpoint of step ") and second.endswith(f"{tmp_path / 'run'} --resume")
+    assert job.returncode == 1 and "TERMINATED" not in out and all_gone(ranks)
+
+
+def test_one_ctrl_c_ends_ranks_that_wait_for_one_another(tmp_path):
+    wait = "signal.signal(signal.SIGUSR1, signal.SIG_IGN)\nif not group.rank:\n    print('ready')\n"
+    wait += "group.start_receive(np.ones(1), 1 - group.rank)()"
+    job = run(tmp_path, 2, BEGIN + wait, send=(signal.SIGINT,), patience=1)
+    assert job.status == 130 and job.err == "minimega: Ctrl-C: no rank got on for 1 s, all 2 were ended.\n"
+
+
+def test_a_step_that_takes_long_is_waited_for(tmp_path):
+    slow = """
+asked = []
+signal.signal(signal.SIGUSR1, lambda *_: asked.append(1))
+if group.rank == 0:
+    print("ready")
+while not asked:
+    time.sleep(0.01)
+end = time.monotonic() + 4 * (group.rank == 0)
+while time.monotonic() < end:  # the other rank waits for it
+    pass
+group.barrier()
+print("saved")
+sys.exit(128 + signal.SIGUSR1)
+"""
+    job = run(tmp_path, 2, BEGIN + slow, send=(signal.SIGINT,), patience=1)
+    assert job.out.split().count("saved") == 2 and (job.status, job.err) == (130, "")
+
+
+ENDS = {
+    "os.kill(os.getpid(), signal.SIGSEGV)": (1, "minimega: rank 1 of 3 was ended by SIGSEGV after step 7."),
+    "os._exit(3)": (3, "minimega: rank 1 of 3 ended with status 3 after step 7."),
+    "raise ValueError('odd')": (1, "ValueError: odd"),
+}
+
+
+@pytest.mark.parametrize("how", ENDS)
+def test_the_last_words_tell_what_is_left(tmp_path, how):
+    program = (
+        f"lifeline.tell(step=7, left='Step 5 is whole.')\nif group.rank == 1:\n    {how}\ngroup.barrier()"
+    )
+    job = run(tmp_path, 3, BEGIN + program)
+    status, words = ENDS[how]
+    assert job.status == status and job.err.splitlines()[-2:] == [words, "Step 5 is whole."], job.err
+    assert "=" not in job.out and "MPI_Abort" not in job.err
