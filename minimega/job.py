@@ -66,8 +66,8 @@ class Rank:
             now = time.monotonic()
             if "moves" in message:
                 self.answered = now
-                if message["moves"] != self.state.get("moves"):
-                    self.moved = now
+            if "bye" in message or message.get("moves") != self.state.get("moves"):
+                self.moved = now
             self.state |= message
         return bool(data)
 
@@ -185,7 +185,7 @@ class Job:
         silent = [r.state["rank"] for r in alive if now - max(r.answered, self.since) > PATIENCE]
         if silent:
             self.stuck = f"{_named(sorted(silent))} did not answer for {PATIENCE:g} s"
-        elif alive and all(now - max(r.moved, self.since) > PATIENCE for r in alive):
+        elif alive and now - max(self.since, *(max(r.moved, r.closed) for r in self.ranks)) > PATIENCE:
             self.stuck = f"no rank got on for {PATIENCE:g} s"
         if self.stuck:
             self.kill()
