@@ -211,11 +211,15 @@ class Job:
         return status if status >= 0 else 128 - status
 
     def _death(self, lost: list[Rank], status: int) -> tuple[str, int]:
-        """The rank that died first: that which mpirun names, or whose line closed first."""
+        """Name the rank that died first: its line closed first, or mpirun names it and did not kill it."""
         noticed = next((b for b in self.banners.values() if b.pid), Banners())
-        first = next((r for r in lost if r.state.get("pid") == noticed.pid), None)
-        first = first or min(lost, key=lambda rank: rank.closed or time.monotonic())
+        first = min(lost, key=lambda rank: rank.closed or time.monotonic())
+        named = next((rank for rank in lost if rank.state.get("pid") == noticed.pid), first)
+        if noticed.signal != signal.SIGKILL:
+            first = named
         who, number = f"rank {first.state.get('rank', '?')} of {self.size}", noticed.signal
+        if named is not first:
+            number = status = 0  # they are those of a rank that mpirun killed afterwards
         if status < 0 and not number:
             who, number = "mpirun", -status
         how = f"ended with status {status}" if status else "ended without a word"

