@@ -22,10 +22,10 @@ LOOSE = re.compile(
 
 
 class Banners:
-    """A filter of whole lines. `pid` and `signal` are those of the rank that mpirun says died first."""
+    """A filter of whole lines. `signal` is the one that mpirun says ended a rank."""
 
     def __init__(self):
-        self.pid = self.signal = 0
+        self.signal = 0
         self.rest, self.held, self.inside = b"", b"", None
 
     def feed(self, data: bytes) -> bytes:
@@ -67,7 +67,5 @@ class Banners:
         return held
 
     def _note(self, text: str) -> None:
-        if found := re.search(r"PID (\d+)", text):
-            self.pid = self.pid or int(found[1])
         if found := re.search(r"signal (\d+)", text):
             self.signal = self.signal or int(found[1])

@@ -211,15 +211,10 @@ class Job:
         return status if status >= 0 else 128 - status
 
     def _death(self, lost: list[Rank], status: int) -> tuple[str, int]:
-        """Name the rank that died first: its line closed first, or mpirun names it and did not kill it."""
-        noticed = next((b for b in self.banners.values() if b.pid), Banners())
+        """Name the rank whose line closed first: mpirun's banner may name one that it killed afterwards."""
         first = min(lost, key=lambda rank: rank.closed or time.monotonic())
-        named = next((rank for rank in lost if rank.state.get("pid") == noticed.pid), first)
-        if noticed.signal != signal.SIGKILL:
-            first = named
-        who, number = f"rank {first.state.get('rank', '?')} of {self.size}", noticed.signal
-        if named is not first:
-            number = status = 0  # they are those of a rank that mpirun killed afterwards
+        who = f"rank {first.state.get('rank', '?')} of {self.size}"
+        number = next((b.signal for b in self.banners.values() if b.signal), 0)
         if status < 0 and not number:
             who, number = "mpirun", -status
         how = f"ended with status {status}" if status else "ended without a word"
