@@ -36,6 +36,7 @@ from minimega.texts import open_tokenizer, read_texts
 from minimega.verdict import Off, off
 
 PLURAL = {"weight": "weights", "velocity": "velocities", "mean": "means", "square": "squares"}
+WIDE = 64  # of what a line is about
 SHOWN = 8  # lines of what is beyond rounding, of each kind
 STEPS = 3  # of a run that is given as a command
 ROUNDS = {"dtype"}  # it may differ beside MAY_CHANGE: it changes the rounding alone
@@ -138,14 +139,14 @@ class Comparison:
                 "they need not, so that more is explained: what the gradients change by when these switch."
             )
         at, trained = self.training()
-        say(f"\n{at:<56}{verdict.HEAD}")
+        say(f"\n{at:<{WIDE}}{verdict.HEAD}")
         for kind, row in trained.items():
             _rows(PLURAL.get(kind, kind), row)
         logs = self.logged()
         common = len(self.logs[0].keys() & self.logs[1].keys())
-        say(f"\n{f'the logs, {common} common steps':<56}{verdict.HEAD}")
+        say(f"\n{f'the logs, {common} common steps':<{WIDE}}{verdict.HEAD}")
         for name, (step, x) in logs.items():
-            say(f"{f'  {name}, furthest at step {step}':<56}{x}")
+            say(f"{f'  {name}, furthest at step {step}':<{WIDE}}{x}")
         bug = verdict.begins(found | trained)
         if not bug and (name := next((name for name, (_, x) in logs.items() if x.wrong), "")):
             bug = (
@@ -193,10 +194,10 @@ class Comparison:
             near = max((np.abs(b[p]).max() for p in b if p.startswith(layer)), default=0.0)
             more = norm if name == "gradient norm" else room.get(name, 0.0) if kind == "gradient" else 0.0
             found.setdefault(kind, {})[name] = off(a[path], b[path], self.limit, near, more)
-        say(f"\n{f'the batch of step {step} through both, at the weights of B':<56}{verdict.HEAD}")
+        say(f"\n{f'the batch of step {step} through both, at the weights of B':<{WIDE}}{verdict.HEAD}")
         for name, x in found["number"].items():
             both = ", ".join(f"{run[f'number/{name}']:.8g}" for run in made)
-            say(f"{f'  {name}: {both}':<56}{x}")
+            say(f"{f'  {name}: {both}':<{WIDE}}{x}")
         _rows("outputs", found["output"])
         _rows("gradients", found["gradient"])
         return found
@@ -231,9 +232,9 @@ def _rows(what: str, row: dict[str, Off]) -> None:
     if not row:
         return
     furthest = max(row, key=lambda name: row[name].share)
-    say(f"{f'  {len(row)} {what}, furthest: {furthest}':<56}{row[furthest]}")
+    say(f"{f'  {len(row)} {what}, furthest: {furthest}':<{WIDE}}{row[furthest]}")
     for name in [name for name, x in row.items() if x.wrong and name != furthest][:SHOWN]:
-        say(f"{f'    also {name}':<56}{row[name]}")
+        say(f"{f'    also {name}':<{WIDE}}{row[name]}")
 
 
 def _percent(share: float) -> str:

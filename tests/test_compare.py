@@ -241,7 +241,7 @@ def test_a_verdict_follows_from_the_figures_above_it(right, compared, tmp_path, 
     capsys.readouterr()
     assert main(["compare", str(other), str(right)]) == 0
     said = capsys.readouterr().out
-    rows = re.findall(r"^  .{54} *(\S+) +(\S+) +(\S+)$", said, re.M)
+    rows = re.findall(r"^  .{62} *(\S+) +(\S+) +(\S+)$", said, re.M)
     assert len(rows) == 9  # 2 numbers, outputs, gradients, weights, mean, square, loss and norm of the logs
     for distance, allowed, ratio in rows:
         share = float(distance) / float(allowed)

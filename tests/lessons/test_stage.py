@@ -7,7 +7,7 @@ import pytest
 
 from minimega.errors import BadInput
 from minimega.learn import Cut, pieces_picture, ranks, show, stage
-from minimega.learn.judge import exercise, on_ranks, verdict_apart
+from minimega.learn.judge import exercise, on_ranks, verdict, verdict_apart
 from minimega.learn.page import RanksFailed
 from tests.lessons.on_ranks import judge_sum, judge_sum_twice
 
@@ -123,3 +123,11 @@ def test_the_library_is_shown_as_it_stands(capsys):
     show(stage.define)
     said = capsys.readouterr().out
     assert said.startswith("`minimega/learn/stage.py`, line ") and '"""The names that a learner' in said
+
+
+def test_a_function_that_leaves_is_a_wrong_answer():
+    def leaves(*_):
+        raise SystemExit
+
+    found = verdict(exercise("03"), leaves)
+    assert not found.ok and found.sentence.startswith("SystemExit")
