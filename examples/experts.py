@@ -20,8 +20,8 @@ from minimega.experts import top
 from minimega.linear import linear
 from minimega.ops import softmax
 from minimega.parallel.comm import SELF, pieces, world
-from minimega.parallel.data import Reducer
-from minimega.parallel.grid import grid
+from minimega.parallel.grid import Layout, grid
+from minimega.parallel.team import team_of
 
 SHAPE = {"vocab_size": 61, "context": 16, "d_model": 32, "nhead": 4, "dropout": 0.1}
 CONFIG, STEPS = mm.Config(**SHAPE, experts=4, top_k_experts=2, balance=0.1), 60
@@ -43,7 +43,7 @@ def load(model: mm.Model, tokens) -> np.ndarray:
 
 def main(xp=np) -> None:
     ranks = world(xp)
-    cut = grid(ranks, dp=ranks.size, ep=2 if ranks.size % 2 == 0 else 1)
+    cut = grid(ranks, Layout(dp=ranks.size, ep=2 if ranks.size % 2 == 0 else 1))
     ours = mm.gpt(CONFIG, cut.shares).draw(seed=0, dtype="float64", xp=xp)
     alone = mm.gpt(CONFIG).draw(seed=0, dtype="float64", xp=xp)
     careless = mm.gpt(replace(CONFIG, balance=0.0)).draw(seed=0, dtype="float64", xp=xp)
@@ -51,9 +51,9 @@ def main(xp=np) -> None:
     text = xp.asarray((61 * np.random.default_rng(0).random((STEPS, 8, 17)) ** 4).astype(int))
     first, recipe, losses = load(ours, text[0, :, :-1]), mm.Recipe(STEPS, lr=1e-3), []
     for model, where in ((ours, cut), (alone, grid(SELF)), (careless, grid(SELF))):
-        adam, reducer = mm.AdamW(), Reducer(model.parameters().values(), where)
+        adam, team = mm.AdamW(), team_of(model, where)
         for step, batch in enumerate(text, 1):
-            record = mm.train_step(model, adam, recipe, step, batch[:, :-1], batch[:, 1:], reducer)
+            record = mm.train_step(model, adam, recipe, step, batch[:, :-1], batch[:, 1:], team=team)
         losses.append(record["loss"])
 
     off = {"loss": abs(losses[0] / losses[1] - 1), "gradients": 0.0, "weights": 0.0}

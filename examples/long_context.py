@@ -24,10 +24,9 @@ from minimega.errors import BadInput
 from minimega.layer import place
 from minimega.parallel.comm import world
 from minimega.parallel.context import share
-from minimega.parallel.data import Reducer
-from minimega.parallel.grid import SERIAL, Grid, grid
+from minimega.parallel.grid import Grid, Layout, grid
+from minimega.parallel.team import team_of
 from minimega.plan import check_fits, size
-from minimega.train import gradients
 
 LIMIT = 100 * 10**6  # bytes
 CONTEXTS, STEPS = (256, 512, 1024, 2048, 4096), 3
@@ -88,17 +87,17 @@ def held(cut: Grid, context: int, xp) -> int:
 def train(cut: Grid, context: int, xp) -> list[float]:
     """The losses of some steps, within the limit."""
     model, adam = mm.gpt(config(context), cut.shares).draw(0, xp=xp), mm.AdamW()
-    reducer, recipe = Reducer(model.parameters().values(), cut), mm.Recipe(STEPS, lr=0.01)
+    team, recipe = team_of(model, cut), mm.Recipe(STEPS, lr=0.01)
     with limited(context, cut.context.size, xp):
         steps = range(1, STEPS + 1)
-        return [mm.train_step(model, adam, recipe, n, *text(context, xp), reducer)["loss"] for n in steps]
+        return [mm.train_step(model, adam, recipe, n, *text(context, xp), team=team)["loss"] for n in steps]
 
 
 def off(cut: Grid, context: int, xp) -> float:
     """How far loss and gradients are from those of one rank, in float64."""
-    ours, whole = (mm.gpt(config(context), c.shares).draw(0, "float64", xp) for c in (cut, SERIAL))
-    reducer = Reducer(ours.parameters().values(), cut)
-    a, b = gradients(ours, *text(context, xp), reducer=reducer), gradients(whole, *text(context, xp))
+    ours, whole = (mm.gpt(config(context), c.shares).draw(0, "float64", xp) for c in (cut, Grid()))
+    a = team_of(ours, cut).gradients(ours, *text(context, xp))
+    b = mm.Alone().gradients(whole, *text(context, xp))
     pairs = zip(ours.parameters().values(), whole.parameters().values(), strict=True)
     largest = max(float(abs(p.grad).max()) for p in whole.parameters().values())
     return max(abs(a / b - 1), *(float(abs(p.grad - q.grad).max()) / largest for p, q in pairs))
@@ -106,9 +105,9 @@ def off(cut: Grid, context: int, xp) -> float:
 
 def main(xp=np) -> None:
     ranks = world(xp)
-    cut, fits = grid(ranks, cp=ranks.size), {}
+    cut, fits = grid(ranks, Layout(cp=ranks.size)), {}
     for context in CONTEXTS:
-        alone = int(ranks.broadcast(np.array(held(SERIAL, context, xp) if ranks.rank == 0 else 0)))
+        alone = int(ranks.broadcast(np.array(held(Grid(), context, xp) if ranks.rank == 0 else 0)))
         each = int(ranks.all_reduce(np.array(held(cut, context, xp)), "max"))
         fits[context] = alone, each
     longest = max(context for context, (_, each) in fits.items() if each)

@@ -20,7 +20,7 @@ from minimega.memory import measured_block, measured_state
 from minimega.model import RECOMPUTE
 from minimega.parallel import zero
 from minimega.parallel.comm import world
-from minimega.parallel.grid import grid
+from minimega.parallel.grid import Layout, grid
 
 CONFIG = mm.Config(vocab_size=500, context=64, d_model=64, nhead=8, num_layers=4, dropout=0.1)
 BATCH = 4
@@ -29,7 +29,7 @@ BATCH = 4
 def main(xp=np) -> None:
     ranks, rows = world(xp), []
     for sequence, recompute in product((False, True), RECOMPUTE):
-        shares = grid(ranks, ranks.size, sequence=sequence).shares
+        shares = grid(ranks, Layout(ranks.size, sequence=sequence)).shares
         kept = activations.block(CONFIG, BATCH, recompute, ranks.size, sequence)
         found = measured_block(CONFIG, BATCH, recompute, shares, "float32", xp)
         name = f"--tp {ranks.size}{' --sequence-parallel' * sequence} --recompute {recompute}"
@@ -38,7 +38,7 @@ def main(xp=np) -> None:
     count, n = mm.gpt(CONFIG).count(), ranks.size
     table = CONFIG.vocab_size * CONFIG.d_model
     for stage, each in enumerate((16, 4 + 12 / n, 2 + 14 / n, 16 / n)):  # section 5: bytes a parameter
-        state = measured_state(CONFIG, grid(ranks, dp=n), stage, 50_000, xp)
+        state = measured_state(CONFIG, grid(ranks, Layout(dp=n)), stage, 50_000, xp)
         more = (state.at_once, table) if stage and n > 1 else ()
         formula = sum(zero.state_bytes(stage if n > 1 else 0, count, n, *more).values())
         rows.append((f"--dp {n} --zero {stage}", each * count, formula, sum(state.most.values())))

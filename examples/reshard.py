@@ -11,11 +11,11 @@ import sys
 import numpy as np
 
 import minimega as mm
-from minimega import checkpoint
+from minimega import checkpoint, run_folder
 from minimega.backend import device
 from minimega.parallel.comm import SELF, world
-from minimega.parallel.data import Reducer
-from minimega.parallel.grid import Grid, grid
+from minimega.parallel.grid import Grid, Layout, grid
+from minimega.parallel.team import team_of
 from minimega.texts import workspace
 
 CONFIG, STEPS = mm.Config(vocab_size=211, context=32, d_model=64, nhead=8, dropout=0.1), 6
@@ -27,23 +27,23 @@ def train(cut: Grid, newest, steps: range, xp) -> tuple[mm.Model, mm.AdamW, list
     model, adam, recipe = mm.gpt(CONFIG, cut.shares).draw(0, "float64", xp), mm.AdamW(), mm.Recipe(STEPS)
     if newest:
         checkpoint.resume(newest, model, adam)
-    reducer, text = Reducer(model.parameters().values(), cut), xp.asarray(TEXT)
+    team, text = team_of(model, cut), xp.asarray(TEXT)
     batches = [(step, text[step - 1, :, :-1], text[step - 1, :, 1:]) for step in steps]
-    return model, adam, [mm.train_step(model, adam, recipe, *batch, reducer)["loss"] for batch in batches]
+    return model, adam, [mm.train_step(model, adam, recipe, *batch, team=team)["loss"] for batch in batches]
 
 
 def main(xp=np) -> None:
     ranks = world(xp)
     tp, dp, furthest = max(ranks.size // 2, 1), min(ranks.size, 2), 0.0
     layouts = {
-        f"--tp {ranks.size} --sequence-parallel": grid(ranks, tp=ranks.size, sequence=True),
-        f"--tp {tp} --dp {dp}": grid(ranks, tp, dp),
+        f"--tp {ranks.size} --sequence-parallel": grid(ranks, Layout(tp=ranks.size, sequence=True)),
+        f"--tp {tp} --dp {dp}": grid(ranks, Layout(tp, dp)),
         "one rank": grid(SELF),
     }
     alone, _, right = train(grid(SELF), None, range(1, STEPS + 1), xp)
     with workspace(None, ranks) as folder:
         for n, (name, cut) in enumerate(layouts.items()):
-            newest, begin = checkpoint.newest(folder) if n else None, 2 * n + 1
+            newest, begin = run_folder.newest(folder) if n else None, 2 * n + 1
             model, adam, losses = train(cut, newest, range(begin, begin + 2), xp)
             checkpoint.save(folder, begin + 1, model, adam, {}, world=ranks)
             for step, loss in enumerate(losses, begin):

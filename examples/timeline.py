@@ -10,17 +10,17 @@ comes near it; with fewer, the processor time of each action, replayed in the or
 """
 
 import sys
+from dataclasses import replace
 
 import numpy as np
 
 import minimega as mm
 from minimega.backend import device
 from minimega.parallel.comm import world
-from minimega.parallel.data import Reducer
-from minimega.parallel.grid import grid
+from minimega.parallel.grid import Layout, grid
 from minimega.parallel.measured import Stopwatch, as_it_was, costs, departure, mean_costs, orders
-from minimega.parallel.pipeline import actions, staged
 from minimega.parallel.schedules import SCHEDULES
+from minimega.parallel.team import build
 from minimega.parallel.timeline import bubble, held, waiting
 
 STEPS = 3  # the last one counts
@@ -28,7 +28,7 @@ STEPS = 3  # the last one counts
 
 def main(xp=np) -> None:
     ranks = world(xp)
-    p, m, cut = ranks.size, 2 * ranks.size, grid(ranks, pp=ranks.size)
+    p, m, cut = ranks.size, 2 * ranks.size, grid(ranks, Layout(pp=ranks.size))
     config = mm.Config(vocab_size=211, context=64, d_model=128, nhead=4, num_layers=2 * p)
     text = xp.asarray(
         np.random.default_rng(0).integers(211, size=(2 * m, 65))
@@ -43,18 +43,18 @@ def main(xp=np) -> None:
     for name, schedule_of in SCHEDULES.items():
         v = 2 if name == "interleaved" and p > 1 else 1
         schedule = schedule_of(p, m, v)
-        model = staged(mm.gpt(config), cut.pipeline, v).draw(seed=0, xp=xp)
-        reducer = Reducer(model.parameters().values(), cut)
+        layout = replace(cut.layout, micro_batches=m, pipeline=name, virtual_stages=v)
+        model, team = build(config, replace(cut, layout=layout), run=watch.run)
+        team.draw(model, seed=0, xp=xp)
         for _ in range(STEPS):
             ranks.barrier()
-            todo = actions(name, p, m, v, cut.pipeline.rank)
-            mm.gradients(model, text[:, :-1], text[:, 1:], reducer=reducer, todo=todo, run=watch.run)
+            team.gradients(model, text[:, :-1], text[:, 1:])
         events = watch.gathered()
 
         assert departure(schedule, events) == "", "a rank left its schedule"
         for r, of_rank in enumerate(events):
             for kind in {a.kind for a in schedule[r] if a.kind.startswith(("forward", "backward"))}:
-                passed = [e.action[1:3] for e in of_rank if e.action.kind == kind]
+                passed = [e.action.key for e in of_rank if e.action.kind == kind]
                 assert sorted(passed) == [(n, c) for n in range(m) for c in range(v)], "not each one once"
         most = [max(e.held for e in of_rank) for of_rank in events]
         assert most == [held(of_rank) for of_rank in schedule], "more or fewer micro-batches are held"

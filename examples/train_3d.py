@@ -14,10 +14,9 @@ import numpy as np
 
 import minimega as mm
 from minimega.backend import device
-from minimega.parallel import zero
 from minimega.parallel.comm import world
-from minimega.parallel.grid import grid
-from minimega.parallel.pipeline import staged
+from minimega.parallel.grid import Layout, grid
+from minimega.parallel.team import build
 
 STEPS, MICRO_BATCHES = 3, 4
 
@@ -29,22 +28,22 @@ def distance(a, b) -> float:
 def main(xp=np) -> None:
     ranks = world(xp)
     tp, dp, pp = {8: (2, 2, 2), 1: (1, 1, 1)}[ranks.size]
-    cut = grid(ranks, tp, dp, sequence=True, pp=pp)
+    how = {"zero": 1, "micro_batches": MICRO_BATCHES, "recompute": "selective"}
+    cut = grid(ranks, Layout(tp, dp, sequence=True, pp=pp, **how))
     config = mm.Config(vocab_size=211, context=32, d_model=64, nhead=8, num_layers=3, dropout=0.1)
-    ours = staged(mm.gpt(config, cut.shares, recompute="selective"), cut.pipeline).draw(0, "float64", xp)
+    ours, team = build(config, cut)
+    team.draw(ours, 0, "float64", xp)
     whole = mm.gpt(config).draw(0, "float64", xp)
-    owner = zero.owner(ours, cut, stage=1)
-    order = {"pipeline": "1f1b", "micro_batches": MICRO_BATCHES}
-    recipe, recipe_whole = mm.Recipe(STEPS, lr=1e-3, **order), mm.Recipe(STEPS, lr=1e-3)
+    recipe = mm.Recipe(STEPS, lr=1e-3)
     adam, adam_whole = mm.AdamW(), mm.AdamW()
     text = xp.asarray(np.random.default_rng(0).integers(211, size=(STEPS, 8, 33)))  # 8 sequences a step
     for step in range(1, STEPS + 1):
         inputs, targets = text[step - 1, :, :-1], text[step - 1, :, 1:]
-        a = mm.train_step(ours, adam, recipe, step, inputs, targets, owner)
-        b = mm.train_step(whole, adam_whole, recipe_whole, step, inputs, targets)
+        a = mm.train_step(ours, adam, recipe, step, inputs, targets, team=team)
+        b = mm.train_step(whole, adam_whole, recipe, step, inputs, targets)
 
-    right, owned = whole.parameters(), owner.owned(ours.parameters().values())
-    grads = owner.joined({p.name: p.grad for p in owned})  # of the shards that each rank owns
+    right, owned = whole.parameters(), team.owned(ours)
+    grads = team.joined({p.name: p.grad for p in owned})  # of the shards that each rank owns
     off = {
         "loss": abs(a["loss"] / b["loss"] - 1),
         "norm": abs(a["grad_norm"] / b["grad_norm"] - 1),

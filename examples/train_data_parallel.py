@@ -14,8 +14,8 @@ import numpy as np
 import minimega as mm
 from minimega.backend import device
 from minimega.parallel.comm import world
-from minimega.parallel.data import Reducer
-from minimega.parallel.grid import grid
+from minimega.parallel.grid import Layout, grid
+from minimega.parallel.team import Team
 
 STEPS = 3
 
@@ -26,16 +26,16 @@ def distance(a, b) -> float:
 
 def main(xp=np) -> None:
     ranks = world(xp)
-    copies = grid(ranks, dp=ranks.size)
+    copies = grid(ranks, Layout(dp=ranks.size))
     config = mm.Config(vocab_size=211, context=32, d_model=64, nhead=8, dropout=0.1)
     ours = mm.gpt(config).draw(seed=0, dtype="float64", xp=xp)
     alone = mm.gpt(config).draw(seed=0, dtype="float64", xp=xp)
-    reducer, recipe = Reducer(ours.parameters().values(), copies, bucket=30_000), mm.Recipe(STEPS, lr=1e-3)
+    team, recipe = Team(ours, copies, bucket=30_000), mm.Recipe(STEPS, lr=1e-3)
     adam, adam_alone = mm.AdamW(), mm.AdamW()
     text = xp.asarray(np.random.default_rng(0).integers(211, size=(STEPS, 8, 33)))  # 8 sequences a step
     for step in range(1, STEPS + 1):
         inputs, targets = text[step - 1, :, :-1], text[step - 1, :, 1:]
-        a = mm.train_step(ours, adam, recipe, step, inputs, targets, reducer)
+        a = mm.train_step(ours, adam, recipe, step, inputs, targets, team=team)
         b = mm.train_step(alone, adam_alone, recipe, step, inputs, targets)
 
     mine = copies.rows(8)
@@ -52,7 +52,7 @@ def main(xp=np) -> None:
         print(f"one rank        0 to 7      {b['loss']:.14f}")
         for rank, (first, last, loss) in enumerate(held):
             print(f"rank {rank:<11}{first:.0f} to {last:.0f}      {loss:.14f}")
-        print(f"{len(reducer.buckets)} buckets of gradients a step; the copies are equal bit for bit")
+        print(f"{len(team.reducer.buckets)} buckets of gradients a step; the copies are equal bit for bit")
         print("apart, at most:", ", ".join(f"{what} {x:.0e}" for what, x in off.items()))
     assert same and max(off.values()) < 1e-10, "the ranks do not hold the serial model"
 

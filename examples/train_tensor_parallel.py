@@ -14,8 +14,8 @@ import numpy as np
 import minimega as mm
 from minimega.backend import device
 from minimega.parallel.comm import world
-from minimega.parallel.data import Reducer
-from minimega.parallel.grid import grid
+from minimega.parallel.grid import Layout, grid
+from minimega.parallel.team import Team
 
 STEPS = 3
 
@@ -26,16 +26,16 @@ def distance(a, b) -> float:
 
 def main(xp=np) -> None:
     ranks = world(xp)
-    cut = grid(ranks, tp=ranks.size, sequence=True)
+    cut = grid(ranks, Layout(tp=ranks.size, sequence=True))
     config = mm.Config(vocab_size=211, context=32, d_model=64, nhead=8, dropout=0.1)
     ours = mm.gpt(config, cut.shares).draw(seed=0, dtype="float64", xp=xp)
     whole = mm.gpt(config).draw(seed=0, dtype="float64", xp=xp)
-    reducer, recipe = Reducer(ours.parameters().values(), cut), mm.Recipe(STEPS, lr=1e-3)
+    team, recipe = Team(ours, cut), mm.Recipe(STEPS, lr=1e-3)
     adam, adam_whole = mm.AdamW(), mm.AdamW()
     text = xp.asarray(np.random.default_rng(0).integers(211, size=(STEPS, 4, 33)))  # 4 sequences a step
     for step in range(1, STEPS + 1):
         inputs, targets = text[step - 1, :, :-1], text[step - 1, :, 1:]
-        a = mm.train_step(ours, adam, recipe, step, inputs, targets, reducer)
+        a = mm.train_step(ours, adam, recipe, step, inputs, targets, team=team)
         b = mm.train_step(whole, adam_whole, recipe, step, inputs, targets)
 
     held = ranks.all_gather(np.array([[sum(p.data.size for p in ours.parameters().values()), a["loss"]]]))

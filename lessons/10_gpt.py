@@ -176,7 +176,7 @@ table = tied.parameters()["embedding.tokens"]
 above.data = table.data.copy()
 tokens = np.random.default_rng(0).integers(0, 1000, (2, 9))
 for model in (tied, apart):
-    mm.gradients(model, tokens[:, :-1], tokens[:, 1:])
+    model.loss(tokens[:, :-1], tokens[:, 1:]).backward()
 for name, p in {"embedding": below, "head": above, "tied": table}.items():
     rows = np.any(p.grad, axis=1).sum()
     print(f"{name:10} {rows:5} rows have a gradient, of length {np.linalg.norm(p.grad):.2f}")

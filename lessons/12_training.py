@@ -28,7 +28,7 @@ import minimega as mm
 from minimega.corpus import bigram_floor, surprises
 from minimega.learn import BLUE, GREEN, ORANGE, PINK, check, picture, show
 from minimega.learn.exercises.e12_training import CONTEXT, DISTANCES, MEASURED, stacked
-from minimega.metrics import perplexity
+from minimega.train import perplexity
 
 # %% [markdown]
 # ## The mathematics

@@ -158,11 +158,11 @@ plt.show()
 
 # %%
 program_of_a_model = """
-from minimega.parallel.grid import grid
+from minimega.parallel.grid import Layout, grid
 config = mm.Config(vocab_size=64, context=16, d_model=32, nhead=4, num_layers=1)
-model = mm.gpt(config, grid(group, tp=group.size).shares).draw(seed=0, dtype="float64")
+model = mm.gpt(config, grid(group, Layout(tp=group.size)).shares).draw(seed=0, dtype="float64")
 text = np.random.default_rng(0).integers(0, 64, (2, 17))
-mm.gradients(model, text[:, :-1], text[:, 1:])
+model.loss(text[:, :-1], text[:, 1:]).backward()
 if group.rank == 0 and group.size > 1:
     for (_, kind, label), sent in group.counter.traffic.items():
         print(f"{kind}  {label:28} {sent.calls} with {sent.bytes // 8:5,} numbers")

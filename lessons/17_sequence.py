@@ -84,13 +84,13 @@ pieces_picture(
 
 # %%
 program = """
-from minimega.parallel.data import Reducer
-from minimega.parallel.grid import grid
+from minimega.parallel.grid import Layout, grid
+from minimega.parallel.team import Team
 config = mm.Config(vocab_size=64, context=16, d_model=32, nhead=4, num_layers=2)
-g = grid(group, tp=4, sequence=SEQUENCE)
+g = grid(group, Layout(tp=4, sequence=SEQUENCE))
 model = mm.gpt(config, g.shares).draw(seed=0)
 text = np.random.default_rng(0).integers(0, 64, (2, 17))
-mm.gradients(model, text[:, :-1], text[:, 1:], reducer=Reducer(model.parameters().values(), g))
+Team(model, g).gradients(model, text[:, :-1], text[:, 1:])
 for name in ("tensor", "stage") if group.rank == 0 else ():
     for kind in ("all-reduce", "all-gather", "reduce-scatter", ""):
         sent = group.counter.total(name, kind)

@@ -17,8 +17,8 @@
 # %% [markdown]
 # ## Where it lives
 #
-# `minimega/parallel/data.py` adds up gradients, `minimega/parallel/zero.py` shares out what would be kept $p$
-# times, and `minimega/train.py` divides. Their tests are in `tests/mpi/cases_model.py` and
+# `minimega/parallel/data.py` adds up gradients, `minimega/parallel/zero.py` shards what would be kept $p$
+# times, and `minimega/parallel/team.py` divides. Their tests are in `tests/mpi/cases_model.py` and
 # `tests/mpi/cases_zero.py`.
 
 # %%
@@ -55,16 +55,17 @@ from minimega.train import gradients
 
 # %%
 program = """
-from minimega.parallel import grid, zero
+from minimega.parallel.grid import Layout, grid
+from minimega.parallel.team import Team
 tokens = np.random.default_rng(0).integers(0, 64, (8, 17))
 inputs, targets = tokens[:, :-1], tokens[:, 1:].copy()
 for row, length in enumerate((16, 16, 12, 9, 7, 3, 2, 1)):
     targets[row, length:] = -1  # padding: not counted
-copies = grid.grid(group, dp=group.size)
+copies = grid(group, Layout(dp=group.size))
 mine = copies.rows(8)
 model = mm.gpt(mm.Config(vocab_size=64, context=16, d_model=32, nhead=2)).draw(seed=0)
 own, count = float(model.loss(inputs[mine], targets[mine]).data), (targets[mine] >= 0).sum()
-loss = mm.gradients(model, inputs, targets, reducer=zero.owner(model, copies))
+loss = Team(model, copies).gradients(model, inputs, targets)
 print(f"{count:2} tokens, its own mean {own:.5f}, the loss of the step {loss:.5f}")
 keep(own=own)
 """
@@ -86,18 +87,20 @@ print(f"\nmean of the four means: {np.mean([one['own'] for one in kept]):.5f}")
 
 # %%
 program = """
-from minimega.parallel import grid, zero
+from minimega.parallel.grid import Layout, grid
+from minimega.parallel.team import Team
 tokens = np.random.default_rng(0).integers(0, 64, (8, 17))
 model = mm.gpt(mm.Config(vocab_size=64, context=16, d_model=32, nhead=2)).draw(seed=0)
-owner = zero.owner(model, grid.grid(group, dp=2), bucket=5000)
-leave = owner.leave
+team = Team(model, grid(group, Layout(dp=2)), bucket=5000)
+reducer = team.reducer
+leave = reducer.leave
 def told(bucket):
-    last, to_come = bucket.parameters[-1].name, sum(len(b.missing) for b in owner.buckets)
+    last, to_come = bucket.parameters[-1].name, sum(len(b.missing) for b in reducer.buckets)
     if group.rank == 0:
         print(f"{bucket.size:4} numbers leave; gradients still to come: {to_come:2}; its last is {last}")
     leave(bucket)
-owner.leave = told
-mm.gradients(model, tokens[:, :-1], tokens[:, 1:], reducer=owner)
+reducer.leave = told
+team.gradients(model, tokens[:, :-1], tokens[:, 1:])
 """
 kept = ranks(2, program)
 
@@ -145,16 +148,18 @@ pieces_picture(
 
 # %%
 program = """
-from minimega.parallel import grid, zero
+from minimega.parallel.grid import Layout, grid
+from minimega.parallel.team import Team
 tokens = np.random.default_rng(0).integers(0, 64, (8, 17))
-copies, sent = grid.grid(group, dp=4), []
+sent = []
 for stage in range(4):
     model, adam = mm.gpt(mm.Config(vocab_size=64, context=16, d_model=32, nhead=2)), mm.AdamW()
-    owner, before = zero.owner(model, copies, stage), group.counter.total("data").wire
-    zero.draw(model, owner, 0)
+    team = Team(model, grid(group, Layout(dp=4, zero=stage)))
+    team.draw(model, seed=0)
+    before = group.counter.total("data").wire
     for step in (1, 2):
         batch = tokens[:, :-1], tokens[:, 1:]
-        loss = mm.train_step(model, adam, mm.Recipe(steps=2), step, *batch, owner)["loss"]
+        loss = mm.train_step(model, adam, mm.Recipe(steps=2), step, *batch, team=team)["loss"]
     sent.append(group.counter.total("data").wire - before)
     if group.rank == 0:
         print(f"stage {stage}: {sent[-1] / sent[0]:.2f} times the bytes, loss {loss:.5f}")

@@ -161,16 +161,18 @@ plt.show()
 # rank the same model:
 
 # %%
-show(Run.follow)
+show(Run.execute)
 program = """
-from minimega.parallel import grid, pipeline, zero
+from minimega.parallel.grid import Layout, grid
+from minimega.parallel.team import build
 tokens = np.random.default_rng(0).integers(0, 64, (8, 17))
-stages = grid.grid(group, pp=group.size)
+stages = grid(group, Layout(pp=group.size, micro_batches=4, pipeline="1f1b"))
 config = mm.Config(vocab_size=64, context=16, d_model=32, nhead=2, num_layers=2)
-model, adam = pipeline.staged(mm.gpt(config), stages.pipeline).draw(seed=0), mm.AdamW()
-owner, recipe = zero.owner(model, stages), mm.Recipe(steps=3, pipeline="1f1b", micro_batches=4)
+model, team = build(config, stages)
+team.draw(model, seed=0)
+adam, recipe = mm.AdamW(), mm.Recipe(steps=3)
 for step in (1, 2, 3):
-    loss = mm.train_step(model, adam, recipe, step, tokens[:, :-1], tokens[:, 1:], owner)["loss"]
+    loss = mm.train_step(model, adam, recipe, step, tokens[:, :-1], tokens[:, 1:], team=team)["loss"]
 print(f"loss {loss:.5f} with", ", ".join(model.layers))
 """
 kept = ranks(1, program)

@@ -32,7 +32,7 @@ import minimega as mm
 from minimega.learn import BLUE, GREEN, ORANGE, PINK, check, picture, ranks, show
 from minimega.parallel.comm import pieces
 from minimega.parallel.context import around, blocks, ring_attention, share
-from minimega.parallel.grid import grid
+from minimega.parallel.grid import Layout, grid
 from minimega.parallel.paper import Paper
 
 # %% [markdown]
@@ -176,7 +176,7 @@ contexts = [256, 512, 1024, 2048]
 
 def keeps(size, length):
     """What one of so many ranks keeps of a text of this length, in MB."""
-    cut = grid(Paper(size), cp=size)
+    cut = grid(Paper(size), Layout(cp=size))
     config = mm.Config(vocab_size=64, context=length, d_model=32, nhead=4, num_layers=1)
     tokens = np.zeros((1, length), int)
     batch = share(tokens, tokens, mm.place(tokens, training=True), cut.context)

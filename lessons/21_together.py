@@ -16,7 +16,7 @@
 # %% [markdown]
 # ## Where it lives
 #
-# `minimega/parallel/grid.py` gives every rank its groups, and `minimega/parallel/combinations.py` says in one
+# `minimega/parallel/grid.py` gives every rank its groups, and `minimega/parallel/layout.py` says in one
 # table what goes with what. `tests/mpi/cases_zero.py` and `tests/mpi/cases_checkpoint.py` hold layouts like
 # this one to one rank.
 
@@ -31,10 +31,10 @@ import minimega as mm
 from minimega import checkpoint, run_folder
 from minimega.learn import BLUE, ORANGE, check, picture, ranks, show
 from minimega.optim import gradient_norm
-from minimega.parallel import zero
 from minimega.parallel.grid import Grid, grid
+from minimega.parallel.layout import Layout
 from minimega.parallel.paper import Paper
-from minimega.parallel.pipeline import staged
+from minimega.parallel.team import build
 
 # %% [markdown]
 # ## The mathematics
@@ -52,9 +52,9 @@ from minimega.parallel.pipeline import staged
 # groups. On paper, without starting any:
 
 # %%
-layout = {"tp": 2, "dp": 2, "pp": 2, "sequence": True}
+layout = Layout(tp=2, dp=2, pp=2, sequence=True, zero=1)
 for r in range(8):
-    cut = grid(Paper(8, r), **layout)
+    cut = grid(Paper(8, r), layout)
     groups = [f"{name} {g.ranks}" for name, g in (("tensor", cut.tensor), ("data", cut.data))]
     print(f"rank {r}:", *groups, f"pipeline {cut.pipeline.ranks}", sep="   ")
 
@@ -80,9 +80,9 @@ names = [n for n, p in mm.gpt(config).parameters().items() if p.decays or n.ends
 
 figure, axes = picture(width=9.0, height=5.0)
 for r in range(8):
-    cut = grid(Paper(8, r), **layout)
-    model = staged(mm.gpt(config, cut.shares), cut.pipeline)
-    for one in zero.owner(model, cut, stage=1).owned(model.parameters().values()):
+    cut = grid(Paper(8, r), layout)
+    model, team = build(config, cut)
+    for one in team.owned(model):
         if one.name in names:
             along = one.piece[one.axis or 0]
             scale = 0.86 / one.whole_shape[one.axis or 0]
@@ -132,20 +132,20 @@ text = (np.arange(48)[:, None] * 7 + np.arange(17)).reshape(6, 8, 17) % 50  # 6 
 program = """
 from pathlib import Path
 from minimega import checkpoint
-from minimega.parallel import grid, pipeline, zero
-cut = grid.grid(group, tp=2, dp=2, pp=2, sequence=True)
-model = pipeline.staged(mm.gpt(mm.CONFIG, cut.shares, "selective"), cut.pipeline)
-owner = zero.owner(model, cut, stage=1)
-zero.draw(model, owner, 0, "float64")
+from minimega.parallel.grid import Layout, grid
+from minimega.parallel.team import build
+cut = grid(group, Layout(tp=2, dp=2, pp=2, sequence=True, zero=1, micro_batches=2, recompute="selective"))
+model, team = build(mm.CONFIG, cut)
+team.draw(model, 0, "float64")
 text = (np.arange(48)[:, None] * 7 + np.arange(17)).reshape(6, 8, 17) % 50
-adam, recipe, done = mm.AdamW(), mm.Recipe(steps=6, lr=0.01, micro_batches=2), []
+adam, recipe, done = mm.AdamW(), mm.Recipe(steps=6, lr=0.01), []
 for step, batch in enumerate(text[:4], 1):
     group.counter.traffic.clear()  # counted is the last step
-    done += [mm.train_step(model, adam, recipe, step, batch[:, :-1], batch[:, 1:], owner)]
+    done += [mm.train_step(model, adam, recipe, step, batch[:, :-1], batch[:, 1:], team=team)]
 keep(**{name: np.array([one[name] for one in done]) for name in ("loss", "grad_norm")})
 for (name, kind, label), sent in group.counter.traffic.items() if group.rank == 0 else ():
     print(f"{name:<9} {kind:<15} {label:<28} {sent.calls:>2} calls {sent.wire:>7,.0f} bytes")
-owned = owner.owned(model.parameters().values())
+owned = team.owned(model)
 checkpoint.save(Path("FOLDER"), 4, model, adam, {}, world=group, owned=owned)
 """
 

@@ -13,7 +13,7 @@ from minimega.layer import Layer, Place, place
 from minimega.model import SHAPES, Config, Model, gpt
 from minimega.gradcheck import assert_gradients, check
 from minimega.optim import OPTIMIZERS, AdamW
-from minimega.train import Recipe, evaluate, gradients, train_step
+from minimega.train import Alone, Recipe, evaluate, train_step
 from minimega.sample import generate
 from minimega.errors import BadInput, RunFailed
 # ruff: isort: on

@@ -21,7 +21,6 @@ import numpy as np
 from minimega import backend, random
 from minimega.backend import check_type, device, keep_memory
 from minimega.errors import RunFailed
-from minimega.layer import place
 from minimega.model import Config, gpt
 from minimega.optim import OPTIMIZERS
 from minimega.options import model_config
@@ -29,6 +28,7 @@ from minimega.parallel import threads
 from minimega.parallel.comm import SELF
 from minimega.plan import check_fits, size, used
 from minimega.streams import say
+from minimega.train import Recipe, train_step
 
 EDGE = 2048  # of the matrices whose product shows the machine's peak
 STEPS, WARM_UP = 10, 2
@@ -91,22 +91,14 @@ def product(xp, dtype: str) -> float:
 
 
 def minimega_step(config: Config, o: Options) -> Callable[[], float]:
-    """A function that does one step: forward, backward, optimizer."""
+    """A function that does one step: forward, backward, clipping, optimizer."""
     keep_memory()
     xp = device(o.device)
     model = gpt(config).draw(o.seed, o.dtype, xp)
     rule = OPTIMIZERS[o.optimizer](o.beta1, o.beta2, o.eps, o.weight_decay)
-    tokens, targets = (xp.asarray(part) for part in made_up(config, o))
-    parameters = list(model.parameters().values())
-
-    def step() -> float:
-        model.loss(tokens, targets, place(tokens, training=True)).backward()
-        rule.step(parameters, o.lr)
-        for p in parameters:
-            p.grad = None
-        return float(parameters[0].data[0, 0])
-
-    return step
+    batch = [xp.asarray(part) for part in made_up(config, o)]
+    recipe = Recipe(1, o.lr)
+    return lambda: train_step(model, rule, recipe, 1, *batch)["loss"]
 
 
 def torch_step(config: Config, o: Options) -> Callable[[], float]:
@@ -133,6 +125,7 @@ def torch_step(config: Config, o: Options) -> Callable[[], float]:
     def step() -> float:
         optimizer.zero_grad()
         model.loss(tokens, targets).backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), Recipe(1).clip)
         optimizer.step()
         return float(next(model.parameters()).detach()[0, 0])
 

@@ -25,7 +25,7 @@ from minimega.layer import Layer, Uncut
 from minimega.model import Config, Model, gpt
 from minimega.optim import Optimizer
 from minimega.parallel.comm import SELF, Group
-from minimega.parallel.pipeline import staged
+from minimega.parallel.pipeline import staged, stages_of
 from minimega.parallel.words import first_text
 from minimega.parameter import Parameter
 from minimega.parts import Division, Parts, Piece, piece_of, write
@@ -205,7 +205,7 @@ def fill(
 
     `keep` is told of each, and may take away what this rank does not own of it before the next is read.
     """
-    if odd := sorted(model.entire.parameters().keys() ^ set(parts)):
+    if odd := sorted(stages_of(model).entire.parameters().keys() ^ set(parts)):
         raise BadInput(f"{parts.where} holds another model: {odd[0]} is in only one of the two")
     for p in model.parameters().values():
         piece = parts.read(piece_of(p))

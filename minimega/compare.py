@@ -30,7 +30,6 @@ from minimega import (
 from minimega.errors import BadInput, RunFailed
 from minimega.job import line_for_ranks
 from minimega.measure import measure
-from minimega.parallel.grid import layout
 from minimega.progress import say
 from minimega.texts import open_tokenizer, read_texts
 from minimega.verdict import Off, off
@@ -124,7 +123,7 @@ class Comparison:
     def report(self) -> int:
         """Write what is found, and give the exit status."""
         for letter, name, o in zip("AB", self.names, self.o, strict=True):
-            say(f"{letter}: {name} ({layout(o)}, {o.dtype})")
+            say(f"{letter}: {name} ({options.layout_of(o)}, {o.dtype})")
         say(
             f"\nEach distance is max|A - B| / max|B|. Rounding explains {self.limit:.1e} in one step\n"
             f"({self.formula}), and n times that after n steps.\n"

@@ -20,13 +20,14 @@ from minimega.autograd import no_grad
 from minimega.backend import device, library, to_numpy, wide
 from minimega.layer import Layer, Place
 from minimega.model import Block, Model
-from minimega.optim import gradient_norm, unscale
-from minimega.parallel import threads, zero
+from minimega.on_ranks import on_ranks
+from minimega.optim import unscale
+from minimega.parallel import threads
 from minimega.parallel.context import share
-from minimega.parallel.grid import Grid, micro_batches, on_ranks, virtual_stages
-from minimega.parallel.pipeline import staged
+from minimega.parallel.grid import Grid
+from minimega.parallel.pipeline import staged, stages_of
+from minimega.parallel.team import team_of
 from minimega.precision import loss_scale
-from minimega.train import Recipe, gradients
 
 
 def measure(run: Path, weights: Path, batch: Path, out: Path) -> int:
@@ -63,17 +64,15 @@ def _measure(o: Options, grid: Grid, weights: Path, batch: Path, out: Path) -> i
             whole[:, at.window] = y  # of the other ranks' tokens, zeros
             whole = grid.context.all_reduce(whole)
             found[f"output/{layer.name}"] = to_numpy(wide(grid.data.all_gather(whole)))
-    model = staged(model, grid.pipeline, virtual_stages(o))
-    recipe = Recipe(1, pipeline=o.pipeline, micro_batches=micro_batches(o))
-    owner, scale = zero.owner(model, grid, o.zero), _scale(weights, o.dtype)
+    model = staged(model, grid.pipeline, grid.layout.virtual_stages)
+    team, scale = team_of(model, grid), _scale(weights, o.dtype)
     for p in model.parameters().values():
-        owner.keep(p)
-    owned = owner.owned(model.parameters().values())
-    todo = recipe.actions(model)
-    loss = gradients(model, inputs, targets, key, o.accumulate, owner, todo, scale)
+        team.keep(p)
+    owned = team.owned(model)
+    loss = team.gradients(model, inputs, targets, key, scale)
     unscale(owned, scale)
-    norm = gradient_norm(owned, grid)
-    whole = gathered(model, owner.joined({p.name: p.grad for p in owned}))
+    norm = team.norm(owned)
+    whole = gathered(model, team.joined({p.name: p.grad for p in owned}))
     found |= {"number/loss": np.float64(loss), "number/gradient norm": np.float64(norm)}
     found |= {f"gradient/{name}": gradient for name, gradient in whole.items()}
     if grid.first:
@@ -83,10 +82,10 @@ def _measure(o: Options, grid: Grid, weights: Path, batch: Path, out: Path) -> i
 
 def gathered(model: Model, arrays: dict) -> dict[str, np.ndarray]:
     """What the stages of a pipeline have for their parameters, whole, on the first stage."""
-    group, found = model.pipeline, {}
-    like = next(iter(arrays.values()))
-    for name, p in model.entire.parameters().items():
-        home = model.home(name)
+    stages, found = stages_of(model), {}
+    group, like = stages.pipeline, next(iter(arrays.values()))
+    for name, p in stages.entire.parameters().items():
+        home = stages.home(name)
         if group.rank == home:
             array = p.whole(arrays[name])
             if home:

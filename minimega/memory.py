@@ -22,14 +22,16 @@ from minimega.layer import Place, Uncut
 from minimega.model import RECOMPUTE, Config, Model, gpt
 from minimega.optim import AdamW, Optimizer
 from minimega.options import model_config
-from minimega.parallel import zero
 from minimega.parallel.data import BUCKET, Reducer
 from minimega.parallel.grid import Grid
 from minimega.parallel.grid import grid as cut_into
+from minimega.parallel.layout import Layout, check_cut
 from minimega.parallel.paper import Paper
 from minimega.parallel.pipeline import Run, actions, staged
 from minimega.parallel.schedules import SCHEDULES
-from minimega.parallel.tensor import SequenceParallel, TensorParallel, check_heads
+from minimega.parallel.team import Team
+from minimega.parallel.tensor import SequenceParallel, TensorParallel
+from minimega.parallel.zero import state_bytes
 from minimega.plan import machine_memory, needs
 from minimega.streams import say
 from minimega.train import Recipe, train_step
@@ -67,7 +69,7 @@ def measured_stage(
     model = staged(gpt(config), Paper(p), v).draw(0, dtype, xp)
     tokens, at = xp.zeros((batch, config.context), int), xp.arange(config.context)
     batches = [(tokens, tokens, Place(xp.arange(batch) + n * batch, at, training=True)) for n in range(m)]
-    return Watched(model, batches).follow(actions(schedule, p, m, v, 0)).most
+    return Watched(model, batches).execute(actions(schedule, p, m, v, 0)).most
 
 
 def live(model: Model, reducer: Reducer, optimizer: Optimizer) -> dict[str, int]:
@@ -98,9 +100,11 @@ def measured_state(config: Config, grid: Grid, stage: int, bucket: int = BUCKET,
 
     Looked at whenever a bucket of gradients is about to leave, with what is then copied into the message.
     """
+    grid = replace(grid, layout=replace(grid.layout, zero=stage, accumulate=2))
     model, optimizer, most = gpt(config, grid.shares), AdamW(), Counter()
-    reducer = zero.owner(model, grid, stage, bucket)
-    zero.draw(model, reducer, 0, "float32", xp)
+    team = Team(model, grid, bucket)
+    team.draw(model, 0, "float32", xp)
+    reducer = team.reducer
     leave = reducer.leave
 
     def look(b) -> None:
@@ -115,7 +119,7 @@ def measured_state(config: Config, grid: Grid, stage: int, bucket: int = BUCKET,
 
     tokens, between = xp.zeros((2 * grid.data.size, config.context), int), {}
     for step in (1, 2):
-        train_step(model, optimizer, Recipe(2, accumulate=2), step, tokens, tokens, reducer)
+        train_step(model, optimizer, Recipe(2), step, tokens, tokens, team=team)
         now = live(model, reducer, optimizer)
         between, reducer.leave, most = between or now, look, most | Counter(now)
     at_once = max((b.size for b in reducer.buckets), default=0)
@@ -128,7 +132,7 @@ def run_memory(o: Options) -> int:
     """`minimega memory`: print the tables for the shape that the options describe."""
     config = model_config(o, o.vocab_size or 512)
     t, p, batch = max(o.tp, 2), max(o.pp, 2), o.train_batch_size
-    check_heads(config, t)
+    check_cut(config, t, 1, ())
     say(
         f"activations of {batch} x {config.context} tokens of width {config.d_model}, {config.nhead} heads, "
         f"d_hidden {config.d_hidden}, in {o.dtype}; of one rank of each group\n"
@@ -219,10 +223,12 @@ def states(config: Config, o: Options, n: int) -> Rows:
         at_once = plan.at_once(config, stage, n)[0]
         found = None
         if fits:
-            state = measured_state(config, cut_into(Paper(n), dp=n), stage, min(BUCKET, count // 8), xp)
+            state = measured_state(
+                config, cut_into(Paper(n), Layout(dp=n)), stage, min(BUCKET, count // 8), xp
+            )
             found, at_once = sum(state.most.values()), state.at_once
         tied = table * config.tied
-        formula = sum(zero.state_bytes(stage, count, n, *((at_once, tied) if stage else ())).values())
+        formula = sum(state_bytes(stage, count, n, *((at_once, tied) if stage else ())).values())
         yield f"--zero {stage}", _size(each * count), _size(formula), *_beside(found, formula)
 
 

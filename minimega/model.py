@@ -15,7 +15,6 @@ from minimega.ids import check_window
 from minimega.layer import Dropout, Layer, Place, Recomputed, Uncut, place
 from minimega.mlp import ACTIVATIONS, MLP
 from minimega.norm import LayerNorm
-from minimega.parallel.comm import SELF
 from minimega.parameter import Parameter
 
 
@@ -145,15 +144,6 @@ class Model(Layer):
     def __init__(self, config: Config, layers: dict[str, Layer]):
         self.config, self.layers = config, layers
 
-    # All of it, and what this rank has of it, stage by stage: more in a model that is cut by pipeline.py.
-    entire = property(lambda self: self)
-    chunks = property(lambda self: [self])
-    pipeline = SELF
-
-    def home(self, parameter: str) -> int:
-        """The rank of the pipeline that writes this parameter of the entire model."""
-        return 0
-
     def parts(self):
         return iter(self.layers.items())
 
@@ -185,7 +175,7 @@ class Model(Layer):
 
     def count(self) -> int:
         """The number of parameters, shared ones once; nothing is allocated to know it."""
-        return sum(p.size for p in self.entire.parameters().values())
+        return sum(p.size for p in self.parameters().values())
 
 
 RECOMPUTE = ("none", "selective", "full")

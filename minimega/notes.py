@@ -56,3 +56,25 @@ def _of_writing(o: Options, words: int | None) -> Iterator[str]:
     if o.temperature == 0:
         for name in _changed(o, "top-k", "top-p"):
             yield f"{name} has no use here: --temperature 0 takes the likeliest token"
+
+
+MANY = 0.05  # a share of unknown tokens from which on a loss says little of the text
+
+
+def unknown(share: float) -> str:
+    """What stands beside the loss of a text that has unknown tokens.
+
+    >>> unknown(0.0), unknown(0.0312)
+    ('', ' (3.1% of its tokens are unknown)')
+    """
+    return f" ({share:.1%} of its tokens are unknown)" if share else ""
+
+
+def doubt(share: float, text: str) -> list[str]:
+    """A warning if the loss of a text is mostly that of guessing its unknown words."""
+    if share <= MANY:
+        return []
+    return [
+        f"warning: {share:.0%} of the tokens of {text} are not in the vocabulary: it counts as right to call "
+        f"them unknown, so that the loss looks better than the model is"
+    ]

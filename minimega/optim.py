@@ -6,11 +6,8 @@ w a weight, g its gradient, lr the learning rate, n the number of the step (from
 import math
 from collections.abc import Iterable
 
-import numpy as np
-
 from minimega.backend import HALF, check_eps, library, narrow, wide
 from minimega.errors import BadInput
-from minimega.parallel.grid import SERIAL, Grid
 from minimega.parameter import Parameter
 
 
@@ -117,20 +114,21 @@ class AdamW(Adam):
 OPTIMIZERS = {"sgd": SGD, "momentum": Momentum, "adagrad": AdaGrad, "adam": Adam, "adamw": AdamW}
 
 
-def gradient_norm(parameters: Iterable[Parameter], grid: Grid = SERIAL) -> float:
-    """The square root of the sum of all squared gradient entries, added up in float64 over all ranks.
+def sum_of_squares(p: Parameter) -> float:
+    """The sum of the squared gradient entries of a parameter, added up in float64."""
+    if p.grad is None:
+        return 0.0
+    flat = p.grad.reshape(-1).astype("float64")
+    return float(flat @ flat)
 
-    What several ranks hold counts once: each of them adds the same share of it.
+
+def gradient_norm(parameters: Iterable[Parameter]) -> float:
+    """The square root of the sum of all squared gradient entries.
 
     >>> p = Parameter((2,)).draw(0); p.grad = np.array([3.0, 4.0]); gradient_norm([p])
     5.0
     """
-    total = 0.0
-    for p in parameters:
-        if p.grad is not None:
-            flat = p.grad.reshape(-1).astype("float64")
-            total += float(flat @ flat) / grid.times(p)
-    return math.sqrt(float(grid.world.all_reduce(np.array(total), label="norm")))
+    return math.sqrt(sum((sum_of_squares(p) for p in parameters), 0.0))
 
 
 def clip(parameters: Iterable[Parameter], most: float, norm: float) -> None:

@@ -7,6 +7,7 @@ defaults.
 import os
 import sys
 import tomllib
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -17,9 +18,7 @@ from minimega.corpus import BUILT_IN
 from minimega.errors import BadInput, shown
 from minimega.model import SHAPES, Config
 from minimega.optim import OPTIMIZERS
-from minimega.parallel.combinations import FEATURES, REFUSED, check
-from minimega.parallel.grid import check_experts_of_replicas, micro_batches, parts, virtual_stages
-from minimega.parallel.pipeline import actions
+from minimega.parallel.layout import FEATURES, REFUSED, Layout
 from minimega.table import (
     ABOVE_0,
     BUILD,
@@ -90,7 +89,7 @@ def complete(command: str, given: dict[str, object]) -> SimpleNamespace:
     if command == "timeline" and o.pp == 1:
         raise BadInput("timeline shows a pipeline: choose --pp of at least 2, as in --pp 2 --micro-batches 8")
     if steps:
-        check_batch(o)
+        check_layout(o)
     if command == "reshard" and not o.save_dir:
         raise BadInput("reshard needs --save-dir: the new folder to write")
     if command == "train" and o.schedule != "constant" and o.min_lr > o.lr and not o.resume:
@@ -125,20 +124,19 @@ def _check_sizes(o: SimpleNamespace) -> None:
                 )
 
 
-def check_batch(o: SimpleNamespace) -> None:
-    """BadInput where replicas and micro-batches cannot share out the batch evenly, or not in this order."""
+def layout_of(o: SimpleNamespace) -> Layout:
+    """How the options cut a model over ranks; one replica where their number is not known yet (--dp auto)."""
     dp = 1 if o.dp == "auto" else o.dp
-    if o.train_batch_size % (dp * parts(o)):
-        raise BadInput(
-            f"--train-batch-size {o.train_batch_size} cannot be shared out over {dp} replicas"
-            f" in {parts(o)} parts each: choose --dp"
-            + ", --accumulate and --micro-batches" * (o.pp > 1 or "micro_batches" in o.given)
-            + " so that it divides the batch"
-        )
-    check(o)
-    if o.dp != "auto":
-        check_experts_of_replicas(dp, o.ep)
-    actions(o.pipeline, o.pp, micro_batches(o), virtual_stages(o), 0)
+    order = o.micro_batches or 0, o.pipeline, o.virtual_stages or 0, o.recompute
+    return Layout(o.tp, dp, o.sequence_parallel, o.pp, o.cp, o.ep, o.zero, o.accumulate, *order)
+
+
+def check_layout(o: SimpleNamespace, config: Config | None = None) -> None:
+    """Raise BadInput if the batch that the options describe, or this model, cannot be cut like this."""
+    cut = layout_of(o)
+    if o.dp == "auto":  # as many replicas as suit --ep
+        cut = replace(cut, ep=1) if config is None else replace(cut, dp=o.ep)
+    cut.check(config, None if config else o.train_batch_size, o.dtype)
 
 
 def model_config(options: SimpleNamespace, vocab_size: int) -> Config:

@@ -9,12 +9,11 @@ from types import SimpleNamespace as Options
 from minimega import checkpoint, launch, options, run_folder, run_lock
 from minimega.child import typed
 from minimega.errors import BadInput
-from minimega.model import Config, gpt
-from minimega.parallel import zero
-from minimega.parallel.grid import Grid, grid, layout, parts, replicas, virtual_stages
+from minimega.model import Config
+from minimega.parallel.grid import Grid, grid
+from minimega.parallel.layout import Layout, replicas
 from minimega.parallel.paper import Paper
-from minimega.parallel.pipeline import check_stages, staged
-from minimega.parallel.tensor import check_experts, check_heads
+from minimega.parallel.team import build
 from minimega.parts import Division, Parts, Piece, piece_of
 from minimega.progress import say
 from minimega.table import of_command
@@ -32,13 +31,11 @@ def run_resharding(o: Options) -> int:
     kept = _cut_anew(options.complete("train", options.read(str(source / "config.toml"))), o)
     config = checkpoint.open_model(newest)[1]
     open_tokenizer(newest, source)
-    check_heads(config, kept.tp)
-    check_experts(config, kept.ep)
-    check_stages(config, kept.pp * virtual_stages(kept))
+    options.check_layout(kept, config)
     if target.resolve() == source.resolve():
         raise BadInput(
             f"{target} is the run itself; it goes on as it is with any layout: "
-            + typed("train", "--save-dir", target, "--resume", *layout(kept).split())
+            + typed("train", "--save-dir", target, "--resume", *str(options.layout_of(kept)).split())
         )
     run_folder.make(target)
     with run_lock.writing(target):
@@ -53,13 +50,13 @@ def run_resharding(o: Options) -> int:
                 files[name] = partial(shutil.copyfile, source / name)
         try:
             work.mkdir(exist_ok=True)
-            _write_checkpoint(newest, work, config, kept)
+            _write_checkpoint(newest, work, config, options.layout_of(kept))
             run_folder.put_run(target, files, work)
         finally:
             with suppress(OSError):
                 run_folder.remove_checkpoint(work)
     go_on = typed("train", "--save-dir", target, "--resume")
-    say(f"{newest} for {layout(kept)}; go on with: {go_on}")
+    say(f"{newest} for {options.layout_of(kept)}; go on with: {go_on}")
     return 0
 
 
@@ -70,18 +67,19 @@ def _cut_anew(kept: Options, o: Options) -> Options:
         if option.key not in ("save_dir", "overwrite"):
             setattr(kept, option.key, getattr(o, option.key))
     if kept.dp == "auto":
-        kept.dp = replicas(launch.cores() // (o.tp * o.cp * o.pp), kept.train_batch_size // parts(kept), o.ep)
-    if "threads" not in o.given and ranks == kept.tp * kept.cp * kept.dp * kept.pp:
+        cut = options.layout_of(kept)
+        kept.dp = replicas(launch.cores() // cut.ranks, kept.train_batch_size // cut.parts, o.ep)
+    if "threads" not in o.given and ranks == options.layout_of(kept).ranks:
         kept.threads = threads  # another number of ranks has other shares of the cores
-    options.check_batch(kept)
+    options.check_layout(kept)
     return kept
 
 
-def _write_checkpoint(old: Path, new: Path, config: Config, o: Options) -> None:
+def _write_checkpoint(old: Path, new: Path, config: Config, layout: Layout) -> None:
     """Read a checkpoint and write it as the ranks of a layout would."""
     state, stored = run_folder.read_state(old), {k: checkpoint.open_parts(old, k) for k in checkpoint.KINDS}
-    ranks = o.tp * o.cp * o.dp * o.pp
-    held = [_pieces(g, config, o, stored) for g in (_on_paper(r, ranks, o) for r in range(ranks))]
+    ranks = layout.ranks
+    held = [_pieces(grid(Paper(ranks, rank), layout), config, stored) for rank in range(ranks)]
     divisions = {
         kind: Division(kind, [[piece.key for piece in of[kind]] for of in held]) for kind in checkpoint.KINDS
     }
@@ -91,17 +89,13 @@ def _write_checkpoint(old: Path, new: Path, config: Config, o: Options) -> None:
         for kind, division in divisions.items():
             arrays = {piece: stored[kind].read(piece) for piece in division.of(rank, of[kind])}
             checkpoint.write_part(new, division, rank, arrays, headers[kind])
-    checkpoint.finish_folder(new, divisions, state | {"layout": layout(o)})
+    checkpoint.finish_folder(new, divisions, state | {"layout": str(layout)})
 
 
-def _on_paper(rank: int, ranks: int, o: Options) -> Grid:
-    return grid(Paper(ranks, rank), o.tp, o.dp, o.sequence_parallel, o.pp, o.cp, o.ep)
-
-
-def _pieces(g: Grid, config: Config, o: Options, stored: dict[str, Parts]) -> dict[str, list[Piece]]:
+def _pieces(g: Grid, config: Config, stored: dict[str, Parts]) -> dict[str, list[Piece]]:
     """What a rank of this grid owns; with `--zero` a span of each of its pieces."""
-    model = staged(gpt(config, g.shares), g.pipeline, virtual_stages(o))
-    own = {p.name: p for p in zero.owner(model, g, o.zero).owned(model.parameters().values())}
+    model, team = build(config, g)
+    own = {p.name: p for p in team.owned(model)}
     slots = (path.rsplit("/", 1) for path in stored["optimizer"])
     return {
         "model": [piece_of(p) for p in own.values()],

@@ -12,27 +12,26 @@ from types import SimpleNamespace as Options
 
 import numpy as np
 
-from minimega import checkpoint, lifeline, metrics, options, plan, run_folder, run_lock, show, tokens
+from minimega import checkpoint, lifeline, options, plan, run_folder, run_lock, show, tokens
 from minimega.backend import check_type, device, keep_memory, library
 from minimega.child import typed
 from minimega.errors import BadInput, RunFailed, in_words
 from minimega.job import signal_name
 from minimega.log import Log, skipped
-from minimega.model import Config, Model, gpt
-from minimega.notes import notes
+from minimega.model import Config, Model
+from minimega.notes import doubt, notes, unknown
+from minimega.on_ranks import on_ranks
 from minimega.optim import OPTIMIZERS
-from minimega.parallel import threads, zero
-from minimega.parallel.data import Reducer
-from minimega.parallel.grid import Grid, layout, micro_batches, on_ranks, parts, virtual_stages
-from minimega.parallel.pipeline import check_stages, staged
-from minimega.parallel.tensor import check_experts, check_heads
+from minimega.parallel import threads
+from minimega.parallel.grid import Grid
+from minimega.parallel.team import build
 from minimega.parallel.words import first_text
 from minimega.precision import loss_scale
 from minimega.progress import Progress
 from minimega.signals import interruptible
 from minimega.start import resumed, shape_of
 from minimega.texts import Texts, open_tokenizer, read_texts, workspace
-from minimega.train import Recipe, evaluate, train
+from minimega.train import Alone, Recipe, perplexity, train
 
 CALMER = "A lower --lr, a longer --warmup or a smaller --clip keeps the weights calmer."
 
@@ -56,14 +55,12 @@ def run_training(o: Options) -> int:
 def check_shape(o: Options) -> None:
     """BadInput for a model that cannot be cut like this, or does not fit, before ranks start."""
     small = options.model_config(o, o.vocab_size or 1)
-    check_heads(small, o.tp)
-    check_experts(small, o.ep)
-    check_stages(small, o.pp * virtual_stages(o))
+    options.check_layout(o, small)
     _check_fits(small, o)
 
 
 def _check_fits(config: Config, o: Options) -> None:
-    batch = o.train_batch_size // parts(o)
+    batch = o.train_batch_size // options.layout_of(o).parts
     ranks = o.cp * (batch if o.dp == "auto" else o.dp)  # not known yet: as many as there may be
     plan.check_fits(config, batch, o.dtype, o.optimizer, o.recompute, o.cp, o.zero, ranks)
 
@@ -91,13 +88,11 @@ def _train_in(folder: Path | None, o: Options, newest: Path | None, grid: Grid) 
         config = options.model_config(o, texts.tokenizer.size)
         _check_fits(config, o)
         chosen = threads.settle(o, grid.world, config)
-        model = staged(gpt(config, grid.shares, o.recompute), grid.pipeline, virtual_stages(o))
-        owner = zero.owner(model, grid, o.zero)
-        zero.draw(model, owner, o.seed, o.dtype, device(o.device))
+        model, team = build(config, grid)
+        team.draw(model, o.seed, o.dtype, device(o.device))
         if source:
-            checkpoint.fill(model, checkpoint.open_parts(source), o.dtype, device(o.device), owner.keep)
-        batches = tokens.Batches(texts.train, o.train_batch_size, o.seed)
-        run = _Run(o, texts, batches, model, owner, chosen)
+            checkpoint.fill(model, checkpoint.open_parts(source), o.dtype, device(o.device), team.keep)
+        run = _Run(o, texts, model, team, grid, chosen)
         if newest:
             run.resume(newest)
         else:
@@ -108,23 +103,21 @@ def _train_in(folder: Path | None, o: Options, newest: Path | None, grid: Grid) 
 class _Run:
     """The loop with all that happens between two steps; the first rank speaks and writes for all."""
 
-    def __init__(
-        self, o: Options, texts: Texts, batches: tokens.Batches, model: Model, owner: Reducer, chosen: str
-    ):
-        self.o, self.texts, self.batches, self.model = o, texts, batches, model
+    def __init__(self, o: Options, texts: Texts, model: Model, team: Alone, grid: Grid, chosen: str):
+        self.o, self.texts, self.model, self.team, self.grid = o, texts, model, team, grid
         self.chosen = chosen  # threads, in words
-        self.owner, self.grid = owner, owner.grid
+        self.batches = tokens.Batches(texts.train, o.train_batch_size, o.seed)
         self.folder = Path(o.save_dir) if o.save_dir else None
         self.optimizer = OPTIMIZERS[o.optimizer](o.beta1, o.beta2, o.eps, o.weight_decay)
         self.scale = loss_scale(o.dtype)
-        self.epoch = batches.steps_per_epoch
+        self.epoch = self.batches.steps_per_epoch
         self.steps = o.num_steps or o.num_epochs * self.epoch
         self.start, self.saved, self.eval_loss = 0, None, math.nan
 
     def resume(self, newest: Path) -> None:
         """Go on where a checkpoint stopped."""
-        owned = self.owner.owned(self.model.parameters().values())
-        state = checkpoint.resume(newest, self.model, self.optimizer, owned, self.owner.keep)
+        owned = self.team.owned(self.model)
+        state = checkpoint.resume(newest, self.model, self.optimizer, owned, self.team.keep)
         if state["digest"] != self.texts.digests["digest"]:
             raise BadInput(f"{self.o.train_filename} is not the text that this run began with")
         self.start = self.saved = state["step"]
@@ -150,10 +143,7 @@ class _Run:
 
     def go(self) -> int:
         o, first = self.o, self.grid.first
-        order = {"pipeline": o.pipeline, "micro_batches": micro_batches(o)}
-        recipe = Recipe(
-            self.steps, o.lr, o.schedule, o.warmup, o.min_lr, o.clip, o.accumulate, o.seed, **order
-        )
+        recipe = Recipe(self.steps, o.lr, o.schedule, o.warmup, o.min_lr, o.clip, o.seed)
         log = Log(None)
         self.progress = Progress(self.steps, self.start, first)
         if self.start == self.steps:
@@ -165,7 +155,7 @@ class _Run:
                 log = Log(self.folder / "log.jsonl" if self.folder and first else None, self.start)
                 if log.skipped:
                     self.progress.say(skipped(log.path, log.skipped))
-                how = recipe, self.start, self.owner, self.scale
+                how = recipe, self.start, self.team, self.scale
                 self.tell(self.start)
                 for record in train(self.model, self.optimizer, self.batches, *how):
                     step, last = record["step"], record["step"] == self.steps
@@ -199,17 +189,16 @@ class _Run:
         lifeline.tell(step=step, left=self.what_is_left())
 
     def evaluate(self, step: int) -> dict[str, float]:
-        self.eval_loss = evaluate(self.model, self.texts.held_out, self.o.eval_batch_size, self.grid)
+        self.eval_loss = self.team.evaluate(self.model, self.texts.held_out, self.o.eval_batch_size)
         if not math.isfinite(self.eval_loss):
             raise RunFailed(f"step {step}: the held-out loss is not finite. {CALMER}")
         share = self.texts.unknown[1]
-        self.progress.say(f"step {step}: held out {self.eval_loss:.4f}{metrics.unknown(share)}")
-        perplexity = metrics.perplexity(self.eval_loss)
-        return {"eval_loss": self.eval_loss, "perplexity": perplexity, "unknown": share}
+        self.progress.say(f"step {step}: held out {self.eval_loss:.4f}{unknown(share)}")
+        return {"eval_loss": self.eval_loss, "perplexity": perplexity(self.eval_loss), "unknown": share}
 
     def check_weights(self, step: int) -> None:
         """RunFailed, on all ranks, where any weight is not finite."""
-        own = self.owner.owned(self.model.parameters().values())
+        own = self.team.owned(self.model)
         bad = (p.name for p in own if not library(p.data).isfinite(p.data).all())
         if name := first_text(next(bad, ""), self.grid.world):
             raise RunFailed(f"step {step}: {name} is not finite any more. {CALMER}")
@@ -217,9 +206,9 @@ class _Run:
     def save(self, step: int, epoch: int) -> None:
         self.check_weights(step)
         if self.folder:
-            state = {"epoch": epoch, "layout": layout(self.o), **self.texts.digests}
+            state = {"epoch": epoch, "layout": str(self.grid.layout), **self.texts.digests}
             state["loss_scale"] = vars(self.scale)
-            how = self.o.keep, self.grid.world, self.owner.owned(self.model.parameters().values())
+            how = self.o.keep, self.grid.world, self.team.owned(self.model)
             checkpoint.save(self.folder, step, self.model, self.optimizer, state, *how)
             self.saved = step
 
@@ -246,7 +235,7 @@ class _Run:
         return 0
 
     def opening(self) -> str:
-        c, o = self.model.config, self.o
+        c = self.model.config
         begin = f"from step {self.start} " if self.start else ""
         said = [
             f"{self.model.count():,} parameters: {c.num_layers} layers of width {c.d_model}, "
@@ -256,20 +245,20 @@ class _Run:
         if self.chosen:
             said.insert(1, self.chosen)
         if self.grid.world.size > 1:
-            said.insert(1, f"{layout(o)}; {self.grid.world}")
+            said.insert(1, f"{self.grid.layout}; {self.grid.world}")
         learned, held_out = self.texts.unknown
         if learned:
-            said.append(f"the text to learn from{metrics.unknown(learned)}")
-        made = None if self.start or o.init_from else self.texts.tokenizer.size
-        said += notes(o, self.steps, made)
-        said += metrics.doubt(learned, "the text to learn from")
-        said += metrics.doubt(held_out, "the held-out text")
+            said.append(f"the text to learn from{unknown(learned)}")
+        made = None if self.start or self.o.init_from else self.texts.tokenizer.size
+        said += notes(self.o, self.steps, made)
+        said += doubt(learned, "the text to learn from")
+        said += doubt(held_out, "the held-out text")
         return "\n".join(said)
 
     def closing(self) -> str:
         loss = self.eval_loss
-        beside = metrics.unknown(self.texts.unknown[1])
-        said = [f"held out: loss {loss:.4f} nats a token, perplexity {metrics.perplexity(loss):.2f}{beside}"]
+        beside = unknown(self.texts.unknown[1])
+        said = [f"held out: loss {loss:.4f} nats a token, perplexity {perplexity(loss):.2f}{beside}"]
         if self.texts.floor is not None:
             floor, bigram = self.texts.floor, self.texts.bigram
             share = (bigram - loss) / (bigram - floor)

@@ -30,7 +30,7 @@ def resumed(folder: Path, o: Options) -> tuple[Path, Options]:
     o = replace_options(kept, words=o.words, given=o.given, **changes)
     for name in {"train_filename", "eval_filename"} - o.given:
         check_found(getattr(o, name), f"if it was moved, name it anew: --{name.replace('_', '-')} PATH")
-    options.check_batch(o)
+    options.check_layout(o)
     return newest, o
 
 

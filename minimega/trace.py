@@ -10,18 +10,16 @@ from minimega import launch, random
 from minimega.backend import device, keep_memory
 from minimega.bench import made_up
 from minimega.errors import BadInput, RunFailed
-from minimega.model import gpt
+from minimega.on_ranks import on_ranks
 from minimega.options import model_config
 from minimega.parallel import threads
-from minimega.parallel.data import Reducer
-from minimega.parallel.grid import Grid, layout, micro_batches, on_ranks, virtual_stages
+from minimega.parallel.grid import Grid
 from minimega.parallel.measured import Event, Stopwatch, as_it_was, costs, departure, mean_costs, orders
-from minimega.parallel.pipeline import staged
-from minimega.parallel.schedules import COSTS, SCHEDULES, Schedule, Timed, neighbour, received, times
+from minimega.parallel.schedules import COSTS, Schedule, Timed, neighbour, received, times
+from minimega.parallel.team import build
 from minimega.parallel.timeline import bubble, held, picture, waiting
 from minimega.progress import say
 from minimega.run import check_shape
-from minimega.train import Recipe, gradients
 
 WARM_UP, STEPS, VOCABULARY = 2, 5, 512
 ENOUGH = 0.95  # of a core for each rank that computes: with less, wall time shows the machine
@@ -39,29 +37,28 @@ def run_timeline(o: Options) -> int:
 
 def _timeline(o: Options, grid: Grid) -> int:
     keep_memory()
-    xp, config, v = device(o.device), model_config(o, o.vocab_size or VOCABULARY), virtual_stages(o)
+    xp, config, v = device(o.device), model_config(o, o.vocab_size or VOCABULARY), grid.layout.virtual_stages
     chosen = threads.settle(o, grid.world, config)
-    model = staged(gpt(config, grid.shares, o.recompute), grid.pipeline, v).draw(o.seed, o.dtype, xp)
-    parameters = list(model.parameters().values())
-    recipe = Recipe(1, accumulate=o.accumulate, pipeline=o.pipeline, micro_batches=micro_batches(o))
-    how = o.accumulate, Reducer(parameters, grid), recipe.actions(model)
-    batch = [xp.asarray(part) for part in made_up(config, o)]
     watch, steps = Stopwatch(grid.pipeline, xp), []
+    model, team = build(config, grid, run=watch.run)
+    team.draw(model, o.seed, o.dtype, xp)
+    batch = [xp.asarray(part) for part in made_up(config, o)]
     for step in range(WARM_UP + (o.num_steps or STEPS)):
-        for p in parameters:
+        for p in model.parameters().values():
             p.grad = None
         grid.world.barrier()
-        gradients(model, *batch, random.key(o.seed, "step", step), *how, run=watch.run)
+        team.gradients(model, *batch, random.key(o.seed, "step", step))
         steps.append(watch.gathered())
     if grid.first:
-        schedule = SCHEDULES[o.pipeline](grid.pipeline.size, recipe.micro_batches, v)
+        cut = grid.layout
+        schedule = cut.schedule()
         events = min(steps[WARM_UP:], key=seconds)
         if wrong := departure(schedule, events):
             raise RunFailed(wrong)
         ranks = ", ".join(map(str, grid.pipeline.ranks))
         say(
-            f"{o.pipeline}: {recipe.micro_batches} micro-batches, {v} chunk{'s' * (v > 1)} a rank; "
-            f"ranks {ranks} of {layout(o)}, {o.dtype}{chosen and ', '}{chosen}\n"
+            f"{cut.pipeline}: {cut.micro_batches} micro-batches, {v} chunk{'s' * (v > 1)} a rank; "
+            f"ranks {ranks} of {cut}, {o.dtype}{chosen and ', '}{chosen}\n"
             f"the shortest of {len(steps) - WARM_UP} steps: {1e3 * seconds(events):.1f} ms from the first "
             f"forward to the last backward\n"
             f"the ranks' clocks agree within {1e6 * watch.error:.0f} us\n"

@@ -7,18 +7,20 @@ from types import SimpleNamespace as Options
 
 import numpy as np
 
-from minimega import checkpoint, metrics, options, run_folder, tokens
+from minimega import checkpoint, options, run_folder, tokens
 from minimega.backend import device, keep_memory
 from minimega.errors import BadInput, RunFailed
 from minimega.model import Model
-from minimega.notes import notes
+from minimega.notes import doubt, notes, unknown
+from minimega.on_ranks import on_ranks
 from minimega.parallel import threads
-from minimega.parallel.grid import Grid, on_ranks
+from minimega.parallel.grid import Grid
+from minimega.parallel.team import team_of
 from minimega.progress import say
 from minimega.sample import generate
 from minimega.streams import tell
 from minimega.texts import check_found, open_held_out, open_texts, open_tokenizer, unknown_share, workspace
-from minimega.train import evaluate
+from minimega.train import perplexity
 
 TOGETHER = 64  # texts written at once: as many as memory surely holds
 
@@ -60,13 +62,13 @@ def _evaluate(o: Options, grid: Grid) -> int:
             )
         share = unknown_share(stream)
         with np.errstate(all="ignore"):  # what is not finite is said below
-            loss = evaluate(model, tokens.Windows(stream, model.config.context), o.eval_batch_size, grid)
+            windows = tokens.Windows(stream, model.config.context)
+            loss = team_of(model, grid).evaluate(model, windows, o.eval_batch_size)
     if not math.isfinite(loss):
         raise RunFailed(f"the loss is not finite: the weights of {source} are damaged, or too large")
     if grid.first:
-        perplexity = metrics.perplexity(loss)
-        say(f"loss {loss:.4f} nats a token, perplexity {perplexity:.2f}{metrics.unknown(share)}")
-        for line in metrics.doubt(share, "this text"):
+        say(f"loss {loss:.4f} nats a token, perplexity {perplexity(loss):.2f}{unknown(share)}")
+        for line in doubt(share, "this text"):
             say(line)
     return 0
 

@@ -16,9 +16,10 @@ from minimega import checkpoint, parts, run_folder
 from minimega.errors import BadInput
 from minimega.model import Config, gpt
 from minimega.optim import AdamW
-from minimega.parallel import zero
 from minimega.parallel.grid import grid
+from minimega.parallel.layout import Layout
 from minimega.parallel.paper import Paper
+from minimega.parallel.team import Team
 from minimega.parts import Division, Parts, Piece, boxes, lengths, place, write
 
 CONFIG = Config(vocab_size=11, context=8, d_model=8, nhead=2, num_layers=1)
@@ -397,7 +398,7 @@ def test_a_part_alone_is_refused_with_the_folder(cut_in_four, tmp_path):
 
 def owned_by(model, g) -> list:
     """What ZeRO leaves of the parameters to one rank of a grid."""
-    return zero.owner(model, g, 1).owned(model.parameters().values())
+    return Team(model, g).owned(model)
 
 
 def part(array, p):
@@ -419,7 +420,7 @@ def test_an_optimizer_that_is_shared_out_is_read_by_any_other(tmp_path, written,
     work.mkdir()
     held = []
     for rank in range(tp * dp):
-        g = grid(Paper(tp * dp, rank), tp, dp)
+        g = grid(Paper(tp * dp, rank), Layout(tp, dp, zero=1))
         mine, one = gpt(CONFIG, g.shares), AdamW()
         for name, p in mine.parameters().items():
             p.data = model.parameters()[name].data[p.piece]
@@ -437,7 +438,7 @@ def test_an_optimizer_that_is_shared_out_is_read_by_any_other(tmp_path, written,
     assert len(list(work.glob("optimizer*"))) == len(list(work.glob("model*"))) == tp * dp
     tp, dp = read
     for rank in range(tp * dp):
-        g = grid(Paper(tp * dp, rank), tp, dp)
+        g = grid(Paper(tp * dp, rank), Layout(tp, dp, zero=1))
         mine, one = gpt(CONFIG, g.shares).draw(9), AdamW()
         owned = owned_by(mine, g)
         checkpoint.resume(work, mine, one, owned)

@@ -26,8 +26,9 @@ from minimega.mlp import MLP
 from minimega.model import RECOMPUTE, Config, gpt
 from minimega.optim import SGD
 from minimega.parallel.comm import Group
-from minimega.parallel.tensor import SequenceParallel, TensorParallel, check_experts
-from minimega.train import gradients
+from minimega.parallel.layout import check_cut
+from minimega.parallel.tensor import SequenceParallel, TensorParallel
+from minimega.train import Alone
 
 B, T, D, E = 3, 5, 6, 4
 IDS = np.random.default_rng(1).integers(0, 9, (B, T))
@@ -228,7 +229,7 @@ def test_recomputation_changes_nothing_and_counts_once(recompute):
     found = []
     for how in ("none", recompute):
         model = gpt(config(num_layers=2, balance=0.3, dropout=0.1), recompute=how).draw(1, "float64")
-        found.append((gradients(model, IDS, IDS, 7), [p.grad for p in model.parameters().values()]))
+        found.append((Alone().gradients(model, IDS, IDS, 7), [p.grad for p in model.parameters().values()]))
     assert found[0][0] == found[1][0]
     assert all((a == b).all() for a, b in zip(found[0][1], found[1][1], strict=True))
 
@@ -245,8 +246,8 @@ def test_the_gradient_follows_the_scale_of_the_losses():
 
 def test_parts_of_a_batch_add_up_to_its_loss():
     whole, parts = drawn(), drawn()
-    loss = gradients(whole, IDS, IDS)
-    assert gradients(parts, IDS, IDS, accumulate=3) == pytest.approx(loss, rel=1e-13)
+    loss = Alone().gradients(whole, IDS, IDS)
+    assert Alone(accumulate=3).gradients(parts, IDS, IDS) == pytest.approx(loss, rel=1e-13)
     for p, q in zip(whole.parameters().values(), parts.parameters().values(), strict=True):
         np.testing.assert_allclose(q.grad, p.grad, rtol=1e-11, atol=1e-15)
 
@@ -271,13 +272,11 @@ def test_a_mixture_that_cannot_be_is_refused(more, says):
 
 
 def test_more_ranks_than_experts_are_refused():
-    check_experts(config(), 4)
-    check_experts(config(experts=0), 1)
+    check_cut(config(), 1, 4)
+    check_cut(config(experts=0), 1, 1)
     for ranks, count in ((5, 4), (2, 0), (2, 1)):
-        with pytest.raises(
-            BadInput, match=f"{count} experts cannot be shared out over {ranks} ranks: choose --ep"
-        ):
-            check_experts(config(experts=count, top_k_experts=1), ranks)
+        with pytest.raises(BadInput, match=f"{count} experts cannot be cut over {ranks} ranks: choose --ep"):
+            check_cut(config(experts=count, top_k_experts=1), 1, ranks)
 
 
 @pytest.mark.parametrize("k", [1, 2])

@@ -132,7 +132,7 @@ def test_the_command(capsys):
 
 def test_what_cannot_be_shared_out_is_refused(capsys):
     assert cli.main(["memory", "--tp", "3"]) == 2
-    assert "4 heads cannot be shared out over 3 ranks" in capsys.readouterr().err
+    assert "4 heads cannot be cut over 3 ranks" in capsys.readouterr().err
 
 
 def test_sizes_are_in_units_that_a_person_reads(capsys):

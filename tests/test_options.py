@@ -176,7 +176,7 @@ def test_the_documentation_is_current():
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        ("--pp 2 --micro-batches 3", "16 cannot be shared out over 1 replicas in 3 parts each"),
+        ("--pp 2 --micro-batches 3", "16 cannot be split over 1 replicas in 3 parts each"),
         (
             "--pp 2 --micro-batches 4 --accumulate 8",
             "in 32 parts each: choose --dp, --accumulate and --micro",
@@ -184,7 +184,10 @@ def test_the_documentation_is_current():
         ("--pp 2 --dp 4 --micro-batches 8", "over 4 replicas in 8 parts each"),
         ("--pp 4 --pipeline interleaved --micro-batches 2", "choose --pp of at least 2, and --micro-batches"),
         ("--pp 2 --virtual-stages 2", "choose --pipeline interleaved, not 1f1b"),
-        ("--experts 4 --dp 4 --ep 3", "over 3 of 4 replicas: --ep has to divide --dp"),
+        (
+            "--experts 4 --dp 4 --ep 3",
+            "4 replicas cannot hold experts in groups of 3: --ep has to divide --dp",
+        ),
         ("--experts 2 --top-k-experts 3", "a token cannot go to 3 of 2 experts: choose --top-k-experts"),
     ],
 )

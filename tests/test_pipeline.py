@@ -9,7 +9,8 @@ from minimega.autograd import Tensor, add_up, parameters_later, recompute
 from minimega.errors import BadInput
 from minimega.model import Config, gpt
 from minimega.parallel.comm import SELF
-from minimega.parallel.pipeline import Staged, actions, check_stages, staged
+from minimega.parallel.layout import Layout, check_stages
+from minimega.parallel.pipeline import Staged, staged
 
 CONFIG = Config(vocab_size=11, d_model=8, nhead=2, num_layers=5, context=6)
 IDS = np.random.default_rng(0).integers(0, 11, (2, 6))
@@ -53,10 +54,10 @@ def test_stages_start_at_the_weights_of_the_whole_model():
 
 
 def test_what_cannot_be_cut_is_refused():
-    with pytest.raises(BadInput, match="5 layers cannot be shared out over 6 stages: choose --pp"):
+    with pytest.raises(BadInput, match="5 layers cannot be cut into 6 stages: choose --pp"):
         check_stages(CONFIG, 6)
     with pytest.raises(BadInput, match="choose --pipeline interleaved, not gpipe"):
-        actions("gpipe", 2, 4, 2, 0)
+        Layout(pp=2, micro_batches=4, pipeline="gpipe", virtual_stages=2).check()
     model = gpt(CONFIG)
     assert staged(model, SELF) is model
 

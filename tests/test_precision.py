@@ -23,8 +23,9 @@ from minimega.layer import place
 from minimega.model import Config, gpt
 from minimega.norm import layer_norm
 from minimega.optim import SGD, AdamW, clip
-from minimega.parallel import zero
-from minimega.parallel.grid import SERIAL
+from minimega.parallel.grid import Grid
+from minimega.parallel.layout import Layout
+from minimega.parallel.team import Team
 from minimega.parameter import Parameter
 from minimega.precision import UNSCALED, LossScale, loss_scale
 from minimega.train import Recipe, train_step
@@ -329,12 +330,12 @@ def test_without_a_scale_what_is_not_finite_is_a_failure(dtype, monkeypatch):
 @pytest.mark.parametrize("stage", [0, 3])
 def test_activations_whose_sum_does_not_fit_into_float16_are_finite(stage):
     model = gpt(Config(vocab_size=11, context=16, d_model=256, nhead=2, num_layers=1, positions="sinusoidal"))
-    owner = zero.owner(model, SERIAL, stage)
-    zero.draw(model, owner, 0, "float16")
+    team = Team(model, Grid(layout=Layout(zero=stage)))
+    team.draw(model, 0, "float16")
     ids = np.random.default_rng(0).integers(0, 11, (256, 16))
     with np.errstate(over="ignore"):
         assert np.isinf(model.layers["embedding"](ids, place(ids)).data.sum())
-    assert 0 < train.gradients(model, ids, ids, reducer=owner) < 10
+    assert 0 < team.gradients(model, ids, ids) < 10
 
 
 def masters(scale: float, **recipe) -> np.ndarray:

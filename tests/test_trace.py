@@ -12,11 +12,14 @@ import pytest
 from minimega import launch
 from minimega.model import Config, gpt
 from minimega.parallel.comm import SELF
+from minimega.parallel.grid import Grid
+from minimega.parallel.layout import Layout
 from minimega.parallel.measured import Event, Stopwatch, as_it_was, costs, departure, mean_costs, orders
 from minimega.parallel.schedules import Action, gpipe, times
+from minimega.parallel.team import Team
 from minimega.parallel.timeline import bubble, waiting
 from minimega.trace import chrome, had_a_core, seconds, table
-from minimega.train import actions, gradients
+from minimega.train import Alone
 
 # gpipe of 2 ranks and 2 micro-batches, in seconds: forward 1 and 2, backward 2 and 3, and what lies between.
 RECORD = {
@@ -101,7 +104,8 @@ def test_the_form_of_the_trace():
 def test_another_order_is_noticed(change, says):
     model = gpt(Config(vocab_size=7, context=4, d_model=8, nhead=2)).draw(0)
     ids, watch = np.arange(8).reshape(2, 4) % 7, Stopwatch(SELF)
-    gradients(model, ids, ids, todo=actions("gpipe", 1, 2, 1, 0), run=watch.run)
+    grid = Grid(layout=Layout(pipeline="gpipe", micro_batches=2))
+    Team(model, grid, run=watch.run).gradients(model, ids, ids)
     (did,) = events = watch.gathered()
     assert departure(gpipe(1, 2), events) == ""
     change(did)
@@ -112,7 +116,8 @@ def test_measuring_changes_no_bit_on_one_rank():
     ids, found = np.arange(12).reshape(2, 6) % 7, []
     for run in (None, Stopwatch(SELF).run):
         model = gpt(Config(vocab_size=7, context=6, d_model=8, nhead=2, dropout=0.2)).draw(0)
-        loss = gradients(model, ids, ids, 3, 2, run=run)
+        team = Team(model, Grid(layout=Layout(accumulate=2)), run=run) if run else Alone(accumulate=2)
+        loss = team.gradients(model, ids, ids, 3)
         found.append((loss, *(p.grad.tobytes() for p in model.parameters().values())))
     assert found[0] == found[1]
 

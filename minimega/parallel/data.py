@@ -12,7 +12,7 @@ from collections.abc import Iterable
 
 from minimega.backend import library, wide
 from minimega.parallel.comm import Group, Wait
-from minimega.parallel.grid import SERIAL, Grid
+from minimega.parallel.grid import Grid
 from minimega.parameter import Parameter, Shard
 
 BUCKET = 1 << 20  # elements: 4 MB of float32
@@ -144,6 +144,3 @@ class Reducer:
     def joined(self, arrays: dict, label: str = "whole") -> dict:
         """Arrays that are cut as what is owned, by its names, as the parameters on this rank are cut."""
         return arrays
-
-
-ALONE = Reducer((), SERIAL)  # for one rank: there is nothing to add up

@@ -89,9 +89,9 @@ class TimedRun(Run):
         super().__init__(*what)
         self.watch = watch
 
-    def follow(self, actions: Iterable[Action]) -> Run:
+    def execute(self, actions: Iterable[Action]) -> Run:
         self.began = self.watch.read()
-        return super().follow(self._noted(actions))
+        return super().execute(self._noted(actions))
 
     def _noted(self, actions: Iterable[Action]) -> Iterable[Action]:
         for a in actions:
@@ -100,14 +100,14 @@ class TimedRun(Run):
 
     def receive(self, a: Action) -> None:
         super().receive(a)
-        wait = self.coming[a.what, *a[1:3]]
+        wait = self.coming[a.what, *a.key]
 
         def timed():
             x = wait()
             self._note(a._replace(kind="wait"))
             return x
 
-        self.coming[a.what, *a[1:3]] = timed
+        self.coming[a.what, *a.key] = timed
 
     def _note(self, a: Action) -> None:
         now, held = self.watch.read(), len(self.kept) + len(self.halves)

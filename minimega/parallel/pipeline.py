@@ -4,27 +4,27 @@ B batch, T time, D width, V vocabulary, p ranks, v chunks a rank.
 """
 
 import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 import numpy as np
 
-from minimega.autograd import Tensor, add_up, first_not_finite, parameters_later
+from minimega.autograd import Tensor, add_up, parameters_later
 from minimega.backend import finite, library
-from minimega.errors import BadInput, RunFailed
+from minimega.errors import RunFailed
 from minimega.layer import Layer, Place, place
-from minimega.model import Config, Model
-from minimega.parallel.comm import Group, pieces
-from minimega.parallel.data import ALONE, Reducer
+from minimega.model import Model
+from minimega.parallel.comm import SELF, Group, pieces
+from minimega.parallel.data import Reducer
+from minimega.parallel.layout import check_stages
 from minimega.parallel.schedules import SCHEDULES, Action, forward_only, neighbour
+from minimega.train import origin
 
 Batch = tuple  # inputs (B, T), targets (B, T) or None, and their Place
 
 
 @functools.cache
 def actions(name: str, p: int, m: int, v: int, r: int) -> tuple[Action, ...]:
-    """What rank r does in the schedule of this name (BadInput where the numbers do not go together)."""
-    if v > 1 and name != "interleaved":
-        raise BadInput(f"{v} stages a rank are interleaved: choose --pipeline interleaved, not {name}")
+    """What rank r of p does in the schedule of this name, with m micro-batches and v chunks a rank."""
     return tuple(SCHEDULES[name](p, m, v)[r])
 
 
@@ -33,59 +33,72 @@ class Run:
 
     Messages are arrays (B, T, D), T the tokens that the rank holds: both sides know the shape beforehand. A
     receive is started at its place in the list and waited for where it is needed; a send goes on meanwhile.
-    `count` is the number of counted targets of the whole step, `loss` this rank's part of the loss.
+    `count` is the number of counted targets of the whole step, `loss` this rank's part of the loss. What is
+    kept of a micro-batch on its way through a chunk is found by `Action.key`.
     """
 
     def __init__(
-        self, model: Model, batches: list[Batch], count: int | None = None, reducer: Reducer = ALONE
+        self, model: Model, batches: list[Batch], count: int | None = None, reducer: Reducer | None = None
     ):
         self.model, self.batches, self.count, self.reducer = model, batches, count, reducer
-        self.group, self.stages = model.pipeline, model.pipeline.size * len(model.chunks)
-        self.kept, self.halves = {}, {}  # by micro-batch and chunk: input and output; what is put off
+        stages = stages_of(model)
+        self.group, self.chunks = stages.pipeline, stages.chunks
+        self.stages = self.group.size * len(self.chunks)
+        self.kept, self.halves = {}, {}  # inputs and outputs; weight gradients that are put off
         self.coming, self.dx, self.sent, self.loss = {}, {}, [], 0.0
+        self.act = {
+            "forward": self.forward,
+            "backward": self.backward,
+            "backward-input": self.backward_input,
+            "backward-weight": self.backward_weight,
+            "reduce": self.reduce,
+            "send": self.send,
+            "receive": self.receive,
+        }
 
-    def follow(self, actions: Iterable[Action]) -> "Run":
+    def execute(self, actions: Iterable[Action]) -> "Run":
         for a in actions:
-            getattr(self, a.kind.replace("-", "_"))(a)
+            self.act[a.kind](a)
         for wait in self.sent:
             wait()
         return self
 
     def forward(self, a: Action) -> None:
-        (inputs, targets, at), chunk = self.batches[a.batch], self.model.chunks[a.chunk]
-        x = Tensor(self.coming.pop(("x", *a[1:3]))()) if self._stage(a) else inputs
+        (inputs, targets, at), chunk = self.batches[a.batch], self.chunks[a.chunk]
+        x = Tensor(self.coming.pop(("x", *a.key))()) if self._stage(a) else inputs
         with_loss = targets is not None and self._stage(a) == self.stages - 1
 
         def through() -> Tensor:
             return chunk.loss(x, targets, at, self.count) if with_loss else chunk.hidden(x, at)
 
         y = through()
-        self.kept[a[1:3]] = x, y
+        self.kept[a.key] = x, y
         if at.training and not finite(y.data):
             what = f"the loss is {float(y.data)}" if with_loss else "an activation is not finite"
-            raise RunFailed(f"{what}: it began in {_origin(chunk, through)}")
+            raise RunFailed(f"{what}: it began in {origin(chunk, through)}")
         self.loss += float(y.data if with_loss else chunk.extra(at))
 
     def backward(self, a: Action) -> None:
-        (x, y), at = self.kept.pop(a[1:3]), self.batches[a.batch][2]
-        y.backward(at.scale if self._stage(a) == self.stages - 1 else self.coming.pop(("dx", *a[1:3]))())
+        (x, y), at = self.kept.pop(a.key), self.batches[a.batch][2]
+        y.backward(at.scale if self._stage(a) == self.stages - 1 else self.coming.pop(("dx", *a.key))())
         if self._stage(a):
-            self.dx[a[1:3]] = x.grad
+            self.dx[a.key] = x.grad
 
     def backward_input(self, a: Action) -> None:
-        with parameters_later() as self.halves[a[1:3]]:
+        with parameters_later() as self.halves[a.key]:
             self.backward(a)
 
     def backward_weight(self, a: Action) -> None:
-        add_up(self.halves.pop(a[1:3]))
+        add_up(self.halves.pop(a.key))
 
     def reduce(self, a: Action) -> None:
-        self.reducer.open(self.model.chunks[a.chunk].parameters().values())
+        if self.reducer:
+            self.reducer.open(self.chunks[a.chunk].parameters().values())
 
     def send(self, a: Action) -> None:
-        x = self.kept[a[1:3]][1].data if a.what == "x" else self.dx.pop(a[1:3])
+        x = self.kept[a.key][1].data if a.what == "x" else self.dx.pop(a.key)
         self.sent.append(self.group.start_send(x, neighbour(a, self.group.rank, self.group.size), a.what))
-        if len(self.sent) > 2 * self.stages:  # so many cannot be under way: this one's buffer may go
+        if len(self.sent) > 2 * self.stages:  # the oldest send must have finished
             self.sent.pop(0)()
 
     def receive(self, a: Action) -> None:
@@ -95,26 +108,30 @@ class Run:
         shape = len(inputs), held.stop - held.start, self.model.config.d_model
         y = library(like).empty(shape, like.dtype)
         source = neighbour(a, self.group.rank, self.group.size)
-        self.coming[a.what, *a[1:3]] = self.group.start_receive(y, source)
+        self.coming[a.what, *a.key] = self.group.start_receive(y, source)
 
     def _stage(self, a: Action) -> int:
         return a.chunk * self.group.size + self.group.rank
 
 
-def _origin(chunk: Model, through: Callable) -> str:
-    for name, p in chunk.parameters().items():
-        if not finite(p.data):
-            return f"the weights {name}"
-    return f"layer {first_not_finite(through)}"
+class Whole:
+    """A model that is not cut into stages, as the one stage of a pipeline of one rank."""
+
+    pipeline = SELF
+
+    def __init__(self, model: Model):
+        self.entire, self.chunks = model, [model]
+
+    def home(self, parameter: str) -> int:
+        """The rank of the pipeline that writes this parameter of the entire model."""
+        return 0
 
 
 class Staged(Model):
     """What one rank of a pipeline has of a model; made by `staged`.
 
-    `entire` is the model that was cut; its other layers are never drawn.
+    `entire` is the model that was cut; its other layers are never drawn. `chunks` are this rank's stages.
     """
-
-    entire = chunks = pipeline = None
 
     def __init__(self, model: Model, pipeline: Group, v: int):
         check_stages(model.config, pipeline.size * v)
@@ -131,16 +148,20 @@ class Staged(Model):
         for name, parameter in self.parameters().items():
             parameter.at_both_ends = len(self.homes[name]) > 1
 
-    def home(self, parameter):
+    def home(self, parameter: str) -> int:
+        """The rank of the pipeline that writes this parameter of the entire model."""
         return min(self.homes[parameter])
 
-    def _follow(self, tokens, targets, at: Place | None, count: int | None = None) -> Run:
+    def count(self):
+        return self.entire.count()
+
+    def _run(self, tokens, targets, at: Place | None, count: int | None = None) -> Run:
         run = Run(self, [(tokens, targets, at or place(tokens))], count)
-        return run.follow(forward_only(self.pipeline.size, len(self.chunks))[self.pipeline.rank])
+        return run.execute(forward_only(self.pipeline.size, len(self.chunks))[self.pipeline.rank])
 
     def hidden(self, tokens, at=None):
         """What the last layer gives, on the ranks of the last stage; others give what they sent last."""
-        return self._follow(tokens, None, at).kept[0, len(self.chunks) - 1][1]
+        return self._run(tokens, None, at).kept[0, len(self.chunks) - 1][1]
 
     def forward(self, tokens, at=None):
         """The logits, told to all stages."""
@@ -154,7 +175,7 @@ class Staged(Model):
 
     def loss(self, tokens, targets, at=None, count=None):
         """The loss on the ranks of the last stage and 0 on others: the sum over the pipeline is the loss."""
-        return Tensor(np.array(self._follow(tokens, targets, at, count).loss))
+        return Tensor(np.array(self._run(tokens, targets, at, count).loss))
 
 
 def _cut(layers: dict[str, Layer], blocks: int, stages: int) -> list[dict[str, Layer]]:
@@ -170,13 +191,9 @@ def _cut(layers: dict[str, Layer], blocks: int, stages: int) -> list[dict[str, L
     return [{name: layers[name] for name in part} for part in parts]
 
 
-def check_stages(config: Config, stages: int) -> None:
-    """BadInput where a stage would have no layer."""
-    if stages > config.num_layers:
-        raise BadInput(
-            f"{config.num_layers} layers cannot be shared out over {stages} stages: choose --pp times "
-            f"--virtual-stages of at most --num-layers"
-        )
+def stages_of(model: Model) -> Staged | Whole:
+    """A model's stages on this rank; a model that is not cut is one stage."""
+    return model if isinstance(model, Staged) else Whole(model)
 
 
 def staged(model: Model, pipeline: Group, v: int = 1) -> Model:

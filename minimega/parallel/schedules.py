@@ -28,6 +28,11 @@ class Action(NamedTuple):
     chunk: int = 0
     what: str = ""
 
+    @property
+    def key(self) -> tuple[int, int]:
+        """The micro-batch and the chunk."""
+        return self.batch, self.chunk
+
 
 Schedule = list[list[Action]]  # by rank
 Timed = list[list[tuple[Action, float, float]]]  # by rank: what it does, from when to when

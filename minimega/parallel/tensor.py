@@ -7,10 +7,10 @@ each on its own.
 B batch, T time, D width, p ranks.
 """
 
-from minimega.errors import BadInput
 from minimega.layer import Uncut
 from minimega.parallel import regions
 from minimega.parallel.comm import SELF, Group
+from minimega.parallel.layout import check_cut
 
 
 class TensorParallel(Uncut):
@@ -23,13 +23,7 @@ class TensorParallel(Uncut):
         self.group, self.context, self.experts = group, context, experts
 
     def check(self, config):
-        check_heads(config, self.group.size)
-        check_experts(config, self.experts.size)
-        for name in ("vocab_size", "d_hidden"):
-            if (size := getattr(config, name)) < self.group.size:
-                raise BadInput(
-                    f"{name} {size} cannot be shared out over {self.group.size} ranks: choose a smaller --tp"
-                )
+        check_cut(config, self.group.size, self.experts.size)
 
     def enter(self, x, place, label: str):
         """Into a pair: whole -> whole, for ranks that go on differently (f)."""
@@ -74,21 +68,3 @@ class SequenceParallel(TensorParallel):
 
     def tokens(self, length):
         return self.group.piece(length)
-
-
-def check_heads(config, ranks: int) -> None:
-    """BadInput where the heads cannot be shared out over so many ranks."""
-    if config.attention and config.nhead % ranks:
-        raise BadInput(
-            f"{config.nhead} heads cannot be shared out over {ranks} ranks: "
-            f"choose --tp so that it divides --nhead"
-        )
-
-
-def check_experts(config, ranks: int) -> None:
-    """BadInput where the experts cannot be shared out over so many ranks."""
-    if ranks > max(config.experts, 1):
-        raise BadInput(
-            f"{config.experts} experts cannot be shared out over {ranks} ranks: "
-            f"choose --ep of at most --experts"
-        )

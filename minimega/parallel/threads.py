@@ -14,8 +14,8 @@ from threadpoolctl import ThreadpoolController
 from minimega import launch
 from minimega.backend import wide
 from minimega.model import Config
+from minimega.options import layout_of
 from minimega.parallel.comm import Group
-from minimega.parallel.grid import parts
 
 SECONDS = 0.25  # of the measurement
 CLEARLY = 0.8  # of the time with fewer threads: more of them must do with less
@@ -39,7 +39,7 @@ def settle(o: Options, world: Group, config: Config, rows: int | None = None) ->
     elif (most := launch.share()) == 1:
         threads, why = 1, "cores / ranks" if world.size > 1 else "one core"
     else:
-        rows = rows or max(1, o.train_batch_size // (o.dp * parts(o))) * config.context // o.cp
+        rows = rows or max(1, o.train_batch_size // (o.dp * layout_of(o).parts)) * config.context // o.cp
         threads, why = measured(blas, most, (rows, config.d_model, config.d_hidden or 4 * config.d_model), o)
     o.threads = int(world.broadcast(np.array(threads), label="threads"))
     ThreadpoolController().limit(limits=o.threads)

@@ -199,14 +199,14 @@ def before_backward(y, *, call: Callable[[], None]):
     return y, back
 
 
-def owner(model: Model, grid: Grid, stage: int = 0, bucket: int = BUCKET) -> Reducer:
-    """What adds up the gradients of a model (its stages of one, where it is cut) under `--zero stage`.
+def reducer(model: Model, grid: Grid, bucket: int = BUCKET) -> Reducer:
+    """What adds up the gradients of a model, or of this rank's stages of it, under the layout's ZeRO stage.
 
-    Made before the model is drawn or after; what was given data goes to its `keep`.
+    Made before the model is drawn or after; `keep` must be told of every parameter that is given data.
     """
-    if stage == 3:
+    if grid.layout.zero == 3:
         return Stage3(model, grid)
-    return (Reducer, Stage1, Stage2)[stage](model.parameters().values(), grid, bucket)
+    return (Reducer, Stage1, Stage2)[grid.layout.zero](model.parameters().values(), grid, bucket)
 
 
 def state_bytes(
@@ -235,9 +235,3 @@ def state_bytes(
         "gradients": gradient * gradients,
         "optimizer": kept * (share if stage else numbers),
     }
-
-
-def draw(model: Model, owner: Reducer, *how) -> None:
-    """Draw parameter by parameter, so that no more than one of them is here whole under stage 3."""
-    for p in model.parameters().values():
-        owner.keep(p.draw(*how))

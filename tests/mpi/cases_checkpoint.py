@@ -3,7 +3,6 @@
 import functools
 from dataclasses import fields, replace
 from pathlib import Path
-from types import SimpleNamespace
 from unittest.mock import patch
 
 import cases_model
@@ -17,11 +16,12 @@ from minimega import checkpoint, reshard, run_folder
 from minimega.errors import BadInput
 from minimega.model import gpt
 from minimega.optim import AdamW
-from minimega.parallel import traffic, zero
-from minimega.parallel.data import Reducer
-from minimega.parallel.grid import SERIAL, Grid, grid
+from minimega.parallel import traffic
+from minimega.parallel.grid import Grid, grid
+from minimega.parallel.layout import Layout
 from minimega.parallel.paper import Paper
 from minimega.parallel.pipeline import staged
+from minimega.parallel.team import Team
 from minimega.parts import Division
 from minimega.texts import workspace
 from minimega.train import train_step
@@ -44,10 +44,10 @@ class Cut:
     def __init__(self, group, layout: tuple | None = None):
         layout, usual = layout or (), (1, 1, False, 1, 1, 1, 1)
         tp, dp, sequence, pp, cp, ep, v = (*layout, *usual[len(layout) :])
-        self.grid = grid(group, *layout[:6]) if layout else SERIAL
+        order = {"pipeline": "interleaved" if v > 1 else "1f1b", "virtual_stages": v}
+        self.layout = Layout(tp, dp, sequence, pp, cp, ep, **order)
+        self.grid = grid(group, self.layout) if layout else Grid()
         self.case, self.v = CASES[group.size], v
-        cut = {"tp": tp, "dp": dp, "sequence_parallel": sequence, "pp": pp, "cp": cp, "ep": ep}
-        self.options = SimpleNamespace(**cut, zero=0, virtual_stages=v, pipeline="1f1b")
 
     def model(self):
         model = gpt(self.case.config, self.grid.shares)
@@ -55,7 +55,7 @@ class Cut:
 
     def owned(self, model, stage: int) -> list:
         """The parameters, or what ZeRO leaves of them to this rank, flat."""
-        return zero.owner(model, self.grid, stage).owned(model.parameters().values())
+        return Team(model, replace(self.grid, layout=replace(self.layout, zero=stage))).owned(model)
 
     def holding(self, stage: int = 0):
         """What one rank had after a step, as much of it as this rank has: model, optimizer, what is owned."""
@@ -91,10 +91,8 @@ class Cut:
     def next_step(self, folder: Path) -> dict:
         model, optimizer = self.model(), AdamW()
         checkpoint.resume(folder, model, optimizer)
-        order = {"schedule": "interleaved" if self.v > 1 else "1f1b", "v": self.v}
-        case = replace(self.case, micro_batches=self.grid.pipeline.size, **order)
-        reducer = Reducer(model.parameters().values(), self.grid)
-        return train_step(model, optimizer, case.recipe(), 2, *case.data(), reducer)
+        team = Team(model, self.grid)
+        return train_step(model, optimizer, self.case.recipe(), 2, *self.case.data(), team=team)
 
 
 def same(a, b) -> bool:
@@ -182,12 +180,11 @@ def case_one_process_writes_what_the_ranks_write(group):
 @sizes(2, 4, 8)
 def case_a_grid_on_paper_is_the_grid_of_the_ranks(group):
     for cut in cuts(group)[:-1]:
-        o = cut.options
-        paper = grid(Paper(group.size, group.rank), o.tp, o.dp, o.sequence_parallel, o.pp, o.cp, o.ep)
+        paper = grid(Paper(group.size, group.rank), cut.layout)
         for field in fields(Grid):
-            if field.name != "shares":
+            if field.name not in ("shares", "layout"):
                 a, b = getattr(paper, field.name), getattr(cut.grid, field.name)
-                assert (a.ranks, a.rank, a.size) == (b.ranks, b.rank, b.size), (field.name, vars(o))
+                assert (a.ranks, a.rank, a.size) == (b.ranks, b.rank, b.size), (field.name, cut.layout)
 
 
 @sizes(2, 4)

@@ -12,7 +12,7 @@ from cases_pipeline import SCHEDULES
 from equal import PAIRS, Case, assert_equal, assert_used_alike, compare, serial
 from ranks import sizes
 
-from minimega import plan, train
+from minimega import plan
 from minimega.attention import attention
 from minimega.autograd import saved_bytes
 from minimega.gradcheck import check_adjoint
@@ -20,9 +20,10 @@ from minimega.layer import place
 from minimega.model import gpt
 from minimega.optim import AdamW
 from minimega.parallel import context, traffic
+from minimega.parallel import team as teams
 from minimega.parallel.context import halves, ring_attention, share
-from minimega.parallel.data import Reducer
-from minimega.parallel.grid import SERIAL, Grid, grid
+from minimega.parallel.grid import Grid, grid
+from minimega.parallel.layout import Layout
 from minimega.parallel.watch import watched
 from minimega.train import train_step
 
@@ -36,7 +37,7 @@ LAYOUTS = {  # by the number of ranks: (tp, dp, sequence parallelism, pp, cp)
 
 
 def layouts(group) -> list[Grid]:
-    return [grid(group, *layout) for layout in LAYOUTS[group.size]]
+    return [grid(group, Layout(*layout)) for layout in LAYOUTS[group.size]]
 
 
 def on(g: Grid, schedule: int = 1, factors=frozenset(), dtype="float64", tokens: int = 8) -> Case:
@@ -148,7 +149,7 @@ def case_copies_are_equal_to_the_bit(group):
 @sizes(2, 3, 4, 8)
 def case_evaluation_and_generation_are_the_serial_ones(group):
     for g, case in some(group, every=12):
-        assert_used_alike(case.model(g), replace(case, v=1).model(SERIAL), g)
+        assert_used_alike(case, g)
 
 
 @sizes(2, 3, 4, 8)
@@ -156,12 +157,12 @@ def case_a_step_sends_what_the_formulas_say(group):
     how = zip((8, 11, 11), ("none", "selective", "full"), strict=True)
     for layout, (length, recompute) in product(LAYOUTS[group.size], how):
         tp, dp, sequence, pp, cp = layout
-        g = grid(group, *layout)
+        g = grid(group, Layout(*layout))
         case = on(g, 1, frozenset({"accumulate"}), "float32", length)
         model = Case.model(replace(case, factors=case.factors | {recompute}), g)
-        reducer, r, c = Reducer(model.parameters().values(), g), g.pipeline.rank, g.context.rank
+        team, r, c = case.team(model, g), g.pipeline.rank, g.context.rank
         group.counter.traffic.clear()
-        train_step(model, AdamW(), case.recipe(), 1, *case.data(), reducer)
+        train_step(model, AdamW(), case.recipe(), 1, *case.data(), team=team)
         got = {row: (t.calls, t.bytes) for row, t in group.counter.traffic.items()}
         rows, m, mine = case.batch // dp, 2 * case.micro_batches, len(tokens(g.context, length))
         own = replace(case.config, num_layers=sum(name.startswith("block") for name in model.layers))
@@ -179,7 +180,7 @@ def case_a_step_sends_what_the_formulas_say(group):
 
 @sizes(2, 4)
 def case_what_a_rank_holds_is_what_the_planner_says(group):
-    g = grid(group, cp=group.size)
+    g = grid(group, Layout(cp=group.size))
     for recompute, dropout in product(("none", "selective", "full"), (0.0, 0.1)):
         config = replace(Case(nhead=4).config, context=128, num_layers=2, dropout=dropout)
         inputs = np.zeros((3, 128), int)
@@ -195,7 +196,7 @@ def case_what_a_rank_holds_is_what_the_planner_says(group):
 
 @sizes(2, 3)
 def case_checked_collectives_change_nothing(group):
-    g = grid(watched(group), cp=group.size)
+    g = grid(watched(group), Layout(cp=group.size))
     assert_equal(on(g, factors=frozenset({"dropout"})), g)
 
 
@@ -249,7 +250,7 @@ def positions_of_the_wrong_halves():
         *both, at = share(inputs, targets, at, group)
         return *both, replace(at, window=at.window[::-1])
 
-    yield train, "share", wrong
+    yield teams, "share", wrong
 
 
 def one_half_after_another_instead_of_from_both_ends():
@@ -260,7 +261,7 @@ def one_half_after_another_instead_of_from_both_ends():
         *_, cut = share(inputs, targets, at, group)
         return inputs[:, mine], targets[:, mine], replace(cut, window=at.window[mine])
 
-    yield train, "share", wrong
+    yield teams, "share", wrong
 
 
 PLANTED = {
@@ -276,7 +277,7 @@ PLANTED = {
 
 @sizes(2, 4)
 def case_planted_mistakes_differ_from_the_serial_model(group):
-    g = grid(group, cp=group.size)
+    g = grid(group, Layout(cp=group.size))
     case = on(g, factors=frozenset({"dropout"}))
     serial(case)
     for plant, differs in PLANTED.items():

@@ -14,7 +14,7 @@ from cases_planted import apply
 from equal import PAIRS, Case, assert_equal, assert_used_alike, compare, distance, serial
 from ranks import sizes
 
-from minimega import checkpoint, experts, train
+from minimega import checkpoint, experts
 from minimega.autograd import Tensor, no_grad, op
 from minimega.errors import BadInput
 from minimega.experts import from_experts, route, to_experts
@@ -23,9 +23,10 @@ from minimega.layer import Place, place
 from minimega.model import Model, gpt
 from minimega.optim import AdamW
 from minimega.parallel import regions, traffic
+from minimega.parallel import team as teams
 from minimega.parallel.comm import pieces
-from minimega.parallel.data import Reducer
-from minimega.parallel.grid import SERIAL, Grid, grid
+from minimega.parallel.grid import Grid, grid
+from minimega.parallel.layout import Layout
 from minimega.parallel.pipeline import staged
 from minimega.parallel.tensor import SequenceParallel, TensorParallel
 from minimega.texts import workspace
@@ -42,7 +43,7 @@ SCHEDULES = [("gpipe", 1), ("1f1b", 1), ("zero-bubble", 1), ("interleaved", 2)]
 
 
 def layouts(group) -> list[Grid]:
-    return [grid(group, *layout) for layout in LAYOUTS[group.size]]
+    return [grid(group, Layout(*layout)) for layout in LAYOUTS[group.size]]
 
 
 def on(g: Grid, factors=frozenset(), dtype="float64", schedule="1f1b", v=1) -> Case:
@@ -164,9 +165,9 @@ def case_a_step_sends_what_the_formulas_say(group):
         want |= traffic.of_gradients(case.config, layout, case.dtype, 700) | traffic.of_norm(group.size)
         want |= traffic.of_experts(case.config, routed, case.dtype, recompute) if ep > 1 else {}
         model, recipe = case.model(g), case.recipe()
-        reducer = Reducer(model.parameters().values(), g, 700)
+        team = case.team(model, g, 700)
         group.counter.traffic.clear()
-        train_step(model, AdamW(), recipe, 1, *case.data(), reducer)
+        train_step(model, AdamW(), recipe, 1, *case.data(), team=team)
         got = {row: (t.calls, t.bytes) for row, t in group.counter.traffic.items()}
         assert got == want, (ep, g, got.items() ^ want.items())
         if ep > 1:
@@ -180,17 +181,17 @@ def case_a_step_sends_what_the_formulas_say(group):
 def case_evaluation_and_generation_are_the_serial_ones(group):
     for g in layouts(group):
         case = on(g, frozenset({"uneven", "untied", "dropout"}))
-        assert_used_alike(case.model(g), case.model(SERIAL), g, (3, 50))  # of 50: most replicas have none
+        assert_used_alike(case, g, (3, 50))  # of 50: most replicas have none
 
 
 @sizes(4)
 def case_any_layout_reads_the_checkpoint_of_any_other(group):
-    case, grids = Case(frozenset({"experts", "uneven"}), 4), [*layouts(group), SERIAL]
+    case, grids = Case(frozenset({"experts", "uneven"}), 4), [*layouts(group), Grid()]
     with workspace(None, group) as folder:
         for g in grids:
             model, optimizer = case.model(g), AdamW()
-            reducer = Reducer(model.parameters().values(), g)
-            train_step(model, optimizer, case.recipe(), 1, *case.data(), reducer)
+            team = case.team(model, g)
+            train_step(model, optimizer, case.recipe(), 1, *case.data(), team=team)
             checkpoint.save(folder, 1, model, optimizer, {}, world=group)
             want = None
             for other in grids:
@@ -199,8 +200,8 @@ def case_any_layout_reads_the_checkpoint_of_any_other(group):
                     AdamW(),
                 )
                 checkpoint.resume(folder / "step-1", model, optimizer)
-                reducer = Reducer(model.parameters().values(), other)
-                record = train_step(model, optimizer, case.recipe(), 2, *case.data(), reducer)
+                team = case.team(model, other)
+                record = train_step(model, optimizer, case.recipe(), 2, *case.data(), team=team)
                 want = want or record
                 assert all(abs(record[k] - want[k]) < 1e-10 for k in ("loss", "grad_norm")), other
             group.barrier()
@@ -209,9 +210,9 @@ def case_any_layout_reads_the_checkpoint_of_any_other(group):
 @sizes(3, 4)
 def case_a_rank_without_an_expert_is_refused(group):
     config = Case(frozenset({"experts"})).config
-    for wanted, said in ((0, "0 experts cannot be"), (2, "2 experts cannot be shared out over")):
+    for wanted, said in ((0, "0 experts cannot be"), (2, "2 experts cannot be cut over")):
         try:
-            gpt(replace(config, experts=wanted), grid(group, 1, group.size, ep=group.size).shares)
+            gpt(replace(config, experts=wanted), grid(group, Layout(1, group.size, ep=group.size)).shares)
         except BadInput as told:
             assert said in str(told) and "choose --ep of at most --experts" in str(told)
         else:
@@ -225,12 +226,12 @@ PLANTED = {
     "balance a mean over each part": (
         ("data", "accumulate"),
         "loss",
-        lambda: [(train, "Place", lambda *a, **known: Place(*a, **known | {"sequences": 0}))],
+        lambda: [(teams, "Place", lambda *a, **known: Place(*a, **known | {"sequences": 0}))],
     ),
     "its gradient too": (
         ("data", "accumulate"),
         ROUTER,
-        lambda: [(train, "Place", lambda *a, **known: Place(*a, **known | {"sequences": 0}))],
+        lambda: [(teams, "Place", lambda *a, **known: Place(*a, **known | {"sequences": 0}))],
     ),
     "balance of the own tokens": (
         ("sequence",),
@@ -271,7 +272,7 @@ PLANTED = {
     "experts counted in the norm as if all replicas held them": (
         ("experts",),
         "norm",
-        lambda: [(Grid, "times", lambda self, p: self.data.size)],
+        lambda: [(Grid, "copies_of", lambda self, p: self.data.size)],
     ),
     "rows in the order of experts taken for that of tokens": (
         ("experts",),
@@ -322,7 +323,7 @@ def case_planted_mistakes_differ_from_the_serial_model(group):
         "pipeline": (1, 1, False, 2),
     }
     for name, ((layout, *factors), differs, plant) in PLANTED.items():
-        g = grid(group, *where[layout])
+        g = grid(group, Layout(*where[layout]))
         how = ("interleaved", 2) if layout == "pipeline" else ("1f1b", 1)
         case = on(g, frozenset(factors), "float64", *how)
         serial(case)  # before anything is planted
@@ -335,7 +336,7 @@ def case_planted_mistakes_differ_from_the_serial_model(group):
 
 @sizes(4)
 def case_the_balance_of_a_sequence_cut_twice_is_summed_over_both_groups(group):
-    g = grid(group, 2, 1, True, 1, 2)
+    g = grid(group, Layout(2, 1, True, 1, 2))
     case = on(g)
     assert_equal(case, g)
     for summed, over in ONE_OF_TWO.items():

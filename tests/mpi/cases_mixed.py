@@ -15,8 +15,9 @@ from minimega.measure import gathered
 from minimega.model import gpt
 from minimega.optim import AdamW
 from minimega.parallel import pipeline, traffic
-from minimega.parallel.data import Reducer
+from minimega.parallel import team as teams
 from minimega.parallel.grid import Grid, grid
+from minimega.parallel.layout import Layout
 from minimega.parallel.pipeline import staged
 from minimega.precision import LossScale, loss_scale
 from minimega.texts import workspace
@@ -31,7 +32,7 @@ TYPES = "float16", "bfloat16"
 
 
 def layouts(group) -> list[Grid]:
-    return [grid(group, *layout) for layout in LAYOUTS[group.size]]
+    return [grid(group, Layout(*layout)) for layout in LAYOUTS[group.size]]
 
 
 def on(g: Grid, dtype: str, factors=frozenset()) -> Case:
@@ -55,10 +56,11 @@ def case_copies_of_16_bit_models_are_equal_to_the_bit(group):
         if dtype == "float16":
             scale = LossScale(value=2.0**24, every=2)
         model, log = case.model(g), []
-        reducer = Reducer(model.parameters().values(), g, 700)
+        team = case.team(model, g, 700)
         with np.errstate(all="ignore"):
             for step in range(1, 16):
-                log.append(train_step(model, optimizer, case.recipe(), step, *case.data(), reducer, scale))
+                how = {"team": team, "scale": scale}
+                log.append(train_step(model, optimizer, case.recipe(), step, *case.data(), **how))
         if dtype == "float16":
             scales, skipped = [r["loss_scale"] for r in log], [r["skipped"] for r in log]
             assert skipped[0] and not all(skipped[STEPS:]) and len(set(scales)) > 2
@@ -81,8 +83,8 @@ def case_any_layout_reads_a_16_bit_checkpoint_to_the_bit(group):
         for g, dtype in product(layouts(group), TYPES):
             case, optimizer = on(g, dtype), AdamW()
             model, scale = case.model(g), loss_scale(dtype)
-            reducer = Reducer(model.parameters().values(), g)
-            train_step(model, optimizer, case.recipe(), 1, *case.data(), reducer, scale)
+            team = case.team(model, g)
+            train_step(model, optimizer, case.recipe(), 1, *case.data(), team=team, scale=scale)
             assert all(set(kept) == set(SLOTS) for kept in optimizer.state.values())
             checkpoint.save(folder, 1, model, optimizer, {}, world=group)
             written = state(model, optimizer)
@@ -98,7 +100,7 @@ def case_any_layout_reads_a_16_bit_checkpoint_to_the_bit(group):
 @sizes(2, 4)
 def case_16_bit_messages_are_those_of_the_formulas(group):
     for (tp, dp, sequence, p), dtype in product(LAYOUTS[group.size], TYPES):
-        g = grid(group, tp, dp, sequence, p)
+        g = grid(group, Layout(tp, dp, sequence, p))
         case = replace(on(g, dtype, frozenset({"uneven"})), micro_batches=1)
         if p == 1:
             got = counted(group, (tp, dp, sequence), case, recompute="full")
@@ -110,9 +112,9 @@ def case_16_bit_messages_are_those_of_the_formulas(group):
             assert got == want, got.items() ^ want.items()
             continue
         model, held = case.model(g), g.shares.tokens(8)
-        reducer = Reducer(model.parameters().values(), g)
+        team = case.team(model, g)
         group.counter.traffic.clear()
-        train_step(model, AdamW(), case.recipe(), 1, *case.data(), reducer)
+        train_step(model, AdamW(), case.recipe(), 1, *case.data(), team=team)
         got = {row: (t.calls, t.bytes) for row, t in group.counter.traffic.items() if row[0] == "pipeline"}
         rows = case.batch // g.data.size, p, g.pipeline.rank, 1, 1, held.stop - held.start, 2
         assert got == traffic.of_pipeline(case.config, *rows)
@@ -128,14 +130,14 @@ def case_planted_mistakes_in_the_scale_are_caught(group):
             super().__init__(model, batches, count, reducer)
 
     def on_one_stage(parameters, scale):
-        right["unscale"](parameters, scale if g.pipeline.rank else 1.0)
+        right[train](parameters, scale if g.pipeline.rank else 1.0)
 
-    case, right = on(g, "float16"), {"Run": train.Run, "unscale": train.unscale}
+    case, right = on(g, "float16"), {teams: teams.Run, train: train.unscale}
     equal.serial(case)
-    for name, wrong in (("Run", Forgotten), ("unscale", on_one_stage)):
-        setattr(train, name, wrong)
+    for module, name, wrong in ((teams, "Run", Forgotten), (train, "unscale", on_one_stage)):
+        setattr(module, name, wrong)
         try:
             far = [n for n, x in equal.compare(case, g).items() if not x <= 1]
         finally:
-            setattr(train, name, right[name])
+            setattr(module, name, right[module])
         assert group.all_reduce(np.array(len(far))) > 0, f"not caught: {name}"

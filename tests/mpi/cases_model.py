@@ -12,11 +12,11 @@ from minimega.errors import BadInput
 from minimega.model import Config, gpt
 from minimega.optim import AdamW
 from minimega.parallel.comm import Group, pieces
-from minimega.parallel.data import Reducer
-from minimega.parallel.grid import SERIAL, Grid, grid
+from minimega.parallel.grid import Grid, grid
+from minimega.parallel.layout import Layout
 from minimega.sample import generate, next_logits
 from minimega.tokens import Windows
-from minimega.train import Recipe, evaluate, gradients, train_step
+from minimega.train import Recipe, evaluate, train_step
 
 LAYOUTS = {  # by the number of ranks: (tp, dp, sequence parallelism)
     1: [(1, 1, False), (1, 1, True)],
@@ -31,7 +31,7 @@ ALONE = [frozenset({f, "dropout"} if f in ("selective", "full") else {f}) for f 
 
 
 def grids(group) -> list[Grid]:
-    return [grid(group, *layout) for layout in LAYOUTS[group.size]]
+    return [grid(group, Layout(*layout)) for layout in LAYOUTS[group.size]]
 
 
 def on(g: Grid, factors=frozenset(), dtype="float64") -> Case:
@@ -100,9 +100,9 @@ def assert_copies_are_equal(case: Case, g: Grid, over=lambda group: group, bucke
     model, optimizer, recipe = case.model(g), AdamW(), Recipe(STEPS, 0.01, clip=0.5)
     parameters = model.parameters().values()
     over_rings = {name: over(getattr(g, name)) for name in ("stage", "copies", "expert_copies")}
-    reducer = Reducer(parameters, replace(g, **over_rings), bucket)
+    team = case.team(model, replace(g, **over_rings), bucket)
     for step in range(1, STEPS + 1):
-        record = train_step(model, optimizer, recipe, step, *case.data(), reducer)
+        record = train_step(model, optimizer, recipe, step, *case.data(), team=team)
     assert_whole(np.array([record["loss"], record["grad_norm"]]), g.world)
     for p in parameters:
         for x in (p.data, p.grad, *optimizer.state[p.name].values()):
@@ -127,7 +127,8 @@ def case_evaluation_is_the_serial_one(group):
     windows = Windows(text, 8)
     for g, factors, batch in product(grids(group), PAIRS[::3], (3, 50)):  # of 50: most replicas have none
         case = on(g, factors)
-        got, want = (evaluate(case.model(where), windows, batch, where) for where in (g, SERIAL))
+        got = case.team(model := case.model(g), g).evaluate(model, windows, batch)
+        want = evaluate(case.model(), windows, batch)
         assert abs(got - want) < 1e-10 * want, (got, want)
         assert_whole(np.array(got), group)
 
@@ -139,7 +140,7 @@ def case_generation_is_the_serial_one(group):
         case = on(g, factors)
         got, want = (
             np.stack(list(generate(case.model(where), [1, 2, 3], 20, range(2, 5), banned=(0,), **choice)))
-            for where in (g, SERIAL)
+            for where in (g, Grid())
         )
         assert (got == want).all() and want.shape == (20, 3), (got, want)
         # with a tied table and random weights the likeliest token is the last one, again and again
@@ -151,7 +152,7 @@ def case_logits_with_and_without_the_cache_are_the_serial_ones(group):
     for g, factors in product(grids(group)[:2], PAIRS[::3]):
         case = on(g, factors)
         for cached in (True, False):
-            talks = [next_logits(case.model(where), tokens[:, :3], cached) for where in (g, SERIAL)]
+            talks = [next_logits(case.model(where), tokens[:, :3], cached) for where in (g, Grid())]
             for n in range(3, 14):
                 got, want = (next(t) if n == 3 else t.send(tokens[:, n - 1]) for t in talks)
                 assert distance(got, want) < 1e-10, (n, cached)
@@ -160,7 +161,7 @@ def case_logits_with_and_without_the_cache_are_the_serial_ones(group):
 
 @sizes(3, 4, 8)
 def case_a_rank_without_a_piece_is_refused(group):
-    shares = grid(group, group.size).shares
+    shares = grid(group, Layout(group.size)).shares
     for short in ("vocab_size", "d_hidden"):
         config = Config(
             **{"vocab_size": 48, "d_model": 24, "nhead": 24, "d_hidden": 48, short: group.size - 1}
@@ -176,8 +177,9 @@ def case_a_rank_without_a_piece_is_refused(group):
 @sizes(2, 4)
 def case_what_a_model_cannot_take_is_an_error_on_every_rank(group):
     """A cut table gives zeros for what others have, and a rank of a context has a part of the window."""
-    layouts = grid(group, tp=group.size), grid(group, group.size, 1, True), grid(group, cp=group.size)
-    for g, positions in product(layouts, ((), ("sinusoidal",))):
+    n = group.size
+    cuts = Layout(tp=n), Layout(tp=n, sequence=True), Layout(cp=n)
+    for g, positions in product([grid(group, cut) for cut in cuts], ((), ("sinusoidal",))):
         case = on(g, frozenset(positions))
         (inputs, targets), vocabulary = case.data(), case.config.vocab_size
         long, off, counted = np.tile(inputs, 2), inputs.copy(), targets.copy()
@@ -189,7 +191,7 @@ def case_what_a_model_cannot_take_is_an_error_on_every_rank(group):
         ):
             model = case.model(g)
             try:
-                gradients(model, *batch, reducer=Reducer(model.parameters().values(), g, 700))
+                case.team(model, g, 700).gradients(model, *batch)
             except BadInput as told:
                 assert said in str(told), told
             else:

@@ -9,8 +9,8 @@ from collections.abc import Iterable
 from equal import Case, assert_equal
 from ranks import sizes
 
-from minimega.parallel.combinations import FEATURES, allowed
 from minimega.parallel.grid import grid
+from minimega.parallel.layout import FEATURES, Layout, allowed
 
 ZERO = {"--zero 1": 1, "--zero 2": 2, "--zero 3": 3}
 WHOLE = [
@@ -56,7 +56,7 @@ def hold(group, sets: Iterable[tuple[str, ...]]) -> None:
     for on in sets:
         layout = cut(on)
         if layout["tp"] * layout["dp"] * layout["pp"] * layout["cp"] == group.size:
-            assert_equal(made_with(on, layout["pp"], layout["dp"]), grid(group, **layout))
+            assert_equal(made_with(on, layout["pp"], layout["dp"]), grid(group, Layout(**layout)))
 
 
 @sizes(1)

@@ -1,6 +1,5 @@
 """The model in stages is the one that one rank trains: every schedule, alone and beside the other cuts."""
 
-from dataclasses import replace
 from itertools import product
 
 import equal
@@ -9,12 +8,15 @@ from adjoint import assert_whole
 from equal import PAIRS, STEPS, Case, assert_equal, assert_used_alike
 from ranks import sizes
 
-from minimega import train
 from minimega.errors import RunFailed
 from minimega.optim import AdamW
 from minimega.parallel import pipeline, traffic, zero
+from minimega.parallel import team as teams
 from minimega.parallel.data import Reducer
-from minimega.parallel.grid import SERIAL, Grid, grid
+from minimega.parallel.grid import Grid, grid
+from minimega.parallel.layout import Layout
+from minimega.parallel.pipeline import stages_of
+from minimega.parallel.team import Team
 from minimega.train import train_step
 
 LAYOUTS = {  # by the number of ranks: (tp, dp, sequence parallelism, pp)
@@ -27,7 +29,7 @@ SCHEDULES = [("gpipe", 1), ("1f1b", 1), ("zero-bubble", 1), ("interleaved", 2)]
 
 
 def layouts(group) -> list[Grid]:
-    return [grid(group, *layout) for layout in LAYOUTS[group.size]]
+    return [grid(group, Layout(*layout)) for layout in LAYOUTS[group.size]]
 
 
 def on(g: Grid, schedule: str = "1f1b", v: int = 1, factors=frozenset(), dtype="float64", m: int = 0) -> Case:
@@ -87,9 +89,9 @@ def case_copies_are_equal_to_the_bit(group):
     """Also the table that the first and the last stage hold, after some steps of AdamW."""
     for g, case in some(group, every=3, dtypes=("float32",)):
         model, optimizer = case.model(g), AdamW()
-        reducer = Reducer(model.parameters().values(), g, 700)
+        team = case.team(model, g, 700)
         for step in range(1, STEPS + 1):
-            record = train_step(model, optimizer, case.recipe(), step, *case.data(), reducer)
+            record = train_step(model, optimizer, case.recipe(), step, *case.data(), team=team)
         assert_whole(np.array([record["loss"], record["grad_norm"]]), g.world)
         for p in model.parameters().values():
             for x in (p.data, p.grad, *optimizer.state[p.name].values()):
@@ -99,7 +101,7 @@ def case_copies_are_equal_to_the_bit(group):
 @sizes(2, 3, 4, 8)
 def case_evaluation_and_generation_are_the_serial_ones(group):
     for g, case in some(group, every=4):
-        assert_used_alike(case.model(g), replace(case, v=1).model(SERIAL), g)
+        assert_used_alike(case, g)
 
 
 @sizes(2, 4, 8)
@@ -107,15 +109,15 @@ def case_a_step_sends_what_the_formula_says(group):
     for g, (schedule, v) in product(layouts(group), SCHEDULES):
         case, p = on(g, schedule, v, frozenset({"accumulate"})), g.pipeline.size
         model, held = case.model(g), g.shares.tokens(8)
-        reducer = Reducer(model.parameters().values(), g)
+        team = case.team(model, g)
         group.counter.traffic.clear()
-        train_step(model, AdamW(), case.recipe(), 1, *case.data(), reducer)
+        train_step(model, AdamW(), case.recipe(), 1, *case.data(), team=team)
         got = {row: (t.calls, t.bytes) for row, t in group.counter.traffic.items() if row[0] == "pipeline"}
         rows, tokens = case.batch // g.data.size, held.stop - held.start
         where = p, g.pipeline.rank, 2 * case.micro_batches, v
         assert got == traffic.of_pipeline(case.config, rows, *where, tokens, 8), (schedule, got)
         ends = group.counter.total("ends", "all-reduce")  # the tied table, in one call
-        table = model.entire.parameters()["embedding.tokens"]
+        table = stages_of(model).entire.parameters()["embedding.tokens"]
         cut = len(range(table.whole_shape[0])[g.tensor.piece(table.whole_shape[0])])
         at_end = g.pipeline.rank in (0, p - 1)
         assert (ends.calls, ends.bytes) == ((1, cut * table.whole_shape[1] * 8) if at_end else (0, 0))
@@ -126,18 +128,18 @@ def case_what_is_not_finite_is_named_on_all_ranks(group):
     (g,) = layouts(group)
     case = on(g)
 
-    class TooLarge(Reducer):
-        def __exit__(self, *error):
-            super().__exit__(*error)
-            for name, p in self.named.items():
+    class TooLarge(Team):
+        def gradients(self, model, *batch):
+            loss = super().gradients(model, *batch)
+            for name, p in model.parameters().items():
                 if name == "block1.mlp.branch.up.weight":
                     p.grad[0, 0] = np.inf
+            return loss
 
     model = case.model(g)
-    reducer = TooLarge(model.parameters().values(), g)
-    reducer.named = model.parameters()
+    team = TooLarge(model, case.team(model, g).grid)
     try:
-        train_step(model, AdamW(), case.recipe(), 1, *case.data(), reducer)
+        train_step(model, AdamW(), case.recipe(), 1, *case.data(), team=team)
     except RunFailed as why:
         assert "the gradient of block1.mlp.branch.up.weight is not finite" in str(why)
     else:
@@ -166,14 +168,14 @@ def case_planted_mistakes_are_caught(group):
     class SkippedHalf(pipeline.Run):
         def backward_weight(self, a):
             if a.batch == 1 and self.group.rank == 0:
-                return self.halves.pop(a[1:3]).clear()
+                return self.halves.pop(a.key).clear()
             return super().backward_weight(a)
 
     for schedule, where, name, wrong in (
         ("1f1b", zero, "Reducer", NoTiedSum),
-        ("gpipe", train, "Run", LocalCount),
-        ("gpipe", train, "Run", SwappedOrder),
-        ("zero-bubble", train, "Run", SkippedHalf),
+        ("gpipe", teams, "Run", LocalCount),
+        ("gpipe", teams, "Run", SwappedOrder),
+        ("zero-bubble", teams, "Run", SkippedHalf),
     ):
         right, case = getattr(where, name), on(g, schedule)
         equal.serial(case)

@@ -6,7 +6,6 @@ Those in the regions alone are in `cases_regions`. D width, V vocabulary.
 from contextlib import ExitStack
 from unittest.mock import patch
 
-import equal
 import numpy as np
 from cases_model import assert_copies_are_equal, on
 from equal import compare, serial
@@ -18,7 +17,9 @@ from minimega.head import Head, cross_entropy
 from minimega.model import Model
 from minimega.optim import clip, gradient_norm
 from minimega.parallel import comm, data, regions
+from minimega.parallel import team as teams
 from minimega.parallel.grid import Grid, grid
+from minimega.parallel.layout import Layout
 from minimega.parallel.tensor import SequenceParallel
 
 PLANTED = {}  # by name: (the layout, the factors, what has to differ, the function that gives the patches)
@@ -64,25 +65,22 @@ def pieces_summed_over_the_ranks_that_share_them_out():
     yield Grid, "holders", lambda self, p: self.world
 
 
-def each(f):
-    """The two places that know the norm by its name."""
-    yield train, "gradient_norm", f
-    yield equal, "gradient_norm", f
-
-
 @planted("tensor", differs="norm")
 def norm_that_counts_copies_on_each_rank():
-    return each(lambda ps, g: float(g.world.all_reduce(np.array(gradient_norm(ps) ** 2))) ** 0.5)
+    def norm(self, ps):
+        return float(self.grid.world.all_reduce(np.array(gradient_norm(ps) ** 2))) ** 0.5
+
+    yield teams.Team, "norm", norm
 
 
 @planted("tensor", differs="norm")
 def norm_of_the_own_pieces():
-    return each(lambda ps, _: gradient_norm(ps))
+    yield teams.Team, "norm", lambda self, ps: gradient_norm(ps)
 
 
 @planted("tensor", differs="norm")
 def norm_without_what_is_cut():
-    return each(lambda ps, _: gradient_norm(p for p in ps if p.axis is None))
+    yield teams.Team, "norm", lambda self, ps: gradient_norm(p for p in ps if p.axis is None)
 
 
 @planted("tensor", differs="SGD weight block0.mlp.branch.down.weight")
@@ -120,7 +118,7 @@ def gradients_averaged_that_are_parts_of_a_mean():
 
 @planted("data", "dropout", differs="loss")
 def dropout_of_the_first_samples_everywhere():
-    yield train, "Place", lambda samples, *rest, **known: layer.Place(samples - samples[0], *rest, **known)
+    yield teams, "Place", lambda samples, *rest, **known: layer.Place(samples - samples[0], *rest, **known)
 
 
 @planted("tensor", "dropout", differs="loss")
@@ -256,7 +254,7 @@ def every_part_of_an_accumulated_gradient_reduced():
         made.append(self)
 
     yield data.Reducer, "__init__", init
-    yield train, "nullcontext", lambda: made[-1]
+    yield teams, "nullcontext", lambda: made[-1]
 
 
 @planted("data", "accumulate", differs="gradient block0.mlp.branch.down.bias")
@@ -285,7 +283,7 @@ def apply(stack: ExitStack, plant) -> None:
 @sizes(2, 4)
 def case_planted_mistakes_differ_from_the_serial_model(group):
     for name, (layout, factors, differs, plant) in PLANTED.items():
-        g = grid(group, *LAYOUTS[group.size][layout])
+        g = grid(group, Layout(*LAYOUTS[group.size][layout]))
         case = on(g, factors)
         serial(case)  # before anything is planted
         right = compare(case, g)
@@ -301,7 +299,7 @@ def case_planted_mistakes_differ_from_the_serial_model(group):
 def case_planted_mistakes_part_the_copies(group):
     for plant in (norms_unsummed_over_the_tokens, clipped_by_the_norm_of_the_own_pieces):
         layout, factors, *_ = PLANTED[plant.__name__]
-        g, caught = grid(group, *LAYOUTS[group.size][layout]), 0
+        g, caught = grid(group, Layout(*LAYOUTS[group.size][layout])), 0
         with ExitStack() as stack:
             apply(stack, plant)
             try:

@@ -8,18 +8,15 @@ from cases_pipeline import SCHEDULES, layouts, on
 from ranks import sizes
 
 from minimega.parallel import schedules, traffic
-from minimega.parallel.data import Reducer
 from minimega.parallel.measured import Stopwatch, TimedRun, departure
 from minimega.parallel.schedules import neighbour, received
 from minimega.parallel.timeline import held
-from minimega.train import gradients
 
 
 def through(case, g, run=None):
     """The loss and the gradients of one step."""
-    model, recipe = case.model(g), case.recipe()
-    how = recipe.accumulate, Reducer(model.parameters().values(), g), recipe.actions(model)
-    loss = gradients(model, *case.data(), 7, *how, run=run)
+    model = case.model(g)
+    loss = case.team(model, g, run=run).gradients(model, *case.data(), 7)
     return loss, {name: p.grad for name, p in model.parameters().items()}
 
 
@@ -79,9 +76,9 @@ def case_another_order_is_noticed(group):
     class Swapped(TimedRun):
         """The last rank takes two micro-batches in turn: no message notices, since both have one shape."""
 
-        def follow(self, actions):
+        def execute(self, actions):
             swap = {0: 1, 1: 0} if self.group.rank == p - 1 else {}
-            return super().follow([a._replace(batch=swap.get(a.batch, a.batch)) for a in actions])
+            return super().execute([a._replace(batch=swap.get(a.batch, a.batch)) for a in actions])
 
     for name, other, run in (("gpipe", "1f1b", watch.run), ("gpipe", "gpipe", lambda *w: Swapped(watch, *w))):
         through(on(g, name), g, run)

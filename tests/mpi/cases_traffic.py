@@ -1,5 +1,6 @@
 """The messages of a step, counted: the papers' formulas, row by row."""
 
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -9,8 +10,9 @@ from ranks import sizes
 from minimega.model import gpt
 from minimega.optim import AdamW
 from minimega.parallel import traffic
-from minimega.parallel.data import Reducer
 from minimega.parallel.grid import grid
+from minimega.parallel.layout import Layout
+from minimega.parallel.team import Team
 from minimega.train import Recipe, train_step
 
 FACTORS = ("", "deep", "uneven", "untied", "no attention", "post", "sinusoidal", "head_bias")
@@ -18,18 +20,18 @@ FACTORS = ("", "deep", "uneven", "untied", "no attention", "post", "sinusoidal",
 
 def counted(group, layout, case, accumulate=1, recompute="none", bucket=1 << 20) -> dict:
     """What each row of the counter grew by in one step."""
-    g = grid(group, *layout)
+    g = grid(group, Layout(*layout))
     model = gpt(case.config, g.shares, recompute).draw(0, case.dtype)
-    reducer, recipe = Reducer(model.parameters().values(), g, bucket), Recipe(1, accumulate=accumulate)
+    team = Team(model, replace(g, layout=replace(g.layout, accumulate=accumulate)), bucket)
     group.counter.traffic.clear()
-    train_step(model, AdamW(), recipe, 1, *case.data(), reducer)
+    train_step(model, AdamW(), Recipe(1), 1, *case.data(), team=team)
     return {row: (t.calls, t.bytes) for row, t in group.counter.traffic.items()}
 
 
 def case_a_step_sends_what_the_formulas_say(group):
     for layout, factor in product(LAYOUTS[group.size], FACTORS):
         tp, dp, sequence = layout
-        case = on(grid(group, *layout), frozenset({factor}), "float32")
+        case = on(grid(group, Layout(*layout)), frozenset({factor}), "float32")
         for accumulate, recompute, bucket in (
             (1, "none", 700),
             (2, "selective", 1 << 20),
@@ -47,7 +49,7 @@ def case_a_step_sends_what_the_formulas_say(group):
 @sizes(4)
 def case_the_numbers_of_the_papers(group):
     """Counted by hand, of 2 layers, 2 micro-batches of 8 tokens on each of 2 replicas, and D = 24."""
-    case = on(grid(group, 2, 2), frozenset({"deep"}), "float32")
+    case = on(grid(group, Layout(2, 2)), frozenset({"deep"}), "float32")
     hidden = 8 * 24 * 4  # bytes of (B, T, D)
 
     def kinds(sequence, recompute):

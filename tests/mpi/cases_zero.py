@@ -9,7 +9,7 @@ from unittest.mock import patch
 import numpy as np
 from adjoint import assert_whole
 from cases_model import Ring, grids, on
-from equal import PAIRS, STEPS, Case, assert_equal, assert_used_alike, compare, owner
+from equal import PAIRS, STEPS, Case, assert_equal, assert_used_alike, compare
 from ranks import sizes
 
 from minimega import autograd, plan
@@ -18,6 +18,7 @@ from minimega.model import Config, gpt
 from minimega.optim import AdamW
 from minimega.parallel import traffic, zero
 from minimega.parallel.grid import Grid, grid
+from minimega.parallel.layout import Layout
 from minimega.parallel.paper import Paper
 from minimega.train import train_step
 
@@ -57,7 +58,7 @@ def case_some_factors_in_float32(group):
 def case_no_replicas_and_micro_batches(group):
     """With nobody to share with it is the serial run; micro-batches may pass in any order."""
     for stage, schedule in product(STAGES, ("gpipe", "zero-bubble")):
-        g = grid(group, dp=group.size)
+        g = grid(group, Layout(dp=group.size))
         case = Case(frozenset({"deep"}), 8, schedule=schedule, micro_batches=2, zero=stage)
         assert_equal(case, g)
 
@@ -67,7 +68,7 @@ def case_stage_1_in_a_pipeline(group):
     """The table that both ends hold is shared out over the replicas of both."""
     orders = ("interleaved", 2), ("1f1b", 1), ("zero-bubble", 1)
     for schedule, v in orders[:1] if group.size == 8 else orders:
-        g = grid(group, dp=2, pp=2, tp=group.size // 4)
+        g = grid(group, Layout(dp=2, pp=2, tp=group.size // 4))
         case = Case(frozenset({"dropout", "accumulate"}), 8, 8, "float64", 5, schedule, v, 2, zero=1)
         assert_equal(case, g)
 
@@ -78,17 +79,17 @@ def case_copies_are_equal_to_the_bit(group):
     for g, case in zeros(group, FACTORS[1:], "float32"):
         g = replace(g, stage=Ring(g.stage), data=Ring(g.data), copies=Ring(g.copies))
         model, optimizer = case.model(g), AdamW()
-        reducer = owner(case, model, g)
+        team = case.team(model, g, 700)
         for step in range(1, STEPS + 1):
-            record = train_step(model, optimizer, case.recipe(), step, *case.data(), reducer)
+            record = train_step(model, optimizer, case.recipe(), step, *case.data(), team=team)
         assert_whole(np.array([record["loss"], record["grad_norm"]]), g.world)
         parameters = model.parameters().values()
-        weights = reducer.joined({p.name: p.data for p in reducer.owned(parameters)})
+        weights = team.joined({p.name: p.data for p in team.owned(model)})
         for p in parameters:
             assert_whole(weights[p.name], g.world if p.axis is None else g.data)
             if case.zero < 3:
                 assert (p.data == weights[p.name]).all()
-        for p in reducer.owned(parameters):
+        for p in team.owned(model):
             if p.axis is None and not g.shares.partial:
                 for x in (p.data, p.grad, *optimizer.state[p.name].values()):
                     assert_whole(x, g.tensor)
@@ -98,18 +99,16 @@ def case_copies_are_equal_to_the_bit(group):
 def case_evaluation_and_generation_are_the_serial_ones(group):
     for g in [g for g in grids(group) if g.data.size > 1][-2:]:
         case = replace(on(g, frozenset({"deep"})), zero=3)
-        model = case.model(g)
-        owner(case, model, g)
-        assert_used_alike(model, case.model(), g, (3, 50), texts=False)  # of 50: most replicas have none
+        assert_used_alike(case, g, (3, 50), texts=False)  # of 50: most replicas have none
 
 
 @sizes(2)
 def case_the_place_of_the_weights_is_no_activation(group):
-    g, held = grid(group, dp=2), []
+    g, held = grid(group, Layout(dp=2)), []
     for stage in (0, 3):
         case = replace(on(g, frozenset({"deep"})), zero=stage)
         model = case.model(g)
-        owner(case, model, g)
+        case.team(model, g)
         held.append(autograd.saved_bytes(model.loss(*case.data())))
     assert held[0] == held[1]
 
@@ -117,9 +116,9 @@ def case_the_place_of_the_weights_is_no_activation(group):
 def counted(group, g: Grid, case: Case, bucket: int = 700) -> tuple[dict, float]:
     """What each row of the counter grew by in one step, and the bytes on the wire but those of the layers."""
     model = case.model(g)
-    reducer = owner(case, model, g, bucket)
+    team = case.team(model, g, bucket)
     group.counter.traffic.clear()
-    train_step(model, AdamW(), case.recipe(), 1, *case.data(), reducer)
+    train_step(model, AdamW(), case.recipe(), 1, *case.data(), team=team)
     rows = group.counter.traffic
     wire = sum(t.wire for (_, _, label), t in rows.items() if label in ("gradients", "weights"))
     return {row: (t.calls, t.bytes) for row, t in rows.items()}, wire
@@ -130,7 +129,7 @@ def case_a_step_sends_what_the_formulas_say(group):
     some = {"deep"}, {"uneven", "accumulate", "untied"}, {"sinusoidal"}
     for g, factors in product(grids(group), some[1:2] if group.size == 8 else some):
         case, sequence = on(g, frozenset(factors)), g.shares.partial
-        parts, sent = case.recipe().accumulate, []
+        parts, sent = case.accumulate, []
         for stage in (0, *STAGES):
             got, wire = counted(group, g, replace(case, zero=stage))
             layout = traffic.Layout(g.tensor.size, g.data.size, sequence, g.tensor.rank)
@@ -168,11 +167,11 @@ PLANTED = {  # by name: the layout (tp, dp), the stage, factors, what has to dif
     ),
     "a norm in which a shard counts as its parameter does": (
         (1, 2, 1, {}, "norm"),
-        (Grid, "times", lambda self, p: self.data.size),
+        (Grid, "copies_of", lambda self, p: self.data.size),
     ),
     "a norm in which shards count that ranks of another piece own too": (
         (2, 2, 2, {}, "norm"),
-        (Grid, "times", lambda self, p: 1),
+        (Grid, "copies_of", lambda self, p: 1),
     ),
     "a backward pass with the weights of the layer before": (
         (1, 2, 3, {"deep"}, "gradient embedding.positions"),
@@ -207,7 +206,7 @@ def anew(bucket, right) -> None:
 def case_planted_mistakes_are_caught(group):
     for name, ((tp, dp, stage, factors, differs), (where, attribute, wrong)) in PLANTED.items():
         if tp * dp <= group.size:
-            g = grid(group, tp, group.size // tp)
+            g = grid(group, Layout(tp, group.size // tp))
             case = replace(on(g, frozenset(factors)), zero=stage)
             assert_equal(case, g)
             with patch.object(where, attribute, wrong):
@@ -219,7 +218,7 @@ def case_planted_mistakes_are_caught(group):
 def case_what_a_rank_holds_is_what_the_formula_says(group):
     """By the arrays, between the steps and at the most of a step of two parts; by what NumPy allocated."""
     config = Config(vocab_size=300, context=4, d_model=128, nhead=2, num_layers=4)
-    numbers, table, g = gpt(config).count(), 300 * 128, grid(group, dp=group.size)
+    numbers, table, g = gpt(config).count(), 300 * 128, grid(group, Layout(dp=group.size))
     for stage in STAGES:
         tracemalloc.start()
         most, between, at_once = measured_state(config, g, stage, 50_000)
@@ -227,7 +226,7 @@ def case_what_a_rank_holds_is_what_the_formula_says(group):
         tracemalloc.stop()
         want = zero.state_bytes(stage, numbers, group.size, at_once, table)
         assert all(abs(most[kind] / want[kind] - 1) < 0.01 for kind in want), (stage, most, want)
-        pretended = measured_state(config, grid(Paper(group.size), dp=group.size), stage, 50_000)
+        pretended = measured_state(config, grid(Paper(group.size), Layout(dp=group.size)), stage, 50_000)
         assert pretended.most == most or group.rank, (stage, pretended.most, most)
         # section 5: of 16 bytes a number; in between the gradients are shards in all stages
         paper = zero.state_bytes(stage, numbers, group.size)

@@ -23,15 +23,15 @@ from minimega import experts, random, verdict
 from minimega.backend import HALF
 from minimega.layer import Recomputed
 from minimega.model import Config, Model, gpt
-from minimega.optim import SGD, AdamW, gradient_norm, unscale
-from minimega.parallel import zero
-from minimega.parallel.data import Reducer
-from minimega.parallel.grid import SERIAL, Grid
+from minimega.optim import SGD, AdamW, unscale
+from minimega.parallel.data import BUCKET
+from minimega.parallel.grid import Grid
 from minimega.parallel.pipeline import staged
+from minimega.parallel.team import Team
 from minimega.precision import loss_scale
 from minimega.sample import generate, next_logits
 from minimega.tokens import Windows
-from minimega.train import Recipe, evaluate, gradients, train_step
+from minimega.train import Alone, Recipe, evaluate, train_step
 
 LIMITS = {"float64": 1e-10, "float32": 2e-6, **{d.name: 4 * verdict.eps(d.name) for d in HALF}}
 LR, STEPS, HEAD = {"SGD": 0.5, "AdamW": 0.01}, 3, 3  # HEAD: its width
@@ -103,7 +103,7 @@ class Case:
             targets[: self.batch // 2] = -1
         return inputs, targets
 
-    def model(self, grid: Grid = SERIAL) -> Model:
+    def model(self, grid: Grid = Grid()) -> Model:  # noqa: B008
         """Its weights are large enough for attention to look somewhere, and no bias is zero."""
         parts = next(iter(self.factors & {"selective", "full"}), "none")
         model = gpt(self.config, grid.shares, parts).draw(3, self.dtype)
@@ -118,49 +118,53 @@ class Case:
                 model.layers[name] = Recomputed(model.layers[name])
         return staged(model, grid.pipeline, self.v)
 
+    accumulate = property(lambda self: 2 if "accumulate" in self.factors else 1)
+
+    def team(self, model: Model, grid: Grid, bucket: int = BUCKET, **options) -> Team:
+        """The team that trains a drawn model as this case says."""
+        order = {"pipeline": self.schedule, "virtual_stages": self.v, "micro_batches": self.micro_batches}
+        layout = replace(grid.layout, zero=self.zero, accumulate=self.accumulate, **order)
+        team = Team(model, replace(grid, layout=layout), bucket, **options)
+        for p in model.parameters().values():
+            team.keep(p)
+        return team
+
     def recipe(self, lr: float = 0.01) -> Recipe:
-        order = {"pipeline": self.schedule, "micro_batches": self.micro_batches}
-        return Recipe(STEPS, lr, clip=0.5, accumulate=2 if "accumulate" in self.factors else 1, **order)
+        return Recipe(STEPS, lr, clip=0.5)
 
 
-def outcome(case: Case, grid: Grid = SERIAL, bucket: int = 700) -> dict[str, np.ndarray]:
-    """All that is compared, whole, by its name; `bucket` is small, so that several leave."""
-    (inputs, targets), found, recipe = case.data(), {}, case.recipe()
+def outcome(case: Case, grid: Grid | None = None, bucket: int = 700) -> dict[str, np.ndarray]:
+    """All that is compared, whole, by its name: of a team on a grid, or of one rank alone.
+
+    `bucket` is small, so that several leave.
+    """
+    (inputs, targets), found = case.data(), {}
     # eps: where a float32 gradient is next to zero, rounding decides (some 1e-9 here): the default of 1e-8
     # would let AdamW make steps of lr / 10 of that. Most gradients are 1e-3 and larger.
     optimizers = None, SGD(), AdamW(eps=1e-5, weight_decay=0.1)
     half = np.dtype(case.dtype) in HALF
     for optimizer in optimizers[: 2 if half else 3]:
-        model, scale = case.model(grid), loss_scale(case.dtype)
-        parameters, reducer = model.parameters().values(), owner(case, model, grid, bucket)
-        owned, kind = reducer.owned(parameters), type(optimizer).__name__
+        model, scale = case.model(grid or Grid()), loss_scale(case.dtype)
+        team = case.team(model, grid, bucket) if grid else Alone(case.accumulate)
+        owned, kind = team.owned(model), type(optimizer).__name__
 
-        def whole(arrays: dict, parameters=parameters, reducer=reducer) -> dict:
-            arrays = reducer.joined(arrays)
-            return {p.name: p.whole(arrays[p.name]) for p in parameters}
+        def whole(arrays: dict, model=model, team=team) -> dict:
+            arrays = team.joined(arrays)
+            return {p.name: p.whole(arrays[p.name]) for p in model.parameters().values()}
 
         if optimizer is None:
-            how = recipe.accumulate, reducer, recipe.actions(model)
-            found["loss"] = gradients(model, inputs, targets, random.key(0), *how, scale.value)
+            found["loss"] = team.gradients(model, inputs, targets, random.key(0), scale.value)
             unscale(owned, scale.value)
-            found["norm"] = gradient_norm(owned, grid)
+            found["norm"] = team.norm(owned)
             found |= {f"gradient {name}": g for name, g in whole({p.name: p.grad for p in owned}).items()}
             continue
         for step in range(1, STEPS + 1):
-            recipe = case.recipe(LR[kind])
-            record = train_step(model, optimizer, recipe, step, inputs, targets, reducer, scale)
+            how = {"team": team, "scale": scale}
+            record = train_step(model, optimizer, case.recipe(LR[kind]), step, inputs, targets, **how)
             found |= {f"{kind} {name} {step}": record[name] for name in ("loss", "grad_norm")}
         kept = {p.name: optimizer.state[p.name]["master"] if half else p.data for p in owned}
         found |= {f"{kind} weight {name}": w for name, w in whole(kept).items()}
     return {name: np.asarray(value) for name, value in found.items()}
-
-
-def owner(case: Case, model: Model, grid: Grid, bucket: int = 700) -> Reducer:
-    """What adds up the gradients of a drawn model."""
-    reducer = zero.owner(model, grid, case.zero, bucket)
-    for p in model.parameters().values():
-        reducer.keep(p)
-    return reducer
 
 
 @functools.cache
@@ -208,12 +212,15 @@ def compare(case: Case, grid: Grid, **options) -> dict[str, float]:
     return excess
 
 
-def assert_used_alike(model: Model, whole: Model, grid: Grid, batches=(3,), texts: bool = True) -> None:
+def assert_used_alike(case: Case, grid: Grid, batches=(3,), texts: bool = True) -> None:
     """What a trained model is used for: the loss of a text, logits with the cache, what it writes."""
+    model, whole = case.model(grid), replace(case, v=1).model()
+    team = case.team(model, grid)
     text, tokens = (np.random.default_rng(seed).integers(0, 37, n) for seed, n in ((2, 100), (3, (2, 14))))
     text[[0, -1, *range(7, 90, 13)]] = 0  # documents of several lengths
     for batch in batches:
-        got, want = evaluate(model, Windows(text, 8), batch, grid), evaluate(whole, Windows(text, 8), batch)
+        got = team.evaluate(model, Windows(text, 8), batch)
+        want = evaluate(whole, Windows(text, 8), batch)
         assert abs(got - want) < 1e-10 * want, (got, want)
         assert_whole(np.array(got), grid.world)
     talks = [next_logits(m, tokens[:, :3]) for m in (model, whole)]
