@@ -23,7 +23,7 @@ from minimega.experts import Experts
 from minimega.layer import Layer, place
 from minimega.mlp import MLP
 from minimega.model import Model
-from minimega.train import gradients
+from minimega.train import Alone
 
 DRAWS = 4  # how often all that may switch is drawn anew: one entry in 16 then never switches
 SOME = 64  # of each layer's inputs, those nearest to 0, switch in a draw: other batches have others there
@@ -158,7 +158,7 @@ def _gradients(model: Model, inputs, targets, key: int) -> dict[str, np.ndarray]
     parameters = model.parameters()
     for p in parameters.values():
         p.grad = None
-    gradients(model, inputs, targets, key)
+    Alone().gradients(model, inputs, targets, key)
     return {name: p.grad.astype(np.float64) for name, p in parameters.items()}
 
 
