@@ -27,7 +27,7 @@ from matplotlib import pyplot as plt
 
 from minimega.learn import BLUE, GREEN, ORANGE, PINK, Cut, check, picture, pieces_picture, ranks, show
 from minimega.parallel import zero
-from minimega.train import gradients
+from minimega.parallel.team import Team
 
 # %% [markdown]
 # ## The mathematics
@@ -219,7 +219,7 @@ check(18, combine)
 # afterwards needs no division.
 
 # %%
-show(gradients)
+show(Team.gradients)
 
 # %% [markdown]
 # ## Read next
