@@ -3,17 +3,45 @@
 matplotlib is imported where a picture is drawn: it takes longer to load than all the rest of a rank.
 """
 
+import os
+import sys
 from collections.abc import Mapping, Sequence
 from itertools import cycle
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from minimega import log as run_log
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 # Okabe and Ito 2008: colours that people with any kind of colour blindness tell apart.
 BLUE, ORANGE, BLACK = "#0072B2", "#D55E00", "#000000"
 ROUND = [1, 1.5, 2, 3, 5, 7] + [m * 10**e for e in range(1, 10) for m in (1, 2, 5)]  # perplexities to mark
+
+
+def new_figure(**how) -> "Figure":
+    """An empty matplotlib figure. It needs no backend: saving it picks one for the file's type."""
+    load_matplotlib()
+    from matplotlib.figure import Figure
+
+    return Figure(**how)
+
+
+def load_matplotlib() -> None:
+    """Import matplotlib, also where MPLBACKEND names no backend: its own import would raise ValueError."""
+    if "matplotlib" in sys.modules or not (chosen := os.environ.pop("MPLBACKEND", "")):
+        return
+    try:
+        import matplotlib
+    finally:
+        os.environ["MPLBACKEND"] = chosen
+    try:
+        matplotlib.rcParams["backend"] = chosen  # as its import does: a notebook's pyplot draws there
+    except ValueError:
+        matplotlib.rcParams["backend"] = "agg"
 
 
 def smooth(values: Sequence[float], window: int) -> np.ndarray:
@@ -42,10 +70,9 @@ def loss_picture(
     `losses`, `evals` (step, loss) and the horizontal `lines` by name are in nats a token; what is not
     finite is left out. Any number of points will do, none too.
     """
-    from matplotlib.figure import Figure
+    figure = new_figure(figsize=(8, 5), dpi=150, layout="constrained")
     from matplotlib.ticker import MaxNLocator
 
-    figure = Figure(figsize=(8, 5), dpi=150, layout="constrained")
     axes = figure.add_subplot()
     axes.set_xlabel("steps")
     axes.set_ylabel("loss (nats a token)")

@@ -1,6 +1,9 @@
 """Pictures: they are written whatever the data, and what they must show is in them."""
 
 import json
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -92,3 +95,32 @@ def test_a_run_is_drawn_from_its_log(tmp_path, monkeypatch):
     log.write_text("".join(json.dumps(record) + "\n" for record in records))
     show.run_picture("x.png", log, LINES)
     assert seen == [("x.png", [1, 2], [5.0, 4.0], [(2, 4.5)], LINES)]
+
+
+DRAW_ALL = """
+import sys
+from minimega.cli import main
+small = "--tales 30 --d-model 16 --nhead 2 --num-layers 1 --context 16 --train-batch-size 4 --num-steps 2"
+assert main(["train", *small.split(), "--save-dir", "run"]) == 0
+from minimega.parallel.schedules import gpipe, times
+from minimega.parallel.timeline import picture
+picture("schedule.png", {"gpipe": times(gpipe(2, 2))})
+from minimega import ops
+from minimega.gradcheck import check
+import numpy as np
+check(ops.exp, np.ones((2, 3))).picture("check.png")
+from minimega.learn import Cut, picture, pieces_picture
+pieces_picture(Cut("w", (4, 6), 1), ranks=2)
+"""
+
+
+@pytest.mark.parametrize("backend", ["nothing", "qtagg", "module://no_such_module"])
+def test_no_picture_needs_the_backend_that_the_environment_names(tmp_path, backend):
+    """matplotlib's own import fails where MPLBACKEND names nothing, pyplot where it has no windows."""
+    env = os.environ | {"MPLBACKEND": backend}
+    how = {"capture_output": True, "text": True, "cwd": tmp_path, "env": env, "timeout": 200}
+    ended = subprocess.run([sys.executable, "-c", DRAW_ALL], **how)
+    assert ended.returncode == 0, ended.stderr
+    assert "the picture: run" in ended.stdout and "Traceback" not in ended.stderr
+    for name in ("run/loss.png", "schedule.png", "check.png"):
+        assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")

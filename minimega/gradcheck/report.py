@@ -7,6 +7,7 @@ import numpy as np
 
 from minimega.errors import BadInput
 from minimega.gradcheck.causes import Finding
+from minimega.show import new_figure
 
 
 @dataclass(eq=False)
@@ -95,15 +96,11 @@ class Report:
 
         Raises BadInput if the file cannot be written.
         """
-        from matplotlib.figure import (
-            Figure,
-        )  # here, since the commands that draw nothing need not wait for it
-
         shown = [a for a in self.arguments if a.analytic is not None and a.analytic.size]
         heights = [
             min(2 + 0.25 * (a.analytic.size // max(a.analytic.shape[-1:] or (1,))), 5) for a in shown
         ] or [2]
-        figure = Figure(figsize=(11, 0.6 + sum(heights)), layout="constrained")
+        figure = new_figure(figsize=(11, 0.6 + sum(heights)), layout="constrained")
         figure.suptitle(f"{self.name}: the backward pass is {'right' if self.ok else 'wrong'}")
         axes = figure.subplots(len(heights), 3, squeeze=False, height_ratios=heights)
         for row, a in zip(axes, shown, strict=False):

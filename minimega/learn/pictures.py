@@ -5,6 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from minimega.parallel.comm import pieces
+from minimega.show import load_matplotlib
 
 BLUE, ORANGE, GREEN, PINK = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
 RANKS = ("#56B4E9", "#E69F00", "#009E73", "#CC79A7", "#F0E442", "#D55E00", "#0072B2", "#999999")
@@ -13,9 +14,15 @@ WHOLE = "#EEEEEE"
 
 def picture(columns: int = 1, width: float = 7.0, height: float = 3.6):
     """A figure and its axes (several in a row for `columns`), laid out so that no label is cut off."""
+    load_matplotlib()
     from matplotlib import pyplot
 
-    figure, axes = pyplot.subplots(1, columns, figsize=(width, height), dpi=110, layout="constrained")
+    how = {"figsize": (width, height), "dpi": 110, "layout": "constrained"}
+    try:
+        figure, axes = pyplot.subplots(1, columns, **how)
+    except ImportError:  # MPLBACKEND names windows where there are none, or a module that is not there
+        pyplot.switch_backend("agg")
+        figure, axes = pyplot.subplots(1, columns, **how)
     for one in np.ravel(axes):
         one.spines[["top", "right"]].set_visible(False)
     return figure, axes
@@ -38,10 +45,10 @@ def pieces_picture(*matrices: Cut, ranks: int, width: float = 7.0, height: float
 
     `pieces_picture(Cut("x, whole", (6, 8)), Cut("w, by columns", (8, 12), 1), ranks=4)`
     """
+    figure, axes = picture(len(matrices), width, height)
     from matplotlib import pyplot
     from matplotlib.patches import Patch
 
-    figure, axes = picture(len(matrices), width, height)
     for one, (title, matrix, axis) in zip(np.ravel(axes), matrices, strict=True):
         shape = matrix.shape if isinstance(matrix, np.ndarray) else matrix
         for color, corner, size in _boxes(shape, axis, ranks):

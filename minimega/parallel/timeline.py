@@ -19,6 +19,7 @@ from minimega.parallel.schedules import (
     takes,
     times,
 )
+from minimega.show import new_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -104,9 +105,7 @@ def held(actions: list[Action]) -> int:
 
 def picture(path: str | Path, panels: Mapping[str, Timed], unit: str = UNIT) -> None:
     """`draw` on a figure of its own, and save it."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(dpi=150)
+    figure = new_figure(dpi=150)
     draw(figure, panels, unit)
     figure.savefig(path)
 
