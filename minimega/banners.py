@@ -16,16 +16,20 @@ LOOSE = re.compile(
     r"|This typically refers to a problem with your application\."
     r"|Please see the FAQ page for debugging suggestions"
     r"|Abort\(\d+\) on node \d+ .*application called MPI_Abort"
-    r"|\[(proxy|mpiexec)[@:].*(HYD|assert)"
+    r"|\[(proxy|mpiexec)[@:].*(HYD|assert|process manager)"
+    r"|\[\d+\.\d+\] \[\S+:\d+:\d+\] .* UCX +(ERROR|FATAL)"
     r"|\[[^\]]*:\d+\] (\d+ more process|Set MCA parameter|PMIX ERROR)"
 )
+# MPICH's own errors: a line, and below it the functions on the way to the cause, which comes last.
+FATAL = re.compile(r"Abort\(\d+\).*: Fatal error in \w+: (?P<why>.*?)(, error stack:)?$")
+STACK = re.compile(r"\w+\(\d+\)\.*: *(?P<why>.*)$")
 
 
 class Banners:
-    """A filter of whole lines. `signal` is the one that mpirun says ended a rank."""
+    """A filter of whole lines. `signal` is the one that mpirun says ended a rank, `cause` MPI's own error."""
 
     def __init__(self):
-        self.signal = 0
+        self.signal, self.cause = 0, ""
         self.rest, self.held, self.inside = b"", b"", None
 
     def feed(self, data: bytes) -> bytes:
@@ -53,6 +57,9 @@ class Banners:
             self.inside, self.held = kind, b""
             self._note(text)
             return b""
+        if told := FATAL.match(text) or (self.cause and STACK.match(text)):
+            self.cause = told["why"] or self.cause
+            return self._release()
         if LOOSE.match(text):
             self._note(text)
             return self._release()

@@ -218,11 +218,13 @@ class Job:
         if status < 0 and not number:
             who, number = "mpirun", -status
         how = f"ended with status {status}" if status else "ended without a word"
+        if cause := next((b.cause for b in self.banners.values() if b.cause), ""):
+            return f"minimega: MPI failed on {who}{self._place()} It says: {cause}", 1
         if number in set(signal.Signals):
             out_of_memory = ": is the memory full?" if number == signal.SIGKILL else "."
             how = f"was ended by {signal.Signals(number).name}"
             return f"minimega: {who} {how}{self._place(out_of_memory)}", 1
-        return f"minimega: {who} {how}{self._place()}", max(status, 1)
+        return f"minimega: {who} {how}{self._place()}", 1
 
     def _place(self, end: str = ".") -> str:
         steps = [rank.state["step"] for rank in self.ranks if "step" in rank.state]

@@ -12,12 +12,18 @@ from array import array
 from pathlib import Path
 from typing import NamedTuple
 
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None
+
 from minimega import child, lifeline
 from minimega.errors import BadInput, RunFailed
 from minimega.job import Job
 from minimega.streams import make_usable, tell
 
 INSTALL = f"{child.pip('mpi4py', 'mpich')} brings both"
+SHARED_MEMORY = 32 << 20  # bytes of a file that are enough for the ranks that one machine can serve
 RANKS_A_CORE = 8  # more of them take the machine down before they compute anything
 # Any of them asks a run to save and stop at the end of its step; the launcher hands SIGUSR1 on, since every
 # mpirun passes that one to its ranks.
@@ -163,6 +169,7 @@ def _vendor_of(mpirun: str) -> str:
 def command(argv: list[str], ranks: int, threads: int | None = None) -> tuple[list[str], dict[str, str]]:
     """The mpirun line that starts `python argv...` on so many ranks of this machine, and its environment."""
     mpi = find_mpi()
+    _check_file_size()
     extra = {}
     if mpi.vendor == "Open MPI":
         old = mpi.version.startswith(("1.", "2.", "3.", "4."))
@@ -171,6 +178,15 @@ def command(argv: list[str], ranks: int, threads: int | None = None) -> tuple[li
     # What the shell says of MPI and of threads stays; a number of threads in so many words is stronger.
     env = extra | dict(os.environ) | (thread_settings(threads) if threads else shared)
     return [mpi.mpirun, "-n", str(ranks), *child.python(*argv)], env
+
+
+def _check_file_size() -> None:
+    """BadInput where the shell limits files so much that ranks cannot share memory, which is a file too."""
+    if resource and 0 <= (limit := resource.getrlimit(resource.RLIMIT_FSIZE)[0]) < SHARED_MEMORY:
+        raise BadInput(
+            f"the ranks' shared memory is a file, and files may have {limit // 1024:,} KiB here: "
+            "ulimit -f unlimited lifts that; one rank needs none"
+        )
 
 
 def check_crowd(ranks: int, oversubscribe: bool = False, cure: str = "; --oversubscribe allows it") -> None:

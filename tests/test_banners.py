@@ -17,6 +17,13 @@ This typically refers to a problem with your application.
 Please see the FAQ page for debugging suggestions
 """
 ABORT = "Abort(2) on node 1 (rank 1 in comm 0): application called MPI_Abort(MPI_COMM_WORLD, 2) - process 1\n"
+FATAL = """Abort(941770127): Fatal error in internal_Init_thread: Other MPI error, error stack:
+internal_Init_thread(71).: MPI_Init_thread(argc=(nil), argv=(nil), required=3, provided=0x7ffd) failed
+MPII_Init_thread(289)....:
+MPIDI_UCX_init_worker(86):  ucx function returned with failed status(Input/output error)
+[1795848772.071984] [vm:25936:0]      ucp_worker.c:1415 UCX  ERROR uct_iface_open(posix/memory) failed
+[mpiexec@vm] main (hydra/mpiexec/mpiexec.c:270): process manager error waiting for completion
+"""
 OPEN_MPI = """--------------------------------------------------------------------------
 prterun noticed that process rank 1 with PID 8995 on node here exited on
 signal 9 (Killed).
@@ -33,12 +40,13 @@ OWN = f"a\n\n{'=' * 70}\n= b\n{'-' * 70}\nc\n\n{'=' * 83}\n"
 
 
 @pytest.mark.parametrize("size", [1, 7, 10_000])
-@pytest.mark.parametrize("banner", [MPICH, ABORT, OPEN_MPI, OPEN_MPI_ABORT])
+@pytest.mark.parametrize("banner", [MPICH, ABORT, FATAL, OPEN_MPI, OPEN_MPI_ABORT])
 def test_only_the_banner_goes(banner, size):
     banners, text = Banners(), (OWN + banner + OWN + "no end").encode()
     passed = b"".join(banners.feed(text[i : i + size]) for i in range(0, len(text), size)) + banners.end()
     assert passed.decode() == OWN + OWN + "no end"
     assert banners.signal == (9 if banner in (MPICH, OPEN_MPI) else 0)
+    assert ("Input/output error" in banners.cause) == (banner is FATAL)
 
 
 def test_a_line_is_not_held_back():

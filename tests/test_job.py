@@ -154,8 +154,13 @@ ENDS = {
         (1,),
         "minimega: rank 1 of 3 was ended by SIGSEGV after .* 7.",
     ),
-    "os._exit(3)": ((1, 3), "minimega: rank 1 of 3 .* after step 7[.:].*"),
+    "os._exit(3)": ((1,), "minimega: rank 1 of 3 .* after step 7[.:].*"),
     "raise ValueError('odd')": ((1,), "ValueError: odd"),
+    "print('Abort(3): Fatal error in MPI_Init: Other MPI error, error stack:', file=sys.stderr)\n"
+    "    print('PMPI_Init(7)...: no shared memory', file=sys.stderr); os._exit(3)": (
+        (1,),
+        "minimega: MPI failed on rank 1 of 3 after step 7. It says: no shared memory",
+    ),
 }
 
 

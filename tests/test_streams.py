@@ -70,3 +70,20 @@ def test_generated_texts_are_written_whatever_the_encoding(tmp_path):
     assert (ended.returncode, ended.stderr) == (0, b"")
     assert ended.stdout.count(b"caf\\xe9") == 3
     assert shell("", *words, LC_ALL="C").stdout.count("caf\u00e9".encode()) == 3
+
+
+@FULL
+def test_ranks_do_with_the_same_streams():
+    pytest.importorskip("mpi4py")
+    full = shell(">/dev/full", *TRAIN, "--dp", "2")
+    assert (full.returncode, full.stderr.count(b"\n")) == (1, 1) and b"standard output" in full.stderr
+    assert shell("<&- >&- 2>&-", *TRAIN, "--dp", "2").returncode == 0
+
+
+def test_a_limit_that_leaves_ranks_no_shared_memory_is_named(tmp_path):
+    """MPI itself would say so in nine lines."""
+    pytest.importorskip("mpi4py")
+    limited = ["sh", "-c", 'ulimit -f 8; "$@"', "sh", sys.executable, "-m", "minimega", *TRAIN, "--dp", "2"]
+    ended = subprocess.run(limited, capture_output=True, text=True, cwd=tmp_path, timeout=300)
+    assert ended.returncode == 2 and ended.stderr.count("\n") == 1
+    assert "shared memory is a file" in ended.stderr and "ulimit -f unlimited" in ended.stderr
