@@ -11,7 +11,7 @@ from minimega.cli import main
 from minimega.model import Block
 from minimega.parallel import comm, grid
 from minimega.parallel.rollcall import RollCall
-grid.watched = functools.partial(grid.watched, seconds=2)
+on_ranks.watched = functools.partial(on_ranks.watched, seconds=2)
 comm.RollCall = functools.partial(RollCall, seconds=2)
 calls, forward = [], Block.forward
 def stopped(self, *args):
@@ -96,8 +96,8 @@ SLOW_TEXTS = """
 import functools, sys, time
 from minimega import tokens
 from minimega.cli import main
-from minimega.parallel import grid
-grid.watched = functools.partial(grid.watched, seconds=2)
+from minimega import on_ranks
+on_ranks.watched = functools.partial(on_ranks.watched, seconds=2)
 train = tokens.train
 tokens.train = lambda *args: (time.sleep(6), train(*args))[1]
 sys.exit(main(sys.argv[1:]))
