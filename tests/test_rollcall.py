@@ -9,7 +9,8 @@ import functools, os, signal, sys
 from minimega import launch
 from minimega.cli import main
 from minimega.model import Block
-from minimega.parallel import comm, grid
+from minimega import on_ranks
+from minimega.parallel import comm
 from minimega.parallel.rollcall import RollCall
 on_ranks.watched = functools.partial(on_ranks.watched, seconds=2)
 comm.RollCall = functools.partial(RollCall, seconds=2)
