@@ -5,7 +5,7 @@ PYTHON ?=
 PIP = -m pip install -qq --disable-pip-version-check --no-input -c constraints.txt
 TESTS = OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1
 
-.PHONY: help demo test lessons notebooks test-lessons parity campaign lint clean
+.PHONY: help demo test lessons notebooks test-lessons parity campaign planted lint clean
 .DELETE_ON_ERROR:
 
 help:
@@ -14,6 +14,7 @@ help:
 	@echo "make lessons      open the lessons in Jupyter, as copies of your own in my-lessons/"
 	@echo "make parity       hold the code to torch and transformers (installs both, in .venv-parity)"
 	@echo "make campaign     type the commands at random for ten minutes, and print what a user should never see"
+	@echo "make planted      plant mistakes in the source, one at a time, and print which ones no test notices"
 	@echo "make lint         style and format of the code"
 	@echo "make notebooks    build lessons/*.ipynb from lessons/*.py, executed"
 	@echo "make test-lessons execute the lessons, and hold the notebooks and the exercises to them"
@@ -42,6 +43,9 @@ parity: .venv-parity/installed
 
 campaign: .venv/installed-dev
 	@.venv/bin/python -m tests.campaign --seconds 600
+
+planted: .venv/installed-dev
+	@.venv/bin/python -m tests.planted
 
 lint: .venv/installed-dev
 	@.venv/bin/ruff check .

@@ -471,3 +471,27 @@ def test_a_folder_without_a_part_is_refused(tmp_path):
     (tmp_path / "other" / "step-1" / "state.json").write_text("{")
     with pytest.raises(BadInput, match=r"state\.json cannot be read"):
         checkpoint.resume(tmp_path / "other" / "step-1", *trained())
+
+
+def test_no_checkpoint_goes_before_latest_names_the_next(tmp_path, monkeypatch):
+    model, optimizer = trained()
+    checkpoint.save(tmp_path, 1, model, optimizer, {}, keep=1)
+    usual = checkpoint.replace_text
+    monkeypatch.setattr(
+        checkpoint, "replace_text", lambda p, text: full() if p.name == "latest" else usual(p, text)
+    )
+    with pytest.raises(OSError, match="No space"):
+        checkpoint.save(tmp_path, 2, model, optimizer, {}, keep=1)
+    assert run_folder.newest(tmp_path).name == "step-1"
+    checkpoint.load_model(run_folder.newest(tmp_path))
+
+
+@pytest.mark.parametrize("kind", checkpoint.KINDS)
+def test_the_state_of_another_step_is_refused(tmp_path, kind):
+    model, optimizer = trained()
+    for step in (1, 2):
+        checkpoint.save(tmp_path, step, model, optimizer, {})
+    name = f"{kind}.safetensors"
+    (tmp_path / "step-1" / name).replace(tmp_path / "step-2" / name)
+    with pytest.raises(BadInput, match=f"step-2 is damaged: its {kind} is that of step 1"):
+        checkpoint.resume(tmp_path / "step-2", gpt(CONFIG).draw(9), AdamW())

@@ -308,6 +308,13 @@ def test_a_step_that_overflows_is_skipped_and_training_goes_on():
     json.dumps(log, allow_nan=False)
 
 
+def test_a_skipped_step_has_the_rate_of_its_number():
+    recipe = Recipe(9, 0.01, "linear", warmup=3)
+    log = losses("float16", 9, LossScale(value=2.0**26), recipe=recipe)
+    assert log[0]["skipped"] and not log[-1]["skipped"]
+    assert [r["lr"] for r in log] == [recipe.lr_at(step) for step in range(1, 10)]
+
+
 def test_a_skipped_step_changes_nothing():
     model, optimizer = gpt(CONFIG).draw(0, "float16"), AdamW()
     before = {n: p.data.copy() for n, p in model.parameters().items()}

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import signal
 import subprocess
 import sys
@@ -10,8 +11,9 @@ import time
 import numpy as np
 import pytest
 
-from minimega import checkpoint, run_folder
-from minimega.cli import main
+from minimega import checkpoint, lifeline, progress, run_folder
+from minimega.cli import main, parse
+from minimega.start import resumed
 
 SMALL = ["--d-model", "16", "--nhead", "2", "--num-layers", "1", "--context", "32", "--train-batch-size", "4"]
 TEXT = "The quick brown fox jumps over the lazy dog.\nPack my box with five dozen liquor jugs!\n"
@@ -437,3 +439,78 @@ def test_a_prompt_with_unknown_words_says_which(tmp_path, start, capsys, kind, l
     said = capsys.readouterr()
     assert said.out and len(said.err.splitlines()) == len(lacks)
     assert all(named in said.err for named in lacks)
+
+
+def test_the_launcher_knows_the_newest_checkpoint(tmp_path, start, monkeypatch):
+    """What it says of a rank that died between two steps."""
+    told = {}
+    monkeypatch.setattr(lifeline, "tell", lambda step=0, left="", **_: told.update({step: left}))
+    assert start(tmp_path / "run", "--save-every", "2", steps=5) == 0
+    saved = {step: re.search("of step ([0-9]+) is whole", left) for step, left in told.items()}
+    assert {step: int(found[1]) for step, found in saved.items() if found} == {2: 2, 3: 2, 4: 4, 5: 5}
+
+
+def test_a_signal_at_the_last_step_finds_a_finished_run(tmp_path, start, monkeypatch, capsys):
+    def signalled(self, record):
+        if record["step"] == 3:
+            signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr(progress.Progress, "show", signalled)
+    assert start(tmp_path / "run", steps=3) == 0
+    said = capsys.readouterr().out
+    assert "held out: loss" in said and "stopped" not in said
+
+
+def test_each_epoch_ends_with_an_evaluation_and_a_checkpoint_says_which_it_is(tmp_path, start):
+    run = tmp_path / "run"
+    assert (
+        start(run, "--train-batch-size", "40", "--eval-every", "100", "--save-every", "1", "--keep", "9") == 0
+    )
+    epochs, evaluated = log_of(run, "epoch"), list(log_of(run, "eval_loss"))
+    assert max(epochs.values()) > 1
+    assert evaluated == [step for step, epoch in epochs.items() if epochs.get(step + 1) != epoch]
+    for step, folder in run_folder.checkpoints(run).items():
+        assert run_folder.read_state(folder)["epoch"] == epochs[step]
+
+
+def test_a_change_of_either_text_is_noticed_on_resuming(tmp_path, start, text, capsys):
+    other = tmp_path / "other.txt"
+    other.write_text(TEXT * 3)
+    assert start(tmp_path / "run", "--eval-filename", str(other)) == 0
+    for changed in (tmp_path / "text.txt", other):
+        before = changed.read_text()
+        changed.write_text(TEXT + before)
+        assert main(["train", "--save-dir", str(tmp_path / "run"), "--resume", "--num-steps", "9"]) == 2
+        assert "not the text" in capsys.readouterr().err
+        changed.write_text(before)
+    assert main(["train", "--save-dir", str(tmp_path / "run"), "--resume", "--num-steps", "9"]) == 0
+
+
+def test_epochs_on_resuming_replace_the_steps_of_the_run(tmp_path, start):
+    assert start(tmp_path, steps=2) == 0
+    words = ["--save-dir", str(tmp_path), "--resume", "--num-epochs", "3"]
+    asked = resumed(tmp_path, parse("train", words))[1]
+    assert (asked.num_steps, asked.num_epochs) == (None, 3)
+    asked = resumed(tmp_path, parse("train", [*words, "--num-steps", "7"]))[1]
+    assert asked.num_steps == 7
+
+
+def test_what_another_run_may_change_of_a_model_is_its_own(tmp_path, start, text):
+    one, two = tmp_path / "one", tmp_path / "two"
+    assert start(one, "--experts", "2", "--balance", "0.5", "--dropout", "0.1", steps=1) == 0
+    words = [
+        "train",
+        "--train-filename",
+        text,
+        "--init-from",
+        str(one),
+        "--num-steps",
+        "1",
+        "--save-dir",
+        str(two),
+    ]
+    words += ["--train-batch-size", "4", "--balance", "0.25", "--dropout", "0.2", "--dtype", "float64"]
+    assert main(words) == 0
+    config = checkpoint.open_model(run_folder.newest(two))[1]
+    assert (config.experts, config.balance, config.dropout) == (2, 0.25, 0.2)
+    assert {array.dtype.name for array in weights_of(two).values()} == {"float64"}

@@ -173,3 +173,16 @@ def test_a_folder_that_may_not_be_written_into_is_refused(tmp_path, capsys, monk
     monkeypatch.setattr(run_lock.os, "open", denied)
     said = refused([*TRAIN, "--num-steps", "1", "--save-dir", tmp_path], capsys)
     assert f"{tmp_path} cannot be written into: Permission denied" in said
+
+
+def test_a_run_that_another_one_began_meanwhile_is_left_alone(tmp_path, capsys, monkeypatch):
+    usual, words = run.on_ranks, [*TRAIN, "--num-steps", "1", "--save-dir", str(tmp_path)]
+
+    def late(o, body):
+        monkeypatch.setattr(run, "on_ranks", usual)
+        assert main([*words, "--seed", "1"]) == 0
+        return usual(o, body)
+
+    monkeypatch.setattr(run, "on_ranks", late)
+    assert "holds a run already" in refused(words, capsys)
+    assert "seed = 1\n" in (tmp_path / "config.toml").read_text()

@@ -98,6 +98,14 @@ def test_dp_auto_says_and_keeps_the_number(tmp_path, serial):
     assert_same(tmp_path / "run", serial)
 
 
+def test_one_rank_alone_writes_the_log(tmp_path):
+    said = train(tmp_path / "run", "--dp", "2")
+    assert said.count("step 6/6") == said.count("step 6: held out") == 1
+    lines = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines if "loss" in line] == [1, 2, 3, 4, 5, 6]
+    assert [line["step"] for line in lines if "eval_loss" in line] == [3, 6]
+
+
 def test_ranks_that_share_out_the_tokens_train_the_serial_run(tmp_path, serial):
     """Then one process goes on, and what is trained predicts and writes as on one rank."""
     run, line = tmp_path / "run", ["--resume", "--save-dir", tmp_path / "run"]

@@ -55,3 +55,11 @@ def test_a_comparison_that_can_fail():
     right = trained(Alone(), gpt(config), "float32", SGD)
     for wrong in (Config(**SHAPE | {"dropout": 0.3}), Config(**SHAPE, tied=False)):
         assert trained(Alone(), gpt(wrong), "float32", SGD) != right
+
+
+def test_every_step_draws_its_own_dropout():
+    def loss(step: int) -> float:
+        model, inputs = gpt(Config(**SHAPE)).draw(1), TEXT[0]
+        return train_step(model, SGD(), Recipe(9), step, inputs[:, :-1], inputs[:, 1:])["loss"]
+
+    assert loss(1) == loss(1) and len({loss(step) for step in range(1, 5)}) == 4

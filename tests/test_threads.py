@@ -110,5 +110,6 @@ def test_other_ranks_choose_anew(tmp_path):
     assert train(tmp_path, "--num-steps", 1, "--threads", 1) == 0
     words = ["--save-dir", str(tmp_path), "--resume"]
     assert resumed(tmp_path, parse("train", words))[1].threads == 1
-    assert resumed(tmp_path, parse("train", [*words, "--dp", "2"]))[1].threads is None
-    assert resumed(tmp_path, parse("train", [*words, "--dp", "2", "--threads", "3"]))[1].threads == 3
+    for cut in ("--dp", "--tp", "--cp"):
+        assert resumed(tmp_path, parse("train", [*words, cut, "2"]))[1].threads is None
+        assert resumed(tmp_path, parse("train", [*words, cut, "2", "--threads", "3"]))[1].threads == 3

@@ -1,6 +1,7 @@
 """The model in stages is the one that one rank trains: every schedule, alone and beside the other cuts."""
 
 from itertools import product
+from types import SimpleNamespace
 
 import equal
 import numpy as np
@@ -8,6 +9,7 @@ from adjoint import assert_whole
 from equal import PAIRS, STEPS, Case, assert_equal, assert_used_alike
 from ranks import sizes
 
+from minimega import run
 from minimega.errors import RunFailed
 from minimega.optim import AdamW
 from minimega.parallel import pipeline, traffic, zero
@@ -142,6 +144,25 @@ def case_what_is_not_finite_is_named_on_all_ranks(group):
         train_step(model, AdamW(), case.recipe(), 1, *case.data(), team=team)
     except RunFailed as why:
         assert "the gradient of block1.mlp.branch.up.weight is not finite" in str(why)
+    else:
+        raise AssertionError("not noticed")
+
+
+@sizes(2, 3)
+def case_weights_that_are_not_finite_stop_all_ranks(group):
+    """Each stage looks at its own; a rank that went on to save would wait for the others."""
+    (g,) = layouts(group)
+    case = on(g)
+    model = case.model(g)
+    what = SimpleNamespace(model=model, team=case.team(model, g), grid=g)
+    run._Run.check_weights(what, 7)
+    for name, p in model.parameters().items():
+        if name.startswith("block1.mlp"):
+            p.data[...] = np.nan
+    try:
+        run._Run.check_weights(what, 7)
+    except RunFailed as why:
+        assert "step 7: block1.mlp" in str(why)
     else:
         raise AssertionError("not noticed")
 

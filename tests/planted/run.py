@@ -1,0 +1,307 @@
+"""Mistakes in what a run does around its steps: order, staleness, what only resume and reshard read."""
+
+from tests.planted import Mistake
+
+LOOP = """\
+                    if last or step % (o.eval_every or self.epoch) == 0 or step % self.epoch == 0:
+                        log.write({"step": step, **self.evaluate(step)})
+                    stop = self.agreed(asked)
+                    if last or stop or step % (o.save_every or self.epoch) == 0:
+                        self.save(step, record["epoch"])
+                    self.tell(step)
+"""
+EVALUATE, AGREE, SAVE, TELL = (
+    "".join(LOOP.splitlines(True)[a:b]) for a, b in ((0, 2), (2, 3), (3, 5), (5, 6))
+)
+
+RUN = (
+    Mistake(
+        "a step is saved before it is evaluated",
+        LOOP,
+        AGREE + SAVE + EVALUATE + TELL,
+        ("test_what_is_not_finite_at_the_end_is_not_saved_over_what_is",),
+    ),
+    Mistake(
+        "the launcher is told what is left before the step is saved",
+        LOOP,
+        EVALUATE + AGREE + TELL + SAVE,
+        ("test_the_launcher_knows_the_newest_checkpoint",),
+    ),
+    Mistake(
+        "a run that is told to stop is not saved",
+        "if last or stop or step %",
+        "if last or step %",
+        ("test_a_run_whose_terminal_closes_saves",),
+    ),
+    Mistake(
+        "a signal at the last step leaves the run unfinished",
+        "if stop and not last:",
+        "if stop:",
+        ("test_a_signal_at_the_last_step_finds_a_finished_run",),
+    ),
+    Mistake(
+        "with --eval-every nothing is evaluated at an epoch's end",
+        " or step % self.epoch == 0:",
+        ":",
+        ("test_each_epoch_ends_with_an_evaluation_and_a_checkpoint_says_which_it_is",),
+    ),
+    Mistake(
+        "what was saved before a resume is forgotten",
+        'self.start = self.saved = state["step"]',
+        'self.start = state["step"]',
+        ("test_what_is_not_finite_at_the_end_is_not_saved_over_what_is",),
+    ),
+    Mistake(
+        "a resumed run begins its log anew",
+        "if self.folder and first else None, self.start)",
+        "if self.folder and first else None)",
+        ("test_a_crash_between_checkpoints_leaves_no_step_twice",),
+    ),
+    Mistake(
+        "the log keeps one step too many",
+        'r["step"] <= start',
+        'r["step"] <= start + 1',
+        ("test_a_crash_between_checkpoints_leaves_no_step_twice",),
+    ),
+    Mistake(
+        "the epoch that is saved is a number of steps",
+        'self.save(step, record["epoch"])',
+        "self.save(step, self.epoch)",
+        ("test_each_epoch_ends_with_an_evaluation_and_a_checkpoint_says_which_it_is",),
+    ),
+    Mistake(
+        "only the held-out text is compared on resuming",
+        'state["digest"] != self.texts.digests["digest"]',
+        'state["held_out"] != self.texts.digests["held_out"]',
+        ("test_a_change_of_either_text_is_noticed_on_resuming",),
+    ),
+    Mistake(
+        "only the text to learn from is compared on resuming",
+        '"digest": zlib.crc32(other_stream, zlib.crc32(learned_stream))',
+        '"digest": zlib.crc32(learned_stream)',
+        ("test_a_change_of_either_text_is_noticed_on_resuming",),
+    ),
+    Mistake(
+        "the digest of the held-out text is that of the other one",
+        '"held_out": zlib.crc32(other_stream)',
+        '"held_out": zlib.crc32(learned_stream)',
+        ("test_evaluation_repeats_the_last_line_of_the_log",),
+    ),
+    Mistake(
+        "the shares of unknown words change places",
+        "shares = unknown_share(learned_stream), unknown_share(other_stream)",
+        "shares = unknown_share(other_stream), unknown_share(learned_stream)",
+        ("test_unknown_tokens_stand_beside_each_loss_and_many_are_warned_of",),
+    ),
+    Mistake(
+        "config.toml keeps what a resumed run was told to change",
+        "self.write_options(work)  # another layout",
+        'work.write_bytes((self.folder / "config.toml").read_bytes())  # another layout',
+        ("test_a_run_goes_on_from_another_folder_and_with_a_text_that_was_moved",),
+    ),
+    Mistake(
+        "a finished run cannot be resumed",
+        "if self.start > self.steps:",
+        "if self.start >= self.steps:",
+        ("test_a_finished_run_says_so_and_how_to_go_on",),
+    ),
+    Mistake(
+        "a resumed run begins with the loss scale of a new one",
+        'vars(self.scale).update(state.get("loss_scale", {}))',
+        "pass",
+        ("test_a_resumed_16_bit_run_is_an_uninterrupted_one_bit_for_bit",),
+    ),
+    Mistake(
+        "the loss scale is saved without its count of steps that fitted",
+        'state["loss_scale"] = vars(self.scale)',
+        'state["loss_scale"] = {k: v for k, v in vars(self.scale).items() if k != "good"}',
+        ("test_a_run_that_goes_on_is_the_uninterrupted_one[resumed-adamw]",),
+    ),
+    Mistake(
+        "a checkpoint takes the run's steps for the optimizer's",
+        "headers_of(model.config, step, optimizer.steps, ",
+        "headers_of(model.config, step, step, ",
+        ("test_a_run_that_goes_on_is_the_uninterrupted_one[resumed-adamw]",),
+    ),
+    Mistake(
+        "reshard takes the run's steps for the optimizer's",
+        'steps = int(stored["optimizer"].header["steps"])',
+        'steps = state["step"]',
+        ("test_a_run_that_goes_on_is_the_uninterrupted_one[resharded-adamw]",),
+    ),
+    Mistake(
+        "reshard drops the loss scale",
+        'checkpoint.finish_folder(new, divisions, state | {"layout": str(layout)})',
+        'state.pop("loss_scale", 0)\n'
+        '    checkpoint.finish_folder(new, divisions, state | {"layout": str(layout)})',
+        ("test_a_run_that_goes_on_is_the_uninterrupted_one[resharded-adamw]",),
+    ),
+    Mistake(
+        "reshard drops what a later version wrote into the state",
+        'divisions, state | {"layout"',
+        'divisions, {k: state[k] for k in ("step", "epoch", "digest", "loss_scale")} | {"layout"',
+        ("test_what_a_checkpoint_says_of_things_to_come_is_kept",),
+    ),
+    Mistake(
+        "reshard forgets which tokenizer the model was trained with",
+        'state["step"], steps, stored["model"].header.get("tokenizer"))',
+        'state["step"], steps)',
+        ("test_a_checkpoint_that_knows_no_digests_is_read",),
+    ),
+    Mistake(
+        "the masters of 16-bit weights begin anew from the rounded weights",
+        "optimizer.state.setdefault(name, {})[slot] = xp.asarray(array)",
+        'slot == "master" or optimizer.state.setdefault(name, {}).update({slot: xp.asarray(array)})',
+        ("test_a_resumed_16_bit_run_is_an_uninterrupted_one_bit_for_bit",),
+    ),
+    Mistake(
+        "what the optimizer counts goes on from 0",
+        'optimizer.steps, optimizer.state = int(remembered.header["steps"]), {}',
+        "optimizer.state = {}",
+        ("test_what_is_saved_comes_back_bit_for_bit",),
+    ),
+    Mistake(
+        "`latest` names a checkpoint before it has its name",
+        'put_checkpoint(work, run / f"step-{step}")\n        replace_text(run / "latest", f"step-{step}")',
+        'replace_text(run / "latest", f"step-{step}")\n        put_checkpoint(work, run / f"step-{step}")',
+        ("test_a_full_disk_leaves_the_last_checkpoint_whole",),
+    ),
+    Mistake(
+        "old checkpoints are removed before `latest` names the new one",
+        'replace_text(run / "latest", f"step-{step}")\n        prune(run, step, keep)',
+        'prune(run, step, keep)\n        replace_text(run / "latest", f"step-{step}")',
+        ("test_no_checkpoint_goes_before_latest_names_the_next",),
+    ),
+    Mistake(
+        "pruning counts checkpoints after the one that was written",
+        "checkpoints(run).items() if n <= step]",
+        "checkpoints(run).items()]",
+        ("test_latest_set_back_goes_on_from_there",),
+    ),
+    Mistake(
+        "a model's array that it does not know is left out in silence",
+        "stages_of(model).entire.parameters().keys() ^ set(parts)",
+        "stages_of(model).entire.parameters().keys() - set(parts)",
+        ("test_a_bad_file_is_refused_in_one_sentence",),
+    ),
+    Mistake(
+        "weights and state.json may be of two steps",
+        'if parts.header.get("step", str(state.get("step"))) != str(state.get("step")):',
+        "if False:",
+        ("test_the_state_of_another_step_is_refused",),
+    ),
+    Mistake(
+        "the tokenizer's digest is not compared",
+        "tokenizer.size != config.vocab_size or (known and known != tokenizer_digest(tokenizer))",
+        "tokenizer.size != config.vocab_size",
+        ("test_the_tokenizer_of_another_run_is_noticed_by_every_reader",),
+    ),
+    Mistake(
+        "--num-epochs on resuming loses to the steps of the run",
+        'changes["num_steps"] = None',
+        "pass",
+        ("test_epochs_on_resuming_replace_the_steps_of_the_run",),
+    ),
+    Mistake(
+        "--threads on resuming with other ranks is forgotten",
+        '{"threads": None} | changes',
+        'changes | {"threads": None}',
+        ("test_other_ranks_choose_anew",),
+    ),
+    Mistake(
+        "--cp on resuming keeps the threads of fewer ranks",
+        'for name in ("tp", "cp", "dp", "pp"))',
+        'for name in ("tp", "dp", "pp"))',
+        ("test_other_ranks_choose_anew",),
+    ),
+    Mistake(
+        "--init-from takes the balance of experts from the other run",
+        'FREE = "dropout", "balance"',
+        'FREE = ("dropout",)',
+        ("test_what_another_run_may_change_of_a_model_is_its_own",),
+    ),
+    Mistake(
+        "--init-from keeps the other run's dtype",
+        "checkpoint.open_parts(source), o.dtype, device(o.device), team.keep)",
+        "checkpoint.open_parts(source), None, device(o.device), team.keep)",
+        ("test_what_another_run_may_change_of_a_model_is_its_own",),
+    ),
+    Mistake(
+        "a run goes on from a checkpoint that is no longer the newest",
+        "if newest and run_folder.newest(folder) != newest:",
+        "if False:",
+        ("test_a_run_that_another_one_continued_meanwhile_is_not_gone_on_with",),
+    ),
+    Mistake(
+        "a run that was begun before the lock was ours is written over",
+        "if folder and not newest:\n            run_folder.open_folder(folder, o.overwrite)",
+        "if False:\n            run_folder.open_folder(folder, o.overwrite)",
+        ("test_a_run_that_another_one_began_meanwhile_is_left_alone",),
+    ),
+    Mistake(
+        "the lock is not taken by a process that the launcher did not start",
+        "fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)",
+        "pass",
+        ("test_the_second_of_two_runs_says_who_holds_the_folder",),
+    ),
+    Mistake(
+        "the lock is not let go",
+        "        if file is not None:\n            _let_go(folder / NAME, file)\n\n\ndef check_free",
+        "        pass\n\n\ndef check_free",
+        ("test_a_finished_run_says_so_and_how_to_go_on",),
+    ),
+    Mistake(
+        "the time that is left counts the steps before a resume as made just now",
+        "/ (step - self.start) * (self.steps - step)",
+        "/ step * (self.steps - step)",
+        ("test_the_time_that_is_left_is_told_by_the_steps_since_the_start",),
+    ),
+    Mistake(
+        "the bar of a resumed run begins at 0",
+        "tqdm(total=steps, initial=start, ",
+        "tqdm(total=steps, ",
+        ("test_the_bar_of_a_resumed_run_begins_where_it_was",),
+    ),
+    Mistake(
+        "an epoch keeps the order of the first one that was asked for",
+        "if self._order[0] != epoch + 1:",
+        "if not self._order[0]:",
+        ("test_a_batch_is_a_function_of_seed_and_step",),
+    ),
+    Mistake(
+        "the learning rate follows the optimizer's steps, not the run's",
+        "lr = recipe.lr_at(step)",
+        "lr = recipe.lr_at(optimizer.steps + 1)",
+        ("test_a_skipped_step_has_the_rate_of_its_number",),
+    ),
+    Mistake(
+        "every step draws the dropout of the first",
+        'random.key(recipe.seed, "step", step)',
+        'random.key(recipe.seed, "step")',
+        ("test_every_step_draws_its_own_dropout",),
+    ),
+    Mistake(
+        "the norm is that of gradients that are still scaled",
+        "    unscale(owned, scale.value)\n    norm = team.norm(owned)\n",
+        "    norm = team.norm(owned)\n    unscale(owned, scale.value)\n",
+        ("test_the_scale_changes_nothing_but_what_would_be_rounded_to_zero",),
+    ),
+    Mistake(
+        "a scale of 1 counts as none",
+        "if self.value < self.least:",
+        "if self.value <= self.least:",
+        ("test_the_scale_grows_shrinks_and_gives_up",),
+    ),
+    Mistake(
+        "steps that fitted before an overflow count towards a larger scale",
+        "self.good = self.good + 1 if fits else 0",
+        "self.good = self.good + 1 if fits else self.good",
+        ("test_the_scale_grows_shrinks_and_gives_up",),
+    ),
+    Mistake(
+        "held-out loss: every batch weighs the same",
+        "                counted = int((targets >= 0).sum())\n                sums += counted *",
+        "                counted = 1\n                sums += counted *",
+        ("test_evaluation_repeats_the_last_line_of_the_log",),
+    ),
+)

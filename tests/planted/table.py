@@ -1,0 +1,6 @@
+"""All planted mistakes."""
+
+from tests.planted.parallel import PARALLEL
+from tests.planted.run import RUN
+
+MISTAKES = (*RUN, *PARALLEL)
