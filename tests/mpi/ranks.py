@@ -15,6 +15,8 @@ import numpy as np
 
 from minimega.parallel.comm import world
 
+sys.path.insert(0, str(Path(__file__).parent))  # ranks start without it, as they do for a user
+
 LIMIT = 60  # seconds for one case
 
 
