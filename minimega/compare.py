@@ -101,6 +101,8 @@ class Comparison:
         dtype = max((o.dtype for o in self.o), key=verdict.eps)  # the coarser one
         self.kinks: kinks.Kinks | None = None
         self.limit, self.formula = verdict.explained(dtype, self.config, o.train_batch_size)
+        self.room: dict[str, float] = {}  # what explains more of a gradient's entries: see kinks.py
+        self.norm = 0.0  # and of their norm, relative
 
     def check_comparable(self) -> None:
         """BadInput where the runs must differ."""
@@ -164,14 +166,16 @@ class Comparison:
     def one_batch(self) -> dict[str, dict[str, Off]]:
         """The next batch of B's run through both, at B's weights."""
         o, step = self.o[1], _state(self.runs[1])["step"] + 1
-        texts = read_texts(o, self.config.context, self.work, open_tokenizer(self.newest, self.runs[1]))
+        self.texts = texts = read_texts(
+            o, self.config.context, self.work, open_tokenizer(self.newest, self.runs[1])
+        )
         if texts.digests["digest"] != _state(self.runs[1])["digest"]:
             raise BadInput(f"{o.train_filename} is not the text that {self.names[1]} began with")
-        inputs, targets, _ = tokens.Batches(texts.train, o.train_batch_size, o.seed)(step)
+        inputs, targets, _ = self.batch(step)
         if self.config.activation == "relu":
-            key = random.key(o.seed, "step", step)
             steps = max(self.logs[0].keys() & self.logs[1].keys(), default=1)
-            self.kinks = kinks.find(self.newest, o.dtype, (inputs, targets), key, self.limit, steps)
+            self.kinks = kinks.find(self.newest, o, self.batch(step), self.limit, steps)
+            self.room, self.norm = self.kinks.room, self.kinks.norm
         batch = self.work / "batch.npz"
         np.savez(
             batch, inputs=inputs, targets=targets, step=step, **(self.kinks.arrays() if self.kinks else {})
@@ -202,23 +206,46 @@ class Comparison:
         return found
 
     def training(self) -> tuple[str, dict[str, dict[str, Off]]]:
-        """Weights and the optimizer's arrays at the first common checkpoint that is wrong, or at the last."""
+        """Weights and the optimizer's arrays at the first common checkpoint that is wrong, or at the last.
+
+        Runs begin at the same weights. After that each step begins at weights that are a little apart: the
+        gradients change by what a right model's do between them.
+        """
         a, b = (run_folder.checkpoints(run).keys() for run in self.runs)
-        room = self.kinks.room if self.kinks else {}
+        free: dict[str, np.ndarray] = {}
+        last = 0
         for step in sorted(a & b):
-            folders = (run / f"step-{step}" for run in self.runs)
-            rates = sum(r["lr"] for s, r in self.logs[1].items() if s <= step)
-            found = verdict.trained(*folders, self.o[1], rates, self.limit * step, step, room)
-            if step == max(a & b) or any(x.wrong for kind in found.values() for x in kind.values()):
-                return f"training, after step {step}", found
+            folders = tuple(run / f"step-{step}" for run in self.runs)
+            rates = sum(r["lr"] for s, r in self.logs[1].items() if last < s <= step)
+            how = folders, self.o[1], rates, self.limit * step, step
+            made = verdict.trained(*how, self.room, free)
+            if made.wrong and step > 1:
+                self.carry(step, made.moved)
+                made = verdict.trained(*how, self.room, free)
+            if step == max(a & b) or made.wrong:
+                return f"training, after step {step}", made.found
+            self.carry(step, made.moved)
+            last, free = step, made.free
         return "no checkpoint of one step is in both", {}
+
+    def batch(self, step: int) -> kinks.Batch:
+        o = self.o[1]
+        inputs, targets, _ = tokens.Batches(self.texts.train, o.train_batch_size, o.seed)(step)
+        return kinks.Batch(inputs, targets, random.key(o.seed, "step", step))
+
+    def carry(self, step: int, moved: dict[str, np.ndarray]) -> None:
+        """Let the room hold what the gradients of the next step change by from B's weights to those of A."""
+        weights = self.runs[1] / f"step-{step}"
+        room, norm = kinks.carried(weights, moved, self.o[1], self.batch(step + 1))
+        self.room = {name: max(r, self.room.get(name, 0.0)) for name, r in room.items()}
+        self.norm = max(norm, self.norm)
 
     def logged(self) -> dict[str, tuple[int, Off]]:
         """Loss and gradient norm in both logs: the first step that is beyond rounding, or the furthest."""
         a, b = self.logs
         found: dict[str, tuple[int, Off]] = {}
         for name, key in (("loss", "loss"), ("gradient norm", "grad_norm")):
-            room = self.kinks.norm if self.kinks and key == "grad_norm" else 0.0
+            room = self.norm if key == "grad_norm" else 0.0
             for step in sorted(a.keys() & b.keys()):
                 x = off(a[step][key], b[step][key], self.limit * step, room=room * abs(b[step][key]))
                 if name not in found or (x.share > found[name][1].share and not found[name][1].wrong):

@@ -4,7 +4,7 @@ The slope of a ReLU jumps at 0. Of an input nearer to 0 than rounding moves it, 
 different sides: the values agree, the gradients differ by all that passes there. `find` looks for these
 inputs in one batch. Two runs that are steered to one side there have the same gradients but for rounding
 (`steered`), and switching all of them by chance shows how far two runs that are not steered may part
-(`Kinks.room`).
+(`Kinks.room`). From there on their weights differ, and so do the gradients of the next step (`carried`).
 
 B batch, T time, F hidden width.
 """
@@ -12,6 +12,8 @@ B batch, T time, F hidden width.
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace as Options
+from typing import NamedTuple
 
 import ml_dtypes
 import numpy as np
@@ -25,7 +27,8 @@ from minimega.mlp import MLP
 from minimega.model import Model
 from minimega.train import Alone
 
-DRAWS = 4  # how often all that may switch is drawn anew: one entry in 16 then never switches
+DRAWS = 8  # how often all that may switch is drawn anew
+SIGMAS = 4  # standard deviations that chance explains: a sum of what switches is nearly normal
 SOME = 64  # of each layer's inputs, those nearest to 0, switch in a draw: other batches have others there
 
 
@@ -54,9 +57,10 @@ class Steered(Layer):
 class Kinks:
     """What may switch in one batch: by layer, and what comes of it.
 
-    `on` are the sides (B, T, F) that B takes, `reach` how near to 0 rounding may decide. `room` is the most
-    by which an entry of a parameter's gradient changes, `norm` the gradient norm's, relative, when what is
-    that near, or SOME of a layer, switches by chance. Of `count` inputs `near` are within reach.
+    `on` are the sides (B, T, F) that B takes, `reach` how near to 0 rounding may decide. `room` is what an
+    entry of a parameter's gradient changes by, clipped or not, and `norm` what their norm does, relative,
+    when what is that near, or SOME of a layer, switches by chance: SIGMAS times the root of the mean square,
+    of the entry where that is largest. Of `count` inputs `near` are within reach.
     """
 
     on: dict[str, np.ndarray]
@@ -93,14 +97,22 @@ def _to(packed: np.ndarray, reach, layer: MLP) -> Callable:
     return change
 
 
-def find(weights: Path, dtype: str, batch: tuple, key: int, limit: float, steps: int) -> Kinks:
-    """The kinks in reach of rounding when a model computes this batch of inputs and targets.
+class Batch(NamedTuple):
+    """Of one step: inputs (B, T), targets (B, T), and the key of its dropout."""
+
+    inputs: np.ndarray
+    targets: np.ndarray
+    key: int
+
+
+def find(weights: Path, o: Options, batch: Batch, limit: float, steps: int) -> Kinks:
+    """The kinks in reach of rounding when a model computes this batch.
 
     `limit` is the distance that rounding explains in a step; in one of several steps the runs are up to
     `steps` times that apart, and more may switch.
     """
-    inputs, targets = batch
-    model = checkpoint.load_model(weights, "float32" if np.dtype(dtype) in HALF else dtype)
+    inputs, targets, key = batch
+    model = checkpoint.load_model(weights, _wide(o.dtype))
     layers = list(_bent(model))
     seen: dict[str, np.ndarray] = {}
 
@@ -115,19 +127,43 @@ def find(weights: Path, dtype: str, batch: tuple, key: int, limit: float, steps:
     on = {layer.name: seen[layer.name] > 0 for layer in layers if isinstance(layer, MLP)}
     for layer, before in zip(layers, stood, strict=True):
         _restore(layer, before)
-    right = _gradients(model, inputs, targets, key)
-    rng, room, norms = np.random.default_rng(0), dict.fromkeys(right, 0.0), [_norm(right)]
+    right, rng = _gradients(model, batch), np.random.default_rng(0)
     for layer in layers:
         z = np.abs(seen[layer.name]).ravel()
         nearest = float(np.partition(z, min(SOME, z.size) - 1)[min(SOME, z.size) - 1])
         r = max(steps * reach[layer.name], nearest)
         _put(layer, lambda z, r=r: steer(z, rng.random(z.shape) < 0.5, r))
+    square, norm = {name: np.zeros((2, *g.shape)) for name, g in right.items()}, 0.0
     for _ in range(DRAWS):
-        other = _gradients(model, inputs, targets, key)
-        room = {n: max(room[n], float(np.abs(g - right[n]).max())) for n, g in other.items()}
-        norms.append(_norm(other))
-    norm = max(abs(n - norms[0]) for n in norms) / (norms[0] or 1.0)
+        other = _gradients(model, batch)
+        norm += (_norm(other) / (_norm(right) or 1.0) - 1) ** 2
+        for name, change in _changes(other, right, o.clip):
+            square[name] += change**2
+    room = {name: SIGMAS * float(np.sqrt(s.max() / DRAWS)) for name, s in square.items()}
+    norm = SIGMAS * float(np.sqrt(norm / DRAWS))
     return Kinks(on, reach, room, norm, near, sum(z.size for z in seen.values()))
+
+
+def carried(weights: Path, moved: dict[str, np.ndarray], o: Options, batch: Batch) -> tuple[dict, float]:
+    """What the gradients change by when a model's weights become `moved`: as Kinks' room and norm."""
+    model = checkpoint.load_model(weights, _wide(o.dtype))
+    right = _gradients(model, batch)
+    for name, p in model.parameters().items():
+        p.data[...] = moved[name]
+    other = _gradients(model, batch)
+    room = {name: float(np.abs(change).max()) for name, change in _changes(other, right, o.clip)}
+    return room, abs(_norm(other) / (_norm(right) or 1.0) - 1)
+
+
+def _changes(other: dict, right: dict, clip: float) -> Iterator[tuple[str, np.ndarray]]:
+    """By name, how far gradients are apart as they are, and as the optimizer gets them: (2, *shape)."""
+    a, b = (min(1.0, clip / (_norm(g) or 1.0)) if clip else 1.0 for g in (other, right))
+    for name, g in right.items():
+        yield name, np.stack([other[name] - g, a * other[name] - b * g])
+
+
+def _wide(dtype: str) -> str:
+    return "float32" if np.dtype(dtype) in HALF else dtype
 
 
 def _bent(layer: Layer) -> Iterator[MLP | Experts]:
@@ -154,11 +190,11 @@ def _restore(layer: MLP | Experts, before) -> None:
     setattr(layer, "up" if isinstance(layer, MLP) else "activation", before)
 
 
-def _gradients(model: Model, inputs, targets, key: int) -> dict[str, np.ndarray]:
+def _gradients(model: Model, batch: Batch) -> dict[str, np.ndarray]:
     parameters = model.parameters()
     for p in parameters.values():
         p.grad = None
-    Alone().gradients(model, inputs, targets, key)
+    Alone().gradients(model, *batch)
     return {name: p.grad.astype(np.float64) for name, p in parameters.items()}
 
 

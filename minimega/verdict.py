@@ -75,40 +75,57 @@ def off(a, b, limit: float, least: float = 0.0, room: float = 0.0) -> Off:
     return Off(distance, limit + (room / size if size else 0.0))
 
 
-def trained(
-    run_a: Path, run_b: Path, o: Options, rates: float, limit: float, step: int, room: dict[str, float]
-) -> Found:
-    """Two checkpoints of one step: the weights, and each array of the optimizer.
+class Trained(NamedTuple):
+    """Two checkpoints of one step, the weights and each array of the optimizer; for the step after it.
 
-    `rates` is the sum of all learning rates so far. AdamW and its relatives divide a gradient by its own
-    size: an entry whose gradient is small beside the others' is off by as much more, up to the whole step,
-    and any entry by a hundredth of the steps. `room` is what a gradient's entry may be off by more in each of
-    the steps, since a ReLU has kinks.
+    `free` is how far weights may be apart since the optimizer moved them, `moved` A's weights as far as what
+    lies between them and B's is explained.
+    """
+
+    found: Found
+    free: dict[str, np.ndarray]
+    moved: dict[str, np.ndarray]
+
+    wrong = property(lambda self: any(x.wrong for kind in self.found.values() for x in kind.values()))
+
+
+def trained(
+    runs: tuple[Path, Path], o: Options, rates: float, limit: float, step: int, room: dict, free: dict
+) -> Trained:
+    """Compare A's checkpoint of one step with B's.
+
+    `rates` is the sum of all learning rates since the checkpoint before it, whose weights may be `free`
+    apart. AdamW and its relatives divide a gradient by its own size: an entry whose gradient is small beside
+    the others' is off by as much more, up to the whole step, and any entry by a hundredth of the steps. So
+    may each gradient have been in its own step, as small as it was then. `room` is what a gradient's entry
+    may be off by more in each of the steps, since a ReLU has kinks and weights are a little apart.
     """
     weights_a, weights_b, slots_a, slots_b = (
-        checkpoint.open_parts(run, kind) for kind in checkpoint.KINDS for run in (run_a, run_b)
+        checkpoint.open_parts(run, kind) for kind in checkpoint.KINDS for run in runs
     )
     found: Found = {"weight": {}} | {slot: {} for slot in OPTIMIZERS[o.optimizer].slots}
+    made = Trained(found, {}, {})
     for name in weights_b:
-        a, b, more = weights_a.whole(name), weights_b.whole(name), room.get(name, 0.0)
-        free = rates * more
+        a, b = (np.float64(weights.whole(name)) for weights in (weights_a, weights_b))
+        more, moves = room.get(name, 0.0), rates * room.get(name, 0.0)
         for slot in list(found)[1:]:
             x, y = (slots.whole(f"{name}/{slot}") for slots in (slots_a, slots_b))
             found[slot][name] = off(x, y, limit, room=_in_slot(slot, o, np.float64(y), step, more))
             if slot == "velocity":
-                free = rates * more * sum(o.beta1**k for k in range(step))
+                moves = rates * more * sum(o.beta1**k for k in range(step))
             if slot in ("square", "squares"):
                 kept = 1 - o.beta2**step if slot == "square" else 1.0
                 size = np.sqrt(np.float64(y) / kept)  # of the gradients so far
-                free = rates * np.minimum(2, 0.01 + (limit * size.max() + more) / (size + o.eps))
-        b = np.float64(b)
-        apart = np.abs(np.float64(a) - b)
-        size, allowed = np.abs(b).max() or 1.0, limit * np.abs(b).max() + free + 1e-300
+                moves = rates * np.minimum(2, 0.01 + (limit * size.max() + more) / (size + o.eps))
+        made.free[name] = free.get(name, 0.0) + moves
+        apart = np.abs(a - b)
+        size, allowed = np.abs(b).max() or 1.0, limit * np.abs(b).max() + made.free[name] + 1e-300
+        made.moved[name] = np.clip(np.where(np.isfinite(a), a, b), b - allowed, b + allowed)
         at = np.argmax(np.where(np.isfinite(apart), apart, np.inf) / allowed)
         distance = float(apart.flat[at] / size)
         explained = float(np.broadcast_to(allowed, apart.shape).flat[at] / size)
         found["weight"][name] = Off(distance if np.isfinite(distance) else np.inf, explained)
-    return found
+    return made
 
 
 def _in_slot(slot: str, o: Options, y: np.ndarray, step: int, room: float) -> float:

@@ -16,6 +16,7 @@ from minimega.model import Config
 from minimega.verdict import begins, explained, off
 
 SMALL = "--tales 30 --d-model 16 --nhead 4 --num-layers 2 --context 16 --train-batch-size 8 --dropout 0.1"
+RELU = ["--activation", "relu"]
 OPTIONS = [*SMALL.split(), "--num-steps", "3", "--save-every", "1", "--keep", "3", "--warmup", "2"]
 
 
@@ -83,13 +84,25 @@ def test_a_gradient_that_was_wrong_in_training_is_named(compared, tmp_path, monk
     # a clipped gradient is off in all layers as soon as one of them is
     words = ["--lr", "0.1", "--optimizer", *optimizer.split()]
     words += ["--clip", "0"] if optimizer != "adamw" else []
+    named(name, 1, words, compared, tmp_path, monkeypatch)
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "adagrad", "momentum"])
+def test_a_gradient_that_goes_wrong_later_is_named(compared, tmp_path, monkeypatch, optimizer):
+    """From the second step on weights are apart, and gradients with them: a wrong one is further off."""
+    words = ["--optimizer", optimizer, *RELU, "--clip", "0"]
+    named("block0.attention.branch.qkv.weight", 2, words, compared, tmp_path, monkeypatch)
+
+
+def named(name, first, words, compared, tmp_path, monkeypatch) -> None:
+    """Double one gradient from this step on, and compare."""
     right = train(tmp_path / "right", *words)
-    norm = optim.gradient_norm
+    norm, steps = optim.gradient_norm, []
 
     def planted(parameters, *group):
-        parameters = list(parameters)
+        parameters, _ = list(parameters), steps.append(1)
         for p in parameters:
-            if p.name == name:
+            if p.name == name and len(steps) >= first:
                 p.grad = 2 * p.grad
         return norm(parameters, *group)
 
@@ -131,9 +144,6 @@ def test_code_that_computes_something_else_is_named(right, compared, monkeypatch
     monkeypatch.setattr(compare, "measure", planted)
     status, last = compared(right, right)
     assert status == 1 and says in last
-
-
-RELU = ["--activation", "relu"]
 
 
 @pytest.fixture(scope="module")
@@ -207,6 +217,7 @@ def test_a_wrong_relu_is_a_bug_all_the_same(bent, compared, in_a, mistake):
     [
         ["--dtype", "bfloat16", *RELU],
         ["--optimizer", "adamw", *RELU],
+        ["--optimizer", "adagrad", *RELU],
         ["--optimizer", "momentum", *RELU, "--experts", "2"],
     ],
 )
