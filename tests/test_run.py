@@ -11,7 +11,7 @@ import time
 import numpy as np
 import pytest
 
-from minimega import checkpoint, lifeline, progress, run_folder
+from minimega import checkpoint, lifeline, progress, run_folder, use
 from minimega.cli import main, parse
 from minimega.start import resumed
 
@@ -514,3 +514,15 @@ def test_what_another_run_may_change_of_a_model_is_its_own(tmp_path, start, text
     config = checkpoint.open_model(run_folder.newest(two))[1]
     assert (config.experts, config.balance, config.dropout) == (2, 0.25, 0.2)
     assert {array.dtype.name for array in weights_of(two).values()} == {"float64"}
+
+
+def test_the_texts_are_the_same_however_many_are_written_at_once(tmp_path, start, monkeypatch, capsys):
+    assert start(tmp_path / "run", steps=1) == 0
+    words = ["generate", "--model-filename", str(tmp_path / "run"), "--generate-num-sentences", "5"]
+    said = []
+    for together in (64, 2):
+        monkeypatch.setattr(use, "TOGETHER", together)
+        capsys.readouterr()
+        assert main(words) == 0
+        said.append(capsys.readouterr().out)
+    assert said[0] == said[1] and len(set(said[0].split("\n\n"))) == 5

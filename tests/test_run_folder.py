@@ -166,6 +166,25 @@ def test_a_full_disk_leaves_the_old_run_whole(words, name, run, done, capsys, mo
     assert contents(run) == before
 
 
+def test_a_resharding_that_ends_between_two_files_leaves_no_run_that_goes_on(done, tmp_path, monkeypatch):
+    usual, left = Path.replace, [0]
+
+    def replace(path, target):
+        left[0] -= path.parent.name != "step-6.tmp"
+        if not left[0]:
+            raise KeyboardInterrupt
+        return usual(path, target)
+
+    monkeypatch.setattr(Path, "replace", replace)
+    for number in range(1, 5):
+        left[0], target = number, tmp_path / str(number)
+        assert main(["reshard", str(done), "--save-dir", str(target)]) == 130
+        assert not (target / "latest").exists()
+    left[0], target = 6, tmp_path / "whole"
+    assert main(["reshard", str(done), "--save-dir", str(target)]) == 0
+    assert left[0] == 1 and run_folder.newest(target).name == "step-6"
+
+
 @pytest.mark.parametrize(
     ("latest", "says"),
     [

@@ -91,7 +91,7 @@ RUN = (
         "the shares of unknown words change places",
         "shares = unknown_share(learned_stream), unknown_share(other_stream)",
         "shares = unknown_share(other_stream), unknown_share(learned_stream)",
-        ("test_unknown_tokens_stand_beside_each_loss_and_many_are_warned_of",),
+        ("test_few_unknown_tokens_are_told_of_without_a_warning",),
     ),
     Mistake(
         "config.toml keeps what a resumed run was told to change",
@@ -303,5 +303,35 @@ RUN = (
         "                counted = int((targets >= 0).sum())\n                sums += counted *",
         "                counted = 1\n                sums += counted *",
         ("test_evaluation_repeats_the_last_line_of_the_log",),
+    ),
+    Mistake(
+        "the files of a new run appear first to last",
+        "for name, write in files.items():\n            write(stack",
+        "for name, write in reversed(files.items()):\n            write(stack",
+        ("test_a_resharding_that_ends_between_two_files_leaves_no_run_that_goes_on",),
+    ),
+    Mistake(
+        "an old run is removed before the new one is written",
+        "    with ExitStack() as stack:\n        for name, write in files.items():",
+        "    clear(folder)\n    with ExitStack() as stack:\n        for name, write in files.items():",
+        ("test_a_full_disk_leaves_the_old_run_whole",),
+    ),
+    Mistake(
+        "the texts after the first 64 are those again",
+        "numbers = range(first, min(first + TOGETHER, o.generate_num_sentences))",
+        "numbers = range(min(TOGETHER, o.generate_num_sentences - first))",
+        ("test_the_texts_are_the_same_however_many_are_written_at_once",),
+    ),
+    Mistake(
+        "a text depends on how many are written before it",
+        'random.uniform(random.key(seed, "sample", n), numbers)',
+        'random.uniform(random.key(seed, "sample", n), np.arange(len(numbers)))',
+        ("test_a_text_does_not_depend_on_its_neighbours",),
+    ),
+    Mistake(
+        "keys and values are kept when the window moves",
+        "seen, start, cache = 0, moved, Cache(model.config.context)",
+        "start = moved",
+        ("test_cached_and_uncached_logits_agree_also_past_the_context",),
     ),
 )
