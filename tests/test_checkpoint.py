@@ -178,6 +178,12 @@ def missing_array(weights):
     save_file({"a": np.zeros(3)}, weights, header)
 
 
+def one_array_more(weights):
+    with safe_open(weights, "numpy") as file:
+        header = file.metadata()
+    save_file(load_file(weights) | {"a": np.zeros(3)}, weights, header)
+
+
 @pytest.mark.parametrize(
     ("harm", "sentence"),
     [
@@ -188,6 +194,7 @@ def missing_array(weights):
         (other_shapes, "another model"),
         (bad_config, "configuration in its header is damaged"),
         (missing_array, "another model"),
+        (one_array_more, "another model: a is in only one of the two"),
     ],
 )
 def test_a_bad_file_is_refused_in_one_sentence(tmp_path, harm, sentence):
