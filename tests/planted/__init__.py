@@ -40,13 +40,13 @@ class Mistake:
         return self.place(root).read_text(encoding="utf-8").replace(self.right, self.wrong)
 
 
-def find_test(name: str) -> str:
+def find_test(name: str, root: Path = ROOT) -> str:
     """What pytest calls a test of this name: the file that has it, once, and the name."""
     line = re.compile(rf"^def {re.escape(name.partition('[')[0])}\(", re.MULTILINE)
-    files = sorted((ROOT / "tests").rglob("test_*.py"))
+    files = sorted((root / "tests").rglob("test_*.py"))
     found = [path for path in files if line.search(path.read_text(encoding="utf-8"))]
     assert len(found) == 1, f"{name} has to be in one file of tests/, and is in {found}"
-    return f"{found[0].relative_to(ROOT).as_posix()}::{name}"
+    return f"{found[0].relative_to(root).as_posix()}::{name}"
 
 
 def is_case(test: str) -> bool:

@@ -10,7 +10,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from queue import SimpleQueue
 
@@ -36,7 +36,7 @@ def copy_of_the_project() -> Iterator[Path]:
 
 def run_tests(project: Path, tests: list[str], limit: float = LIMIT) -> tuple[str, str]:
     """How the tests end in a copy: "passed", "failed", "hung" or "broken"; and what they wrote."""
-    plain = [find_test(test) for test in tests if not is_case(test)]
+    plain = [find_test(test, project) for test in tests if not is_case(test)]
     lines = [["-m", "pytest", "-x", "-p", "no:cacheprovider", *plain]] if plain else []
     for test in filter(is_case, tests):
         name, ranks = test.split()
@@ -67,7 +67,9 @@ def _run(project: Path, line: list[str], limit: float) -> tuple[int | None, str]
         return job.returncode, said
     except subprocess.TimeoutExpired:
         os.killpg(job.pid, signal.SIGKILL)  # the ranks of a launcher end with it
-        return None, job.communicate()[0]
+        with suppress(subprocess.TimeoutExpired):
+            return None, job.communicate(timeout=10)[0]
+        return None, ""
 
 
 def verdict(project: Path, mistake: Mistake, test: Callable = run_tests) -> tuple[str, str]:
