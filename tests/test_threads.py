@@ -4,11 +4,14 @@ import os
 import subprocess
 import sys
 import tomllib
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from minimega import checkpoint, launch, run_folder
 from minimega.cli import main, parse
+from minimega.model import Config
 from minimega.parallel import threads
 from minimega.start import resumed
 
@@ -89,6 +92,16 @@ def test_each_number_is_measured_as_often(shell):
     means = threads.in_turn([1, 2, 4], lambda n: asked.append(n) or n)
     assert means == {1: 1, 2: 2, 4: 4}
     assert asked == [1, 2, 4] * (len(asked) // 3)
+
+
+def test_all_ranks_take_the_number_of_the_first(shell):
+    """Each measures for itself; with other numbers they would round differently."""
+    shell.setattr(threads, "in_turn", lambda counts, seconds: {n: 1 / n for n in counts})
+    for told in (1, 2):
+        first = SimpleNamespace(size=2, broadcast=lambda x, label, told=told: np.array(told))
+        o = parse("train", SMALL.split())
+        threads.settle(o, first, Config(vocab_size=9))
+        assert o.threads == threads.used() == told
 
 
 def test_ranks_agree_and_record_one_number(tmp_path):

@@ -58,6 +58,13 @@ def case_each_layout(group):
         assert_equal(on(g, dtype=dtype), g)
 
 
+@sizes(4)
+def case_experts_of_replicas_whose_tokens_are_cut(group):
+    """Only with both does it matter which ranks hold copies of an expert."""
+    g = grid(group, Layout(dp=2, cp=2, ep=2))
+    assert_equal(on(g, frozenset({"dropout"})), g)
+
+
 @sizes(8)
 def case_every_schedule(group):
     some, cut, copies = layouts(group)

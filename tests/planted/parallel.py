@@ -75,7 +75,7 @@ PARALLEL = (
         "the copies of an expert are those of the context, not of the replicas",
         'copies.split(lambda r: r // cut.cp % cut.ep, "expert copies")',
         'copies.split(lambda r: r % cut.ep, "expert copies")',
-        ("cases_experts.case_pairs_of_factors 4",),
+        ("cases_experts.case_experts_of_replicas_whose_tokens_are_cut 4",),
     ),
     Mistake(
         "the gradient of an expert is summed over ranks that hold others",
@@ -105,7 +105,7 @@ PARALLEL = (
         "stage 3 of ZeRO keeps the old weights after a step",
         'self.here = ""  # what stands here is old: the next use gathers the new weights',
         "pass",
-        ("cases_zero.case_each_stage 2",),
+        ("cases_zero.case_pairs_of_factors 2",),
     ),
     Mistake(
         "a shard has the gradient of the last part of the batch alone",
@@ -153,6 +153,6 @@ PARALLEL = (
         "each rank chooses its own number of threads",
         'o.threads = int(world.broadcast(np.array(threads), label="threads"))',
         "o.threads = threads",
-        ("test_ranks_agree_and_record_one_number",),
+        ("test_all_ranks_take_the_number_of_the_first",),
     ),
 )
