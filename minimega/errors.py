@@ -2,7 +2,9 @@
 
 import difflib
 import errno
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from os import PathLike
 
 CURES = {
     errno.ENOSPC: "free some space, or write elsewhere",
@@ -30,6 +32,17 @@ def in_words(error: OSError) -> str:
     """
     cure = f"; {CURES[error.errno]}" if error.errno in CURES and error.filename != OUTPUT else ""
     return f"{error.filename or 'the system'}: {error.strerror or error}{cure}"
+
+
+@contextmanager
+def naming(path: str | PathLike) -> Iterator[None]:
+    """Around the writing of a file: the system names none where a write fails, as on a full disk."""
+    try:
+        yield
+    except OSError as why:
+        if why.filename is None:
+            why.filename = str(path)
+        raise
 
 
 def nearest(name: str, known: Iterable[str], prefix: str = "") -> str:

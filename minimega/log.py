@@ -4,6 +4,7 @@ import json
 import math
 from pathlib import Path
 
+from minimega.errors import naming
 from minimega.run_folder import whole
 
 
@@ -63,12 +64,9 @@ class Log:
             self.file.seek(0)
             self._replace(self.file.read())
         line = memoryview(_line(record))
-        try:
+        with naming(self.path):
             while line:
                 line = line[self.file.write(line) :]
-        except OSError as why:
-            why.filename = str(self.path)  # the system names no file where a write fails
-            raise
 
     def close(self) -> None:
         if self.file:

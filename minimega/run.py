@@ -119,7 +119,10 @@ class _Run:
         owned = self.team.owned(self.model)
         state = checkpoint.resume(newest, self.model, self.optimizer, owned, self.team.keep)
         if state["digest"] != self.texts.digests["digest"]:
-            raise BadInput(f"{self.o.train_filename} is not the text that this run began with")
+            raise BadInput(
+                f"{self.o.train_filename} is not the text that this run began with; put that one back, "
+                "or begin a new run from this one's weights: --init-from"
+            )
         self.start = self.saved = state["step"]
         if self.start > self.steps:
             raise BadInput(

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from minimega.errors import BadInput
+from minimega.errors import BadInput, naming
 
 FILES = "latest", "config.toml", "log.jsonl", "loss.png", "tokenizer.json"  # the last one marks a run
 STEP = re.compile(r"step-(0|[1-9][0-9]*)")
@@ -85,12 +85,11 @@ def whole(path: Path) -> Iterator[Path]:
     """A name to write a file under; the file gets its own when it is whole, and none if that fails."""
     work = path.with_name(f"{path.name}.tmp")
     try:
-        yield work
+        with naming(path):
+            yield work
         work.replace(path)
-    except BaseException as why:
+    except BaseException:
         work.unlink(missing_ok=True)
-        if isinstance(why, OSError) and why.filename is None:
-            why.filename = str(path)  # the system names no file where a write fails
         raise
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from minimega import log as run_log
+from minimega.errors import naming
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -112,7 +113,8 @@ def loss_picture(
         )
     _limits(axes, [*losses, *held_out, *lines.values()])
     _perplexity(axes)
-    figure.savefig(path)
+    with naming(path):
+        figure.savefig(path)
 
 
 def run_picture(path: str | Path, log: str | Path, lines: Mapping[str, float] | None = None) -> None:

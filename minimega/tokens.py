@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from minimega import random
-from minimega.errors import BadInput
+from minimega.errors import BadInput, naming
 
 START, UNKNOWN = 0, 1
 NAMES = ["<start>", "<unk>"]
@@ -55,7 +55,8 @@ class Tokenizer:
             "kind": self.kind,
             "tokens": self.tokens,
         }
-        Path(path).write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
+        with naming(path):
+            Path(path).write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
 
 
 class Vocabulary(Tokenizer):
@@ -158,7 +159,7 @@ def tokenize(documents: Documents, tokenizer: Tokenizer, path: str | Path) -> np
     dtype = np.dtype("<u2" if tokenizer.size <= 2**16 else "<u4")
     count = text = 0  # entries, and those that are no start tokens
     try:
-        with open(temporary, "wb") as file:
+        with naming(path), open(temporary, "wb") as file:
             header = {"descr": dtype.str, "fortran_order": False, "shape": (0,)}
             np.lib.format.write_array_header_1_0(file, header)
             for ids in _stream(documents, tokenizer):
@@ -170,10 +171,8 @@ def tokenize(documents: Documents, tokenizer: Tokenizer, path: str | Path) -> np
             file.seek(0)  # NumPy left room in the header for any count
             np.lib.format.write_array_header_1_0(file, {**header, "shape": (count,)})
         os.replace(temporary, path)
-    except BaseException as problem:
+    except BaseException:
         temporary.unlink(missing_ok=True)
-        if isinstance(problem, OSError) and problem.filename is None:
-            problem.filename = str(path)  # the system names no file where a write fails
         raise
     return np.load(path, mmap_mode="r")
 

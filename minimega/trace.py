@@ -9,7 +9,7 @@ from types import SimpleNamespace as Options
 from minimega import launch, random
 from minimega.backend import device, keep_memory
 from minimega.bench import made_up
-from minimega.errors import BadInput, RunFailed
+from minimega.errors import BadInput, RunFailed, naming
 from minimega.on_ranks import on_ranks
 from minimega.options import model_config
 from minimega.parallel import threads
@@ -95,7 +95,8 @@ def _report(o: Options, schedule: Schedule, events: list[list[Event]], ranks: in
         picture(o.picture, dict(zip(titles, ms, strict=True)), "ms")
         say(f"the picture: {o.picture}")
     if o.trace:
-        Path(o.trace).write_text(json.dumps(chrome(panels, events)), encoding="utf-8")
+        with naming(o.trace):
+            Path(o.trace).write_text(json.dumps(chrome(panels, events)), encoding="utf-8")
         say(f"the trace, for ui.perfetto.dev: {o.trace}")
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from minimega import checkpoint, options, run_folder, tokens
 from minimega.backend import device, keep_memory
-from minimega.errors import BadInput, RunFailed
+from minimega.errors import BadInput, RunFailed, naming
 from minimega.model import Model
 from minimega.notes import doubt, notes, unknown
 from minimega.on_ranks import on_ranks
@@ -96,7 +96,8 @@ def _generate(o: Options, grid: Grid) -> int:
         return 0
     if o.generate_filename:
         try:
-            Path(o.generate_filename).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+            with naming(o.generate_filename):
+                Path(o.generate_filename).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
         except (FileNotFoundError, IsADirectoryError, PermissionError) as why:
             raise BadInput(f"--generate-filename {o.generate_filename}: {why.strerror}") from None
         say(f"{len(lines)} texts in {o.generate_filename}")

@@ -87,3 +87,35 @@ def test_a_limit_that_leaves_ranks_no_shared_memory_is_named(tmp_path):
     ended = subprocess.run(limited, capture_output=True, text=True, cwd=tmp_path, timeout=300)
     assert ended.returncode == 2 and ended.stderr.count("\n") == 1
     assert "shared memory is a file" in ended.stderr and "ulimit -f unlimited" in ended.stderr
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("full") / "run"
+    assert shell("", *TRAIN, "--save-dir", str(folder)).returncode == 0
+    return folder
+
+
+TIMELINE = ["timeline", *SHAPE, "--num-layers", "2", "--pp", "2", "--num-steps", "1"]
+WRITES = {
+    "generate": ["generate", "--generate-num-sentences", "1", "--generate-filename"],
+    "trace": [*TIMELINE, "--trace"],
+    "picture": [*TIMELINE, "--picture"],
+}
+
+
+@FULL
+@pytest.mark.parametrize("what", WRITES)
+def test_a_file_that_cannot_be_written_is_named(run, tmp_path, what):
+    """The system itself names it only where it cannot be opened."""
+    (file := tmp_path / ("a.png" if what == "picture" else "a.json")).symlink_to("/dev/full")
+    words = [*WRITES[what], str(file), *["--model-filename", str(run)] * (what == "generate")]
+    ended = shell("", *words)
+    assert ended.returncode == 1
+    assert f"minimega: {file}: No space left on device" in ended.stderr.decode()
+
+
+def test_a_tokenizer_that_cannot_be_written_is_named(tmp_path):
+    limited = ["sh", "-c", 'ulimit -f 1; "$@"', "sh", sys.executable, "-m", "minimega"]
+    ended = subprocess.run([*limited, *TRAIN], capture_output=True, text=True, cwd=tmp_path, timeout=300)
+    assert ended.returncode == 1 and "tokenizer.json: File too large" in ended.stderr, ended.stderr

@@ -11,7 +11,7 @@ from importlib import resources
 from pathlib import Path
 from typing import NamedTuple
 
-from minimega.errors import BadInput, nearest
+from minimega.errors import BadInput, naming, nearest
 
 PROGRESS = "progress.json"
 
@@ -119,7 +119,8 @@ def start(lesson: Lesson, mine: Path) -> tuple[Path, bool]:
     for cell in notebook["cells"]:
         cell.update({"outputs": [], "execution_count": None} if cell["cell_type"] == "code" else {})
     mine.mkdir(parents=True, exist_ok=True)
-    with open(target, "x", encoding="utf-8") as file:  # "x": not even a copy made this very moment is lost
+    # "x": not even a copy made this very moment is lost
+    with naming(target), open(target, "x", encoding="utf-8") as file:
         file.write(json.dumps(notebook, indent=1, ensure_ascii=False) + "\n")
     if not (mine / PROGRESS).exists():
         _write(mine, ())
@@ -156,4 +157,5 @@ def record(number: str, mine: Path) -> bool:
 
 
 def _write(mine: Path, numbers: Iterable[str]) -> None:
-    (mine / PROGRESS).write_text(json.dumps({"passed": sorted(numbers)}) + "\n", encoding="utf-8")
+    with naming(mine / PROGRESS):
+        (mine / PROGRESS).write_text(json.dumps({"passed": sorted(numbers)}) + "\n", encoding="utf-8")

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from minimega.errors import naming
 from minimega.parallel.schedules import (
     COSTS,
     Action,
@@ -107,7 +108,8 @@ def picture(path: str | Path, panels: Mapping[str, Timed], unit: str = UNIT) -> 
     """`draw` on a figure of its own, and save it."""
     figure = new_figure(dpi=150)
     draw(figure, panels, unit)
-    figure.savefig(path)
+    with naming(path):
+        figure.savefig(path)
 
 
 def draw(figure: "Figure", panels: Mapping[str, Timed], unit: str = UNIT) -> None:
