@@ -101,6 +101,7 @@ class Job:
         before = {s: signal.signal(s, self._hand_on) for s in SIGNALS if _heard(s)}
         try:
             self._follow()
+            self._hear_out()
         finally:
             for rank in self.ranks:
                 rank.line.close()  # whatever still runs ends
@@ -158,6 +159,13 @@ class Job:
                 ended = ended or time.monotonic()
                 if time.monotonic() - ended > CLEANUP:  # somebody killed mpirun: its ranks hold the pipes
                     return
+
+    def _hear_out(self) -> None:
+        """Read what the ranks left on their lines: the pipes of mpirun may have closed before."""
+        for rank in self.ranks:
+            rank.line.setblocking(False)
+            while not rank.closed and rank.read():
+                pass
 
     def _accept(self) -> None:
         rank = Rank(self.server.accept()[0])
