@@ -98,10 +98,32 @@ def test_dp_auto_says_and_keeps_the_number(tmp_path, serial):
     assert_same(tmp_path / "run", serial)
 
 
+WRITERS = """
+import os, sys
+from minimega import cli, run
+
+class Noted(run.Log):
+    def __init__(self, path, start=0):
+        super().__init__(path, start)
+        if path:
+            path.with_name(f"writer-{os.getpid()}").touch()
+
+run.Log = Noted
+sys.exit(cli.main())
+"""
+
+
 def test_one_rank_alone_writes_the_log(tmp_path):
-    said = train(tmp_path / "run", "--dp", "2")
-    assert said.count("step 6/6") == said.count("step 6: held out") == 1
-    lines = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    """A second one would put its own file in the place of the first one's, with the same lines."""
+    path, run = tmp_path / "writers.py", tmp_path / "run"
+    path.write_text(WRITERS)
+    words = [str(path), "train", *OPTIONS, "--dp", "2", "--save-dir", str(run)]
+    line, env = launch.command(words, 2, threads=1)
+    ended = subprocess.run(line, capture_output=True, text=True, timeout=LIMIT, env=env)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert ended.stdout.count("step 6/6") == ended.stdout.count("step 6: held out") == 1
+    assert len(list(run.glob("writer-*"))) == 1
+    lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines if "loss" in line] == [1, 2, 3, 4, 5, 6]
     assert [line["step"] for line in lines if "eval_loss" in line] == [3, 6]
 
