@@ -111,10 +111,11 @@ def set_threads(threads: int | None = None) -> None:
     """Among ranks that mpirun started: share the machine's cores between them, unless the user did.
 
     Libraries read the number when they are loaded, so the program begins once more, with it set. To be
-    called before MPI starts; does nothing in a process alone, or where the number is set already.
+    called before MPI starts; does nothing in a process alone, in a rank of our launcher, or where the number
+    is set already.
     """
     given = _given()
-    if not given or len(sys.orig_argv) < 2 or sys.orig_argv[-1] == "-":
+    if not given or len(sys.orig_argv) < 2 or sys.orig_argv[-1] == "-" or lifeline.held():
         return
     wanted = thread_settings(threads) if threads else _shared(share())
     if all(os.environ.get(k) == v for k, v in wanted.items()):

@@ -26,6 +26,11 @@ def hold(rank: int) -> None:
         _line = Line(address, rank)
 
 
+def held() -> bool:
+    """Whether this rank has a launcher of ours: it has set the environment already."""
+    return _line is not None
+
+
 def tell(**state) -> None:
     """Leave this with the launcher; without one, do nothing."""
     if _line:
