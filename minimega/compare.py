@@ -100,6 +100,8 @@ class Comparison:
         self.config = checkpoint.open_model(self.newest)[1]
         dtype = max((o.dtype for o in self.o), key=verdict.eps)  # the coarser one
         self.kinks: kinks.Kinks | None = None
+        norms = [r["grad_norm"] for run in self.logs for r in run.values()]
+        self.clip = o.clip if o.clip and max(norms, default=0.0) > o.clip else 0.0  # where it acted
         self.limit, self.formula = verdict.explained(dtype, self.config, o.train_batch_size)
         self.room: dict[str, float] = {}  # what explains more of a gradient's entries: see kinks.py
         self.norm = 0.0  # and of their norm, relative
@@ -174,7 +176,7 @@ class Comparison:
         inputs, targets, _ = self.batch(step)
         if self.config.activation == "relu":
             steps = max(self.logs[0].keys() & self.logs[1].keys(), default=1)
-            self.kinks = kinks.find(self.newest, o, self.batch(step), self.limit, steps)
+            self.kinks = kinks.find(self.newest, self.computed(), self.batch(step), self.limit, steps)
             self.room, self.norm = self.kinks.room, self.kinks.norm
         batch = self.work / "batch.npz"
         np.savez(
@@ -228,6 +230,9 @@ class Comparison:
             last, free = step, made.free
         return "no checkpoint of one step is in both", {}
 
+    def computed(self) -> Options:
+        return Options(dtype=self.o[1].dtype, clip=self.clip)
+
     def batch(self, step: int) -> kinks.Batch:
         o = self.o[1]
         inputs, targets, _ = tokens.Batches(self.texts.train, o.train_batch_size, o.seed)(step)
@@ -236,7 +241,7 @@ class Comparison:
     def carry(self, step: int, moved: dict[str, np.ndarray]) -> None:
         """Let the room hold what the gradients of the next step change by from B's weights to those of A."""
         weights = self.runs[1] / f"step-{step}"
-        room, norm = kinks.carried(weights, moved, self.o[1], self.batch(step + 1))
+        room, norm = kinks.carried(weights, moved, self.computed(), self.batch(step + 1))
         self.room = {name: max(r, self.room.get(name, 0.0)) for name, r in room.items()}
         self.norm = max(norm, self.norm)
 

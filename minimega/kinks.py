@@ -156,8 +156,11 @@ def carried(weights: Path, moved: dict[str, np.ndarray], o: Options, batch: Batc
 
 
 def _changes(other: dict, right: dict, clip: float) -> Iterator[tuple[str, np.ndarray]]:
-    """By name, how far gradients are apart as they are, and as the optimizer gets them: (2, *shape)."""
-    a, b = (min(1.0, clip / (_norm(g) or 1.0)) if clip else 1.0 for g in (other, right))
+    """By name, how far gradients are apart as they are, and after a clip that acts: (2, *shape).
+
+    A clip divides all by one norm, so that what a single kink does to that reaches every parameter.
+    """
+    a, b = (clip / (_norm(g) or 1.0) if clip else 1.0 for g in (other, right))
     for name, g in right.items():
         yield name, np.stack([other[name] - g, a * other[name] - b * g])
 
