@@ -91,3 +91,11 @@ def test_a_run_whose_terminal_closes_saves(tmp_path, alone):
     assert os.waitstatus_to_exitcode(status) == 128 + signal.SIGHUP
     last = log.read_text().count('"lr"')
     assert run_folder.newest(run).name == f"step-{last}"
+
+
+def test_ctrl_c_while_modules_are_loaded_is_no_traceback(tmp_path):
+    (tmp_path / "numpy.py").write_text("raise KeyboardInterrupt")
+    line = [sys.executable, "-m", "minimega", "--version"]
+    env = os.environ | {"PYTHONPATH": str(tmp_path)}
+    ended = subprocess.run(line, env=env, capture_output=True, text=True, timeout=60)
+    assert (ended.returncode, ended.stderr) == (-signal.SIGINT, "minimega: stopped\n")
