@@ -156,14 +156,14 @@ def case_one_process_writes_what_the_ranks_write(group):
         old = folder / "step-0"
         Cut(group).save(folder, 0, group)
         for n, cut in enumerate(cuts(group)[: -1 : 1 + group.size // 4]):
-            new, right, cut.options.zero = folder / f"new-{n}", folder / "step-1", n % 2
+            new, right, layout = folder / f"new-{n}", folder / "step-1", replace(cut.layout, zero=n % 2)
             cut.save(folder, 1, group, stage=n % 2)
             if group.rank == 0:
                 new.mkdir()
-                reshard._write_checkpoint(old, new, cut.case.config, cut.options)
+                reshard._write_checkpoint(old, new, cut.case.config, layout)
                 again = folder / f"again-{n}"  # and from the parts
                 again.mkdir()
-                reshard._write_checkpoint(right, again, cut.case.config, cut.options)
+                reshard._write_checkpoint(right, again, cut.case.config, layout)
                 names = run_folder.read_state(right)["parts"]
                 files = sorted(file for of in names.values() for file in of)
                 for where in (new, again, right):
@@ -237,7 +237,7 @@ def case_a_rank_that_fails_stops_all_and_leaves_what_was_there(group):
 
             with patch(moment, full) if group.rank == rank else patch("minimega.doctor.doctor", full):
                 said = raised(lambda: checkpoint.save(folder, 2, model, optimizer, {}, world=group))  # noqa: B023
-            assert said == f"[Errno 28] No space left for rank {rank}", (said, moment)
+            assert said.startswith(f"[Errno 28] No space left for rank {rank}"), (said, moment)
             group.barrier()
             left = {f.name for f in folder.iterdir()}
             assert left == {"latest", "step-1"} and run_folder.newest(folder).name == "step-1", left
