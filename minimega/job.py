@@ -82,7 +82,7 @@ class Job:
     def __init__(self, line: list[str], env: dict[str, str], ranks: int):
         self.size, self.asked, self.since = ranks, [], 0.0
         self.ranks: list[Rank] = []
-        self.stuck = ""
+        self.stuck, self.unwritten = "", None
         self.selector = selectors.DefaultSelector()
         with line_for_ranks() as (self.server, told):
             # A session of its own keeps the terminal's Ctrl-C from mpirun, which would kill where we want
@@ -102,6 +102,8 @@ class Job:
         try:
             self._follow()
             self._hear_out()
+            if self.unwritten:
+                raise self.unwritten
         finally:
             for rank in self.ranks:
                 rank.line.close()  # whatever still runs ends
@@ -181,7 +183,14 @@ class Job:
         """Write what came, less mpirun's banners; False at the end of the pipe."""
         data = os.read(pipe.fileno(), 1 << 16)
         banners = self.banners[target]
-        _write(target, banners.feed(data) if data else banners.end())
+        text = banners.feed(data) if data else banners.end()
+        try:
+            if not self.unwritten:
+                _write(target, text)
+        except OSError as why:  # the ranks are asked to end, so that they tidy up
+            self.unwritten = why
+            if not self.asked:
+                self._hand_on(signal.SIGTERM, None)
         return bool(data)
 
     def _check_that_ranks_get_on(self) -> None:

@@ -175,3 +175,21 @@ def test_the_last_words_tell_what_is_left(tmp_path, how):
     assert left == "Step 5 is whole." and re.fullmatch(words, said), job.err
     assert job.status in status
     assert "=" not in job.out and "MPI_Abort" not in job.err
+
+
+def test_ranks_whose_output_nobody_reads_may_tidy_up(tmp_path):
+    work = """
+asked = []
+signal.signal(signal.SIGUSR1, lambda *_: asked.append(1))
+group.barrier()
+while not asked:
+    print("x" * 1000)
+    time.sleep(0.01)
+open(os.path.join(sys.argv[1], f"tidy-{group.rank}"), "w").close()
+"""
+    job = begin(tmp_path, 2, BEGIN + work, str(tmp_path))
+    pids(job, 2)
+    job.stdout.close()
+    with job.stderr:
+        job.stderr.read()
+    assert job.wait(30) != 0 and {path.name for path in tmp_path.glob("tidy-*")} == {"tidy-0", "tidy-1"}
