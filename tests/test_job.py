@@ -183,12 +183,13 @@ asked = []
 signal.signal(signal.SIGUSR1, lambda *_: asked.append(1))
 group.barrier()
 while not asked:
-    print("x" * 1000)
+    print("x")
     time.sleep(0.01)
 open(os.path.join(sys.argv[1], f"tidy-{group.rank}"), "w").close()
 """
     job = begin(tmp_path, 2, BEGIN + work, str(tmp_path))
-    pids(job, 2)
+    while job.stdout.readline() != "x\n":
+        assert job.poll() is None
     job.stdout.close()
     with job.stderr:
         job.stderr.read()
