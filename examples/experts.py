@@ -14,14 +14,15 @@ from dataclasses import replace
 import numpy as np
 
 import minimega as mm
-from minimega import plan
 from minimega.backend import device, to_numpy
+from minimega.costs import memory
 from minimega.experts import top
 from minimega.linear import linear
 from minimega.ops import softmax
-from minimega.parallel.comm import SELF, pieces, world
 from minimega.parallel.grid import Layout, grid
 from minimega.parallel.team import team_of
+from minimega.ranks.group import SELF, pieces
+from minimega.ranks.mpi import world
 
 SHAPE = {"vocab_size": 61, "context": 16, "d_model": 32, "nhead": 4, "dropout": 0.1}
 CONFIG, STEPS = mm.Config(**SHAPE, experts=4, top_k_experts=2, balance=0.1), 60
@@ -63,7 +64,9 @@ def main(xp=np) -> None:
     held = ranks.all_gather(np.array([sum(p.data.size for p in ours.parameters().values())]))
     last, without = load(ours, text[-1, :, :-1]), load(careless, text[-1, :, :-1])
     if ranks.rank == 0:
-        print(f"the whole model: {alone.count():,} parameters, of which a token meets {plan.used(CONFIG):,}")
+        print(
+            f"the whole model: {alone.count():,} parameters, of which a token meets {memory.used(CONFIG):,}"
+        )
         for rank, count in enumerate(held):
             own = np.arange(4)[pieces(4, cut.experts.size)[rank % cut.experts.size]]
             print(f"rank {rank}: {count:,} parameters, experts {', '.join(map(str, own))} of each block")

@@ -14,9 +14,10 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from minimega import cli, log
-from minimega.show import BLACK, BLUE, ORANGE
-from minimega.texts import read_texts
+from minimega.checkpoint import log
+from minimega.commands import cli
+from minimega.commands.texts import read_texts
+from minimega.pictures.loss import BLACK, BLUE, ORANGE
 
 MODELS = {"with attention": ((), BLUE), "without (MLPs alone)": (("--no-attention",), ORANGE)}
 

@@ -20,13 +20,13 @@ import numpy as np
 import minimega as mm
 from minimega.autograd import saved_bytes
 from minimega.backend import device
+from minimega.costs.memory import check_fits, size
 from minimega.errors import BadInput
 from minimega.layer import place
-from minimega.parallel.comm import world
 from minimega.parallel.context import share
 from minimega.parallel.grid import Grid, Layout, grid
 from minimega.parallel.team import team_of
-from minimega.plan import check_fits, size
+from minimega.ranks.mpi import world
 
 LIMIT = 100 * 10**6  # bytes
 CONTEXTS, STEPS = (256, 512, 1024, 2048, 4096), 3

@@ -14,13 +14,13 @@ from itertools import product
 import numpy as np
 
 import minimega as mm
-from minimega import activations
 from minimega.backend import device
-from minimega.memory import measured_block, measured_state
+from minimega.costs import activations
+from minimega.costs.measured import measured_block, measured_state
 from minimega.model import RECOMPUTE
 from minimega.parallel import zero
-from minimega.parallel.comm import world
 from minimega.parallel.grid import Layout, grid
+from minimega.ranks.mpi import world
 
 CONFIG = mm.Config(vocab_size=500, context=64, d_model=64, nhead=8, num_layers=4, dropout=0.1)
 BATCH = 4

@@ -11,12 +11,13 @@ import sys
 import numpy as np
 
 import minimega as mm
-from minimega import checkpoint, run_folder
 from minimega.backend import device
-from minimega.parallel.comm import SELF, world
+from minimega.checkpoint import checkpoint, run_folder
+from minimega.commands.texts import workspace
 from minimega.parallel.grid import Grid, Layout, grid
 from minimega.parallel.team import team_of
-from minimega.texts import workspace
+from minimega.ranks.group import SELF
+from minimega.ranks.mpi import world
 
 CONFIG, STEPS = mm.Config(vocab_size=211, context=32, d_model=64, nhead=8, dropout=0.1), 6
 TEXT = np.random.default_rng(0).integers(211, size=(STEPS, 8, 33))  # 8 sequences a step

@@ -16,12 +16,12 @@ import numpy as np
 
 import minimega as mm
 from minimega.backend import device
-from minimega.parallel.comm import world
+from minimega.costs.stopwatch import Stopwatch, as_it_was, costs, departure, mean_costs, orders
+from minimega.parallel.bubble import bubble, held, waiting
 from minimega.parallel.grid import Layout, grid
-from minimega.parallel.measured import Stopwatch, as_it_was, costs, departure, mean_costs, orders
 from minimega.parallel.schedules import SCHEDULES
 from minimega.parallel.team import build
-from minimega.parallel.timeline import bubble, held, waiting
+from minimega.ranks.mpi import world
 
 STEPS = 3  # the last one counts
 

@@ -14,9 +14,9 @@ import numpy as np
 
 import minimega as mm
 from minimega.backend import device
-from minimega.parallel.comm import world
 from minimega.parallel.grid import Layout, grid
 from minimega.parallel.team import build
+from minimega.ranks.mpi import world
 
 STEPS, MICRO_BATCHES = 3, 4
 

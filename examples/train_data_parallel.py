@@ -13,9 +13,9 @@ import numpy as np
 
 import minimega as mm
 from minimega.backend import device
-from minimega.parallel.comm import world
 from minimega.parallel.grid import Layout, grid
 from minimega.parallel.team import Team
+from minimega.ranks.mpi import world
 
 STEPS = 3
 

@@ -17,7 +17,7 @@
 # %% [markdown]
 # ## Where it lives
 #
-# `minimega/tokens.py` and `minimega/embedding.py`; their tests are in `tests/test_tokens.py` and
+# `minimega/data/tokens.py` and `minimega/embedding.py`; their tests are in `tests/test_tokens.py` and
 # `tests/test_layers.py`.
 
 # %%
@@ -25,8 +25,7 @@ import numpy as np
 from matplotlib import pyplot as plt
 
 import minimega as mm
-from minimega.backend import sum_rows
-from minimega.embedding import Embedding, embedding
+from minimega.embedding import Embedding, embedding, sum_rows
 from minimega.learn import check, picture, show
 
 # %% [markdown]

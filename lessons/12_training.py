@@ -17,7 +17,7 @@
 # %% [markdown]
 # ## Where it lives
 #
-# `minimega/train.py` has the loop, `minimega/corpus.py` the tales and their floor. Their tests are in
+# `minimega/train.py` has the loop, `minimega/data/corpus.py` the tales and their floor. Their tests are in
 # `tests/test_run.py` and `tests/test_corpus.py`.
 
 # %%
@@ -25,7 +25,7 @@ import numpy as np
 from matplotlib import pyplot as plt
 
 import minimega as mm
-from minimega.corpus import bigram_floor, surprises
+from minimega.data.corpus import bigram_floor, surprises
 from minimega.learn import BLUE, GREEN, ORANGE, PINK, check, picture, show
 from minimega.learn.exercises.e12_training import CONTEXT, DISTANCES, MEASURED, stacked
 from minimega.train import perplexity

@@ -17,7 +17,7 @@
 # %% [markdown]
 # ## Where it lives
 #
-# `minimega/parallel/comm.py` has the messages, and `minimega/parallel/regions.py` the messages with a
+# `minimega/ranks/group.py` has the messages, and `minimega/parallel/regions.py` the messages with a
 # backward. Their tests are in `tests/mpi/cases_comm.py` and `tests/mpi/cases_regions.py`.
 
 # %%

@@ -18,7 +18,7 @@
 # %% [markdown]
 # ## Where it lives
 #
-# `minimega/parallel/schedules.py` has the orders, as lists. `minimega/parallel/timeline.py` says what they
+# `minimega/parallel/schedules.py` has the orders, as lists. `minimega/parallel/bubble.py` says what they
 # are worth, and `minimega/parallel/pipeline.py` runs them. Their tests are in `tests/test_schedules.py` and
 # `tests/mpi/cases_pipeline.py`.
 
@@ -27,14 +27,16 @@ import numpy as np
 from matplotlib import pyplot as plt
 
 from minimega.learn import BLUE, GREEN, ORANGE, PINK, Cut, check, picture, pieces_picture, ranks, show
-from minimega.parallel import schedules, timeline
+from minimega.parallel import bubble as timeline
+from minimega.parallel import schedules
 from minimega.parallel.pipeline import Run
+from minimega.pictures.pipeline import draw as draw_pipeline
 
 
 def draw(**panels):
     """Schedules with the time that things take, one above the other."""
     timed = {name.replace("_", " "): schedules.times(*panel) for name, panel in panels.items()}
-    timeline.draw(plt.figure(dpi=150), timed)
+    draw_pipeline(plt.figure(dpi=150), timed)
     plt.show()
 
 

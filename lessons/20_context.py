@@ -30,10 +30,10 @@ from matplotlib.colors import ListedColormap
 
 import minimega as mm
 from minimega.learn import BLUE, GREEN, ORANGE, PINK, check, picture, ranks, show
-from minimega.parallel.comm import pieces
 from minimega.parallel.context import around, blocks, ring_attention, share
 from minimega.parallel.grid import Layout, grid
-from minimega.parallel.paper import Paper
+from minimega.ranks.group import pieces
+from minimega.ranks.paper import Paper
 
 # %% [markdown]
 # ## The mathematics

@@ -28,13 +28,13 @@ import numpy as np
 from matplotlib import pyplot as plt
 
 import minimega as mm
-from minimega import checkpoint, run_folder
+from minimega.checkpoint import checkpoint, run_folder
 from minimega.learn import BLUE, ORANGE, check, picture, ranks, show
 from minimega.optim import gradient_norm
 from minimega.parallel.grid import Grid, grid
 from minimega.parallel.layout import Layout
-from minimega.parallel.paper import Paper
 from minimega.parallel.team import build
+from minimega.ranks.paper import Paper
 
 # %% [markdown]
 # ## The mathematics
@@ -131,7 +131,7 @@ plt.show()
 text = (np.arange(48)[:, None] * 7 + np.arange(17)).reshape(6, 8, 17) % 50  # 6 steps of 8 sequences
 program = """
 from pathlib import Path
-from minimega import checkpoint
+from minimega.checkpoint import checkpoint
 from minimega.parallel.grid import Layout, grid
 from minimega.parallel.team import build
 cut = grid(group, Layout(tp=2, dp=2, pp=2, sequence=True, zero=1, micro_batches=2, recompute="selective"))

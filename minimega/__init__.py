@@ -4,9 +4,9 @@ The public names, in the order in which data meets them.
 """
 
 # ruff: isort: off
-import minimega.path  # first: it sees to it that the imports below find Python's own modules
-from minimega.corpus import open_corpus
-from minimega.tokens import Batches, Windows, tokenize, train as train_tokenizer
+import minimega.ranks.path  # first: it sees to it that the imports below find Python's own modules
+from minimega.data.corpus import open_corpus
+from minimega.data.tokens import Batches, Windows, tokenize, train as train_tokenizer
 from minimega.autograd import Tensor, backward, no_grad, op, recompute, saved_bytes
 from minimega.parameter import Parameter
 from minimega.layer import Layer, Place, place

@@ -2,6 +2,6 @@
 
 import sys
 
-from minimega.cli import main
+from minimega.commands.cli import main
 
 sys.exit(main())

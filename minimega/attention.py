@@ -6,9 +6,10 @@ B batch, T queries in time, S keys in time, D width, H heads, C = D/H width of a
 import numpy as np
 
 from minimega.autograd import op
-from minimega.backend import library, narrow, product, wide
+from minimega.backend import library
 from minimega.layer import Layer
 from minimega.linear import ColumnLinear, RowLinear
+from minimega.precision import narrow, product, wide
 
 
 @op

@@ -14,8 +14,9 @@ from contextvars import ContextVar
 
 import numpy as np
 
-from minimega.backend import base_of, finite, library, narrow, wide
+from minimega.backend import base_of, library
 from minimega.contract import check_gradient, each_gradient, positional, value_and_back
+from minimega.precision import finite, narrow, wide
 
 _recording = ContextVar("recording", default=True)
 _layer = ContextVar("layer", default="")

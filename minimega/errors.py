@@ -2,6 +2,8 @@
 
 import difflib
 import errno
+import shlex
+import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from os import PathLike
@@ -64,3 +66,8 @@ def shown(value) -> str:
     """
     text = repr(value) if isinstance(value, str) else str(value)
     return text if len(text) <= 200 else f"{text[:28]}... ({len(str(value))} characters)"
+
+
+def pip(*packages: str) -> str:
+    """What to type to install packages for this very interpreter."""
+    return shlex.join([sys.executable, "-m", "pip", "install", *packages])

@@ -13,13 +13,14 @@ from typing import NamedTuple
 import numpy as np
 
 from minimega.autograd import Tensor, op
-from minimega.backend import library, narrow, product, to_numpy, wide
+from minimega.backend import library, to_numpy
 from minimega.layer import Layer
 from minimega.linear import linear
 from minimega.mlp import ACTIVATIONS
 from minimega.ops import softmax
-from minimega.parallel.comm import SELF, Group, Wait, pieces
 from minimega.parameter import Parameter
+from minimega.precision import narrow, product, wide
+from minimega.ranks.group import SELF, Group, Wait, pieces
 
 
 def top(probs, k: int):

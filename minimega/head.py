@@ -6,12 +6,13 @@ B batch, T time, D width, V vocabulary.
 import numpy as np
 
 from minimega.autograd import op
-from minimega.backend import library, wide
+from minimega.backend import library
 from minimega.ids import check_targets
 from minimega.layer import Layer
 from minimega.linear import linear
-from minimega.parallel.comm import SELF, Group
 from minimega.parameter import Parameter
+from minimega.precision import wide
+from minimega.ranks.group import SELF, Group
 
 
 @op

@@ -12,8 +12,8 @@ from minimega import random
 from minimega.autograd import Tensor, in_layer, recompute
 from minimega.backend import library
 from minimega.ops import dropout
-from minimega.parallel.comm import SELF
 from minimega.parameter import Parameter
+from minimega.ranks.group import SELF
 
 
 @dataclass(frozen=True)

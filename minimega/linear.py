@@ -4,9 +4,9 @@ B batch, T time, I and O the widths of input and output.
 """
 
 from minimega.autograd import op
-from minimega.backend import narrow, product, wide
 from minimega.layer import Layer
 from minimega.parameter import Parameter
+from minimega.precision import narrow, product, wide
 
 
 @op

@@ -4,9 +4,10 @@ D width.
 """
 
 from minimega.autograd import op
-from minimega.backend import check_eps, library, narrow, wide
+from minimega.backend import library
 from minimega.layer import Layer
 from minimega.parameter import Parameter
+from minimega.precision import check_eps, narrow, wide
 
 
 @op

@@ -16,7 +16,8 @@ import math
 import numpy as np
 
 from minimega.autograd import Tensor, op
-from minimega.backend import library, narrow, normal_axis, product, wide
+from minimega.backend import library, normal_axis
+from minimega.precision import narrow, product, wide
 
 
 def unbroadcast(dy, shape: tuple[int, ...]):

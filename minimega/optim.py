@@ -6,9 +6,10 @@ w a weight, g its gradient, lr the learning rate, n the number of the step (from
 import math
 from collections.abc import Iterable
 
-from minimega.backend import HALF, check_eps, library, narrow, wide
+from minimega.backend import library
 from minimega.errors import BadInput
 from minimega.parameter import Parameter
+from minimega.precision import HALF, check_eps, narrow, wide
 
 
 class Optimizer:

@@ -14,14 +14,14 @@ import numpy as np
 
 from minimega import random
 from minimega.autograd import Tensor, first_not_finite, no_grad
-from minimega.backend import finite, library
+from minimega.backend import library
+from minimega.data.tokens import Batches, Windows
 from minimega.errors import BadInput, RunFailed
 from minimega.layer import Place
 from minimega.model import Model
 from minimega.optim import Optimizer, clip, gradient_norm, learning_rate, unscale
 from minimega.parameter import Parameter
-from minimega.precision import UNSCALED, Scale
-from minimega.tokens import Batches, Windows
+from minimega.precision import UNSCALED, Scale, finite
 
 
 @dataclass(frozen=True)

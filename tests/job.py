@@ -11,7 +11,7 @@ import pytest
 
 LAUNCH = """
 import sys
-from minimega import job, launch
+from minimega.ranks import job, launch
 job.PATIENCE = float(sys.argv[1])
 sys.exit(launch.start(sys.argv[3:], int(sys.argv[2])))
 """

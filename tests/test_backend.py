@@ -7,7 +7,8 @@ import sys
 import numpy as np
 import pytest
 
-from minimega.backend import device, keep_memory, library, normal_axis, sum_rows, to_numpy
+from minimega.backend import device, keep_memory, library, normal_axis, to_numpy
+from minimega.embedding import sum_rows
 from minimega.errors import BadInput
 
 

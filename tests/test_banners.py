@@ -2,7 +2,7 @@
 
 import pytest
 
-from minimega.banners import Banners
+from minimega.ranks.banners import Banners
 
 MPICH = """
 ===================================================================================

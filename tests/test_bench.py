@@ -6,9 +6,9 @@ import sys
 import numpy as np
 import pytest
 
-from minimega import bench, cli
+from minimega.commands import bench, cli
+from minimega.commands.options import model_config
 from minimega.model import Config, gpt
-from minimega.options import model_config
 
 SHAPE = "--d-model 16 --nhead 2 --num-layers 1 --context 8 --vocab-size 30 --train-batch-size 4"
 WORDS = f"bench {SHAPE} --num-steps 2".split()

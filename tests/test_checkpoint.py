@@ -12,15 +12,16 @@ import pytest
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
-from minimega import checkpoint, parts, run_folder
+from minimega.checkpoint import checkpoint, run_folder
+from minimega.checkpoint import pieces as parts
+from minimega.checkpoint.pieces import Division, Parts, Piece, boxes, lengths, place, write
 from minimega.errors import BadInput
 from minimega.model import Config, gpt
 from minimega.optim import AdamW
 from minimega.parallel.grid import grid
 from minimega.parallel.layout import Layout
-from minimega.parallel.paper import Paper
 from minimega.parallel.team import Team
-from minimega.parts import Division, Parts, Piece, boxes, lengths, place, write
+from minimega.ranks.paper import Paper
 
 CONFIG = Config(vocab_size=11, context=8, d_model=8, nhead=2, num_layers=1)
 BFLOAT16 = ml_dtypes.bfloat16
@@ -96,7 +97,9 @@ def full(*_):
     raise OSError(28, "No space left on device")
 
 
-@pytest.mark.parametrize("moment", ["minimega.checkpoint.write", "pathlib.Path.rename", "pathlib.Path.mkdir"])
+@pytest.mark.parametrize(
+    "moment", ["minimega.checkpoint.checkpoint.write", "pathlib.Path.rename", "pathlib.Path.mkdir"]
+)
 def test_a_full_disk_leaves_the_last_checkpoint_whole(tmp_path, monkeypatch, moment):
     model, optimizer = trained()
     checkpoint.save(tmp_path, 1, model, optimizer, {})
@@ -118,7 +121,7 @@ def test_what_the_system_says_of_a_write_comes_through(tmp_path, monkeypatch):
 KILLED = """
 import os, sys
 from pathlib import Path
-from minimega import checkpoint
+from minimega.checkpoint import checkpoint
 sys.path.insert(0, sys.argv[1])
 from test_checkpoint import trained
 folder, write, left = Path(sys.argv[2]), checkpoint.write, [int(sys.argv[3])]

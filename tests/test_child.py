@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from minimega import child, launch
-from minimega.cli import main
-from minimega.options import complete
-from minimega.run import _Run
+from minimega.commands.cli import main
+from minimega.commands.options import complete
+from minimega.commands.train import _Run
+from minimega.errors import pip
+from minimega.ranks import child, launch
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = sorted((ROOT / "minimega").rglob("*.py"))
@@ -84,7 +85,7 @@ def test_python_m_leaves_the_folder_where_it_is(tmp_path):
 
 def test_a_checkout_needs_no_installation(tmp_path):
     """The package that starts a process is the one that runs there, wherever another may lie."""
-    code = f"import sys; sys.path[0] = {str(ROOT)!r}; import minimega.child as c, subprocess; "
+    code = f"import sys; sys.path[0] = {str(ROOT)!r}; import minimega.ranks.child as c, subprocess; "
     code += "subprocess.run(c.python('-m', 'minimega', '--version'))"
     env = ALONE | {"PYTHONPATH": str(ROOT)}
     other = tmp_path / "minimega"
@@ -99,7 +100,7 @@ def test_every_process_is_started_by_the_one_helper():
     """A command line that names the interpreter itself forgets what `child.python` sees to."""
     uses = {path.name for path in PACKAGE if "sys.executable" in path.read_text(encoding="utf-8")}
     # launch begins its own program once more, with the same words; `learn open` becomes Jupyter
-    assert uses == {"child.py", "launch.py", "command.py"}
+    assert uses == {"ranks/child.py", "ranks/launch.py", "command.py"}
 
 
 def test_nobody_is_told_to_install_a_package_that_is_not_this_one():
@@ -112,7 +113,7 @@ def test_nobody_is_told_to_install_a_package_that_is_not_this_one():
 
 def test_pip_is_that_of_this_interpreter(monkeypatch):
     monkeypatch.setattr(sys, "executable", "/my envs/a/bin/python")
-    assert child.pip("mpi4py", "mpich") == "'/my envs/a/bin/python' -m pip install mpi4py mpich"
+    assert pip("mpi4py", "mpich") == "'/my envs/a/bin/python' -m pip install mpi4py mpich"
 
 
 @pytest.mark.parametrize(
@@ -121,7 +122,7 @@ def test_pip_is_that_of_this_interpreter(monkeypatch):
         ("/x y/bin/minimega", ["/x y/bin/python", "/x y/bin/minimega", "train"], "", "'/x y/bin/minimega'"),
         ("/a/minimega/__main__.py", ["../env/python", "-m", "minimega"], "", "../env/python -m minimega"),
         ("/a/ipykernel_launcher.py", ["python3", "-m", "ipykernel_launcher"], "", "/my/python -m minimega"),
-        ("/a/minimega/__main__.py", ["/b/python", "-P", "begin.py"], "minimega", "minimega"),
+        ("/a/minimega/__main__.py", ["/b/python", "-P", "ranks/begin.py"], "minimega", "minimega"),
     ],
 )
 def test_the_program_is_named_as_it_was_typed(monkeypatch, argv0, orig, told, says):
@@ -170,7 +171,7 @@ import atexit, os, sys
 name = os.environ.get("PMI_RANK", os.environ.get("OMPI_COMM_WORLD_RANK", "launcher"))
 @atexit.register
 def note():
-    if "minimega.run" in sys.modules:
+    if "minimega.commands.train" in sys.modules:
         with open(os.path.join(os.path.dirname(__file__), name), "w") as file:
             file.write("yes" if "matplotlib" in sys.modules else "no")
 """
@@ -185,6 +186,6 @@ def test_only_the_rank_that_draws_loads_the_pictures_library(tmp_path):
     subprocess.run(line, env=env, check=True, capture_output=True, timeout=LIMIT)
     loaded = {name: (tmp_path / name).read_text() for name in ("launcher", "0", "1")}
     assert loaded == {"launcher": "no", "0": "yes", "1": "no"}
-    code = "import minimega.run, minimega.trace, json, sys; print(json.dumps(list(sys.modules)))"
+    code = "import minimega.commands.train, minimega.commands.timeline, json, sys; print(json.dumps(list(sys.modules)))"
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not {"matplotlib", "tqdm", "tokenizers", "cupy"} & set(json.loads(ended.stdout))

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from minimega import cli
+from minimega.commands import cli
 from minimega.errors import RunFailed
 
 BAD = [
@@ -136,7 +136,7 @@ def test_the_command_as_the_shell_runs_it():
 
 def test_help_is_quick_to_load():
     """No picture, progress bar or tokenizer is imported to show what there is."""
-    code = "import sys, minimega.cli as c; c.main(['train', '--help']); print(*sys.modules)"
+    code = "import sys, minimega.commands.cli as c; c.main(['train', '--help']); print(*sys.modules)"
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     loaded = ended.stdout.splitlines()[-1].split()
     assert not {"matplotlib", "tokenizers", "tqdm", "safetensors", "cupy", "torch"} & set(loaded)

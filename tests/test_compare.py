@@ -9,11 +9,13 @@ import pytest
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
-from minimega import compare, ops, optim, run_folder
-from minimega.cli import main
+from minimega import ops, optim
+from minimega.checkpoint import run_folder
+from minimega.commands import compare
+from minimega.commands.cli import main
+from minimega.commands.rounding import begins, explained, off
 from minimega.linear import ColumnLinear
 from minimega.model import Config
-from minimega.verdict import begins, explained, off
 
 SMALL = "--tales 30 --d-model 16 --nhead 4 --num-layers 2 --context 16 --train-batch-size 8 --dropout 0.1"
 RELU = ["--activation", "relu"]
@@ -200,7 +202,7 @@ def test_relus_that_rounding_switches_are_rounding(bent, compared, monkeypatch):
 
     monkeypatch.setattr(compare, "measure", other_sums)
     assert compared(bent, bent)[0] == 0
-    monkeypatch.setattr("minimega.kinks.steered", lambda model, arrays: None)
+    monkeypatch.setattr("minimega.commands.kinks.steered", lambda model, arrays: None)
     status, last = compared(bent, bent)  # or the gradients of what switched are a bug
     assert status == 1 and "The forward pass agrees; it begins in the backward pass" in last
 

@@ -14,8 +14,8 @@ from minimega.autograd import Tensor, saved_bytes
 from minimega.gradcheck import assert_gradients, check
 from minimega.layer import place
 from minimega.parallel import context
-from minimega.parallel.comm import SELF, Group
 from minimega.parallel.context import blocks, halves, ring_attention, share
+from minimega.ranks.group import SELF, Group
 
 
 class Thread(Group):

@@ -6,10 +6,11 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from minimega import corpus, random
-from minimega.corpus import MEN, WOMEN, Tales, bigram_floor, open_corpus, read, surprises, tell
+from minimega import random
+from minimega.data import corpus
+from minimega.data.corpus import MEN, WOMEN, Tales, bigram_floor, open_corpus, read, surprises, tell
+from minimega.data.tokens import WORD
 from minimega.errors import BadInput
-from minimega.tokens import WORD
 
 
 def numbers(*seed) -> list[float]:

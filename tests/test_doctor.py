@@ -6,10 +6,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from minimega import doctor as module
-from minimega.child import pip
-from minimega.doctor import doctor
-from minimega.launch import Mpi
+from minimega.commands import doctor as module
+from minimega.commands.doctor import run as doctor
+from minimega.errors import pip
+from minimega.ranks.launch import Mpi
 
 
 def lines(capsys) -> dict[str, str]:
@@ -106,8 +106,8 @@ def test_a_gpu_with_everything_but_nccl(capsys, some_mpi):
     some_mpi.setattr(module.subprocess, "run", lambda *a, **o: SimpleNamespace(returncode=0, stdout="A, B\n"))
     cupy = SimpleNamespace(ones=lambda n: SimpleNamespace(sum=lambda: n), __version__="13.6")
     some_mpi.setattr(module, "import_module", lambda name: cupy)
-    some_mpi.setattr(module.probe, "has_nccl", lambda: False)
-    some_mpi.setattr(module.probe, "knows_cuda", lambda: True)
+    some_mpi.setattr(module.transport, "has_nccl", lambda: False)
+    some_mpi.setattr(module.transport, "knows_cuda", lambda: True)
     assert doctor() == 0
     said = lines(capsys)
     assert said["CuPy"] == "13.6: ok" and said["CUDA in MPI"] == "yes: ok"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from minimega import launch
+from minimega.ranks import launch
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 LIMIT = 60  # seconds

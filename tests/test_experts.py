@@ -7,27 +7,20 @@ import pytest
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
-from minimega import checkpoint, experts, ops, plan
+from minimega import experts, ops
 from minimega.autograd import Tensor, no_grad, saved_bytes
+from minimega.checkpoint import checkpoint
+from minimega.costs import memory
 from minimega.errors import BadInput
-from minimega.experts import (
-    Experts,
-    attach,
-    balance,
-    from_experts,
-    gates,
-    grouped,
-    route,
-    to_experts,
-)
+from minimega.experts import Experts, attach, balance, from_experts, gates, grouped, route, to_experts
 from minimega.gradcheck import assert_gradients
 from minimega.layer import Place, place
 from minimega.mlp import MLP
 from minimega.model import RECOMPUTE, Config, gpt
 from minimega.optim import SGD
-from minimega.parallel.comm import Group
 from minimega.parallel.layout import check_cut
 from minimega.parallel.tensor import SequenceParallel, TensorParallel
+from minimega.ranks.group import Group
 from minimega.train import Alone
 
 B, T, D, E = 3, 5, 6, 4
@@ -287,10 +280,10 @@ def test_the_planner_knows_what_experts_hold(k, activation, recompute):
     for dtype in ("float32", "float64"):
         model = gpt(c, recompute=recompute).draw(0, dtype)
         held = sum(saved_bytes(model.loss(IDS, IDS, at_place())).values())
-        assert plan.activations(c, B, dtype, recompute) == pytest.approx(held, rel=0.01)
-    assert plan.parameters(c) == gpt(c).count()
-    assert plan.parameters(c) - plan.used(c) == 2 * (E - k) * 2 * 16 * 7
-    assert plan.used(config(experts=0)) == plan.parameters(config(experts=0))
+        assert memory.activations(c, B, dtype, recompute) == pytest.approx(held, rel=0.01)
+    assert memory.parameters(c) == gpt(c).count()
+    assert memory.parameters(c) - memory.used(c) == 2 * (E - k) * 2 * 16 * 7
+    assert memory.used(config(experts=0)) == memory.parameters(config(experts=0))
 
 
 def test_float32_stays_float32():

@@ -8,10 +8,11 @@ import pytest
 from minimega import ops
 from minimega.attention import Attention, attention
 from minimega.autograd import op
-from minimega.cli import main
+from minimega.commands.cli import main
+from minimega.commands.gradcheck import run as run_command
 from minimega.embedding import Embedding
 from minimega.errors import BadInput
-from minimega.gradcheck import CannotJudge, assert_gradients, check, check_adjoint, run_command
+from minimega.gradcheck import CannotJudge, assert_gradients, check, check_adjoint
 from minimega.gradcheck.differences import slope
 from minimega.head import cross_entropy
 from minimega.layer import place

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from minimega import half
+from minimega.kernels import half
 
 ALL = np.arange(1 << 16, dtype="uint16").view("float16")
 FINITE = ALL[np.isfinite(ALL)]

@@ -15,8 +15,8 @@ T = "--tales 60 --d-model 16 --nhead 2 --num-layers 1 --context 32 --train-batch
 BEGIN = """
 import os, signal, sys, time
 import numpy as np
-from minimega import lifeline
-from minimega.parallel.comm import world
+from minimega.ranks import lifeline
+from minimega.ranks.mpi import world
 group = world()
 print("pid", os.getpid())
 group.barrier()

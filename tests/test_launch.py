@@ -10,14 +10,14 @@ from types import SimpleNamespace
 import pytest
 from job import run
 
-from minimega import launch
 from minimega.errors import BadInput
+from minimega.ranks import launch
 
 BEGIN = """
 import os, signal, sys, time
 import numpy as np
 from minimega.errors import BadInput, RunFailed
-from minimega.parallel.comm import world
+from minimega.ranks.mpi import world
 group = world()
 """
 
@@ -71,7 +71,7 @@ def test_open_mpi_gets_what_it_needs_and_the_shell_has_the_last_word(alone, vers
         alone.delenv(name, raising=False)
     alone.delenv("OMPI_MCA_btl", raising=False)
     line, env = launch.command(["-m", "minimega", "train"], ranks=2)
-    begin = str(Path(launch.__file__).with_name("begin.py"))
+    begin = str(Path(launch.__file__).with_name("ranks/begin.py"))
     assert line == ["/bin/mpirun", "-n", "2", sys.executable, "-P", begin, "minimega", "train"]
     assert env["OMPI_MCA_btl"] == memory and env["OMPI_ALLOW_RUN_AS_ROOT"] == "1"
     assert env["OMP_NUM_THREADS"] == env["OPENBLAS_NUM_THREADS"] == "4"
@@ -113,7 +113,7 @@ def test_ranks_that_mpirun_started_share_the_cores(tmp_path):
     pytest.importorskip("mpi4py")
     program = tmp_path / "program.py"
     program.write_text(
-        "import os, sys\nfrom minimega.parallel.comm import world\n"
+        "import os, sys\nfrom minimega.ranks.mpi import world\n"
         "group = world(threads=int(sys.argv[1]) or None)\n"
         "print(group.size, os.environ['OMP_NUM_THREADS'])\n"
     )
@@ -127,7 +127,7 @@ def test_ranks_that_mpirun_started_share_the_cores(tmp_path):
 def test_an_mpirun_of_another_mpi_is_recognised(alone):
     pytest.importorskip("mpi4py")
     other = {"OMPI_COMM_WORLD_SIZE": "3"} if launch.find_mpi().vendor == "MPICH" else {"PMI_SIZE": "3"}
-    code = "from minimega.parallel.comm import world; world()"
+    code = "from minimega.ranks.mpi import world; world()"
     env = dict(os.environ) | other | launch.thread_settings(1)
     job = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, timeout=30)
     assert job.returncode and "mpirun started 3 ranks, but mpi4py sees 1: they belong to diff" in job.stderr
@@ -140,7 +140,7 @@ def test_a_signal_is_handed_on_so_that_the_ranks_can_save(tmp_path, number):
         2,
         BEGIN
         + """
-from minimega.launch import STOP_SIGNALS
+from minimega.ranks.launch import STOP_SIGNALS
 asked = []
 for s in STOP_SIGNALS:
     signal.signal(s, lambda number, frame: asked.append(number))
@@ -149,7 +149,7 @@ if group.rank == 0:
     print("ready")
 while not group.all_reduce(np.array(len(asked)), "max"):
     time.sleep(0.01)
-from minimega import lifeline
+from minimega.ranks import lifeline
 print("saved", lifeline.asked(asked[0] if asked else signal.SIGUSR1))
 sys.exit(128 + signal.SIGUSR1)
 """,

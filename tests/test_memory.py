@@ -5,13 +5,14 @@ from itertools import product
 
 import pytest
 
-from minimega import activations, cli, memory
-from minimega.cli import main
+from minimega.commands import cli, memory
+from minimega.commands.cli import main
+from minimega.costs import activations
 from minimega.model import RECOMPUTE, Config, gpt
-from minimega.parallel.paper import Paper
+from minimega.parallel.bubble import held
 from minimega.parallel.schedules import SCHEDULES
 from minimega.parallel.tensor import SequenceParallel, TensorParallel
-from minimega.parallel.timeline import held
+from minimega.ranks.paper import Paper
 
 C = Config(vocab_size=64, context=64, d_model=64, nhead=8, num_layers=1, dropout=0.1)
 LAYOUTS = [(1, False), (2, False), (4, False), (2, True), (4, True)]

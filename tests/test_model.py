@@ -428,4 +428,4 @@ def test_a_models_target_outside_of_the_vocabulary_is_an_error(target):
     with pytest.raises(BadInput, match=rf"target {target} at \(0, 1\) is outside"):
         model().loss(IDS, targets)
     with pytest.raises(BadInput, match=f"target {target} at"):
-        train.gradients(model(), IDS, targets)
+        train.Alone().gradients(model(), IDS, targets)

@@ -2,10 +2,10 @@
 
 import pytest
 
-from minimega import names, options
-from minimega.cli import main, parse
+from minimega.commands import names, options
+from minimega.commands.cli import main, parse
+from minimega.commands.option_table import COMMANDS, TABLE, here
 from minimega.errors import BadInput
-from minimega.table import COMMANDS, TABLE, here
 
 
 def test_every_name_leads_to_what_there_is():

@@ -2,8 +2,8 @@
 
 import pytest
 
-from minimega.cli import main, parse
-from minimega.notes import notes
+from minimega.commands.cli import main, parse
+from minimega.commands.notes import notes
 
 SMALL = [
     "--tales",

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from minimega import options, table
-from minimega.cli import main, parse
+from minimega.commands import option_table as table
+from minimega.commands import options
+from minimega.commands.cli import main, parse
 from minimega.errors import BadInput
 from minimega.model import gpt
 
@@ -170,7 +171,7 @@ def test_the_model_that_the_options_describe():
 
 def test_the_documentation_is_current():
     text = (ROOT / "docs" / "options.md").read_text(encoding="utf-8")
-    assert text == options.as_markdown() + "\n", "run: python -m minimega.options > docs/options.md"
+    assert text == options.as_markdown() + "\n", "run: python -m minimega.commands.options > docs/options.md"
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,9 @@ import pytest
 from minimega.autograd import Tensor, add_up, parameters_later, recompute
 from minimega.errors import BadInput
 from minimega.model import Config, gpt
-from minimega.parallel.comm import SELF
 from minimega.parallel.layout import Layout, check_stages
 from minimega.parallel.pipeline import Staged, staged
+from minimega.ranks.group import SELF
 
 CONFIG = Config(vocab_size=11, d_model=8, nhead=2, num_layers=5, context=6)
 IDS = np.random.default_rng(0).integers(0, 11, (2, 6))

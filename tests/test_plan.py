@@ -6,8 +6,9 @@ from itertools import product
 import numpy as np
 import pytest
 
-from minimega import cli, plan
 from minimega.autograd import saved_bytes
+from minimega.commands import cli
+from minimega.costs import memory
 from minimega.errors import BadInput
 from minimega.layer import place
 from minimega.model import RECOMPUTE, SHAPES, Config, gpt
@@ -28,7 +29,7 @@ GB = 10**9
     ],
 )
 def test_parameters_equal_the_released_checkpoints(name, published):
-    assert gpt(Config(**SHAPES[name])).count() == plan.parameters(Config(**SHAPES[name])) == published
+    assert gpt(Config(**SHAPES[name])).count() == memory.parameters(Config(**SHAPES[name])) == published
 
 
 @pytest.mark.parametrize(
@@ -45,7 +46,7 @@ def test_parameters_agree_with_published_ones_to_the_last_digit_given(name, publ
 
 def test_a_model_of_absurd_depth_is_refused_at_once():
     with pytest.raises(BadInput, match="1000000000 layers"):
-        plan.check_fits(Config(vocab_size=500, num_layers=10**9), 16, has=25 * GB)
+        memory.check_fits(Config(vocab_size=500, num_layers=10**9), 16, has=25 * GB)
 
 
 def one_step(config: Config, batch: int, dtype: str, optimizer: str = "adamw", recompute: str = "none"):
@@ -92,7 +93,7 @@ def test_activations_equal_what_the_engine_holds(activation, norm, positions, at
         "attention": attention,
     }
     config = Config(**SMALL, **options)
-    assert plan.activations(config, 5, dtype) == one_step(config, 5, dtype)[0]
+    assert memory.activations(config, 5, dtype) == one_step(config, 5, dtype)[0]
 
 
 @pytest.mark.parametrize("recompute", RECOMPUTE)
@@ -101,7 +102,7 @@ def test_activations_equal_what_the_engine_holds(activation, norm, positions, at
 def test_activations_under_recomputation_equal_what_the_engine_holds(recompute, attention, dtype):
     config = Config(**SMALL | {"attention": attention, "num_layers": 3})
     held = one_step(config, 5, dtype, recompute=recompute)[0]
-    assert plan.activations(config, 5, dtype, recompute) == held
+    assert memory.activations(config, 5, dtype, recompute) == held
 
 
 @pytest.mark.parametrize(
@@ -109,7 +110,7 @@ def test_activations_under_recomputation_equal_what_the_engine_holds(recompute, 
 )
 def test_activations_are_right_within_a_hundredth_at_other_options(change):
     config = Config(**SMALL | change)
-    assert plan.activations(config, 5) == pytest.approx(one_step(config, 5, "float32")[0], rel=0.01)
+    assert memory.activations(config, 5) == pytest.approx(one_step(config, 5, "float32")[0], rel=0.01)
 
 
 @pytest.mark.parametrize(
@@ -134,7 +135,7 @@ def test_the_need_is_never_below_the_measured_peak_nor_far_above(change, batch, 
     config = Config(**{"vocab_size": 500, "context": 64, "d_model": 64, "nhead": 4} | change)
     measured = one_step(config, batch, dtype, optimizer)[1]
     # Gradients are counted as if all activations were held at the same time, which accumulation brings about.
-    assert measured <= plan.needs(config, batch, dtype, optimizer) <= 1.3 * measured
+    assert measured <= memory.needs(config, batch, dtype, optimizer) <= 1.3 * measured
 
 
 def test_what_ranks_share_out_a_rank_needs_a_part_of():
@@ -143,29 +144,29 @@ def test_what_ranks_share_out_a_rank_needs_a_part_of():
     for stage, each in enumerate((16, 8 + 8 / 64, 4 + 12 / 64, 16 / 64)):
         assert sum(state_bytes(stage, numbers, 64).values()) == pytest.approx(each * numbers)
     config = Config(**SHAPES["gpt2-xl"])
-    needs = [plan.needs(config, 1, "float32", "adamw", "none", 1, stage, 64) for stage in range(4)]
+    needs = [memory.needs(config, 1, "float32", "adamw", "none", 1, stage, 64) for stage in range(4)]
     assert needs == sorted(needs, reverse=True)
-    assert plan.needs(config, 1) == needs[0]
+    assert memory.needs(config, 1) == needs[0]
     with pytest.raises(BadInput):
-        plan.check_fits(config, 1, has=25 * GB)
-    plan.check_fits(config, 1, zero=2, ranks=64, has=25 * GB)
+        memory.check_fits(config, 1, has=25 * GB)
+    memory.check_fits(config, 1, zero=2, ranks=64, has=25 * GB)
 
 
 def test_ranks_that_share_out_a_sequence_hold_a_part_of_it():
     """A quarter of the tokens each, and no T x T weights; what ranks measure is in mpi/cases_context.py."""
     config = Config(vocab_size=500, context=8192)
-    one, four = (plan.activations(config, 1, cp=cp) for cp in (1, 4))
+    one, four = (memory.activations(config, 1, cp=cp) for cp in (1, 4))
     weights = 2 * 4 * 8192**2 * 4  # of 2 layers with 4 heads
     assert 4 * four == pytest.approx(one - weights, rel=0.1)
-    plan.check_fits(config, 1, cp=4, has=GB)
+    memory.check_fits(config, 1, cp=4, has=GB)
     with pytest.raises(BadInput, match=r"needs 3\.5 GB"):
-        plan.check_fits(config, 1, has=GB)
+        memory.check_fits(config, 1, has=GB)
 
 
 def test_what_cannot_fit_is_told_with_the_nearest_shape():
     config = Config(**SHAPES["megatron-turing-nlg"])
     with pytest.raises(BadInput) as error:
-        plan.check_fits(config, 16, has=25 * GB)
+        memory.check_fits(config, 16, has=25 * GB)
     said = str(error.value)
     assert "megatron-turing-nlg (530 billion parameters) needs 18 TB" in said
     assert "8.5 TB of it" in said and "25 GB" in said  # 16 bytes for each of 529.6e9
@@ -176,23 +177,23 @@ def test_what_cannot_fit_is_told_with_the_nearest_shape():
 def test_where_the_batch_alone_is_too_much_the_largest_that_fits_is_named():
     config = Config(**SHAPES["gpt2"])
     with pytest.raises(BadInput, match="--train-batch-size 12,") as error:
-        plan.check_fits(config, 16, has=25 * GB)
+        memory.check_fits(config, 16, has=25 * GB)
     assert "the nearest shape" not in str(error.value)
-    plan.check_fits(config, 12, has=25 * GB)
+    memory.check_fits(config, 12, has=25 * GB)
     with pytest.raises(BadInput):
-        plan.check_fits(config, 13, has=25 * GB)
+        memory.check_fits(config, 13, has=25 * GB)
 
 
 def test_edges():
     config = Config(vocab_size=500)
-    need = plan.needs(config, 16)
-    plan.check_fits(config, 16, has=need)
+    need = memory.needs(config, 16)
+    memory.check_fits(config, 16, has=need)
     with pytest.raises(BadInput, match="--train-batch-size 15"):
-        plan.check_fits(config, 16, has=need - 1)
+        memory.check_fits(config, 16, has=need - 1)
     with pytest.raises(BadInput, match="No named shape fits"):
-        plan.check_fits(config, 16, has=1000)
+        memory.check_fits(config, 16, has=1000)
     with pytest.raises(BadInput, match="a model of 2 layers of width 99999 "):
-        plan.check_fits(Config(vocab_size=500, d_model=99999, nhead=1), 16, has=25 * GB)
+        memory.check_fits(Config(vocab_size=500, d_model=99999, nhead=1), 16, has=25 * GB)
 
 
 def test_the_command_refuses_what_cannot_fit(capsys):
@@ -202,19 +203,19 @@ def test_the_command_refuses_what_cannot_fit(capsys):
 
 
 def test_the_machine_tells_its_memory(tmp_path):
-    whole = plan.machine_memory(tmp_path)  # no control group there
+    whole = memory.machine_memory(tmp_path)  # no control group there
     assert whole is None or whole > GB / 4
     group = tmp_path / "sys/fs/cgroup/jobs/mine"
     group.mkdir(parents=True)
     (tmp_path / "proc/self").mkdir(parents=True)
     (tmp_path / "proc/self/cgroup").write_text("0::/jobs/mine\n")
     (group / "memory.max").write_text("max\n")
-    assert plan.machine_memory(tmp_path) == whole
+    assert memory.machine_memory(tmp_path) == whole
     (group.parent / "memory.max").write_text("3000\n")  # the limit of the group around ours holds too
-    assert plan.machine_memory(tmp_path) == 3000
+    assert memory.machine_memory(tmp_path) == 3000
     (tmp_path / "sys/fs/cgroup/memory").mkdir()
     (tmp_path / "sys/fs/cgroup/memory/memory.limit_in_bytes").write_text("2000\n")  # the first version's file
-    assert plan.machine_memory(tmp_path) == 2000
+    assert memory.machine_memory(tmp_path) == 2000
 
 
 @pytest.mark.parametrize(
@@ -231,4 +232,4 @@ def test_the_machine_tells_its_memory(tmp_path):
     ],
 )
 def test_sizes_for_a_person(count, words):
-    assert plan.size(count) == words
+    assert memory.size(count) == words

@@ -10,12 +10,13 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from minimega import compare, linear, ops, optim, train, verdict
+from minimega import linear, ops, optim, train
 from minimega.attention import attention, self_attention
 from minimega.autograd import Tensor, saved_bytes
-from minimega.backend import check_type, narrow, wide
-from minimega.checkpoint import fill, open_parts
-from minimega.cli import main
+from minimega.checkpoint.checkpoint import fill, open_parts
+from minimega.commands import compare
+from minimega.commands import rounding as verdict
+from minimega.commands.cli import main
 from minimega.embedding import embedding
 from minimega.errors import BadInput, RunFailed
 from minimega.head import cross_entropy
@@ -27,7 +28,7 @@ from minimega.parallel.grid import Grid
 from minimega.parallel.layout import Layout
 from minimega.parallel.team import Team
 from minimega.parameter import Parameter
-from minimega.precision import UNSCALED, LossScale, loss_scale
+from minimega.precision import UNSCALED, LossScale, check_type, loss_scale, narrow, wide
 from minimega.train import Recipe, train_step
 
 TYPES = pytest.mark.parametrize("dtype", ["float16", "bfloat16"])

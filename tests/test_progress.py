@@ -2,8 +2,8 @@
 
 import sys
 
-from minimega import progress
-from minimega.progress import Progress
+from minimega.commands import progress
+from minimega.commands.progress import Progress
 
 RECORD = {"step": 9, "loss": 1.5, "tokens_per_s": 10.0}
 

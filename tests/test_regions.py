@@ -5,7 +5,7 @@ import pytest
 
 from minimega.autograd import Tensor
 from minimega.parallel import regions
-from minimega.parallel.comm import SELF, Counter, pieces
+from minimega.ranks.group import SELF, Counter, pieces
 
 
 @pytest.mark.parametrize("name", ["copy", "reduce", "gather", "scatter", "cut", "join"])

@@ -9,9 +9,13 @@ import numpy as np
 import pytest
 from safetensors import safe_open
 
-from minimega import options, precision, run, run_folder, table
-from minimega.cli import main
-from minimega.options import read
+from minimega import precision
+from minimega.checkpoint import run_folder
+from minimega.commands import option_table as table
+from minimega.commands import options
+from minimega.commands import train as run
+from minimega.commands.cli import main
+from minimega.commands.options import read
 
 SMALL = ["--tales", "60", "--d-model", "16", "--nhead", "2", "--num-layers", "2", "--context", "32"]
 TRAIN = [

@@ -6,14 +6,14 @@ from job import run
 # A training run in which rank 1 is stopped (SIGSTOP) within its second step.
 STOPPED = """
 import functools, os, signal, sys
-from minimega import launch
-from minimega.cli import main
+from minimega.ranks import launch
+from minimega.commands.cli import main
 from minimega.model import Block
-from minimega import on_ranks
-from minimega.parallel import comm
-from minimega.parallel.rollcall import RollCall
+from minimega.commands import on_ranks
+from minimega.ranks import mpi
+from minimega.ranks.rollcall import RollCall
 on_ranks.watched = functools.partial(on_ranks.watched, seconds=2)
-comm.RollCall = functools.partial(RollCall, seconds=2)
+mpi.RollCall = functools.partial(RollCall, seconds=2)
 calls, forward = [], Block.forward
 def stopped(self, *args):
     calls.append(1)
@@ -56,8 +56,8 @@ def test_the_rank_that_is_named_is_the_one_that_all_wait_for(tmp_path):
 BEGIN = """
 import sys, time
 import numpy as np
-from minimega.parallel.comm import world
-from minimega.parallel.watch import watched
+from minimega.ranks.mpi import world
+from minimega.ranks.watch import watched
 group = world()
 x = np.ones(3)
 half = group.split(group.rank // 2, "half")
@@ -95,9 +95,9 @@ def test_announced_work_is_no_missing_rank(tmp_path, check):
 
 SLOW_TEXTS = """
 import functools, sys, time
-from minimega import tokens
-from minimega.cli import main
-from minimega import on_ranks
+from minimega.data import tokens
+from minimega.commands.cli import main
+from minimega.commands import on_ranks
 on_ranks.watched = functools.partial(on_ranks.watched, seconds=2)
 train = tokens.train
 tokens.train = lambda *args: (time.sleep(6), train(*args))[1]

@@ -11,9 +11,12 @@ import time
 import numpy as np
 import pytest
 
-from minimega import checkpoint, lifeline, progress, run_folder, use
-from minimega.cli import main, parse
-from minimega.start import resumed
+from minimega.checkpoint import checkpoint, run_folder
+from minimega.commands import evaluate as use
+from minimega.commands import progress
+from minimega.commands.cli import main, parse
+from minimega.commands.start import resumed
+from minimega.ranks import lifeline
 
 SMALL = ["--d-model", "16", "--nhead", "2", "--num-layers", "1", "--context", "32", "--train-batch-size", "4"]
 TEXT = "The quick brown fox jumps over the lazy dog.\nPack my box with five dozen liquor jugs!\n"

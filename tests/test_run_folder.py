@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from minimega import checkpoint, run_folder
-from minimega.cli import main
+from minimega.checkpoint import checkpoint, run_folder
+from minimega.commands.cli import main
 from minimega.model import Config, gpt
 from minimega.optim import AdamW
 

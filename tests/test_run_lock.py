@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from minimega import run, run_folder, run_lock
-from minimega.cli import main
+from minimega.checkpoint import run_folder, run_lock
+from minimega.commands import train as run
+from minimega.commands.cli import main
 
 SMALL = ["--tales", "60", "--d-model", "16", "--nhead", "2", "--num-layers", "1", "--context", "32"]
 TRAIN = ["train", *SMALL, "--train-batch-size", "4"]

@@ -17,8 +17,8 @@ import pytest
 
 pytest.importorskip("mpi4py", reason="runs on several ranks need mpi4py and an MPI: pip install mpi4py mpich")
 
-from minimega import launch
-from minimega.cli import main
+from minimega.commands.cli import main
+from minimega.ranks import launch
 
 LIMIT = 60  # seconds
 SMALL = "--tales 30 --d-model 16 --nhead 4 --num-layers 1 --context 16 --train-batch-size 8 --dtype float64"
@@ -100,7 +100,7 @@ def test_dp_auto_says_and_keeps_the_number(tmp_path, serial):
 
 WRITERS = """
 import os, sys
-from minimega import cli, run
+from minimega.commands import cli, train as run
 
 class Noted(run.Log):
     def __init__(self, path, start=0):
@@ -399,7 +399,7 @@ def test_a_signal_to_the_launcher_saves_on_all_ranks(number, tmp_path):
 
 DIES = """
 import sys, time
-from minimega import cli, run
+from minimega.commands import cli, train as run
 
 class Dies(run._Run):
     def agreed(self, asked):
@@ -426,7 +426,7 @@ def test_a_rank_that_dies_ends_the_job_with_its_traceback_once(tmp_path):
 
 ONE_SIGNALLED = """
 import os, signal, sys
-from minimega import cli, run
+from minimega.commands import cli, train as run
 
 class Signalled(run._Run):
     calls = 0

@@ -6,9 +6,9 @@ from itertools import pairwise
 import pytest
 
 from minimega.errors import BadInput
-from minimega.parallel import timeline
+from minimega.parallel.bubble import bubble, held, meet
 from minimega.parallel.schedules import SCHEDULES, Action, interleaved, one_f_one_b, times, zero_bubble
-from minimega.parallel.timeline import bubble, held, meet
+from minimega.pictures.pipeline import picture
 
 ALLOWED = [
     (name, p, m, v)
@@ -156,5 +156,5 @@ def test_too_many_in_flight_are_found():
 
 @pytest.mark.parametrize("name", SCHEDULES)
 def test_picture(name, tmp_path):
-    timeline.picture(tmp_path / "a.png", {name: times(SCHEDULES[name](4, 8, 2))})
+    picture(tmp_path / "a.png", {name: times(SCHEDULES[name](4, 8, 2))})
     assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")

@@ -1,6 +1,5 @@
 """Pictures: they are written whatever the data, and what they must show is in them."""
 
-import json
 import os
 import subprocess
 import sys
@@ -9,7 +8,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from minimega import show
+from minimega.pictures import loss as show
 
 
 @pytest.fixture
@@ -91,19 +90,17 @@ def test_a_run_is_drawn_from_its_log(tmp_path, monkeypatch):
         {"step": 2, "loss": 4.0},
         {"step": 2, "eval_loss": 4.5, "perplexity": 90.0},
     ]
-    log = tmp_path / "log.jsonl"
-    log.write_text("".join(json.dumps(record) + "\n" for record in records))
-    show.run_picture("x.png", log, LINES)
+    show.run_picture("x.png", records, LINES)
     assert seen == [("x.png", [1, 2], [5.0, 4.0], [(2, 4.5)], LINES)]
 
 
 DRAW_ALL = """
 import sys
-from minimega.cli import main
+from minimega.commands.cli import main
 small = "--tales 30 --d-model 16 --nhead 2 --num-layers 1 --context 16 --train-batch-size 4 --num-steps 2"
 assert main(["train", *small.split(), "--save-dir", "run"]) == 0
 from minimega.parallel.schedules import gpipe, times
-from minimega.parallel.timeline import picture
+from minimega.pictures.pipeline import picture
 picture("schedule.png", {"gpipe": times(gpipe(2, 2))})
 from minimega import ops
 from minimega.gradcheck import check

@@ -10,13 +10,15 @@ import time
 import pytest
 from job import run as run_job
 
-from minimega import run_folder, signals
-from minimega.cli import main
+from minimega.checkpoint import run_folder
+from minimega.commands import signals
+from minimega.commands.cli import main
 
 RUN = "train --tales 60 --d-model 16 --nhead 2 --num-layers 1 --context 32 --train-batch-size 4".split()  # noqa: SIM905
 SLOW = """
 import sys, time
-from minimega import cli, tokens
+from minimega.commands import cli
+from minimega.data import tokens
 
 def slow(*_):
     print("ready", flush=True)

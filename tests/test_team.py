@@ -5,13 +5,13 @@ from itertools import product
 import numpy as np
 import pytest
 
+from minimega.data.tokens import Windows
 from minimega.model import Config, gpt
 from minimega.optim import SGD, AdamW
 from minimega.parallel.grid import Grid
 from minimega.parallel.layout import Layout
 from minimega.parallel.team import Team, build
 from minimega.precision import loss_scale
-from minimega.tokens import Windows
 from minimega.train import Alone, Recipe, train_step
 
 SHAPE = {"vocab_size": 23, "context": 8, "d_model": 16, "nhead": 4, "num_layers": 2, "dropout": 0.2}

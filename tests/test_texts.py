@@ -5,8 +5,10 @@ import shutil
 
 import pytest
 
-from minimega import checkpoint, run_folder, texts, tokens
-from minimega.cli import main
+from minimega.checkpoint import checkpoint, run_folder
+from minimega.commands import texts
+from minimega.commands.cli import main
+from minimega.data import tokens
 
 SMALL = "--d-model 16 --nhead 2 --num-layers 1 --context 16 --train-batch-size 2 --num-steps 2".split()  # noqa: SIM905
 WORDS = "the cat sat on the mat and the dog lay by the door while it rained . "

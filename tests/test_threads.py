@@ -9,11 +9,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from minimega import checkpoint, launch, run_folder
-from minimega.cli import main, parse
+from minimega.checkpoint import checkpoint, run_folder
+from minimega.commands import threads
+from minimega.commands.cli import main, parse
+from minimega.commands.start import resumed
 from minimega.model import Config
-from minimega.parallel import threads
-from minimega.start import resumed
+from minimega.ranks import launch
 
 SMALL = "--tales 60 --d-model 16 --nhead 2 --num-layers 1 --context 32 --train-batch-size 4"
 NAMES = tuple(launch.thread_settings(1))

@@ -7,10 +7,10 @@ import string
 import numpy as np
 import pytest
 
-from minimega import tokens
-from minimega.corpus import Tales, open_corpus, surprises
+from minimega.data import tokens
+from minimega.data.corpus import Tales, open_corpus, surprises
+from minimega.data.tokens import KINDS, START, UNKNOWN, Batches, Windows, load, tokenize, train
 from minimega.errors import BadInput
-from minimega.tokens import KINDS, START, UNKNOWN, Batches, Windows, load, tokenize, train
 
 ODD = (
     "I didn't — “didn\u2019t”, she said...  Twice?!\n\n\tA_b c-d; 3.14 $5\r\n  naïve café 日本語 🎈"

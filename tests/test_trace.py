@@ -9,16 +9,17 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from minimega import launch
+from minimega.commands.chrome_trace import chrome
+from minimega.commands.timeline import had_a_core, seconds, table
+from minimega.costs.stopwatch import Event, Stopwatch, as_it_was, costs, departure, mean_costs, orders
 from minimega.model import Config, gpt
-from minimega.parallel.comm import SELF
+from minimega.parallel.bubble import bubble, waiting
 from minimega.parallel.grid import Grid
 from minimega.parallel.layout import Layout
-from minimega.parallel.measured import Event, Stopwatch, as_it_was, costs, departure, mean_costs, orders
 from minimega.parallel.schedules import Action, gpipe, times
 from minimega.parallel.team import Team
-from minimega.parallel.timeline import bubble, waiting
-from minimega.trace import chrome, had_a_core, seconds, table
+from minimega.ranks import launch
+from minimega.ranks.group import SELF
 from minimega.train import Alone
 
 # gpipe of 2 ranks and 2 micro-batches, in seconds: forward 1 and 2, backward 2 and 3, and what lies between.

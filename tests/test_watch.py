@@ -3,15 +3,15 @@
 import pytest
 from job import run
 
-from minimega.parallel.comm import SELF
-from minimega.parallel.watch import watched
+from minimega.ranks.group import SELF
+from minimega.ranks.watch import watched
 
 BEGIN = """
 import sys, time
 import numpy as np
-from minimega.parallel.comm import world
+from minimega.ranks.mpi import world
 from minimega.parallel.regions import copy
-from minimega.parallel.watch import watched
+from minimega.ranks.watch import watched
 group = watched(world(), seconds=SECONDS)
 x = np.ones((2, 3), np.float32)
 group.all_reduce(x)

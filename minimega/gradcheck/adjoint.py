@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from minimega.errors import BadInput
-from minimega.parallel.comm import SELF, Group
+from minimega.ranks.group import SELF, Group
 
 GRADIENT = {
     "whole": "whole",

@@ -2,6 +2,6 @@
 
 import sys
 
-from minimega.learn.stage import main
+from minimega.learn.sandbox import main
 
 sys.exit(main(sys.argv[1]))

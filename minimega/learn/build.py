@@ -12,10 +12,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from minimega import launch
-from minimega.child import pip
-from minimega.errors import BadInput, RunFailed
+from minimega.errors import BadInput, RunFailed, pip
 from minimega.learn import shelf
+from minimega.ranks import launch
 
 LIMIT = 60  # seconds for one cell
 METADATA = {

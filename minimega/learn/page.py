@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from minimega.errors import BadInput, RunFailed
-from minimega.learn import shelf, stage
-from minimega.learn.judge import Verdict, exercise, verdict
-from minimega.streams import say
+from minimega.learn import sandbox as stage
+from minimega.learn import shelf
+from minimega.learn.verdict import Verdict, exercise, verdict
+from minimega.ranks.streams import say
 
 ROOT = Path(__file__).resolve().parents[2]
 

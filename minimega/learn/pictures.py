@@ -4,8 +4,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from minimega.parallel.comm import pieces
-from minimega.show import load_matplotlib
+from minimega.pictures.loss import load_matplotlib
+from minimega.ranks.group import pieces
 
 BLUE, ORANGE, GREEN, PINK = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
 RANKS = ("#56B4E9", "#E69F00", "#009E73", "#CC79A7", "#F0E442", "#D55E00", "#0072B2", "#999999")

@@ -26,9 +26,10 @@ from typing import NamedTuple
 
 from minimega.attention import attention_scores
 from minimega.autograd import op
-from minimega.backend import library, narrow, product, wide
+from minimega.backend import library
 from minimega.layer import Place
-from minimega.parallel.comm import Group, Wait, pieces
+from minimega.precision import narrow, product, wide
+from minimega.ranks.group import Group, Wait, pieces
 
 
 def halves(length: int, size: int) -> list[tuple[slice, slice]]:

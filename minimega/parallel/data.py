@@ -10,10 +10,11 @@ import functools
 import operator
 from collections.abc import Iterable
 
-from minimega.backend import library, wide
-from minimega.parallel.comm import Group, Wait
+from minimega.backend import library
 from minimega.parallel.grid import Grid
 from minimega.parameter import Parameter, Shard
+from minimega.precision import wide
+from minimega.ranks.group import Group, Wait
 
 BUCKET = 1 << 20  # elements: 4 MB of float32
 

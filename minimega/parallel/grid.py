@@ -17,13 +17,13 @@ and the last; an expert by every `--ep`-th replica.
 
 from dataclasses import dataclass
 
-from minimega import launch
 from minimega.errors import BadInput
 from minimega.layer import Layer, Uncut
-from minimega.parallel.comm import SELF, Group
 from minimega.parallel.layout import Layout
 from minimega.parallel.tensor import SequenceParallel, TensorParallel
 from minimega.parameter import Parameter, Shard
+from minimega.ranks import launch
+from minimega.ranks.group import SELF, Group
 
 WHOLE = Layout()
 

@@ -9,14 +9,15 @@ from collections.abc import Iterable
 import numpy as np
 
 from minimega.autograd import Tensor, add_up, parameters_later
-from minimega.backend import finite, library
+from minimega.backend import library
 from minimega.errors import RunFailed
 from minimega.layer import Layer, Place, place
 from minimega.model import Model
-from minimega.parallel.comm import SELF, Group, pieces
 from minimega.parallel.data import Reducer
 from minimega.parallel.layout import check_stages
 from minimega.parallel.schedules import SCHEDULES, Action, forward_only, neighbour
+from minimega.precision import finite
+from minimega.ranks.group import SELF, Group, pieces
 from minimega.train import origin
 
 Batch = tuple  # inputs (B, T), targets (B, T) or None, and their Place

@@ -19,7 +19,7 @@ With a group of one every region is the identity and costs nothing. p ranks.
 """
 
 from minimega.autograd import op
-from minimega.parallel.comm import Group, pieces
+from minimega.ranks.group import Group, pieces
 
 
 @op

@@ -20,7 +20,7 @@ from minimega.parallel.context import share
 from minimega.parallel.data import BUCKET
 from minimega.parallel.grid import Grid
 from minimega.parallel.pipeline import Run, actions, staged
-from minimega.parallel.words import first_text
+from minimega.ranks.group import first_text
 from minimega.train import Alone
 
 

@@ -9,8 +9,8 @@ B batch, T time, D width, p ranks.
 
 from minimega.layer import Uncut
 from minimega.parallel import regions
-from minimega.parallel.comm import SELF, Group
 from minimega.parallel.layout import check_cut
+from minimega.ranks.group import SELF, Group
 
 
 class TensorParallel(Uncut):

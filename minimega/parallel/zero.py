@@ -19,13 +19,14 @@ from collections.abc import Callable
 from functools import cached_property
 
 from minimega.autograd import Tensor, op
-from minimega.backend import finite, library
+from minimega.backend import library
 from minimega.errors import RunFailed
 from minimega.layer import Layer, Recomputed
 from minimega.model import Model
 from minimega.parallel.data import BUCKET, Bucket, Reducer
 from minimega.parallel.grid import Grid
 from minimega.parameter import Parameter, Shard
+from minimega.precision import finite
 
 
 class SharedBucket(Bucket):

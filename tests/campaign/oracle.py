@@ -13,9 +13,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from minimega import checkpoint
+from minimega.checkpoint import checkpoint
+from minimega.checkpoint.run_folder import newest
 from minimega.errors import BadInput
-from minimega.run_folder import newest
 from tests.campaign.case import Case
 from tests.campaign.world import FATAL
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from minimega.learn.judge import Verdict, unlike, written
+from minimega.learn.verdict import Verdict, unlike, written
 
 
 def judge_sum(f, group) -> Verdict:

@@ -5,7 +5,7 @@ import re
 import pytest
 
 from minimega.learn import shelf
-from minimega.learn.judge import exercise, verdict_apart, wanted
+from minimega.learn.verdict import exercise, verdict_apart, wanted
 from tests.lessons.wrong import judge, wrong_answers
 
 WRONG = wrong_answers()

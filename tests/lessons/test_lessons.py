@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from minimega import cli
-from minimega.learn import check, command, shelf
-from minimega.learn.judge import exercise
-from minimega.learn.stage import define
+from minimega.commands import cli
+from minimega.commands import learn as command
+from minimega.learn import check, shelf
+from minimega.learn.sandbox import define
+from minimega.learn.verdict import exercise
 
 ROOT = Path(__file__).resolve().parents[2]
 LESSONS = shelf.lessons()

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from minimega.errors import BadInput
-from minimega.learn import Cut, pieces_picture, ranks, show, stage
-from minimega.learn.judge import exercise, on_ranks, verdict, verdict_apart
+from minimega.learn import Cut, pieces_picture, ranks, show
+from minimega.learn import sandbox as stage
 from minimega.learn.page import RanksFailed
+from minimega.learn.verdict import exercise, on_ranks, verdict, verdict_apart
 from tests.lessons.on_ranks import judge_sum, judge_sum_twice
 
 
@@ -122,7 +123,7 @@ def test_pieces_of_a_matrix_are_drawn(axis, tmp_path, monkeypatch):
 def test_the_library_is_shown_as_it_stands(capsys):
     show(stage.define)
     said = capsys.readouterr().out
-    assert said.startswith("`minimega/learn/stage.py`, line ") and '"""The names that a learner' in said
+    assert said.startswith("`minimega/learn/sandbox.py`, line ") and '"""The names that a learner' in said
 
 
 def test_a_function_that_leaves_is_a_wrong_answer():

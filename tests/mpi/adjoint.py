@@ -3,7 +3,7 @@
 import numpy as np
 
 from minimega.gradcheck import check_adjoint
-from minimega.parallel.comm import pieces
+from minimega.ranks.group import pieces
 
 
 def draw(kind: str, shape: tuple, group, axis: int, seed: int, dtype="float64"):

@@ -12,18 +12,19 @@ from equal import Case
 from ranks import sizes
 from safetensors import safe_open
 
-from minimega import checkpoint, reshard, run_folder
+from minimega.checkpoint import checkpoint, run_folder
+from minimega.checkpoint.pieces import Division
+from minimega.commands import reshard
+from minimega.commands.texts import workspace
+from minimega.costs import messages
 from minimega.errors import BadInput
 from minimega.model import gpt
 from minimega.optim import AdamW
-from minimega.parallel import traffic
 from minimega.parallel.grid import Grid, grid
 from minimega.parallel.layout import Layout
-from minimega.parallel.paper import Paper
 from minimega.parallel.pipeline import staged
 from minimega.parallel.team import Team
-from minimega.parts import Division
-from minimega.texts import workspace
+from minimega.ranks.paper import Paper
 from minimega.train import train_step
 
 # A layer for each stage of the longest pipeline.
@@ -198,7 +199,7 @@ def case_a_rank_writes_what_it_holds_and_sends_keys_alone(group):
             group.counter.traffic.clear()
             checkpoint.save(folder, 1, model, optimizer, {}, world=group)
             got = {row: (t.calls, t.bytes) for row, t in group.counter.traffic.items()}
-            assert got == traffic.of_checkpoint(group.size, most, 2 * most)
+            assert got == messages.of_checkpoint(group.size, most, 2 * most)
             file = folder / "step-1" / f"optimizer-{group.rank:05}.safetensors"
             own = 2 * sum(p.data.nbytes for p in model.parameters().values())
             if file.exists():
@@ -225,7 +226,7 @@ def raised(act, kind=OSError) -> str:
 def case_a_rank_that_fails_stops_all_and_leaves_what_was_there(group):
     """A full disk on the first or the last rank, at any moment: one error everywhere, and nothing is lost."""
     cut = Cut(group, (1, 1, False, group.size))
-    moments = [(r, "minimega.checkpoint.write") for r in (0, group.size - 1)]
+    moments = [(r, "minimega.checkpoint.checkpoint.write") for r in (0, group.size - 1)]
     moments += [(0, f"pathlib.Path.{name}") for name in ("mkdir", "rename", "write_text")]
     with workspace(None, group) as folder:
         cut.save(folder, 1, group)
@@ -235,7 +236,7 @@ def case_a_rank_that_fails_stops_all_and_leaves_what_was_there(group):
             def full(*_, rank=rank, **__):
                 raise OSError(28, f"No space left for rank {rank}")
 
-            with patch(moment, full) if group.rank == rank else patch("minimega.doctor.doctor", full):
+            with patch(moment, full) if group.rank == rank else patch("minimega.commands.doctor.run", full):
                 said = raised(lambda: checkpoint.save(folder, 2, model, optimizer, {}, world=group))  # noqa: B023
             assert said.startswith(f"[Errno 28] No space left for rank {rank}"), (said, moment)
             group.barrier()

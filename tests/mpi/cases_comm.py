@@ -4,7 +4,7 @@ import numpy as np
 from adjoint import assert_whole
 from ranks import sizes
 
-from minimega.parallel.comm import pieces
+from minimega.ranks.group import pieces
 
 
 def everyone(group, shape, dtype="float64"):

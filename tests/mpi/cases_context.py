@@ -12,19 +12,19 @@ from cases_pipeline import SCHEDULES
 from equal import PAIRS, Case, assert_equal, assert_used_alike, compare, serial
 from ranks import sizes
 
-from minimega import plan
 from minimega.attention import attention
 from minimega.autograd import saved_bytes
+from minimega.costs import memory, messages
 from minimega.gradcheck import check_adjoint
 from minimega.layer import place
 from minimega.model import gpt
 from minimega.optim import AdamW
-from minimega.parallel import context, traffic
+from minimega.parallel import context
 from minimega.parallel import team as teams
 from minimega.parallel.context import halves, ring_attention, share
 from minimega.parallel.grid import Grid, grid
 from minimega.parallel.layout import Layout
-from minimega.parallel.watch import watched
+from minimega.ranks.watch import watched
 from minimega.train import train_step
 
 PLAIN = 1, 1, False, 1
@@ -166,14 +166,14 @@ def case_a_step_sends_what_the_formulas_say(group):
         got = {row: (t.calls, t.bytes) for row, t in group.counter.traffic.items()}
         rows, m, mine = case.batch // dp, 2 * case.micro_batches, len(tokens(g.context, length))
         own = replace(case.config, num_layers=sum(name.startswith("block") for name in model.layers))
-        want = traffic.of_context(own, rows, cp, c, m, tp, recompute)
+        want = messages.of_context(own, rows, cp, c, m, tp, recompute)
         if pp == 1:
-            want |= traffic.of_layers(own, case.batch, tp, dp, 2, sequence, recompute, held=mine)
-            want |= traffic.of_gradients(own, traffic.Layout(tp, dp, sequence, g.tensor.rank, cp))
-            want |= traffic.of_norm(group.size)
+            want |= messages.of_layers(own, case.batch, tp, dp, 2, sequence, recompute, held=mine)
+            want |= messages.of_gradients(own, messages.Layout(tp, dp, sequence, g.tensor.rank, cp))
+            want |= messages.of_norm(group.size)
         else:
             here = len(range(mine)[g.shares.tokens(mine)])
-            want |= traffic.of_pipeline(case.config, rows, pp, r, m, tokens=here)
+            want |= messages.of_pipeline(case.config, rows, pp, r, m, tokens=here)
             got = {row: sent for row, sent in got.items() if row[0] in ("context", "pipeline")}
         assert got == want, (layout, length, recompute, got.items() ^ want.items())
 
@@ -188,7 +188,7 @@ def case_what_a_rank_holds_is_what_the_planner_says(group):
         loss = gpt(config, g.shares, recompute).draw(0).loss(*batch, inputs.size)
         held, planned = (
             sum(saved_bytes(loss).values()),
-            plan.activations(config, 3, "float32", recompute, group.size),
+            memory.activations(config, 3, "float32", recompute, group.size),
         )
         assert abs(planned / held - 1) < 0.05, (recompute, dropout, held, planned)
         loss.backward()

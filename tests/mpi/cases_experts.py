@@ -14,22 +14,24 @@ from cases_planted import apply
 from equal import PAIRS, Case, assert_equal, assert_used_alike, compare, distance, serial
 from ranks import sizes
 
-from minimega import checkpoint, experts
+from minimega import experts
 from minimega.autograd import Tensor, no_grad, op
+from minimega.checkpoint import checkpoint
+from minimega.commands.texts import workspace
+from minimega.costs import messages
 from minimega.errors import BadInput
 from minimega.experts import from_experts, route, to_experts
 from minimega.gradcheck import check_adjoint
 from minimega.layer import Place, place
 from minimega.model import Model, gpt
 from minimega.optim import AdamW
-from minimega.parallel import regions, traffic
+from minimega.parallel import regions
 from minimega.parallel import team as teams
-from minimega.parallel.comm import pieces
 from minimega.parallel.grid import Grid, grid
 from minimega.parallel.layout import Layout
 from minimega.parallel.pipeline import staged
 from minimega.parallel.tensor import SequenceParallel, TensorParallel
-from minimega.texts import workspace
+from minimega.ranks.group import pieces
 from minimega.train import train_step
 
 LAYOUTS = {  # by the number of ranks: (tp, dp, sequence parallelism, pp, cp, ep)
@@ -165,12 +167,12 @@ def case_a_step_sends_what_the_formulas_say(group):
             routed.append([(ids[rows].size, m) for rows, m in zip(parts, came, strict=True)])
             stay += int(here[parts].sum())
         size, accumulate = (case.config, case.batch, g.tensor.size, g.data.size), len(parts)
-        want = traffic.of_layers(*size, accumulate, sequence, recompute, case.dtype)
-        layout = traffic.Layout(
+        want = messages.of_layers(*size, accumulate, sequence, recompute, case.dtype)
+        layout = messages.Layout(
             g.tensor.size, g.data.size, sequence, g.tensor.rank, ep=ep, expert_rank=g.experts.rank
         )
-        want |= traffic.of_gradients(case.config, layout, case.dtype, 700) | traffic.of_norm(group.size)
-        want |= traffic.of_experts(case.config, routed, case.dtype, recompute) if ep > 1 else {}
+        want |= messages.of_gradients(case.config, layout, case.dtype, 700) | messages.of_norm(group.size)
+        want |= messages.of_experts(case.config, routed, case.dtype, recompute) if ep > 1 else {}
         model, recipe = case.model(g), case.recipe()
         team = case.team(model, g, 700)
         group.counter.traffic.clear()

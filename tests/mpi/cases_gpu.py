@@ -11,7 +11,8 @@ from types import ModuleType, SimpleNamespace
 import numpy as np
 from ranks import sizes
 
-from minimega.parallel.comm import Counter, Ranks
+from minimega.ranks.group import Counter
+from minimega.ranks.mpi import Ranks
 
 
 class FakeArray(np.ndarray):
@@ -158,7 +159,7 @@ def hold(gpu, group):
 
 
 def gpu_group(comm, xp):
-    from minimega.parallel import transport
+    from minimega.ranks import transport
 
     host, gpu = transport.ways(comm, xp)
     return Ranks(comm, (host, gpu), "world", Counter(), range(comm.size)), str(gpu)
@@ -186,7 +187,7 @@ def case_with_a_gpu_each_nccl_carries_the_collectives(group):
 
 @sizes(2)
 def case_an_mpi_that_knows_cuda_takes_arrays_as_they_are(group):
-    from minimega.parallel.transport import Mpi
+    from minimega.ranks.transport import Mpi
 
     with cupy() as xp:
         ways = Mpi(group.comm), Mpi(group.comm, "direct")

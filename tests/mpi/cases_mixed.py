@@ -10,17 +10,19 @@ from cases_traffic import counted
 from equal import PAIRS, STEPS, Case, assert_equal
 from ranks import sizes
 
-from minimega import checkpoint, train
-from minimega.measure import gathered
+from minimega import train
+from minimega.checkpoint import checkpoint
+from minimega.commands.one_batch import gathered
+from minimega.commands.texts import workspace
+from minimega.costs import messages
 from minimega.model import gpt
 from minimega.optim import AdamW
-from minimega.parallel import pipeline, traffic
+from minimega.parallel import pipeline
 from minimega.parallel import team as teams
 from minimega.parallel.grid import Grid, grid
 from minimega.parallel.layout import Layout
 from minimega.parallel.pipeline import staged
 from minimega.precision import LossScale, loss_scale
-from minimega.texts import workspace
 from minimega.train import train_step
 
 SLOTS = "master", "mean", "square"
@@ -104,10 +106,10 @@ def case_16_bit_messages_are_those_of_the_formulas(group):
         case = replace(on(g, dtype, frozenset({"uneven"})), micro_batches=1)
         if p == 1:
             got = counted(group, (tp, dp, sequence), case, recompute="full")
-            want = traffic.of_layers(case.config, case.batch, tp, dp, 1, sequence, "full", dtype)
-            want |= traffic.of_norm(group.size)
-            want |= traffic.of_gradients(
-                case.config, traffic.Layout(tp, dp, sequence, group.rank % tp), dtype
+            want = messages.of_layers(case.config, case.batch, tp, dp, 1, sequence, "full", dtype)
+            want |= messages.of_norm(group.size)
+            want |= messages.of_gradients(
+                case.config, messages.Layout(tp, dp, sequence, group.rank % tp), dtype
             )
             assert got == want, got.items() ^ want.items()
             continue
@@ -117,7 +119,7 @@ def case_16_bit_messages_are_those_of_the_formulas(group):
         train_step(model, AdamW(), case.recipe(), 1, *case.data(), team=team)
         got = {row: (t.calls, t.bytes) for row, t in group.counter.traffic.items() if row[0] == "pipeline"}
         rows = case.batch // g.data.size, p, g.pipeline.rank, 1, 1, held.stop - held.start, 2
-        assert got == traffic.of_pipeline(case.config, *rows)
+        assert got == messages.of_pipeline(case.config, *rows)
 
 
 @sizes(2)

@@ -8,14 +8,14 @@ from adjoint import assert_whole
 from equal import FACTORS, PAIRS, STEPS, Case, assert_equal, distance
 from ranks import sizes
 
+from minimega.data.tokens import Windows
 from minimega.errors import BadInput
 from minimega.model import Config, gpt
 from minimega.optim import AdamW
-from minimega.parallel.comm import Group, pieces
 from minimega.parallel.grid import Grid, grid
 from minimega.parallel.layout import Layout
+from minimega.ranks.group import Group, pieces
 from minimega.sample import generate, next_logits
-from minimega.tokens import Windows
 from minimega.train import Recipe, evaluate, train_step
 
 LAYOUTS = {  # by the number of ranks: (tp, dp, sequence parallelism)

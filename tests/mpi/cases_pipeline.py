@@ -9,10 +9,11 @@ from adjoint import assert_whole
 from equal import PAIRS, STEPS, Case, assert_equal, assert_used_alike
 from ranks import sizes
 
-from minimega import run
+from minimega.commands import train as run
+from minimega.costs import messages
 from minimega.errors import RunFailed
 from minimega.optim import AdamW
-from minimega.parallel import pipeline, traffic, zero
+from minimega.parallel import pipeline, zero
 from minimega.parallel import team as teams
 from minimega.parallel.data import Reducer
 from minimega.parallel.grid import Grid, grid
@@ -117,7 +118,7 @@ def case_a_step_sends_what_the_formula_says(group):
         got = {row: (t.calls, t.bytes) for row, t in group.counter.traffic.items() if row[0] == "pipeline"}
         rows, tokens = case.batch // g.data.size, held.stop - held.start
         where = p, g.pipeline.rank, 2 * case.micro_batches, v
-        assert got == traffic.of_pipeline(case.config, rows, *where, tokens, 8), (schedule, got)
+        assert got == messages.of_pipeline(case.config, rows, *where, tokens, 8), (schedule, got)
         ends = group.counter.total("ends", "all-reduce")  # the tied table, in one call
         table = stages_of(model).entire.parameters()["embedding.tokens"]
         cut = len(range(table.whole_shape[0])[g.tensor.piece(table.whole_shape[0])])

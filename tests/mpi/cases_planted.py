@@ -12,15 +12,16 @@ from equal import compare, serial
 from ranks import sizes
 
 from minimega import attention, autograd, embedding, layer, linear, train
-from minimega.backend import sum_rows
+from minimega.embedding import sum_rows
 from minimega.head import Head, cross_entropy
 from minimega.model import Model
 from minimega.optim import clip, gradient_norm
-from minimega.parallel import comm, data, regions
+from minimega.parallel import data, regions
 from minimega.parallel import team as teams
 from minimega.parallel.grid import Grid, grid
 from minimega.parallel.layout import Layout
 from minimega.parallel.tensor import SequenceParallel
+from minimega.ranks import group as comm
 
 PLANTED = {}  # by name: (the layout, the factors, what has to differ, the function that gives the patches)
 

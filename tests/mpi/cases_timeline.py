@@ -7,10 +7,11 @@ import numpy as np
 from cases_pipeline import SCHEDULES, layouts, on
 from ranks import sizes
 
-from minimega.parallel import schedules, traffic
-from minimega.parallel.measured import Stopwatch, TimedRun, departure
+from minimega.costs import messages
+from minimega.costs.stopwatch import Stopwatch, TimedRun, departure
+from minimega.parallel import schedules
+from minimega.parallel.bubble import held
 from minimega.parallel.schedules import neighbour, received
-from minimega.parallel.timeline import held
 
 
 def through(case, g, run=None):
@@ -53,7 +54,7 @@ def case_measuring_sends_what_the_formula_says(group):
         events = watch.gathered() if watch else []
         found.append({row: (t.calls, t.bytes) for row, t in group.counter.traffic.items()})
     plain, timed = found
-    more = traffic.of_stopwatch(g.pipeline.size, g.pipeline.rank, max(map(len, events)))
+    more = messages.of_stopwatch(g.pipeline.size, g.pipeline.rank, max(map(len, events)))
     assert timed == plain | more, timed.items() ^ (plain | more).items()
 
 

@@ -7,9 +7,9 @@ import numpy as np
 from cases_model import LAYOUTS, on
 from ranks import sizes
 
+from minimega.costs import messages
 from minimega.model import gpt
 from minimega.optim import AdamW
-from minimega.parallel import traffic
 from minimega.parallel.grid import grid
 from minimega.parallel.layout import Layout
 from minimega.parallel.team import Team
@@ -39,10 +39,10 @@ def case_a_step_sends_what_the_formulas_say(group):
         ):
             got = counted(group, layout, case, accumulate, recompute, bucket)
             size = case.config, case.batch
-            want = traffic.of_layers(*size, tp, dp, accumulate, sequence, recompute, case.dtype)
-            cut = traffic.Layout(tp, dp, sequence, group.rank % tp)
-            want |= traffic.of_norm(group.size)
-            want |= traffic.of_gradients(case.config, cut, case.dtype, bucket)
+            want = messages.of_layers(*size, tp, dp, accumulate, sequence, recompute, case.dtype)
+            cut = messages.Layout(tp, dp, sequence, group.rank % tp)
+            want |= messages.of_norm(group.size)
+            want |= messages.of_gradients(case.config, cut, case.dtype, bucket)
             assert got == want, (layout, factor, accumulate, recompute, got.items() ^ want.items())
 
 

@@ -12,14 +12,15 @@ from cases_model import Ring, grids, on
 from equal import PAIRS, STEPS, Case, assert_equal, assert_used_alike, compare
 from ranks import sizes
 
-from minimega import autograd, plan
-from minimega.memory import measured_state
+from minimega import autograd
+from minimega.costs import memory, messages
+from minimega.costs.measured import measured_state
 from minimega.model import Config, gpt
 from minimega.optim import AdamW
-from minimega.parallel import traffic, zero
+from minimega.parallel import zero
 from minimega.parallel.grid import Grid, grid
 from minimega.parallel.layout import Layout
-from minimega.parallel.paper import Paper
+from minimega.ranks.paper import Paper
 from minimega.train import train_step
 
 STAGES = 1, 2, 3
@@ -132,13 +133,13 @@ def case_a_step_sends_what_the_formulas_say(group):
         parts, sent = case.accumulate, []
         for stage in (0, *STAGES):
             got, wire = counted(group, g, replace(case, zero=stage))
-            layout = traffic.Layout(g.tensor.size, g.data.size, sequence, g.tensor.rank)
+            layout = messages.Layout(g.tensor.size, g.data.size, sequence, g.tensor.rank)
             layers = case.config, case.batch, g.tensor.size, g.data.size, parts, sequence, "none", case.dtype
-            want = traffic.of_layers(*layers) | traffic.of_norm(group.size)
+            want = messages.of_layers(*layers) | messages.of_norm(group.size)
             want |= (
-                traffic.of_zero(stage, case.config, layout, case.dtype, 700, parts)
+                messages.of_zero(stage, case.config, layout, case.dtype, 700, parts)
                 if stage
-                else traffic.of_gradients(case.config, layout, case.dtype, 700)
+                else messages.of_gradients(case.config, layout, case.dtype, 700)
             )
             assert got == want, (stage, factors, got.items() ^ want.items())
             sent.append(wire)
@@ -234,5 +235,5 @@ def case_what_a_rank_holds_is_what_the_formula_says(group):
         paper["gradients"] = paper["optimizer"] / 2
         assert all(abs(between[kind] / paper[kind] - 1) < 0.01 for kind in paper), (stage, between, paper)
         # and what arrives of a message: the sum, and its own sum with what was there
-        more = plan.activations(config, 1) + 2 * 4 * at_once / group.size
+        more = memory.activations(config, 1) + 2 * 4 * at_once / group.size
         assert sum(want.values()) < peak < 1.05 * (sum(want.values()) + more), (stage, peak, want, more)

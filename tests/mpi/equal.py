@@ -19,8 +19,9 @@ from unittest.mock import patch
 import numpy as np
 from adjoint import assert_whole
 
-from minimega import experts, random, verdict
-from minimega.backend import HALF
+from minimega import experts, random
+from minimega.commands import rounding
+from minimega.data.tokens import Windows
 from minimega.layer import Recomputed
 from minimega.model import Config, Model, gpt
 from minimega.optim import SGD, AdamW, unscale
@@ -28,12 +29,11 @@ from minimega.parallel.data import BUCKET
 from minimega.parallel.grid import Grid
 from minimega.parallel.pipeline import staged
 from minimega.parallel.team import Team
-from minimega.precision import loss_scale
+from minimega.precision import HALF, loss_scale
 from minimega.sample import generate, next_logits
-from minimega.tokens import Windows
 from minimega.train import Alone, Recipe, evaluate, train_step
 
-LIMITS = {"float64": 1e-10, "float32": 2e-6, **{d.name: 4 * verdict.eps(d.name) for d in HALF}}
+LIMITS = {"float64": 1e-10, "float32": 2e-6, **{d.name: 4 * rounding.eps(d.name) for d in HALF}}
 LR, STEPS, HEAD = {"SGD": 0.5, "AdamW": 0.01}, 3, 3  # HEAD: its width
 FACTORS = (
     "accumulate",  # this and the next only say how a step is computed
@@ -205,7 +205,7 @@ def compare(case: Case, grid: Grid, **options) -> dict[str, float]:
         if name.endswith("qkv.bias") and name.startswith("gradient"):
             layer = name.removesuffix("qkv.bias")
             largest = max(np.abs(g).max() for n, g in got.items() if n.startswith(layer))
-            excess[f"zero {name}"] = float(np.abs(keys(a)).max() / largest / verdict.eps(case.dtype))
+            excess[f"zero {name}"] = float(np.abs(keys(a)).max() / largest / rounding.eps(case.dtype))
         if name.startswith("AdamW weight") and case.dtype == "float32":
             limit = LR["AdamW"] / 100
         excess[name] = distance(a, b) / limit

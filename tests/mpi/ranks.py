@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from minimega.parallel.comm import world
+from minimega.ranks.mpi import world
 
 sys.path.insert(0, str(Path(__file__).parent))  # ranks start without it, as they do for a user
 

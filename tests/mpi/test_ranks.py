@@ -8,7 +8,7 @@ import pytest
 
 pytest.importorskip("mpi4py", reason="cases among ranks need mpi4py and an MPI: pip install mpi4py mpich")
 
-from minimega import launch
+from minimega.ranks import launch
 
 HERE = Path(__file__).parent
 LIMIT = 480  # seconds for one mpirun; a case has a limit of its own in ranks.py

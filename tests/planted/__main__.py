@@ -21,7 +21,7 @@ LIMIT = 180  # seconds for the tests of one mistake
 IGNORED = shutil.ignore_patterns(".*", "__pycache__", "runs", "build", "*.egg-info")
 CASE = """
 import subprocess, sys
-from minimega import launch
+from minimega.ranks import launch
 line, env = launch.command(sys.argv[2:], int(sys.argv[1]), threads=1)
 sys.exit(subprocess.run(line, env=env).returncode)
 """

@@ -5,5 +5,5 @@ STUB      the cell that the learner sees; the first function in it is the one th
 HINT      the next thought, not the answer
 SOLUTION  the cell, solved
 GIVEN     names that the cell may use beside np, mm and op (optional)
-judge     of the learner's function, a Verdict: made from the helpers in minimega/learn/judge.py
+judge     of the learner's function, a Verdict: made from the helpers in minimega/learn/verdict.py
 """

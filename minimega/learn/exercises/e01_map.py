@@ -4,8 +4,8 @@ import numpy as np
 
 from minimega.attention import attention_weights
 from minimega.layer import place
-from minimega.learn.judge import Verdict, written
 from minimega.learn.pictures import BLUE, ORANGE, picture
+from minimega.learn.verdict import Verdict, written
 from minimega.model import Config, gpt
 
 TASK = "Write shapes(B, T, D, H, V): the shape of what each station of the map gives, in these five letters."

@@ -1,6 +1,6 @@
 """Lesson 02: a derivative by a central difference."""
 
-from minimega.learn.judge import Case, Verdict, values
+from minimega.learn.verdict import Case, Verdict, values
 
 TASK = "Write slope(f, x): the derivative of f at the number x, by a central difference."
 

@@ -1,6 +1,6 @@
 """Lesson 03: the backward of a linear layer."""
 
-from minimega.learn.judge import Verdict, backward
+from minimega.learn.verdict import Verdict, backward
 from minimega.linear import linear
 
 TASK = "Write back(dy), the backward of y = x w + b: dx, dw and db, each of the shape of its letter."

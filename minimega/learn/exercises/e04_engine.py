@@ -4,7 +4,7 @@ from collections import Counter
 from math import isclose, prod
 from typing import NamedTuple
 
-from minimega.learn.judge import Verdict, written
+from minimega.learn.verdict import Verdict, written
 
 TASK = "Write backward(y): the gradient of y for each node that it was made from, by one walk over the graph."
 

@@ -3,7 +3,7 @@
 import numpy as np
 
 from minimega.embedding import embedding
-from minimega.learn.judge import Verdict, backward, sharper, which
+from minimega.learn.verdict import Verdict, backward, sharper, which
 
 TASK = "Write back(dy), the backward of y = table[ids]: dtable, of the shape of the table."
 

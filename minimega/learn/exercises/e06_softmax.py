@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 
 from minimega.head import cross_entropy
-from minimega.learn.judge import Verdict, backward, sharper
+from minimega.learn.verdict import Verdict, backward, sharper
 from minimega.ops import softmax
 
 TASK = "Write back(dy), the backward of the mean cross-entropy: dlogits, where some tokens do not count."

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from minimega.learn.judge import Verdict, backward, sharper, which
+from minimega.learn.verdict import Verdict, backward, sharper, which
 from minimega.norm import layer_norm
 
 TASK = "Write back(dy), the backward of y = xhat w + b with xhat = (x - mean) r: dx, dw and db."

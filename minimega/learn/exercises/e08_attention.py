@@ -3,7 +3,7 @@
 import numpy as np
 
 from minimega.attention import attention, attention_weights
-from minimega.learn.judge import Verdict, backward, sharper, which
+from minimega.learn.verdict import Verdict, backward, sharper, which
 
 TASK = "Write back(dy), the backward of attention of one head, from the weights w on: dq, dk and dv."
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from minimega.learn.judge import Verdict, backward, which
+from minimega.learn.verdict import Verdict, backward, which
 from minimega.ops import gelu
 
 TASK = "Write back(dy), the backward of GELU by its tanh formula: dx, by way of dt and du."

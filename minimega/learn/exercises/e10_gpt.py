@@ -4,7 +4,7 @@ import numpy as np
 
 from minimega import random
 from minimega.attention import self_attention
-from minimega.learn.judge import Verdict, backward, sharper, which
+from minimega.learn.verdict import Verdict, backward, sharper, which
 from minimega.linear import linear
 from minimega.norm import layer_norm
 from minimega.ops import gelu

@@ -4,7 +4,7 @@ import re
 
 import numpy as np
 
-from minimega.learn.judge import Case, Verdict, unlike, values, which, written
+from minimega.learn.verdict import Case, Verdict, unlike, values, which, written
 from minimega.optim import AdamW
 
 TASK = "Write adamw(w, g, mean, square, n, ...): step number n, which gives the new w, mean and square."

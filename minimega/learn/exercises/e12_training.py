@@ -8,8 +8,8 @@ import sys
 import numpy as np
 
 import minimega as mm
-from minimega.corpus import GRAMMAR, MEN, WOMEN, Tales, surprises
-from minimega.learn.judge import Case, Verdict, values
+from minimega.data.corpus import GRAMMAR, MEN, WOMEN, Tales, surprises
+from minimega.learn.verdict import Case, Verdict, values
 from minimega.ops import log_softmax
 
 TASK = "Write mean_loss(batches): the mean loss over all counted targets, from each batch's own mean."

@@ -4,7 +4,7 @@ import re
 
 import numpy as np
 
-from minimega.learn.judge import Case, Verdict, values, written
+from minimega.learn.verdict import Case, Verdict, values, written
 from minimega.ops import softmax
 
 TASK = "Write pick(logits, u, p, temperature): the token at which u points, among the likeliest that reach p."

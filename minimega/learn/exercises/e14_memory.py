@@ -3,7 +3,7 @@
 import numpy as np
 
 from minimega.autograd import Tensor, op, saved_bytes
-from minimega.learn.judge import Verdict, backward, parts, which, written
+from minimega.learn.verdict import Verdict, backward, parts, which, written
 from minimega.ops import gelu, softmax
 
 TASK = (

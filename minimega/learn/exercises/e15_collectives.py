@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from minimega.learn.judge import TWO_THINGS, Verdict, draw, on_ranks, parts, unlike, written
+from minimega.learn.verdict import TWO_THINGS, Verdict, draw, on_ranks, parts, unlike, written
 
 TASK = "Write gather(x, group, alike): all rows on every rank, and dx, by no more messages than it takes."
 

@@ -1,6 +1,6 @@
 """Lesson 16: an MLP whose inner features are cut over ranks."""
 
-from minimega.learn.judge import TWO_THINGS, Verdict, draw, gradients, on_ranks, parts, unlike, which
+from minimega.learn.verdict import TWO_THINGS, Verdict, draw, gradients, on_ranks, parts, unlike, which
 from minimega.linear import linear
 from minimega.ops import relu
 

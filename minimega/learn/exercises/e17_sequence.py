@@ -3,7 +3,7 @@
 import numpy as np
 
 from minimega.head import cross_entropy
-from minimega.learn.judge import Case, Verdict, on_ranks, values
+from minimega.learn.verdict import Case, Verdict, on_ranks, values
 
 TASK = "Write the mean cross-entropy where each rank has some tokens' logits: highest, total and right."
 

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from minimega.learn.judge import Verdict, draw, on_ranks, parts, unlike, which
-from minimega.parallel.comm import SELF
+from minimega.learn.verdict import Verdict, draw, on_ranks, parts, unlike, which
+from minimega.ranks.group import SELF
 
 TASK = (
     "Write combine(loss_sum, grad_sum, count, group): the mean loss over all ranks' tokens, and its gradient."

@@ -2,10 +2,10 @@
 
 from itertools import pairwise
 
-from minimega.learn.judge import Verdict, written
+from minimega.learn.verdict import Verdict, written
 from minimega.parallel import schedules
+from minimega.parallel.bubble import held
 from minimega.parallel.schedules import Action
-from minimega.parallel.timeline import held
 
 TASK = "Write one_f_one_b(rank, ranks, micro_batches): what this rank of a 1F1B pipeline does, in order."
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from minimega.learn.judge import Verdict, draw, parts, unlike
+from minimega.learn.verdict import Verdict, draw, parts, unlike
 
 TASK = "Write merge(y1, top1, total1, y2, top2, total2): the sums of two blocks of keys as those of one."
 

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from minimega.learn.judge import Case, Verdict, on_ranks, unlike, values, which, written
-from minimega.parallel.comm import SELF
+from minimega.learn.verdict import Case, Verdict, on_ranks, unlike, values, which, written
+from minimega.ranks.group import SELF
 
 TASK = "Write norm(own, group): the root of the sum of all squared gradient entries, on every rank alike."
 

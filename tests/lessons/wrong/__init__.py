@@ -4,8 +4,8 @@ import importlib
 from pathlib import Path
 from typing import NamedTuple
 
-from minimega.learn.judge import Verdict, exercise, verdict, wanted
-from minimega.learn.stage import define
+from minimega.learn.sandbox import define
+from minimega.learn.verdict import Verdict, exercise, verdict, wanted
 
 
 class Wrong(NamedTuple):

@@ -1,0 +1,238 @@
+"""Checkpoints: a folder for each, renamed when it is whole; safetensors, never pickle.
+
+    RUN/latest                          the name of the newest whole checkpoint (see checkpoint/run_folder.py)
+    RUN/step-200/state.json             the step, the names of the parts, and all else that a resumed run must
+                                        find as it was; the layout, for people
+    RUN/step-200/model.safetensors      the weights; the header holds format, version and the model's
+                                        configuration
+    RUN/step-200/optimizer.safetensors  what the optimizer remembers
+
+One rank alone writes these two. Of several ranks each writes a part of what it holds, the first holder of a
+piece that piece, in model-RRRRR.safetensors and optimizer-RRRRR.safetensors, RRRRR its number (see checkpoint/pieces.py).
+So no rank ever holds the whole model, and any layout reads the checkpoint of any other.
+"""
+
+import json
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+
+from minimega.backend import library
+from minimega.checkpoint.pieces import Division, Parts, Piece, piece_of, write
+from minimega.checkpoint.run_folder import prune, put_checkpoint, read_state, remove_checkpoint, replace_text
+from minimega.errors import BadInput
+from minimega.layer import Layer, Uncut
+from minimega.model import Config, Model, gpt
+from minimega.optim import Optimizer
+from minimega.parallel.pipeline import staged, stages_of
+from minimega.parameter import Parameter
+from minimega.precision import check_type
+from minimega.ranks.group import SELF, Group, first_text
+
+FORMAT, VERSION, READABLE = "minimega", 2, ("1", "2")  # version 1 knew no parts, and reads as one part
+KINDS = "model", "optimizer"
+
+
+def save(
+    run: Path,
+    step: int,
+    model: Model,
+    optimizer: Optimizer,
+    state: dict,
+    keep: int = 2,
+    world: Group = SELF,
+    owned: Iterable[Parameter] | None = None,
+) -> None:
+    """Write RUN/step-N whole or not at all, point `latest` at it, and `prune` to the newest `keep`.
+
+    All ranks enter, and each writes its part into RUN/step-N.tmp; when all have met, the first one renames
+    it. An OSError (a full disk) on any rank is raised on all of them, and leaves what was there before.
+
+    `owned` is what this rank can write, by default its parameters: each tells its name, whole shape, piece
+    and span, and has data of that shape, as the arrays have that the optimizer remembers for it.
+    """
+    owned = list(model.parameters().values() if owned is None else owned)
+    arrays = {"model": weights(owned), "optimizer": slots(owned, optimizer)}
+    divisions = {kind: _agreed(kind, held, world) for kind, held in arrays.items()}
+    headers = headers_of(model.config, step, optimizer.steps, state.get("tokenizer"))
+    work = run / f"step-{step}.tmp"
+
+    def drop() -> None:
+        with suppress(OSError):
+            remove_checkpoint(work)
+
+    def begin() -> None:
+        drop()
+        if not work.is_dir():  # it is where somebody keeps a file in it
+            work.mkdir()
+
+    def write_own() -> None:
+        for kind, held in arrays.items():
+            mine = {piece: held[piece] for piece in divisions[kind].of(world.rank, held)}
+            write_part(work, divisions[kind], world.rank, mine, headers[kind])
+
+    def finish() -> None:
+        finish_folder(work, divisions, {"step": step, **state})
+        put_checkpoint(work, run / f"step-{step}")
+        replace_text(run / "latest", f"step-{step}")
+        prune(run, step, keep)
+
+    try:
+        together(world, begin if world.rank == 0 else None)
+        together(world, write_own)
+        together(world, finish if world.rank == 0 else None)
+    except OSError:
+        if world.rank == 0:
+            drop()
+        raise
+
+
+def together(world: Group, act: Callable[[], None] | None) -> None:
+    """Every rank acts, or not; where one fails all raise its OSError, so that nobody waits for it."""
+    told = ""
+    try:
+        if act:
+            act()
+    except (OSError, MemoryError, BadInput) as why:
+        error = why if isinstance(why, OSError) else OSError(str(why) or "the memory is full")
+        told = json.dumps([error.errno, error.strerror or str(error), error.filename], default=str)
+    if told := first_text(told, world):
+        number, words, file = json.loads(told)
+        raise OSError(number, words, file) if number else OSError(words)
+
+
+def _agreed(kind: str, held: dict[Piece, object], world: Group) -> Division:
+    """Who writes what: every rank tells the keys of the pieces that it holds."""
+    keys = np.array([piece.key for piece in held], np.int64)
+    most = int(world.all_reduce(np.array(len(keys)), "max", label="checkpoint"))
+    keys = np.pad(keys, (0, most - len(keys))).reshape(1, -1)
+    return Division(kind, world.all_gather(keys, label="checkpoint").tolist())
+
+
+def weights(owned: Iterable[Parameter]) -> dict[Piece, object]:
+    return {piece_of(p): p.data for p in owned}
+
+
+def slots(owned: Iterable[Parameter], optimizer: Optimizer) -> dict[Piece, object]:
+    """What an optimizer remembers: any arrays, of all parameters or of some."""
+    return {piece_of(p, slot): a for p in owned for slot, a in optimizer.state.get(p.name, {}).items()}
+
+
+def headers_of(
+    config: Config, step: int, steps: int, tokenizer: str | None = None
+) -> dict[str, dict[str, str]]:
+    """What stands in the headers of both kinds of parts.
+
+    `steps` is the optimizer's own count, `tokenizer` the digest of the one that made the model's tokens.
+    """
+    known = {"format": FORMAT, "version": str(VERSION), "step": str(step)}
+    told = {"tokenizer": tokenizer} if tokenizer else {}
+    return {
+        "model": known | told | {"config": json.dumps(config.as_dict())},
+        "optimizer": known | {"steps": str(steps)},
+    }
+
+
+def write_part(work: Path, division: Division, rank: int, arrays: dict[Piece, object], header: dict) -> None:
+    """Write what a rank has to write, if it has something."""
+    if rank in division.names:
+        write(work / division.names[rank], arrays, header | {"parts": str(len(division.names))})
+
+
+def finish_folder(work: Path, divisions: dict[str, Division], state: dict) -> None:
+    """Write state.json, when every array is found to be there, whole and once."""
+    names = {kind: list(division.names.values()) for kind, division in divisions.items()}
+    for kind, division in divisions.items():
+        written = sum(map(len, Parts([work / name for name in names[kind]]).stored.values()))
+        if written != len(division.first):
+            raise BadInput(f"{work}: {written} pieces were written instead of {len(division.first)}")
+    replace_text(work / "state.json", json.dumps({**state, "version": VERSION, "parts": names}, indent=1))
+
+
+def open_parts(source: Path, kind: str = "model") -> Parts:
+    """The arrays of a checkpoint's folder, or of one file that holds them all."""
+    if source.is_file():
+        return Parts([source])
+    state = read_state(source) if kind == "optimizer" or (source / "state.json").exists() else {}
+    parts = Parts([source / name for name in state.get("parts", {}).get(kind, [f"{kind}.safetensors"])])
+    if parts.header.get("step", str(state.get("step"))) != str(state.get("step")):
+        raise BadInput(f"{source} is damaged: its {kind} is that of step {parts.header['step']}")
+    if kind == "optimizer" and not parts.header.get("steps", "").isdecimal():
+        raise BadInput(f"{parts.where} holds no optimizer's state: its header does not count the steps")
+    return parts
+
+
+def open_model(source: Path) -> tuple[Parts, Config]:
+    """The weights of a checkpoint that minimega wrote, to be read piece by piece; and the model's shape."""
+    parts = open_parts(source)
+    header = parts.header
+    if header.get("format") != FORMAT:
+        raise BadInput(f"{source} was not written by minimega (its header does not say so)")
+    if header.get("version") not in READABLE:
+        raise BadInput(
+            f"{source} has version {header.get('version')}; this minimega reads versions "
+            f"{' and '.join(READABLE)}"
+        )
+    try:
+        return parts, Config(**json.loads(header["config"]))
+    except (KeyError, TypeError, ValueError) as why:
+        raise BadInput(f"{source}: the configuration in its header is damaged ({why})") from None
+
+
+def load_model(
+    source: Path, dtype: str | None = None, xp=np, shares: Uncut = Layer.shares, pipeline: Group = SELF
+) -> Model:
+    """The model of a checkpoint, its numbers as they are or in another dtype.
+
+    `shares` and `pipeline` say how it is cut now, whatever it was when it was written.
+    """
+    parts, config = open_model(source)
+    model = staged(gpt(config, shares), pipeline)
+    fill(model, parts, dtype, xp)
+    return model
+
+
+def fill(
+    model: Model,
+    parts: Parts,
+    dtype: str | None = None,
+    xp=np,
+    keep: Callable[[Parameter], None] = lambda p: None,
+) -> None:
+    """Give every parameter its piece of the array of its name, if names and shapes agree.
+
+    `keep` is told of each, and may take away what this rank does not own of it before the next is read.
+    """
+    if odd := sorted(stages_of(model).entire.parameters().keys() ^ set(parts)):
+        raise BadInput(f"{parts.where} holds another model: {odd[0]} is in only one of the two")
+    for p in model.parameters().values():
+        piece = parts.read(piece_of(p))
+        check_type(xp, kind := str(dtype or piece.dtype))
+        p.data, p.grad = xp.asarray(piece.astype(kind, copy=False)), None
+        keep(p)
+
+
+def resume(
+    folder: Path,
+    model: Model,
+    optimizer: Optimizer,
+    owned: Iterable[Parameter] | None = None,
+    keep: Callable[[Parameter], None] = lambda p: None,
+) -> dict:
+    """Fill a model and its optimizer from a checkpoint of any layout, and give the rest of its state.
+
+    `owned`: see `save`; the optimizer remembers as much. `keep`: see `fill`.
+    """
+    own = {p.name: p for p in (model.parameters().values() if owned is None else owned)}
+    xp = library(next(iter(model.parameters().values())).data)
+    fill(model, open_model(folder)[0], None, xp, keep)
+    remembered = open_parts(folder, "optimizer")
+    optimizer.steps, optimizer.state = int(remembered.header["steps"]), {}
+    for path in remembered:
+        name, slot = path.rsplit("/", 1)
+        if name in own:  # not of another stage
+            array = remembered.read(piece_of(own[name], slot))
+            optimizer.state.setdefault(name, {})[slot] = xp.asarray(array)
+    return read_state(folder)

@@ -1,0 +1,78 @@
+"""log.jsonl: what a run did, a JSON object a line. One reader and one writer for all who need it."""
+
+import json
+import math
+from pathlib import Path
+
+from minimega.checkpoint.run_folder import whole
+from minimega.errors import naming
+
+
+def read(path: str | Path) -> tuple[list[dict], int]:
+    """The records of a log, and how many of its lines hold none: blank, cut short or damaged ones.
+
+    A log that is not there has no records.
+    """
+    path = Path(path)
+    lines = path.read_bytes().splitlines() if path.exists() else []
+    records = [record for line in lines if (record := _record(line))]
+    return records, len(lines) - len(records)
+
+
+def _record(line: bytes) -> dict | None:
+    try:
+        record = json.loads(line)
+    except ValueError:  # UnicodeDecodeError is one
+        return None
+    return record if isinstance(record, dict) and type(record.get("step")) is int else None
+
+
+def skipped(path: str | Path, lines: int) -> str:
+    """What to say of lines that could not be read.
+
+    >>> skipped("run/log.jsonl", 1)
+    'run/log.jsonl: 1 line cannot be read and is left out'
+    """
+    what = "1 line cannot be read and is" if lines == 1 else f"{lines} lines cannot be read and are"
+    return f"{path}: {what} left out"
+
+
+class Log:
+    """Writes log.jsonl, in full precision; what is not finite becomes null, for JSON knows no NaN.
+
+    Each record is written at once and in one piece: when a write fails, nothing is left to fail at the end.
+    A log that somebody removes meanwhile is put back, from the file that is still open.
+    """
+
+    def __init__(self, path: Path | None, start: int = 0):
+        """Begin anew, or go on after step `start`: the records after it are dropped, in one atomic step."""
+        self.path, self.file, self.skipped = path, None, 0
+        if path:
+            records, self.skipped = read(path) if start else ([], 0)
+            self._replace(b"".join(_line(r) for r in records if r["step"] <= start))
+
+    def _replace(self, content: bytes) -> None:
+        with whole(self.path) as work:
+            work.write_bytes(content)
+        self.close()
+        self.file = self.path.open("ab+", buffering=0)
+
+    def write(self, record: dict) -> None:
+        if not self.file:
+            return
+        if not self.path.exists():
+            self.file.seek(0)
+            self._replace(self.file.read())
+        line = memoryview(_line(record))
+        with naming(self.path):
+            while line:
+                line = line[self.file.write(line) :]
+
+    def close(self) -> None:
+        if self.file:
+            self.file.close()
+
+
+def _line(record: dict) -> bytes:
+    plain = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in record.items()}
+    return json.dumps(plain, allow_nan=False).encode() + b"\n"

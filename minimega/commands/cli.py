@@ -1,0 +1,223 @@
+"""The commands: words on the command line become options, options go to the function that does the work.
+
+What goes wrong is said in at most three lines: exit status 2 for bad input, 1 for a failure while running.
+"""
+
+import argparse
+import re
+import shlex
+import signal
+import sys
+from collections.abc import Sequence
+from importlib import import_module, metadata
+from types import SimpleNamespace
+
+from minimega.commands import names, signals
+from minimega.commands.option_table import COMMANDS, GROUPS, TABLE, Option, check_text, here, of_command
+from minimega.commands.options import complete, read
+from minimega.errors import BadInput, RunFailed, in_words, nearest, shown
+from minimega.ranks import launch, streams
+from minimega.ranks.streams import say
+
+# What stands on the line without the name of an option, by command: key, name, and what it is. What begins
+# with a bracket may be left out.
+TARGETS = {
+    "gradcheck": [("target", "FILE.py:function", "a function that gives y and its backward")],
+    "compare": [
+        ("run_a", "RUN_A", 'a run folder, or a command in quotes: "train ..."'),
+        ("run_b", "RUN_B", "the same, held to be right"),
+    ],
+    "reshard": [("run", "RUN", "a run folder")],
+    "learn": [
+        (
+            "action",
+            "[open|start|check|hint|solution",
+            "copy (and show) a lesson, judge, help; alone: the list",
+        ),
+        ("lesson", "[NN]]", "the number or the name of a lesson"),
+    ],
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and give its exit status.
+
+    >>> main(["train", "--nhead", "0"])         # the sentence goes to the error stream
+    2
+    """
+    streams.make_usable()
+    try:
+        with signals.ending():
+            status = run(list(sys.argv[1:] if argv is None else argv))
+        sys.stdout.flush()  # a reader that went away shows here, not as a traceback at the very end
+        return status
+    except BadInput as error:
+        return _say(str(error), 2)
+    except RunFailed as error:
+        return _say(str(error), 1)
+    except KeyboardInterrupt as why:
+        return _say(str(why) or "stopped", 128 + getattr(why, "number", signal.SIGINT))
+    except BrokenPipeError:
+        streams.give_up_broken()  # nothing more can be written there
+        return 1
+    except MemoryError as error:
+        why = f": {error}" if str(error) else ""
+        return _say(f"out of memory{why}\nA smaller batch, --context or model needs less.", 1)
+    except OSError as error:
+        return _say(in_words(error), 1)
+
+
+def run(argv: list[str]) -> int:
+    """Do what the words say; errors are raised."""
+    match argv:
+        case [] | ["-h" | "--help" | "help"]:
+            say(overview())
+            return 0
+        case ["-V" | "--version" | "version"]:
+            say(f"minimega {metadata.version('minimega')}")
+            return 0
+        case ["-h" | "--help" | "help", command, *_] if command in COMMANDS:
+            return run([command, "--help"])
+        case ["-h" | "--help" | "help", command, *_] | [command, *_] if command not in COMMANDS:
+            raise BadInput(f"unknown command {shown(command)}{_command_meant(command)}")
+        case [command, *rest] if {"-h", "--help"} & set(rest):
+            say(parser(command).format_help(), end="")
+            return 0
+    options = parse(*argv[:1], argv[1:])
+    # Its command alone is imported, and only now: --help stays quick.
+    return import_module(f"minimega.commands.{options.command}").run(options)
+
+
+def parse(command: str, argv: Sequence[str]) -> SimpleNamespace:
+    """The options of a command from its words: `options.complete`, with the TARGETS of the command.
+
+    >>> options = parse("train", ["--num_layers=3", "--lr", "0.01"])
+    >>> options.num_layers, options.lr, sorted(options.given)
+    (3, 0.01, ['lr', 'num_layers'])
+    """
+    argv = [re.sub(r"^--[^=]+", lambda name: name[0].replace("_", "-"), word) for word in argv]
+    typed, unknown = parser(command).parse_known_args(argv)
+    if unknown:
+        raise BadInput(_about_unknown(command, unknown[0], argv))
+    texts = vars(typed)
+    targets = {key: _target(command, key, name, texts) for key, name, _ in TARGETS.get(command, ())}
+    given = {key: _from_text(TABLE[key.replace("_", "-")], text) for key, text in texts.items()}
+    from_file = read(given["config"]) if "config" in given else {}
+    options = complete(command, from_file | given | targets)
+    options.words = ["-m", "minimega", command, *argv]  # to start ranks with the same ones
+    return options
+
+
+def overview() -> str:
+    """What `minimega` alone prints."""
+    lines = ["usage: minimega COMMAND [options]", ""]
+    lines += [f"  {name:10} {sentence}" for name, sentence in COMMANDS.items()]
+    lines += ["", "minimega COMMAND --help shows the options of a command; minimega --version the version."]
+    return "\n".join(lines)
+
+
+class Parser(argparse.ArgumentParser):
+    """Raises its errors, in words for a person."""
+
+    def error(self, message: str):
+        if no_value := re.search(r"argument (--[\w-]+): expected one argument", message):
+            name = no_value[1]
+            raise BadInput(f"{name} needs a value; one that begins with a hyphen is written {name}=-...")
+        raise BadInput(f"{message}; {self.prog} --help shows what it takes")
+
+
+def parser(command: str) -> Parser:
+    """The parser of one command, made from the table; it gives only what was typed, as text."""
+    targets = TARGETS.get(command, [])
+    usage = " ".join(["minimega", command, *(name for _, name, _ in targets), "[options]"])
+    made = Parser(
+        prog=f"minimega {command}",
+        usage=usage,
+        description=f"{COMMANDS[command]}.",
+        allow_abbrev=False,
+        argument_default=argparse.SUPPRESS,
+        formatter_class=lambda prog: argparse.HelpFormatter(prog, max_help_position=34, width=110),
+    )
+    for key, name, text in targets:
+        made.add_argument(key, metavar=name.strip("[]"), help=text, nargs="?")
+    mine = of_command(command)
+    for title, group in GROUPS.items():
+        section = made.add_argument_group(title)
+        for option in (o for o in group if o.name in mine):
+            words = f"{option.text} (default: {option.default_text})".replace("%", "%%")
+            value = {"nargs": "?", "const": "true"} if option.kind is bool else {}
+            section.add_argument(f"--{option.name}", metavar=_metavar(option), help=words, **value)
+    return made
+
+
+def _metavar(option: Option) -> str:
+    if isinstance(option.kind, tuple):
+        return "|".join(option.kind)
+    return {int: "N", float: "X", str: "TEXT", bool: "true|false"}[option.kind]
+
+
+def _target(command: str, key: str, name: str, texts: dict[str, str]) -> str | None:
+    text = texts.pop(key, None)
+    if not text and name[0] != "[":
+        line = " ".join(["minimega", command, *(name for _, name, _ in TARGETS[command])])
+        raise BadInput(f"{command} needs {name}: {line}; minimega {command} --help says what that is")
+    if text is not None:
+        check_text(text, name.strip("[]"))
+    return text
+
+
+def _from_text(option: Option, text: str):
+    where = f"--{option.name}"
+    try:
+        if option.kind is bool:
+            return {"true": True, "false": False}[text]
+        if option.also and text == option.also:
+            return text
+        value = text if isinstance(option.kind, tuple) else option.kind(text)
+    except (ValueError, KeyError):
+        near = option.meant(text)
+        if option.kind is bool and not near:
+            folder = option.name in ("resume", "overwrite")
+            near = ", or nothing" + "; the folder is named by --save-dir" * folder
+        raise BadInput(f"{where} is {shown(text)}; it must be {option.wanted}{near}") from None
+    return option.check(value, where)
+
+
+def _command_meant(word: str) -> str:
+    if word.startswith("-"):
+        return ": the command comes first, as in minimega train --num-steps 100"
+    meant = names.found(word, names.COMMANDS)
+    return f": here it is {meant[0]}" if meant else nearest(word, COMMANDS) or "; minimega --help lists them"
+
+
+# What a word without the name of an option means, the likeliest first.
+NAMELESS = {
+    "train": ("train-filename",),
+    "evaluate": ("model-filename", "eval-filename"),
+    "generate": ("model-filename", "prompt"),
+}
+
+
+def _about_unknown(command: str, word: str, argv: Sequence[str]) -> str:
+    typed, mine = word.partition("=")[0], of_command(command)
+    name = names.plain(typed.lstrip("-\u2012\u2013\u2014\u2212"))
+    if name and name in mine:  # with one hyphen, another dash, or none
+        return f"unexpected argument {shown(word)}; did you mean --{name}?"
+    if not name or not word.startswith("-"):
+        taken = {w.partition("=")[0] for w in argv}
+        free = [o for o in NAMELESS.get(command, ()) if f"--{o}" not in taken]
+        if not free or TARGETS.get(command):
+            return f"unexpected argument {shown(word)}; minimega {command} --help shows what {command} takes"
+        at = argv.index(word)
+        line = shlex.join(["minimega", command, *argv[:at], f"--{free[0]}", *argv[at:]])
+        return f"unexpected argument {shown(word)}: type {line}"
+    meant = here(name, command)
+    if name in TABLE:
+        commands = TABLE[name].commands.replace(" ", ", ")
+        own = meant if meant.startswith(": here") else ""
+        return f"{command} does not take --{name}{own or f': it is an option of {commands}'}"
+    return f"{command} has no option {typed[:60]}{meant}"
+
+
+def _say(message: str, status: int) -> int:
+    return launch.last_words("minimega: " + "\n".join(message.splitlines()[:3]), status)

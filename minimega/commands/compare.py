@@ -1,0 +1,278 @@
+"""`minimega compare`: two runs side by side. Rounding, or a bug, and where it begins.
+
+The second run, B, is held to be right. One batch goes through the model twice, cut as A's run cuts it and as
+B's does, both times at the weights of B: this compares two ways of computing, with nothing else between them.
+Weights, what the optimizer remembers, and the logs compare what the two runs made of it.
+"""
+
+import os
+import shlex
+import subprocess
+import tempfile
+from pathlib import Path
+from types import SimpleNamespace as Options
+
+import numpy as np
+
+from minimega import random
+from minimega.checkpoint import checkpoint, log, run_folder
+from minimega.commands import kinks, options
+from minimega.commands import option_table as table
+from minimega.commands import rounding as verdict
+from minimega.commands.one_batch import measure
+from minimega.commands.progress import say
+from minimega.commands.rounding import Off, off
+from minimega.commands.texts import open_tokenizer, read_texts
+from minimega.data import tokens
+from minimega.errors import BadInput, RunFailed
+from minimega.ranks import child, launch
+from minimega.ranks.job import line_for_ranks
+
+PLURAL = {"weight": "weights", "velocity": "velocities", "mean": "means", "square": "squares"}
+WIDE = 64  # of what a line is about
+SHOWN = 8  # lines of what is beyond rounding, of each kind
+STEPS = 3  # of a run that is given as a command
+ROUNDS = {"dtype"}  # it may differ beside MAY_CHANGE: it changes the rounding alone
+
+
+def run(o: Options) -> int:
+    """Compare two run folders, or two commands in quotes: 0 for equal and for rounding, 1 for a bug.
+
+    A command ("train --tp 2 ...") is run for 3 steps into a temporary folder. BadInput for runs that differ
+    in more than their layout: another option, vocabulary or text.
+    """
+    if (launch.ranks_given() or 1) > 1:
+        raise BadInput("compare starts the ranks that it needs itself: leave mpirun out")
+    with tempfile.TemporaryDirectory(prefix="minimega-") as work:
+        a, b = (_folder(run, Path(work) / name) for run, name in ((o.run_a, "a"), (o.run_b, "b")))
+        return Comparison(a, b, Path(work), (o.run_a, o.run_b)).report()
+
+
+def _folder(run: str, target: Path) -> Path:
+    """The run's folder; of a command, after a few steps of it."""
+    typed = _words(run)
+    if Path(run).is_dir() or typed[:1] != ["train"]:
+        run_folder.newest(Path(run))
+        return Path(run)
+    more = ["--save-dir", str(target), "--num-steps", str(STEPS), "--save-every", "1", "--keep", str(STEPS)]
+    words = child.python("-m", "minimega", *typed, *more)
+    with line_for_ranks() as (_, told):
+        how = {"capture_output": True, "text": True, "stdin": subprocess.DEVNULL, "env": os.environ | told}
+        ended = subprocess.run(words, **how)
+    if ended.returncode:
+        error = BadInput if ended.returncode == 2 else RunFailed
+        raise error(f"{run}: {ended.stderr.strip().removeprefix('minimega: ')}")
+    return target
+
+
+def _words(run: str) -> list[str]:
+    """The words of a command as a shell would cut them, without the program's own name.
+
+    >>> _words('minimega train --train-filename "my book.txt"')
+    ['train', '--train-filename', 'my book.txt']
+    """
+    try:
+        words = shlex.split(run)
+    except ValueError as error:
+        if run.split()[:1] not in (["train"], ["minimega"]):
+            return [run]  # a folder may have any name
+        raise BadInput(
+            f"{run}: {error}; quote a value as in \"train --train-filename 'my book.txt'\""
+        ) from None
+    return words[words[:1] == ["minimega"] :]
+
+
+class Comparison:
+    """All that can be told of two runs. Findings: for each kind ("gradient", "weight"...) Off by name."""
+
+    def __init__(self, run_a: Path, run_b: Path, work: Path, names: tuple[str, str]):
+        self.runs, self.work, self.names = (run_a, run_b), work, names
+        self.o = [options.complete("train", options.read(str(run / "config.toml"))) for run in self.runs]
+        self.logs = [_log(run / "log.jsonl") for run in self.runs]
+        self.check_comparable()
+        o, self.newest = self.o[1], run_folder.newest(run_b)
+        self.config = checkpoint.open_model(self.newest)[1]
+        dtype = max((o.dtype for o in self.o), key=verdict.eps)  # the coarser one
+        self.kinks: kinks.Kinks | None = None
+        norms = [r["grad_norm"] for run in self.logs for r in run.values()]
+        self.clip = o.clip if o.clip and max(norms, default=0.0) > o.clip else 0.0  # where it acted
+        self.limit, self.formula = verdict.explained(dtype, self.config, o.train_batch_size)
+        self.room: dict[str, float] = {}  # what explains more of a gradient's entries: see commands/kinks.py
+        self.norm = 0.0  # and of their norm, relative
+
+    def check_comparable(self) -> None:
+        """BadInput where the runs must differ."""
+        a, b = self.o
+        both = f"{self.names[0]} and {self.names[1]} cannot be equal"
+        for name, option in table.of_command("train").items():
+            x, y = getattr(a, option.key), getattr(b, option.key)
+            if option.key not in table.MAY_CHANGE | ROUNDS and x != y:
+                raise BadInput(f"{both}: --{name} is {x} in one and {y} in the other")
+        if len({(run / "tokenizer.json").read_bytes() for run in self.runs}) > 1:
+            raise BadInput(f"{both}: their vocabularies differ")
+        if len({_state(run)["digest"] for run in self.runs}) > 1:
+            raise BadInput(f"{both}: they learned from different texts")
+        for step in sorted(self.logs[0].keys() & self.logs[1].keys()):
+            if self.logs[0][step]["lr"] != self.logs[1][step]["lr"]:
+                raise BadInput(
+                    f"{both}: their learning rates differ at step {step} (give both one --num-steps)"
+                )
+
+    def report(self) -> int:
+        """Write what is found, and give the exit status."""
+        for letter, name, o in zip("AB", self.names, self.o, strict=True):
+            say(f"{letter}: {name} ({options.layout_of(o)}, {o.dtype})")
+        say(
+            f"\nEach distance is max|A - B| / max|B|. Rounding explains {self.limit:.1e} in one step\n"
+            f"({self.formula}), and n times that after n steps.\n"
+            "The ratio of the two decides: up to 100% is rounding, more is a bug (!)."
+        )
+        found = self.one_batch()
+        if self.kinks:
+            k = self.kinks
+            say(
+                f"\nA ReLU bends at 0, and {k.near:,} of its {k.count:,} inputs lie so near that rounding\n"
+                "may decide their slope. For this batch both runs took the same side there. In training\n"
+                "they need not, so that more is explained: what the gradients change by when these switch."
+            )
+        at, trained = self.training()
+        say(f"\n{at:<{WIDE}}{verdict.HEAD}")
+        for kind, row in trained.items():
+            _rows(PLURAL.get(kind, kind), row)
+        logs = self.logged()
+        common = len(self.logs[0].keys() & self.logs[1].keys())
+        say(f"\n{f'the logs, {common} common steps':<{WIDE}}{verdict.HEAD}")
+        for name, (step, x) in logs.items():
+            say(f"{f'  {name}, furthest at step {step}':<{WIDE}}{x}")
+        bug = verdict.begins(found | trained)
+        if not bug and (name := next((name for name, (_, x) in logs.items() if x.wrong), "")):
+            bug = (
+                f"The logs part at step {logs[name][0]} ({name}); no checkpoint of an early step says where."
+            )
+        furthest = max(x.share for kind in (found | trained).values() for x in kind.values())
+        furthest = max([furthest, *(x.share for _, x in logs.values())])
+        if bug:
+            say(f"\nverdict: a bug: up to {furthest:,.3g} times as far as rounding explains. {bug}")
+        elif furthest:
+            say(f"\nverdict: rounding: no distance is above {_percent(furthest)} of what it explains")
+        else:
+            say("\nverdict: equal")
+        return 1 if bug else 0
+
+    def one_batch(self) -> dict[str, dict[str, Off]]:
+        """The next batch of B's run through both, at B's weights."""
+        o, step = self.o[1], _state(self.runs[1])["step"] + 1
+        self.texts = texts = read_texts(
+            o, self.config.context, self.work, open_tokenizer(self.newest, self.runs[1])
+        )
+        if texts.digests["digest"] != _state(self.runs[1])["digest"]:
+            raise BadInput(f"{o.train_filename} is not the text that {self.names[1]} began with")
+        inputs, targets, _ = self.batch(step)
+        if self.config.activation == "relu":
+            steps = max(self.logs[0].keys() & self.logs[1].keys(), default=1)
+            self.kinks = kinks.find(self.newest, self.computed(), self.batch(step), self.limit, steps)
+            self.room, self.norm = self.kinks.room, self.kinks.norm
+        batch = self.work / "batch.npz"
+        np.savez(
+            batch, inputs=inputs, targets=targets, step=step, **(self.kinks.arrays() if self.kinks else {})
+        )
+        made = []
+        for run, out in zip(self.runs, (self.work / "a.npz", self.work / "b.npz"), strict=True):
+            if measure(run, self.newest, batch, out):
+                raise RunFailed(f"the ranks of {run} failed")
+            with np.load(out) as file:
+                made.append({name: file[name] for name in file})
+        a, b = made
+        # inside experts nothing is led to one side: their rows travel
+        room = self.kinks.room if self.kinks and self.config.experts else {}
+        norm = self.kinks.norm * float(b["number/gradient norm"]) if room else 0.0
+        found: dict[str, dict[str, Off]] = {}
+        for path in b:
+            kind, name = path.split("/")
+            layer = f"gradient/{name.rpartition('.')[0]}."
+            near = max((np.abs(b[p]).max() for p in b if p.startswith(layer)), default=0.0)
+            more = norm if name == "gradient norm" else room.get(name, 0.0) if kind == "gradient" else 0.0
+            found.setdefault(kind, {})[name] = off(a[path], b[path], self.limit, near, more)
+        say(f"\n{f'the batch of step {step} through both, at the weights of B':<{WIDE}}{verdict.HEAD}")
+        for name, x in found["number"].items():
+            both = ", ".join(f"{run[f'number/{name}']:.8g}" for run in made)
+            say(f"{f'  {name}: {both}':<{WIDE}}{x}")
+        _rows("outputs", found["output"])
+        _rows("gradients", found["gradient"])
+        return found
+
+    def training(self) -> tuple[str, dict[str, dict[str, Off]]]:
+        """Weights and the optimizer's arrays at the first common checkpoint that is wrong, or at the last.
+
+        Runs begin at the same weights. After that each step begins at weights that are a little apart: the
+        gradients change by what a right model's do between them.
+        """
+        a, b = (run_folder.checkpoints(run).keys() for run in self.runs)
+        free: dict[str, np.ndarray] = {}
+        last = 0
+        for step in sorted(a & b):
+            folders = tuple(run / f"step-{step}" for run in self.runs)
+            rates = sum(r["lr"] for s, r in self.logs[1].items() if last < s <= step)
+            how = folders, self.o[1], rates, self.limit * step, step
+            made = verdict.trained(*how, self.room, free)
+            if made.wrong and step > 1:
+                self.carry(step, made.moved)
+                made = verdict.trained(*how, self.room, free)
+            if step == max(a & b) or made.wrong:
+                return f"training, after step {step}", made.found
+            self.carry(step, made.moved)
+            last, free = step, made.free
+        return "no checkpoint of one step is in both", {}
+
+    def computed(self) -> Options:
+        return Options(dtype=self.o[1].dtype, clip=self.clip)
+
+    def batch(self, step: int) -> kinks.Batch:
+        o = self.o[1]
+        inputs, targets, _ = tokens.Batches(self.texts.train, o.train_batch_size, o.seed)(step)
+        return kinks.Batch(inputs, targets, random.key(o.seed, "step", step))
+
+    def carry(self, step: int, moved: dict[str, np.ndarray]) -> None:
+        """Let the room hold what the gradients of the next step change by from B's weights to those of A."""
+        weights = self.runs[1] / f"step-{step}"
+        room, norm = kinks.carried(weights, moved, self.computed(), self.batch(step + 1))
+        self.room = {name: max(r, self.room.get(name, 0.0)) for name, r in room.items()}
+        self.norm = max(norm, self.norm)
+
+    def logged(self) -> dict[str, tuple[int, Off]]:
+        """Loss and gradient norm in both logs: the first step that is beyond rounding, or the furthest."""
+        a, b = self.logs
+        found: dict[str, tuple[int, Off]] = {}
+        for name, key in (("loss", "loss"), ("gradient norm", "grad_norm")):
+            room = self.norm if key == "grad_norm" else 0.0
+            for step in sorted(a.keys() & b.keys()):
+                x = off(a[step][key], b[step][key], self.limit * step, room=room * abs(b[step][key]))
+                if name not in found or (x.share > found[name][1].share and not found[name][1].wrong):
+                    found[name] = step, x
+        return found
+
+
+def _rows(what: str, row: dict[str, Off]) -> None:
+    """The furthest of these, and the first of those that are beyond rounding, a line for each."""
+    if not row:
+        return
+    furthest = max(row, key=lambda name: row[name].share)
+    say(f"{f'  {len(row)} {what}, furthest: {furthest}':<{WIDE}}{row[furthest]}")
+    for name in [name for name, x in row.items() if x.wrong and name != furthest][:SHOWN]:
+        say(f"{f'    also {name}':<{WIDE}}{row[name]}")
+
+
+def _percent(share: float) -> str:
+    return f"{share:.0%}" if share >= 0.01 else "1%"
+
+
+def _state(run: Path) -> dict:
+    return run_folder.read_state(run_folder.newest(run))
+
+
+def _log(path: Path) -> dict[int, dict]:
+    """The steps of a log that were made (see precision.py for those that were not)."""
+    records, lost = log.read(path)
+    if lost:
+        say(log.skipped(path, lost))
+    return {r["step"]: r for r in records if None not in map(r.get, ("loss", "grad_norm", "lr"))}

@@ -1,0 +1,77 @@
+"""A trained model at work: how well it predicts a text, and what it writes."""
+
+import math
+import zlib
+from pathlib import Path
+from types import SimpleNamespace as Options
+
+import numpy as np
+
+from minimega.backend import device, keep_memory
+from minimega.checkpoint import checkpoint, run_folder
+from minimega.commands import options, threads
+from minimega.commands.notes import doubt, unknown
+from minimega.commands.on_ranks import on_ranks
+from minimega.commands.progress import say
+from minimega.commands.texts import (
+    check_found,
+    open_held_out,
+    open_texts,
+    open_tokenizer,
+    unknown_share,
+    workspace,
+)
+from minimega.data import tokens
+from minimega.errors import BadInput, RunFailed
+from minimega.model import Model
+from minimega.parallel.grid import Grid
+from minimega.parallel.team import team_of
+from minimega.train import perplexity
+
+
+def load(o: Options, grid: Grid) -> tuple[Model, tokens.Tokenizer, Path]:
+    """The model that `--model-filename` names, cut as the grid says, its tokenizer and its checkpoint."""
+    keep_memory()
+    source = run_folder.find(o.model_filename)
+    tokenizer = open_tokenizer(source, run_folder.run_of(source))
+    model = checkpoint.load_model(source, None, device(o.device), grid.shares, grid.pipeline)
+    return model, tokenizer, source
+
+
+def run(o: Options) -> int:
+    """`minimega evaluate`: the loss on a text, by default on what the model's run held out."""
+    return on_ranks(o, lambda grid: _evaluate(o, grid))
+
+
+def _evaluate(o: Options, grid: Grid) -> int:
+    model, tokenizer, source = load(o, grid)
+    threads.settle(o, grid.world, model.config, o.eval_batch_size * model.config.context)
+    digest = None
+    if o.eval_filename:
+        text = open_held_out(o.eval_filename, o)
+    else:
+        run = options.complete("train", options.read(run_folder.run_of(source) / "config.toml"))
+        state = source.parent if source.is_file() else source
+        if (state / "state.json").exists():
+            digest = run_folder.read_state(state).get("held_out")  # older checkpoints do not say
+        for name in (run.train_filename, run.eval_filename):
+            check_found(name, "--eval-filename names the text to evaluate on")
+        text = open_texts(run)[1]
+    with workspace() as work:
+        stream = tokens.tokenize(text.documents(), tokenizer, work / "text.npy")
+        if digest not in (None, zlib.crc32(stream)):
+            raise BadInput(
+                "the text of this run has changed since, and what it held out is no longer there\n"
+                "--eval-filename names a text to evaluate on."
+            )
+        share = unknown_share(stream)
+        with np.errstate(all="ignore"):  # what is not finite is said below
+            windows = tokens.Windows(stream, model.config.context)
+            loss = team_of(model, grid).evaluate(model, windows, o.eval_batch_size)
+    if not math.isfinite(loss):
+        raise RunFailed(f"the loss is not finite: the weights of {source} are damaged, or too large")
+    if grid.first:
+        say(f"loss {loss:.4f} nats a token, perplexity {perplexity(loss):.2f}{unknown(share)}")
+        for line in doubt(share, "this text"):
+            say(line)
+    return 0

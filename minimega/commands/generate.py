@@ -1,0 +1,71 @@
+"""`minimega generate`: texts that a trained model writes."""
+
+from pathlib import Path
+from types import SimpleNamespace as Options
+
+from minimega.commands import threads
+from minimega.commands.evaluate import load
+from minimega.commands.notes import notes
+from minimega.commands.on_ranks import on_ranks
+from minimega.commands.progress import say
+from minimega.data import tokens
+from minimega.errors import BadInput, naming
+from minimega.model import Model
+from minimega.parallel.grid import Grid
+from minimega.ranks.streams import tell
+from minimega.sample import generate
+
+TOGETHER = 64  # texts written at once: as many as memory surely holds
+
+
+def run(o: Options) -> int:
+    """`minimega generate`: texts that continue the prompt, to the screen or one a line to a file."""
+    return on_ranks(o, lambda grid: _generate(o, grid))
+
+
+def _generate(o: Options, grid: Grid) -> int:
+    model, tokenizer, _ = load(o, grid)
+    threads.settle(o, grid.world, model.config, min(TOGETHER, o.generate_num_sentences))
+    if grid.first and (lacks := tokenizer.lacks(o.prompt or "")):
+        named = ", ".join(map(repr, lacks[:8])) + ", ..." * (len(lacks) > 8)
+        tell(f"minimega: the vocabulary has no {named}: in the prompt, each is an unknown word (<unk>)")
+    if grid.first:
+        for line in notes(o, words=tokenizer.size):
+            tell(line)
+    texts = []
+    for first in range(0, o.generate_num_sentences, TOGETHER):
+        numbers = range(first, min(first + TOGETHER, o.generate_num_sentences))
+        texts += write(model, tokenizer, numbers, o)
+    lines = [" ".join(text.split()) for text in texts]
+    if not grid.first:
+        return 0
+    if o.generate_filename:
+        try:
+            with naming(o.generate_filename):
+                Path(o.generate_filename).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+        except (FileNotFoundError, IsADirectoryError, PermissionError) as why:
+            raise BadInput(f"--generate-filename {o.generate_filename}: {why.strerror}") from None
+        say(f"{len(lines)} texts in {o.generate_filename}")
+    else:
+        say("\n\n".join(lines))
+    return 0
+
+
+def write(model: Model, tokenizer: tokens.Tokenizer, numbers: range, o: Options) -> list[str]:
+    """The texts with these numbers, each up to its first start token (the end of a document) or `--stop`."""
+    prompt = [tokenizer.start, *(tokenizer.encode(o.prompt) if o.prompt else [])]
+    choice = {"temperature": o.temperature, "top_k": o.top_k, "top_p": o.top_p}
+    never = (tokenizer.unknown,)
+    rows: list[list[int]] = [[] for _ in numbers]
+    ended = [False] * len(rows)
+    for chosen in generate(model, prompt, o.generate_sentence_length, numbers, o.seed, never, **choice):
+        for n, token in enumerate(chosen.tolist()):
+            ended[n] = ended[n] or token == tokenizer.start
+            if not ended[n]:
+                rows[n].append(token)
+                ended[n] = bool(o.stop) and o.stop in tokenizer.decode(rows[n])
+        if all(ended):
+            break
+    texts = [tokenizer.decode(prompt + row) for row in rows]
+    begun = len(tokenizer.decode(prompt))  # the prompt may hold the stop text itself
+    return [t[:begun] + t[begun:].split(o.stop)[0] if o.stop else t for t in texts]

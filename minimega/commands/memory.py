@@ -1,0 +1,153 @@
+"""`minimega memory`: what a rank holds while it trains: by the papers, by what is kept here, measured.
+
+Measured is what `saved_bytes` reads in the closures of a real forward pass of one rank; the ranks beside it
+only pretend to be there, so that a laptop shows what one rank of many holds.
+
+B batch, T time, D width, H heads, L layers, t ranks of a tensor group, p stages, m micro-batches, v chunks.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import product
+from types import SimpleNamespace as Options
+
+import numpy as np
+
+from minimega.backend import device
+from minimega.commands.options import model_config
+from minimega.costs import activations
+from minimega.costs import memory as plan
+from minimega.costs.measured import measured_block, measured_stage, measured_state
+from minimega.costs.memory import machine_memory, needs
+from minimega.model import RECOMPUTE, Config, gpt
+from minimega.parallel.data import BUCKET
+from minimega.parallel.grid import grid as cut_into
+from minimega.parallel.layout import Layout, check_cut
+from minimega.parallel.schedules import SCHEDULES
+from minimega.parallel.tensor import SequenceParallel, TensorParallel
+from minimega.parallel.zero import state_bytes
+from minimega.ranks.paper import Paper
+from minimega.ranks.streams import say
+
+
+def run(o: Options) -> int:
+    """`minimega memory`: print the tables for the shape that the options describe."""
+    config = model_config(o, o.vocab_size or 512)
+    t, p, batch = max(o.tp, 2), max(o.pp, 2), o.train_batch_size
+    check_cut(config, t, 1, ())
+    say(
+        f"activations of {batch} x {config.context} tokens of width {config.d_model}, {config.nhead} heads, "
+        f"d_hidden {config.d_hidden}, in {o.dtype}; of one rank of each group\n"
+    )
+    n = max(o.dp, 4) if o.dp != "auto" else 4
+    for rows in (items(config, batch), modes(config, o, t), stages(config, o, p), states(config, o, n)):
+        say(table(rows), end="\n\n")
+    say(NOTES)
+    return 0
+
+
+NOTES = """Where "here" differs from the paper: numbers of another size, no masks, and what the first table
+says. With --sequence-parallel the inputs of qkv and up are kept as they were gathered (whole), which saves
+the paper's third all-gather. "off" are the coordinates of dropout and, on the first stage, the tokens.
+ZeRO: float32 numbers of 4 + 4 + 8 bytes a parameter, not 2 + 2 + 12; and what is in a message: a bucket
+twice, in stage 3 the largest layer's weights too; and a tied table's gradient waits for its second use."""
+
+Rows = Iterator[Sequence[str]]
+
+
+def table(rows: Rows) -> str:
+    """The rows as text, with all columns but the first and the last set to the right; "" ends a column."""
+    rows = list(rows)
+    widths = [max(len(row[i]) for row in rows if i < len(row)) for i in range(len(rows[0]))]
+    lines = []
+    for row in rows:
+        cells = [
+            c.ljust(w) if i in (0, len(rows[0]) - 1) else c.rjust(w)
+            for i, (c, w) in enumerate(zip(row, widths, strict=False))
+        ]
+        lines.append("   ".join(cells).rstrip())
+    return "\n".join(lines)
+
+
+def items(config: Config, batch: int) -> Rows:
+    """What one block keeps, in numbers a token and feature (B T D of them are 1)."""
+    one = batch * config.context * config.d_model
+    found = activations.block(config, batch)
+    yield "one block keeps, of B T D numbers", "paper", "here", "why"
+    for item in found:
+        paper = item.paper_bytes / 2 / one
+        yield item.name, f"{paper:.2f}", f"{(item.here + item.full) / one:.2f}", item.why
+    total = [sum(item.paper_bytes / 2 for item in found), sum(item.here + item.full for item in found)]
+    yield "together", *(f"{n / one:.2f}" for n in total), "paper: 17 + 2.5 H T / D"
+
+
+def modes(config: Config, o: Options, t: int) -> Rows:
+    """One block on one rank, by layout and recomputation."""
+    batch, xp = o.train_batch_size, device(o.device)
+    fits = needs(replace(config, num_layers=1), batch, o.dtype) < (machine_memory() or np.inf) / 2
+    yield "one block on one rank", "paper, 16 bit", "by what is kept here", "measured", "off"
+    for (ranks, sequence), recompute in product(((1, False), (t, False), (t, True)), RECOMPUTE):
+        kept = activations.block(config, batch, recompute, ranks, sequence)
+        formula = sum(item.bytes(o.dtype) for item in kept)
+        shares = (SequenceParallel if sequence else TensorParallel)(Paper(ranks))
+        found = measured_block(config, batch, recompute, shares, o.dtype, xp) if fits else None
+        name = f"--tp {ranks}" + " --sequence-parallel" * sequence + f" --recompute {recompute}"
+        yield name, _size(sum(item.paper_bytes for item in kept)), _size(formula), *_beside(found, formula)
+
+
+def stages(config: Config, o: Options, p: int) -> Rows:
+    """The first stage of a pipeline, which holds the most: L layers in all, 2 p micro-batches."""
+    v, m, batch, xp = 2, 2 * p, 1, device(o.device)
+    config = replace(config, num_layers=v * p)
+    one = activations.block(config, batch)
+    fits = needs(config, batch, o.dtype) * p < (machine_memory() or np.inf) / 2
+    yield (
+        f"first of {p} stages, {v * p} layers, {m} micro-batches of {batch}",
+        "paper, 16 bit", "by what is kept here", "measured", "off",
+    )  # fmt: skip
+    for schedule in SCHEDULES:
+        chunks = v if schedule == "interleaved" else 1
+        layers = most_held(schedule, p, m, chunks) * v // chunks  # of one micro-batch each
+        paper = layers * sum(item.paper_bytes for item in one)
+        formula = layers * sum(item.bytes(o.dtype) for item in one)
+        found = measured_stage(config, batch, p, m, chunks, schedule, o.dtype, xp) if fits else None
+        yield f"--pipeline {schedule}", _size(paper), _size(formula), *_beside(found, formula)
+
+
+def states(config: Config, o: Options, n: int) -> Rows:
+    """Parameters, gradients and Adam's state of one of n replicas under ZeRO: see `zero.state_bytes`."""
+    count, table, xp = gpt(config).count(), config.vocab_size * config.d_model, device(o.device)
+    papers = 16, 4 + 12 / n, 2 + 14 / n, 16 / n  # bytes a parameter of 16-bit training with Adam, section 5
+    fits = 24 * count < (machine_memory() or np.inf) / 2
+    yield f"state on one of {n} replicas, {count:,} parameters", "paper, 16 bit", "here", "measured", "off"
+    for stage, each in enumerate(papers):
+        at_once = plan.at_once(config, stage, n)[0]
+        found = None
+        if fits:
+            state = measured_state(
+                config, cut_into(Paper(n), Layout(dp=n)), stage, min(BUCKET, count // 8), xp
+            )
+            found, at_once = sum(state.most.values()), state.at_once
+        tied = table * config.tied
+        formula = sum(state_bytes(stage, count, n, *((at_once, tied) if stage else ())).values())
+        yield f"--zero {stage}", _size(each * count), _size(formula), *_beside(found, formula)
+
+
+def most_held(schedule: str, p: int, m: int, v: int) -> int:
+    """The micro-batches, each through one chunk, that the first rank holds at once.
+
+    Narayanan et al. 2021, section 2.2; with v chunks 1 + (p - 1) / (p v) times 1F1B's p (Korthikanti et al.
+    2022, section 4.2.3).
+
+    >>> most_held("gpipe", 4, 8, 1), most_held("1f1b", 4, 8, 1), most_held("interleaved", 4, 8, 2)
+    (8, 4, 11)
+    """
+    return m if schedule == "gpipe" else min(p * v + (p - 1 if v > 1 else 0), m * v)
+
+
+def _size(count: float) -> str:
+    return plan.size(count, digits=4)
+
+
+def _beside(found: int | None, formula: float) -> tuple[str, str]:
+    return ("too large to try here", "") if found is None else (_size(found), f"{found / formula - 1:+.1%}")

@@ -1,0 +1,80 @@
+"""Options whose values have no use in this call: a line for each, so that nobody waits for what they do."""
+
+from collections.abc import Iterator
+from types import SimpleNamespace as Options
+
+from minimega.commands.option_table import TABLE
+
+# What each optimizer reads of those options that not all of them do.
+READS = {"sgd": (), "momentum": ("beta1",), "adagrad": ("eps",)}
+
+
+def notes(o: Options, steps: int = 0, words: int | None = None) -> list[str]:
+    """The lines for a command of so many steps; `words`: the size of a vocabulary that was made just now.
+
+    Values alone decide, not who gave them: a run that goes on was given all of its own.
+    """
+    found = _of_training(o, steps, words) if o.command == "train" else _of_writing(o, words)
+    return [f"note: {line}" for line in found]
+
+
+def _changed(o: Options, *names: str) -> list[str]:
+    return [f"--{name}" for name in names if getattr(o, TABLE[name].key) != TABLE[name].default]
+
+
+def _of_training(o: Options, steps: int, words: int | None) -> Iterator[str]:
+    if o.warmup > steps:
+        top = o.lr * steps / o.warmup
+        yield f"--warmup {o.warmup} is above the {steps} steps: the learning rate only comes to {top:.3g}"
+    if o.save_every > steps:
+        yield f"--save-every {o.save_every} is above the {steps} steps: only the last one is saved"
+    if o.eval_every > steps:
+        yield f"--eval-every {o.eval_every} is above the {steps} steps: only the ends of epochs are evaluated"
+    if words is not None and "vocab_size" in o.given and o.vocab_size > words:
+        yield f"--vocab-size {o.vocab_size} is above the {words} tokens that the text gives"
+    unused = {
+        "no --save-dir: nothing is saved": [] if o.save_dir else _changed(o, "save-every", "keep"),
+        "--num-steps decides": _changed(o, "num-epochs") if o.num_steps else [],
+        "--schedule constant": _changed(o, "min-lr") if o.schedule == "constant" else [],
+        f"--optimizer {o.optimizer}": [
+            name
+            for name in _changed(o, "beta1", "beta2", "eps")
+            if name[2:] not in READS.get(o.optimizer, ("beta1", "beta2", "eps"))
+        ],
+        "no --experts": [] if o.experts else _changed(o, "top-k-experts", "balance"),
+        "no tales": [] if "tales" in (o.train_filename, o.eval_filename) else _changed(o, "tales"),
+        "one stage (--pp 1)": _changed(o, "pipeline") if o.pp == 1 else [],
+    }
+    for why, names in unused.items():
+        for name in names:
+            yield f"{name} has no use here: {why}"
+
+
+def _of_writing(o: Options, words: int | None) -> Iterator[str]:
+    if words is not None and o.top_k > words:
+        yield f"--top-k {o.top_k} is above the {words} tokens of the vocabulary: all may be chosen"
+    if o.temperature == 0:
+        for name in _changed(o, "top-k", "top-p"):
+            yield f"{name} has no use here: --temperature 0 takes the likeliest token"
+
+
+MANY = 0.05  # a share of unknown tokens from which on a loss says little of the text
+
+
+def unknown(share: float) -> str:
+    """What stands beside the loss of a text that has unknown tokens.
+
+    >>> unknown(0.0), unknown(0.0312)
+    ('', ' (3.1% of its tokens are unknown)')
+    """
+    return f" ({share:.1%} of its tokens are unknown)" if share else ""
+
+
+def doubt(share: float, text: str) -> list[str]:
+    """A warning if the loss of a text is mostly that of guessing its unknown words."""
+    if share <= MANY:
+        return []
+    return [
+        f"warning: {share:.0%} of the tokens of {text} are not in the vocabulary: it counts as right to call "
+        f"them unknown, so that the loss looks better than the model is"
+    ]

@@ -1,0 +1,46 @@
+"""What a run says while it works."""
+
+import math
+import sys
+import time
+
+from minimega.ranks.streams import say
+
+
+class Progress:
+    """A bar on a terminal; elsewhere a plain line at the start, every ten seconds and at the end.
+
+    Only the first of several ranks speaks.
+    """
+
+    def __init__(self, steps: int, start: int, speaks: bool = True):
+        self.steps, self.begun, self.start, self.speaks = steps, time.monotonic(), start, speaks
+        self.said, self.bar = -math.inf, None
+        if speaks and sys.stderr.isatty():
+            from tqdm import tqdm
+
+            form = "{percentage:3.0f}% |{bar}| step {n_fmt}/{total_fmt}{postfix}, {remaining} left"
+            self.bar = tqdm(total=steps, initial=start, bar_format=form, leave=False)
+
+    def show(self, record: dict) -> None:
+        step = record["step"]
+        text = f"loss {record['loss']:.4f}, {record['tokens_per_s']:,.0f} tokens/s"
+        if self.bar is not None:
+            self.bar.set_postfix_str(text, refresh=False)
+            self.bar.update()
+        elif time.monotonic() - self.said >= 10 or step == self.steps:
+            self.said = time.monotonic()
+            left = (self.said - self.begun) / (step - self.start) * (self.steps - step)
+            self.say(f"step {step}/{self.steps}: {text}, {left:.0f} s left")
+
+    def say(self, text: str) -> None:
+        if self.bar is not None:
+            with self.bar.external_write_mode(file=sys.stdout):
+                say(text)
+        elif self.speaks:
+            say(text)
+
+    def close(self) -> None:
+        if self.bar is not None:
+            self.bar.close()
+            self.bar = None

@@ -1,0 +1,66 @@
+"""What a run starts from: the options of one to go on with, or the shape of another's model."""
+
+from dataclasses import fields
+from pathlib import Path
+from types import SimpleNamespace as Options
+
+from minimega.checkpoint import checkpoint, run_folder
+from minimega.commands import option_table as table
+from minimega.commands import options
+from minimega.commands.texts import check_found
+from minimega.data.tokens import Tokenizer
+from minimega.errors import BadInput
+from minimega.model import SHAPES, Config
+
+
+def resumed(folder: Path, o: Options) -> tuple[Path, Options]:
+    """The newest checkpoint of the folder, and its options with what may change on the way."""
+    newest = run_folder.newest(folder)
+    kept = options.complete("train", options.read(folder / "config.toml"))
+    for name in sorted(o.given - table.MAY_CHANGE):
+        if getattr(o, name) != getattr(kept, name):
+            raise BadInput(
+                f"--{name.replace('_', '-')} is {getattr(kept, name)} in this run, and cannot change in it; "
+                f"--init-from {folder} starts a new run from its weights"
+            )
+    changes = {name: getattr(o, name) for name in o.given & table.MAY_CHANGE}
+    if "num_epochs" in changes and "num_steps" not in changes:
+        changes["num_steps"] = None
+    if any(name in changes and changes[name] != getattr(kept, name) for name in ("tp", "cp", "dp", "pp")):
+        changes = {"threads": None} | changes  # another number of ranks has other shares of the cores
+    # Ranks are started with the same words.
+    o = replace_options(kept, words=o.words, given=o.given, **changes)
+    for name in {"train_filename", "eval_filename"} - o.given:
+        check_found(getattr(o, name), f"if it was moved, name it anew: --{name.replace('_', '-')} PATH")
+    options.check_layout(o)
+    return newest, o
+
+
+def replace_options(o: Options, **changes) -> Options:
+    return Options(**{**vars(o), **changes})
+
+
+FREE = "dropout", "balance"  # what another run may change of a model
+
+
+def shape_of(source: Path, tokenizer: Tokenizer, o: Options) -> Options:
+    """The options with the shape of the model to start from, as the new run writes them down.
+
+    BadInput for an option that asks for another shape or tokenizer.
+    """
+    config = checkpoint.open_model(source)[1]
+    theirs = {field.name: getattr(config, field.name) for field in fields(Config)} | {
+        "untied": not config.tied,
+        "no_attention": not config.attention,
+        "tokenizer": tokenizer.kind,
+    }
+    theirs = {name: theirs[name] for name in vars(o).keys() & theirs.keys() - set(FREE)}
+    size = theirs.pop("vocab_size")
+    asked = o.given | (SHAPES[o.model_type].keys() if "model_type" in o.given else set())
+    differ = sorted(name for name in asked & theirs.keys() if theirs[name] != getattr(o, name))
+    if o.vocab_size and size > o.vocab_size:
+        differ, theirs["vocab_size"] = [*differ, "vocab_size"], size
+    for name in differ:
+        other = f"{theirs[name]}, not {getattr(o, name)}"
+        raise BadInput(f"--init-from {source}: its {name} is {other}; leave the option out")
+    return replace_options(o, **theirs)

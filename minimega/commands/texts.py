@@ -1,0 +1,135 @@
+"""The texts of a run: opened, split, tokenized once for all ranks, and cut into windows."""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace as Options
+
+import numpy as np
+
+from minimega.checkpoint import checkpoint
+from minimega.data import corpus, tokens
+from minimega.errors import BadInput
+from minimega.ranks.group import SELF, Group
+
+
+@contextmanager
+def workspace(folder: Path | None = None, world: Group = SELF) -> Iterator[Path]:
+    """A temporary folder that all ranks see, in `folder` if there is one; it is removed at the end."""
+    name, made = np.zeros(4096, np.uint8), None
+    try:
+        if world.rank == 0:
+            made = os.fsencode(tempfile.mkdtemp(dir=folder, prefix="tokens-"))
+            name[: len(made)] = list(made)
+        path = Path(os.fsdecode(world.broadcast(name).tobytes().rstrip(b"\0")))
+        if not path.is_dir():
+            raise BadInput(
+                f"rank {world.rank} does not see {path}: give a --save-dir that all machines share"
+            )
+        yield path
+    finally:
+        if made:
+            shutil.rmtree(made, ignore_errors=True)
+
+
+@dataclass(frozen=True)
+class Texts:
+    """What is learned from and what is held out, as windows, and the losses to compare with, if known."""
+
+    tokenizer: tokens.Tokenizer
+    train: tokens.Windows
+    held_out: tokens.Windows
+    floor: float | None
+    bigram: float | None
+    digests: dict[str, object]  # a run that goes on must find the same tokens
+    unknown: tuple[float, float]  # the share of unknown tokens in each of the two
+
+    @property
+    def lines(self) -> dict[str, float]:
+        """The horizontal lines of the picture, by name."""
+        named = {"the best bigram model": self.bigram, "the floor": self.floor}
+        return {name: loss for name, loss in named.items() if loss is not None}
+
+
+def tokenizer_digest(tokenizer: tokens.Tokenizer) -> str:
+    """What tells two tokenizers apart: the kind, and which number each token has."""
+    bpe = tokenizer.kind == "bpe"
+    tokens = sorted(tokenizer.library.get_vocab().items()) if bpe else tokenizer.tokens
+    return hashlib.sha256(json.dumps([tokenizer.kind, tokens]).encode()).hexdigest()[:16]
+
+
+def open_tokenizer(source: Path, run: Path) -> tokens.Tokenizer:
+    """The tokenizer in a run's folder, if the model of this checkpoint was trained with it."""
+    path, (parts, config) = run / "tokenizer.json", checkpoint.open_model(source)
+    tokenizer = tokens.load(path)
+    known = parts.header.get("tokenizer")  # older checkpoints do not say
+    if tokenizer.size != config.vocab_size or (known and known != tokenizer_digest(tokenizer)):
+        raise BadInput(
+            f"{path} is another run's: {source} was not trained with it\n"
+            f"Copy the tokenizer.json of the model's own run there."
+        )
+    return tokenizer
+
+
+def unknown_share(stream: np.ndarray, block: int = 2**22) -> float:
+    """The share of a stream's targets that are unknown words."""
+    count = sum(int((stream[i : i + block] == tokens.UNKNOWN).sum()) for i in range(0, len(stream), block))
+    return count / (len(stream) - 1)
+
+
+def check_found(text: str | None, cure: str) -> None:
+    """BadInput, with a cure, where a run's text is no longer where it was."""
+    if text and text not in corpus.BUILT_IN and not Path(text).exists():
+        raise BadInput(f"the text of this run is no longer there: {text}\n{cure}")
+
+
+def open_texts(o: Options) -> tuple[corpus.Corpus, corpus.Corpus]:
+    """The text to learn from and the one to evaluate on, as the options name them."""
+    whole = corpus.open_corpus(o.train_filename, seed=o.seed, tales=o.tales)
+    return (whole, open_held_out(o.eval_filename, o)) if o.eval_filename else whole.split()
+
+
+def open_held_out(name: str, o: Options) -> corpus.Corpus:
+    """A text to evaluate on; of the tales those that nobody learned from."""
+    text = corpus.open_corpus(name, seed=o.seed, tales=o.tales)
+    return text.split()[1] if name == "tales" else text
+
+
+def read_texts(
+    o: Options, context: int, work: Path, tokenizer: tokens.Tokenizer | None = None, world: Group = SELF
+) -> Texts:
+    """Tokenize the texts that the options name; the first rank writes the streams into `work` for all."""
+    learned, held_out = open_texts(o)
+    train, other, vocabulary = (work / name for name in ("train.npy", "held_out.npy", "tokenizer.json"))
+    floor = None
+    if world.rank == 0:
+        with world.busy("reading the texts"):
+            kind = o.tokenizer or ("word" if o.train_filename == "tales" else "bpe")
+            tokenizer = tokenizer or tokens.train(kind, learned.documents(), o.vocab_size)
+            tokenizer.save(vocabulary)
+            try:
+                tokens.tokenize(learned.documents(), tokenizer, train)
+                tokens.tokenize(held_out.documents(), tokenizer, other)
+            except BadInput as why:
+                raise BadInput(f"{o.eval_filename or o.train_filename} is too short: {why}") from None
+            floor = held_out.floor()
+    world.barrier()
+    learned_stream, other_stream = (np.load(path, mmap_mode="r") for path in (train, other))
+    windows = tokens.Windows(other_stream, context)
+    bigram = None if floor is None else corpus.bigram_floor(*windows.take(range(len(windows))))
+    tokenizer = tokens.load(vocabulary)
+    digests = {
+        "digest": zlib.crc32(other_stream, zlib.crc32(learned_stream)),
+        "held_out": zlib.crc32(other_stream),
+        "tokenizer": tokenizer_digest(tokenizer),
+    }
+    shares = unknown_share(learned_stream), unknown_share(other_stream)
+    learned_windows = tokens.Windows(learned_stream, context)
+    return Texts(tokenizer, learned_windows, windows, floor, bigram, digests, shares)

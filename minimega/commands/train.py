@@ -1,0 +1,294 @@
+"""A run: its folder, its log and its signals, around the loop of train.py.
+
+RUN/config.toml      every option         RUN/log.jsonl   a line a step, a line an evaluation
+RUN/tokenizer.json   the vocabulary       RUN/loss.png    the picture of both
+RUN/step-N/          see checkpoint/checkpoint.py    RUN/latest      which of them is the newest
+"""
+
+import math
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace as Options
+
+import numpy as np
+
+from minimega.backend import device, keep_memory, library
+from minimega.checkpoint import checkpoint, run_folder, run_lock
+from minimega.checkpoint.log import Log, skipped
+from minimega.checkpoint.log import read as read_log
+from minimega.commands import options, threads
+from minimega.commands.notes import doubt, notes, unknown
+from minimega.commands.on_ranks import on_ranks
+from minimega.commands.progress import Progress
+from minimega.commands.signals import interruptible
+from minimega.commands.start import resumed, shape_of
+from minimega.commands.texts import Texts, open_tokenizer, read_texts, workspace
+from minimega.costs.memory import check_fits
+from minimega.data import tokens
+from minimega.errors import BadInput, RunFailed, in_words
+from minimega.model import Config, Model
+from minimega.optim import OPTIMIZERS
+from minimega.parallel.grid import Grid
+from minimega.parallel.team import build
+from minimega.pictures.loss import run_picture
+from minimega.precision import check_type, loss_scale
+from minimega.ranks import lifeline
+from minimega.ranks.child import typed
+from minimega.ranks.group import first_text
+from minimega.ranks.job import signal_name
+from minimega.train import Alone, Recipe, perplexity, train
+
+CALMER = "A lower --lr, a longer --warmup or a smaller --clip keeps the weights calmer."
+
+
+def run(o: Options) -> int:
+    """`minimega train`: see commands/option_table.py for what it takes. Gives the exit status."""
+    newest = None
+    if o.save_dir:
+        run_lock.check_free(Path(o.save_dir))
+    if o.resume:
+        newest, o = resumed(Path(o.save_dir), o)
+    elif o.save_dir:
+        options.to_toml(o)  # what it cannot hold is refused now
+        run_folder.open_folder(Path(o.save_dir), o.overwrite)
+    check_type(device(o.device), o.dtype)
+    if not o.init_from:
+        check_shape(o)
+    return on_ranks(o, lambda grid: _train(o, newest, grid))
+
+
+def check_shape(o: Options) -> None:
+    """BadInput for a model that cannot be cut like this, or does not fit, before ranks start."""
+    small = options.model_config(o, o.vocab_size or 1)
+    options.check_layout(o, small)
+    _check_fits(small, o)
+
+
+def _check_fits(config: Config, o: Options) -> None:
+    batch = o.train_batch_size // options.layout_of(o).parts
+    ranks = o.cp * (batch if o.dp == "auto" else o.dp)  # not known yet: as many as there may be
+    check_fits(config, batch, o.dtype, o.optimizer, o.recompute, o.cp, o.zero, ranks)
+
+
+def _train(o: Options, newest: Path | None, grid: Grid) -> int:
+    keep_memory()
+    grid.rows(o.train_batch_size)
+    folder = Path(o.save_dir) if o.save_dir else None
+    with run_lock.writing(folder, grid.world):
+        if newest and run_folder.newest(folder) != newest:
+            raise BadInput(f"{folder} has another newest checkpoint by now: start again")
+        if folder and not newest:
+            run_folder.open_folder(folder, o.overwrite)
+        return _train_in(folder, o, newest, grid)
+
+
+def _train_in(folder: Path | None, o: Options, newest: Path | None, grid: Grid) -> int:
+    source = run_folder.find(o.init_from) if o.init_from and not newest else None
+    known = newest.parent if newest else run_folder.run_of(source) if source else None
+    tokenizer = open_tokenizer(newest or source, known) if known else None
+    if source:
+        o = shape_of(source, tokenizer, o)
+    with workspace(folder, grid.world) as work:
+        texts = read_texts(o, o.context, work, tokenizer, grid.world)
+        config = options.model_config(o, texts.tokenizer.size)
+        _check_fits(config, o)
+        chosen = threads.settle(o, grid.world, config)
+        model, team = build(config, grid)
+        team.draw(model, o.seed, o.dtype, device(o.device))
+        if source:
+            checkpoint.fill(model, checkpoint.open_parts(source), o.dtype, device(o.device), team.keep)
+        run = _Run(o, texts, model, team, grid, chosen)
+        if newest:
+            run.resume(newest)
+        else:
+            run.begin()
+        return run.go()
+
+
+class _Run:
+    """The loop with all that happens between two steps; the first rank speaks and writes for all."""
+
+    def __init__(self, o: Options, texts: Texts, model: Model, team: Alone, grid: Grid, chosen: str):
+        self.o, self.texts, self.model, self.team, self.grid = o, texts, model, team, grid
+        self.chosen = chosen  # threads, in words
+        self.batches = tokens.Batches(texts.train, o.train_batch_size, o.seed)
+        self.folder = Path(o.save_dir) if o.save_dir else None
+        self.optimizer = OPTIMIZERS[o.optimizer](o.beta1, o.beta2, o.eps, o.weight_decay)
+        self.scale = loss_scale(o.dtype)
+        self.epoch = self.batches.steps_per_epoch
+        self.steps = o.num_steps or o.num_epochs * self.epoch
+        self.start, self.saved, self.eval_loss = 0, None, math.nan
+
+    def resume(self, newest: Path) -> None:
+        """Go on where a checkpoint stopped."""
+        owned = self.team.owned(self.model)
+        state = checkpoint.resume(newest, self.model, self.optimizer, owned, self.team.keep)
+        if state["digest"] != self.texts.digests["digest"]:
+            raise BadInput(
+                f"{self.o.train_filename} is not the text that this run began with; put that one back, "
+                "or begin a new run from this one's weights: --init-from"
+            )
+        self.start = self.saved = state["step"]
+        if self.start > self.steps:
+            raise BadInput(
+                f"{self.folder} has made {self.start} steps already, and is asked for {self.steps} in all: "
+                f"choose --num-steps above {self.start}"
+            )
+        vars(self.scale).update(state.get("loss_scale", {}))
+        if self.grid.first:
+            with run_folder.whole(self.folder / "config.toml") as work:
+                self.write_options(work)  # another layout, another number of steps: as the run goes on
+
+    def begin(self) -> None:
+        """Replace what the folder held by the first files of this run."""
+        if self.folder:
+            files = {"config.toml": self.write_options, "tokenizer.json": self.texts.tokenizer.save}
+            put = partial(run_folder.put_run, self.folder, files)
+            checkpoint.together(self.grid.world, put if self.grid.first else None)
+
+    def write_options(self, path: Path) -> None:
+        path.write_text(options.to_toml(self.o), encoding="utf-8")
+
+    def go(self) -> int:
+        o, first = self.o, self.grid.first
+        recipe = Recipe(self.steps, o.lr, o.schedule, o.warmup, o.min_lr, o.clip, o.seed)
+        log = Log(None)
+        self.progress = Progress(self.steps, self.start, first)
+        if self.start == self.steps:
+            return self.finished()
+        self.progress.say(self.opening())
+        # what is not finite is looked for and named; NumPy need not warn of it too
+        with interruptible() as asked, np.errstate(all="ignore"):
+            try:
+                log = Log(self.folder / "log.jsonl" if self.folder and first else None, self.start)
+                if log.skipped:
+                    self.progress.say(skipped(log.path, log.skipped))
+                how = recipe, self.start, self.team, self.scale
+                self.tell(self.start)
+                for record in train(self.model, self.optimizer, self.batches, *how):
+                    step, last = record["step"], record["step"] == self.steps
+                    log.write(record)
+                    self.progress.show(record)
+                    if last or step % (o.eval_every or self.epoch) == 0 or step % self.epoch == 0:
+                        log.write({"step": step, **self.evaluate(step)})
+                    stop = self.agreed(asked)
+                    if last or stop or step % (o.save_every or self.epoch) == 0:
+                        self.save(step, record["epoch"])
+                    self.tell(step)
+                    if stop and not last:
+                        return self.stopped(step, stop)
+            except BrokenPipeError:
+                raise  # nobody reads on: no failure of the run
+            except (RunFailed, OSError, MemoryError) as why:
+                said = in_words(why) if isinstance(why, OSError) else str(why) or "the memory is full"
+                raise RunFailed(f"{said}\n{self.what_is_left()}") from None
+            finally:
+                self.progress.close()
+                log.close()
+        self.progress.say(self.closing())
+        return 0
+
+    def agreed(self, asked: list[int]) -> int:
+        """The signal that any rank was sent, on all ranks; 0 for none. They act on it at the same step."""
+        return int(self.grid.world.all_reduce(np.array(asked[0] if asked else 0), "max", label="signal"))
+
+    def tell(self, step: int) -> None:
+        """Leave with the launcher what to say, should this rank be unable to."""
+        lifeline.tell(step=step, left=self.what_is_left())
+
+    def evaluate(self, step: int) -> dict[str, float]:
+        self.eval_loss = self.team.evaluate(self.model, self.texts.held_out, self.o.eval_batch_size)
+        if not math.isfinite(self.eval_loss):
+            raise RunFailed(f"step {step}: the held-out loss is not finite. {CALMER}")
+        share = self.texts.unknown[1]
+        self.progress.say(f"step {step}: held out {self.eval_loss:.4f}{unknown(share)}")
+        return {"eval_loss": self.eval_loss, "perplexity": perplexity(self.eval_loss), "unknown": share}
+
+    def check_weights(self, step: int) -> None:
+        """RunFailed, on all ranks, where any weight is not finite."""
+        own = self.team.owned(self.model)
+        bad = (p.name for p in own if not library(p.data).isfinite(p.data).all())
+        if name := first_text(next(bad, ""), self.grid.world):
+            raise RunFailed(f"step {step}: {name} is not finite any more. {CALMER}")
+
+    def save(self, step: int, epoch: int) -> None:
+        self.check_weights(step)
+        if self.folder:
+            state = {"epoch": epoch, "layout": str(self.grid.layout), **self.texts.digests}
+            state["loss_scale"] = vars(self.scale)
+            how = self.o.keep, self.grid.world, self.team.owned(self.model)
+            checkpoint.save(self.folder, step, self.model, self.optimizer, state, *how)
+            self.saved = step
+
+    def picture(self) -> str:
+        """Draw the run, and say where; nothing of the run is lost where that fails."""
+        if not (self.folder and self.grid.first):
+            return ""
+        path = self.folder / "loss.png"
+        try:
+            run_picture(path, read_log(self.folder / "log.jsonl")[0], self.texts.lines)
+        except OSError as why:
+            return f"no picture was drawn: {in_words(why)}"
+        return f"the picture: {path}"
+
+    def finished(self) -> int:
+        """A run that was resumed with no step left to make."""
+        with np.errstate(all="ignore"):
+            self.evaluate(self.start)
+        self.progress.say(
+            f"{self.folder} is finished: all of its {self.steps} steps are made. For more of them: "
+            + typed("train", "--save-dir", self.folder, "--resume", "--num-steps", 2 * self.steps)
+        )
+        self.progress.say(self.closing())
+        return 0
+
+    def opening(self) -> str:
+        c = self.model.config
+        begin = f"from step {self.start} " if self.start else ""
+        said = [
+            f"{self.model.count():,} parameters: {c.num_layers} layers of width {c.d_model}, "
+            f"vocabulary {c.vocab_size}; {len(self.texts.train):,} windows of {c.context} tokens",
+            f"training {begin}to step {self.steps} ({self.epoch} steps an epoch)",
+        ]
+        if self.chosen:
+            said.insert(1, self.chosen)
+        if self.grid.world.size > 1:
+            said.insert(1, f"{self.grid.layout}; {self.grid.world}")
+        learned, held_out = self.texts.unknown
+        if learned:
+            said.append(f"the text to learn from{unknown(learned)}")
+        made = None if self.start or self.o.init_from else self.texts.tokenizer.size
+        said += notes(self.o, self.steps, made)
+        said += doubt(learned, "the text to learn from")
+        said += doubt(held_out, "the held-out text")
+        return "\n".join(said)
+
+    def closing(self) -> str:
+        loss = self.eval_loss
+        beside = unknown(self.texts.unknown[1])
+        said = [f"held out: loss {loss:.4f} nats a token, perplexity {perplexity(loss):.2f}{beside}"]
+        if self.texts.floor is not None:
+            floor, bigram = self.texts.floor, self.texts.bigram
+            share = (bigram - loss) / (bigram - floor)
+            said.append(
+                f"the best that any bigram model reaches: {bigram:.4f}; the floor: {floor:.4f}; "
+                + (f"{share:.0%} of the way down" if share > 0 else "not there yet")
+            )
+        if self.folder:
+            said.append(self.picture())
+            said.append(f"its writing: {typed('generate', '--model-filename', self.folder)}")
+        return "\n".join(said)
+
+    def stopped(self, step: int, number: int) -> int:
+        self.progress.close()
+        self.picture()
+        name = signal_name(lifeline.asked(number))
+        self.progress.say(f"{name}: stopped after step {step}. {self.what_is_left()}")
+        return 128 + number
+
+    def what_is_left(self) -> str:
+        if self.saved is None:
+            return "Nothing was saved." if self.folder else "Nothing was saved (there was no --save-dir)."
+        return f"The checkpoint of step {self.saved} is whole; go on with: " + typed(
+            "train", "--save-dir", self.folder, "--resume"
+        )

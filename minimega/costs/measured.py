@@ -1,0 +1,111 @@
+"""What the backward pass and a model's state hold on one rank, measured on real passes."""
+
+from collections import Counter
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+
+from minimega.autograd import Tensor, saved_bytes
+from minimega.backend import base_of
+from minimega.layer import Place, Uncut
+from minimega.model import Config, Model, gpt
+from minimega.optim import AdamW, Optimizer
+from minimega.parallel.data import BUCKET, Reducer
+from minimega.parallel.grid import Grid
+from minimega.parallel.pipeline import Run, actions, staged
+from minimega.parallel.team import Team
+from minimega.precision import wide
+from minimega.ranks.paper import Paper
+from minimega.train import Recipe, train_step
+
+
+def measured_block(
+    config: Config, batch: int, recompute: str, shares: Uncut, dtype: str = "float32", xp=np
+) -> int:
+    """The bytes that the backward pass of one block holds on this rank, by `saved_bytes`.
+
+    >>> c = Config(vocab_size=8, context=8, d_model=16, nhead=4)
+    >>> measured_block(c, 2, "full", TensorParallel(Paper(4)))        # its input alone: 4 B T D
+    1024
+    """
+    block = gpt(replace(config, num_layers=1), shares, recompute).layers["block0"].draw(0, dtype, xp)
+    at = Place(xp.arange(batch), xp.arange(config.context), training=True, held=shares.tokens(config.context))
+    x = Tensor(xp.zeros((batch, len(at.positions), config.d_model), dtype))
+    return sum(saved_bytes(block(x, at)).values())
+
+
+class Watched(Run):
+    """Notes the most bytes that a rank of a pipeline holds at once, of all micro-batches under way."""
+
+    most = 0
+
+    def forward(self, a):
+        super().forward(a)
+        self.most = max(self.most, sum(sum(saved_bytes(y).values()) for _, y in self.kept.values()))
+
+
+def measured_stage(
+    config: Config, batch: int, p: int, m: int, v: int, schedule: str, dtype: str = "float32", xp=np
+) -> int:
+    """The most that the first of p stages holds at once, in a step of m micro-batches."""
+    model = staged(gpt(config), Paper(p), v).draw(0, dtype, xp)
+    tokens, at = xp.zeros((batch, config.context), int), xp.arange(config.context)
+    batches = [(tokens, tokens, Place(xp.arange(batch) + n * batch, at, training=True)) for n in range(m)]
+    return Watched(model, batches).execute(actions(schedule, p, m, v, 0)).most
+
+
+def live(model: Model, reducer: Reducer, optimizer: Optimizer) -> dict[str, int]:
+    """The bytes of a model's state that this rank holds now; an array that is used in part counts whole."""
+    parameters = list(model.parameters().values())
+    both = [*parameters, *reducer.owned(parameters)]
+    arrays = {
+        "parameters": [p.data for p in both],
+        "gradients": [p.grad for p in both if p.grad is not None],
+        "optimizer": [a for slots in optimizer.state.values() for a in slots.values()],
+    }
+    wholes = {kind: {id(base_of(a)): base_of(a).nbytes for a in of} for kind, of in arrays.items()}
+    found = {kind: sum(sizes.values()) for kind, sizes in wholes.items()}
+    flying = sum(b.size * len(b.under_way) for b in reducer.buckets)
+    return found | {"gradients": found["gradients"] + flying * wide(parameters[0].data[..., :0]).itemsize}
+
+
+class State(NamedTuple):
+    """The most bytes that a rank holds of each kind, those between two steps; its largest message."""
+
+    most: dict[str, int]
+    between: dict[str, int]
+    at_once: int
+
+
+def measured_state(config: Config, grid: Grid, stage: int, bucket: int = BUCKET, xp=np) -> State:
+    """What a rank holds of a model's state in a step of two parts under ZeRO.
+
+    Looked at whenever a bucket of gradients is about to leave, with what is then copied into the message.
+    """
+    grid = replace(grid, layout=replace(grid.layout, zero=stage, accumulate=2))
+    model, optimizer, most = gpt(config, grid.shares), AdamW(), Counter()
+    team = Team(model, grid, bucket)
+    team.draw(model, 0, "float32", xp)
+    reducer = team.reducer
+    leave = reducer.leave
+
+    def look(b) -> None:
+        nonlocal most
+        most |= Counter(live(model, reducer, optimizer))
+        if stage and reducer.under_way:
+            reducer.under_way.arrive()
+        now = live(model, reducer, optimizer)
+        now["gradients"] += 4 * b.size if stage else 0
+        most |= Counter(now)
+        leave(b)
+
+    tokens, between = xp.zeros((2 * grid.data.size, config.context), int), {}
+    for step in (1, 2):
+        train_step(model, optimizer, Recipe(2), step, tokens, tokens, team=team)
+        now = live(model, reducer, optimizer)
+        between, reducer.leave, most = between or now, look, most | Counter(now)
+    at_once = max((b.size for b in reducer.buckets), default=0)
+    if stage == 3:
+        at_once = max(sum(b.size for b in layer) for layer in reducer.used_by.values())
+    return State(dict(most), between, at_once)

@@ -1,0 +1,1 @@
+"""Texts to integers to batches."""

@@ -1,0 +1,1 @@
+"""Faster versions of functions above, under the same names and signatures."""

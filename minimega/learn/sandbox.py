@@ -1,0 +1,173 @@
+"""A learner's code apart from this process: alone, or on ranks, and always with a time limit.
+
+`apart` starts the processes and reads what they left in a folder. The rest is what each of them does: run a
+program with a `group` in it, or define a learner's function and hand it to a judge. What one rank says goes
+to a file of its own, so that the lines of several ranks come in the order of the ranks.
+"""
+
+import ast
+import importlib
+import json
+import linecache
+import os
+import subprocess
+import sys
+import tempfile
+import traceback
+from contextlib import redirect_stdout
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+import minimega as mm
+from minimega.errors import BadInput, RunFailed
+from minimega.ranks import launch
+from minimega.ranks.child import python
+from minimega.ranks.job import line_for_ranks
+from minimega.ranks.mpi import world
+from minimega.ranks.watch import watched
+
+APART = "ranks do not meet"  # how the report of a watched group begins
+CELL = "your cell"  # the file name of a learner's code, in what is said about it
+
+
+class Left(NamedTuple):
+    """What one process left: what it printed and kept, its verdict, the error that ended it, or no end."""
+
+    said: str
+    kept: dict[str, np.ndarray]
+    verdict: list | None
+    error: str
+    ended: bool
+
+
+def apart(job: dict, ranks: int = 1, limit: float = 30.0) -> tuple[list[Left], str]:
+    """Do the job in so many processes; what each left, and in a sentence what went wrong ("" if nothing).
+
+    No process outlives this call: not those that hang, nor those whose cell is interrupted.
+    """
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "job.json").write_text(json.dumps(job), encoding="utf-8")
+        argv = ["-m", "minimega.learn", name]
+        launch.check_crowd(ranks, cure=": take fewer")
+        line, env = launch.command(argv, ranks) if ranks > 1 else (python(*argv), dict(os.environ))
+        with open(folder / "noise", "w", encoding="utf-8") as noise, line_for_ranks() as (_, told):
+            how = {"stdin": subprocess.DEVNULL, "stdout": noise, "stderr": noise, "start_new_session": True}
+            process = subprocess.Popen(line, env=env | told, **how)
+            late = False
+            try:
+                process.wait(limit)
+            except subprocess.TimeoutExpired:
+                late = True
+            finally:
+                _end(process)
+        left = [_left(folder, rank) for rank in range(ranks)]
+        return left, _trouble(left, limit if late else 0, (folder / "noise").read_text(errors="replace"))
+
+
+def _end(process: subprocess.Popen) -> None:
+    if process.poll() is None:
+        process.terminate()  # mpirun ends its ranks
+        try:
+            process.wait(5)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _left(folder: Path, rank: int) -> Left:
+    def text(kind: str) -> str:
+        path = folder / f"{rank}.{kind}"
+        return path.read_text(encoding="utf-8") if path.exists() else ""
+
+    kept = folder / f"{rank}.npz"
+    arrays = dict(np.load(kept)) if kept.exists() else {}
+    return Left(text("said"), arrays, json.loads(text("verdict") or "null"), text("error"), kept.exists())
+
+
+def _trouble(left: list[Left], limit: float, noise: str) -> str:
+    ranks = len(left)
+    errors = {rank: one.error for rank, one in enumerate(left) if one.error}
+    # where one rank raises, others may report that it does not come: that is no cause
+    for rank, error in sorted(errors.items(), key=lambda item: item[1].startswith(APART)):
+        whole = ranks == 1 or error.startswith(APART) or list(errors.values()) == [error] * ranks
+        return error if whole else f"rank {rank} of {ranks}: {error}"
+    late = [str(rank) for rank, one in enumerate(left) if not one.ended]
+    if not late:
+        return ""
+    who = "" if ranks == 1 else f" of rank{'s' * (len(late) > 1)} {', '.join(late)}"
+    if limit:
+        why = "a loop without an end?" if ranks == 1 else "do they wait for a message that nobody sends?"
+        return f"no end{who} within {limit:g} s: {why}"
+    said = " ".join(noise.strip().splitlines()[-2:])
+    return f"the process{who} ended without a word" + (f"; the last ones: {said}" if said else "")
+
+
+def what_happened(error: BaseException, file: str = CELL) -> str:
+    """An exception in a sentence, with the line of this file where it happened.
+
+    >>> try:
+    ...     define("def f(x):\\n    return x / 0\\n")["f"](1)
+    ... except ZeroDivisionError as error:
+    ...     print(what_happened(error))
+    ZeroDivisionError at line 2, `return x / 0`: division by zero
+    """
+    if isinstance(error, SyntaxError):
+        where, text, message = error.lineno, error.text or "", error.msg
+    else:
+        frames = [f for f in traceback.extract_tb(error.__traceback__) if f.filename == file]
+        where, text = (frames[-1].lineno, frames[-1].line or "") if frames else (None, "")
+        message = " ".join(str(error).split())
+    if isinstance(error, BadInput | RunFailed):
+        return str(error)
+    if isinstance(error, NotImplementedError):
+        return "not written yet"
+    place = f" at line {where}, `{text.strip()}`" if where else ""
+    if "ellipsis" in message:  # a stub's `...` was used as if it were a number
+        return f"not written yet: a value is still `...`{place}"
+    return f"{type(error).__name__}{place}" + (f": {message}" if message else "")
+
+
+def define(source: str, given: dict | None = None) -> dict:
+    """The names that a learner's cell defines: its functions, imports and values; what it calls is left out.
+
+    It sees np, mm and op, and what the exercise gives.
+    """
+    tree = ast.parse(source, CELL)
+    tree.body = [part for part in tree.body if not isinstance(part, ast.Expr)]
+    names = {"np": np, "mm": mm, "op": mm.op, **(given or {})}
+    linecache.cache[CELL] = (len(source), None, source.splitlines(keepends=True), CELL)
+    exec(compile(tree, CELL, "exec"), names)
+    return names
+
+
+def main(name: str) -> int:
+    """What each process does: see `apart`."""
+    folder = Path(name)
+    job = json.loads((folder / "job.json").read_text(encoding="utf-8"))
+    sys.path.append(os.getcwd())  # a learner's own modules; at the end, where they hide nobody else's
+    group = world()
+    kept: dict[str, np.ndarray] = {}
+    with open(folder / f"{group.rank}.said", "w", encoding="utf-8") as said, redirect_stdout(said):
+        try:
+            checked = watched(group, seconds=job["patience"])
+            if "program" in job:
+                linecache.cache[CELL] = (0, None, job["program"].splitlines(keepends=True), CELL)
+                names = {"np": np, "mm": mm, "group": checked, "keep": kept.update}
+                exec(compile(job["program"], CELL, "exec"), names)
+            else:
+                module = importlib.import_module(job["module"])
+                names = define(job["source"], getattr(module, "GIVEN", None))
+                if job["name"] not in names:
+                    raise BadInput(f"the cell defines no {job['name']}")
+                judge, f = getattr(module, job["judge"]), names[job["name"]]
+                verdict = judge(f, checked) if group.size > 1 else judge(f)
+                (folder / f"{group.rank}.verdict").write_text(json.dumps(verdict), encoding="utf-8")
+        except BaseException as error:
+            words = what_happened(error)
+            (folder / f"{group.rank}.error").write_text(words, encoding="utf-8")
+            return launch.last_words(words, 1)
+    np.savez(folder / f"{group.rank}.npz", **kept)
+    return 0

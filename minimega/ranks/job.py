@@ -1,0 +1,272 @@
+"""The ranks of one launcher, seen from the launcher: signals, what they write, how they end."""
+
+import contextlib
+import errno
+import json
+import os
+import select
+import selectors
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from minimega.errors import OUTPUT
+from minimega.ranks import child, lifeline
+from minimega.ranks.banners import Banners
+
+PATIENCE = 4.0  # seconds after a signal in which no rank gets on, before all are ended
+CLEANUP = 2.0  # seconds for mpirun to end once its ranks are gone
+TICK = 0.25
+SIGNALS = [getattr(signal, s) for s in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1") if hasattr(signal, s)]
+
+
+def signal_name(number: int) -> str:
+    """What the user knows a signal by."""
+    return "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
+
+
+@contextlib.contextmanager
+def line_for_ranks() -> Iterator[tuple[socket.socket, dict[str, str]]]:
+    """A socket for the ranks' lines, and the environment that tells them of it; closing it ends them."""
+    folder = tempfile.mkdtemp(prefix="minimega-")
+    if len(folder) > 90:  # the name of a socket has at most some 100 bytes
+        os.rmdir(folder)
+        folder = tempfile.mkdtemp(prefix="minimega-", dir="/tmp")
+    try:
+        with socket.socket(socket.AF_UNIX) as server:
+            address = str(Path(folder, "line"))
+            server.bind(address)
+            server.listen(socket.SOMAXCONN)
+            yield server, {lifeline.ADDRESS: address, child.PROGRAM: child.program()}
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+class Rank:
+    """What the launcher knows of one rank: what it told, and when it was last seen to get on."""
+
+    def __init__(self, line: socket.socket):
+        self.line, self.state, self.unread, self.closed = line, {}, b"", 0.0
+        self.answered = self.moved = 0.0
+
+    def read(self) -> bool:
+        """Take in what the rank told; False where its line is closed."""
+        try:
+            data = self.line.recv(1 << 16)
+        except OSError:
+            data = b""
+        *messages, self.unread = (self.unread + data).split(b"\n")
+        for message in map(json.loads, messages):
+            now = time.monotonic()
+            if "moves" in message:
+                self.answered = now
+            if "bye" in message or message.get("moves") != self.state.get("moves"):
+                self.moved = now
+            self.state |= message
+        return bool(data)
+
+    def send(self, order: int) -> None:
+        with contextlib.suppress(OSError):
+            self.line.send(bytes([order]), socket.MSG_DONTWAIT)
+
+
+class Job:
+    """mpirun and its ranks, from their start to the last words."""
+
+    def __init__(self, line: list[str], env: dict[str, str], ranks: int):
+        self.size, self.asked, self.since = ranks, [], 0.0
+        self.ranks: list[Rank] = []
+        self.stuck, self.unwritten = "", None
+        self.selector = selectors.DefaultSelector()
+        with line_for_ranks() as (self.server, told):
+            # A session of its own keeps the terminal's Ctrl-C from mpirun, which would kill where we want
+            # to save.
+            self.mpirun = subprocess.Popen(
+                line,
+                env=env | told,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                start_new_session=True,
+            )
+            self.status = self._run()
+
+    def _run(self) -> int:
+        before = {s: signal.signal(s, self._hand_on) for s in SIGNALS if _heard(s)}
+        try:
+            self._follow()
+            self._hear_out()
+            if self.unwritten:
+                raise self.unwritten
+        finally:
+            for rank in self.ranks:
+                rank.line.close()  # whatever still runs ends
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.mpirun.wait(CLEANUP)
+            self.mpirun.kill()
+            status = self.mpirun.wait()
+            for pipe in (self.mpirun.stdout, self.mpirun.stderr, self.selector):
+                pipe.close()
+            for number, handler in before.items():
+                signal.signal(number, handler)
+        return self._last_words(status)
+
+    def _hand_on(self, number: int, _frame) -> None:
+        """The first signal asks the ranks to save and stop, a second one ends them."""
+        self.asked.append(number)
+        if len(self.asked) > 1:
+            self.kill()
+            return
+        self.since = time.monotonic()
+        for rank in self.ranks:
+            rank.send(number)
+        self.mpirun.send_signal(signal.SIGUSR1)  # every mpirun hands this one on
+
+    def kill(self) -> None:
+        """End all ranks, also those that are stopped or stuck."""
+        for rank in self.ranks:
+            if not rank.closed and "pid" in rank.state:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(rank.state["pid"], signal.SIGKILL)
+        self.mpirun.send_signal(signal.SIGTERM)
+
+    def _follow(self) -> None:
+        """Pass on what is written, and read what the ranks tell, until mpirun and all ranks have ended."""
+        sys.stdout and sys.stdout.flush()
+        self.banners = {1: Banners(), 2: Banners()}
+        open_pipes = {1: self.mpirun.stdout, 2: self.mpirun.stderr}
+        for target, pipe in open_pipes.items():
+            self.selector.register(pipe, selectors.EVENT_READ, target)
+        self.selector.register(self.server, selectors.EVENT_READ, self.server)
+        ended = 0.0
+        while open_pipes:
+            for key, _ in self.selector.select(TICK):
+                if key.data is self.server:
+                    self._accept()
+                elif isinstance(key.data, Rank):
+                    if not key.data.read():
+                        key.data.closed = time.monotonic()
+                        self.selector.unregister(key.data.line)
+                elif not self._pass_on(key.fileobj, key.data):
+                    self.selector.unregister(open_pipes.pop(key.data))
+            if self.asked and not self.stuck:
+                self._check_that_ranks_get_on()
+            if self.mpirun.poll() is not None:
+                ended = ended or time.monotonic()
+                if time.monotonic() - ended > CLEANUP:  # somebody killed mpirun: its ranks hold the pipes
+                    return
+
+    def _hear_out(self) -> None:
+        """Read what the ranks left on their lines: the pipes of mpirun may have closed before."""
+        for rank in self.ranks:
+            rank.line.setblocking(False)
+            while not rank.closed and rank.read():
+                pass
+
+    def _accept(self) -> None:
+        rank = Rank(self.server.accept()[0])
+        self.ranks.append(rank)
+        self.selector.register(rank.line, selectors.EVENT_READ, rank)
+        if self.asked:
+            rank.send(self.asked[0])
+        if len(self.ranks) == self.size:
+            self.selector.unregister(self.server)
+            shutil.rmtree(Path(self.server.getsockname()).parent, ignore_errors=True)
+
+    def _pass_on(self, pipe, target: int) -> bool:
+        """Write what came, less mpirun's banners; False at the end of the pipe."""
+        data = os.read(pipe.fileno(), 1 << 16)
+        banners = self.banners[target]
+        text = banners.feed(data) if data else banners.end()
+        try:
+            if not self.unwritten:
+                _write(target, text)
+        except OSError as why:  # the ranks are asked to end, so that they tidy up
+            self.unwritten = why
+            if not self.asked:
+                self._hand_on(signal.SIGTERM, None)
+        return bool(data)
+
+    def _check_that_ranks_get_on(self) -> None:
+        """End the job where a rank does not answer, or all of them wait for one another."""
+        now = time.monotonic()
+        alive = [rank for rank in self.ranks if not rank.closed and "bye" not in rank.state]
+        for rank in alive:
+            rank.send(0)
+        silent = [r.state["rank"] for r in alive if now - max(r.answered, self.since) > PATIENCE]
+        if silent:
+            self.stuck = f"{_named(sorted(silent))} did not answer for {PATIENCE:g} s"
+        elif alive and now - max(self.since, *(max(r.moved, r.closed) for r in self.ranks)) > PATIENCE:
+            self.stuck = f"no rank got on for {PATIENCE:g} s"
+        if self.stuck:
+            self.kill()
+
+    def _last_words(self, status: int) -> int:
+        """Say what the ranks could not say themselves, and give the exit status."""
+        said = any(rank.state.get("said") for rank in self.ranks)
+        lost = [rank for rank in self.ranks if "bye" not in rank.state]
+        text = ""
+        if self.asked and (lost or self.stuck or not self.ranks):
+            why = f": {self.stuck}, all {self.size} were ended" if self.stuck else ": stopped"
+            text = f"minimega: {signal_name(self.asked[0])}{why}{self._place()}"
+            status = 128 + self.asked[0]
+        elif self.asked and status == 128 + signal.SIGUSR1:
+            status = 128 + self.asked[0]
+        elif lost and not said:
+            text, status = self._death(lost, status)
+        left = next((r.state["left"] for r in self.ranks if "left" in r.state), "")
+        if left and (text or (said and not any(left in r.state.get("said", "") for r in self.ranks))):
+            text = "\n".join(filter(None, [text, left]))
+        if text:
+            _write(2, f"{text}\n".encode())
+        return status if status >= 0 else 128 - status
+
+    def _death(self, lost: list[Rank], status: int) -> tuple[str, int]:
+        """Name the rank whose line closed first: mpirun's banner may name one that it killed afterwards."""
+        first = min(lost, key=lambda rank: rank.closed or time.monotonic())
+        who = f"rank {first.state.get('rank', '?')} of {self.size}"
+        number = next((b.signal for b in self.banners.values() if b.signal), 0)
+        if status < 0 and not number:
+            who, number = "mpirun", -status
+        how = f"ended with status {status}" if status else "ended without a word"
+        if cause := next((b.cause for b in self.banners.values() if b.cause), ""):
+            return f"minimega: MPI failed on {who}{self._place()} It says: {cause}", 1
+        if number in set(signal.Signals):
+            out_of_memory = ": is the memory full?" if number == signal.SIGKILL else "."
+            how = f"was ended by {signal.Signals(number).name}"
+            return f"minimega: {who} {how}{self._place(out_of_memory)}", 1
+        return f"minimega: {who} {how}{self._place()}", 1
+
+    def _place(self, end: str = ".") -> str:
+        steps = [rank.state["step"] for rank in self.ranks if "step" in rank.state]
+        return (f" after step {max(steps)}" if steps else "") + end
+
+
+def _heard(number: int) -> bool:
+    """Whether a signal is to be handed on: nohup asks that a SIGHUP is not."""
+    return number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN
+
+
+def _named(ranks: list[int]) -> str:
+    return f"rank{'s' * (len(ranks) > 1)} {', '.join(map(str, ranks))}"
+
+
+def _write(target: int, data: bytes) -> None:
+    """Pass bytes on to standard output (1) or error (2); what a terminal that is gone cannot show is lost."""
+    while data:
+        try:
+            data = data[os.write(target, data) :]
+        except BlockingIOError:
+            select.select([], [target], [])
+        except OSError as why:
+            if target == 2 or why.errno == errno.EIO:
+                return
+            if why.errno != errno.EPIPE:
+                why.filename = OUTPUT
+            raise

@@ -1,0 +1,46 @@
+"""Ranks that nobody started: what each of many would hold, on any machine."""
+
+from collections.abc import Callable, Sequence
+
+from minimega.backend import library
+from minimega.ranks.group import Group
+
+
+class Paper(Group):
+    """One rank's place among `size`, of which no other is there. It can be cut into groups as ranks are.
+
+    What comes back from a collective has the shape that it would have, and this rank's numbers where those
+    of the others would stand; a message is received as zeros.
+
+    >>> Paper(4, rank=1).all_gather(np.ones((2, 3)), axis=1, length=12).shape
+    (2, 12)
+    >>> Paper(8, rank=5).split(lambda r: r % 2).ranks
+    (1, 3, 5, 7)
+    """
+
+    def __init__(self, size: int, rank: int = 0, name: str = "world", ranks: Sequence[int] | None = None):
+        super().__init__(name, ranks=range(size) if ranks is None else ranks)
+        self.rank, self.size = rank, size
+
+    def split(self, colour: Callable[[int], int], name: str = ""):
+        same = [r for r in range(self.size) if colour(r) == colour(self.rank)]
+        return Paper(len(same), same.index(self.rank), name, [self.ranks[r] for r in same])
+
+    def start_all_reduce(self, x, op="sum", label=""):
+        return lambda: x.copy()
+
+    def start_all_gather(self, x, axis=0, length=None, label=""):
+        first = x.swapaxes(0, axis)
+        shape = len(first) * self.size if length is None else length, *first.shape[1:]
+        return lambda: library(x).resize(first, shape).swapaxes(0, axis)
+
+    def start_reduce_scatter(self, x, axis=0, label=""):
+        here = self.piece(x.shape[axis])
+        return lambda: x[(*[slice(None)] * (axis % x.ndim), here)].copy()
+
+    def start_send(self, x, to, label=""):
+        return lambda: x
+
+    def start_receive(self, y, source):
+        y[...] = 0
+        return lambda: y
