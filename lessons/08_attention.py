@@ -16,7 +16,8 @@
 # %% [markdown]
 # ## Where it lives
 #
-# `minimega/attention.py`; its tests are in `tests/test_layers.py`. The tales are in `minimega/data/corpus.py`.
+# `minimega/attention.py`; its tests are in `tests/test_layers.py`. The tales are in
+# `minimega/data/corpus.py`.
 
 # %%
 import numpy as np

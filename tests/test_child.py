@@ -186,6 +186,7 @@ def test_only_the_rank_that_draws_loads_the_pictures_library(tmp_path):
     subprocess.run(line, env=env, check=True, capture_output=True, timeout=LIMIT)
     loaded = {name: (tmp_path / name).read_text() for name in ("launcher", "0", "1")}
     assert loaded == {"launcher": "no", "0": "yes", "1": "no"}
-    code = "import minimega.commands.train, minimega.commands.timeline, json, sys; print(json.dumps(list(sys.modules)))"
+    code = "import json, sys, minimega.commands.train, minimega.commands.timeline\n"
+    code += "print(json.dumps(list(sys.modules)))"
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not {"matplotlib", "tqdm", "tokenizers", "cupy"} & set(json.loads(ended.stdout))

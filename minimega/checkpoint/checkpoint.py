@@ -7,8 +7,8 @@
                                         configuration
     RUN/step-200/optimizer.safetensors  what the optimizer remembers
 
-One rank alone writes these two. Of several ranks each writes a part of what it holds, the first holder of a
-piece that piece, in model-RRRRR.safetensors and optimizer-RRRRR.safetensors, RRRRR its number (see checkpoint/pieces.py).
+One rank alone writes these two. Of several ranks each writes the pieces that it is the first to hold, in
+model-RRRRR.safetensors and optimizer-RRRRR.safetensors, RRRRR its number (see pieces.py).
 So no rank ever holds the whole model, and any layout reads the checkpoint of any other.
 """
 

@@ -8,7 +8,7 @@ from types import SimpleNamespace as Options
 
 from minimega.errors import BadInput, nearest, pip
 from minimega.learn import page, shelf
-from minimega.learn.verdict import exercise, verdict_apart
+from minimega.learn.verdict import verdict_apart
 from minimega.ranks.child import program, python
 from minimega.ranks.streams import say
 
@@ -40,7 +40,7 @@ def run(o: Options) -> int:
     elif o.action == "check":
         return _check(lesson, mine)
     else:
-        say(getattr(exercise(lesson.number), o.action.upper()).rstrip())
+        say(getattr(shelf.exercise(lesson.number), o.action.upper()).rstrip())
     return 0
 
 
@@ -50,7 +50,7 @@ def _check(lesson: shelf.Lesson, mine: Path) -> int:
         raise BadInput(
             f"{mine} holds no {lesson.name}.ipynb; begin with: {program()} learn start {lesson.number}"
         )
-    found = verdict_apart(exercise(lesson.number), shelf.exercise_cell(path))
+    found = verdict_apart(lesson.number, shelf.exercise_cell(path))
     if found.ok:
         shelf.record(lesson.number, mine)
     say(page.line(lesson.number, found))

@@ -3,7 +3,7 @@
     python -m minimega.commands.one_batch RUN WEIGHTS BATCH OUT
 
 WEIGHTS is a checkpoint's folder, of any layout, BATCH an .npz of inputs (B, T), targets (B, T) and the step,
-which decides the dropout, and of the sides that ReLUs are to take near their kink (commands/kinks.py). OUT is an .npz:
+which decides the dropout, and of the sides that ReLUs are to take near their kink (kinks.py). OUT is an .npz:
 output/LAYER (B, T, D), number/loss, number/gradient norm and gradient/PARAMETER, all of them whole.
 """
 

@@ -1,6 +1,6 @@
 """Every option of the command line: its name, default, limits and sentence, in one table.
 
-The parser and `--help` (commands/cli.py), the TOML file of `--config` and docs/options.md are made from this table.
+The parser and `--help` (cli.py), the TOML file of `--config` and docs/options.md are made from this table.
 """
 
 import math

@@ -10,7 +10,7 @@ import numpy as np
 from minimega.errors import BadInput, RunFailed
 from minimega.learn import sandbox as stage
 from minimega.learn import shelf
-from minimega.learn.verdict import Verdict, exercise, verdict
+from minimega.learn.verdict import Verdict, verdict
 from minimega.ranks.streams import say
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -26,7 +26,7 @@ class RanksFailed(RunFailed):
 def check(number: int, function) -> None:
     """Judge an exercise and say what is wrong; what passes is remembered, and brings the next lesson."""
     lesson = shelf.find(number)
-    found = verdict(exercise(lesson.number), function)
+    found = verdict(shelf.exercise(lesson.number), function)
     say(line(lesson.number, found))
     if found.ok and shelf.record(lesson.number, Path()) and (after := shelf.following(Path(), lesson.number)):
         path, _ = shelf.start(after, Path())
@@ -44,12 +44,12 @@ def line(number: str, found: Verdict) -> str:
 
 def hint(number: int) -> None:
     """The next thought for an exercise."""
-    say(exercise(shelf.find(number).number).HINT)
+    say(shelf.exercise(shelf.find(number).number).HINT)
 
 
 def solution(number: int) -> None:
     """The exercise's cell, solved."""
-    _show_code(f"```python\n{exercise(shelf.find(number).number).SOLUTION}```")
+    _show_code(f"```python\n{shelf.exercise(shelf.find(number).number).SOLUTION}```")
 
 
 def show(thing) -> None:

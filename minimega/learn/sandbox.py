@@ -22,6 +22,7 @@ import numpy as np
 
 import minimega as mm
 from minimega.errors import BadInput, RunFailed
+from minimega.learn import shelf
 from minimega.ranks import launch
 from minimega.ranks.child import python
 from minimega.ranks.job import line_for_ranks
@@ -158,6 +159,7 @@ def main(name: str) -> int:
                 names = {"np": np, "mm": mm, "group": checked, "keep": kept.update}
                 exec(compile(job["program"], CELL, "exec"), names)
             else:
+                shelf.package()
                 module = importlib.import_module(job["module"])
                 names = define(job["source"], getattr(module, "GIVEN", None))
                 if job["name"] not in names:

@@ -4,11 +4,14 @@ A lesson is lessons/NN_name.py, and the notebook built from it. A learner works 
 nothing here ever writes over; its progress.json lists the lessons whose exercise passed.
 """
 
+import importlib.util
 import json
 import re
+import sys
 from collections.abc import Iterable
 from importlib import resources
 from pathlib import Path
+from types import ModuleType
 from typing import NamedTuple
 
 from minimega.errors import BadInput, naming, nearest
@@ -40,6 +43,42 @@ def folder() -> Path:
     """Where the lessons are: beside the package in a checkout, else in the package that travels with it."""
     beside = Path(__file__).resolve().parents[2] / "lessons"
     return beside if beside.is_dir() else Path(str(resources.files("minimega_lessons")))
+
+
+def package() -> None:
+    """Make the lessons importable as `minimega_lessons`, also from a checkout that nobody installed."""
+    if importlib.util.find_spec("minimega_lessons") is None:
+        here = folder()
+        where = {"submodule_search_locations": [str(here)]}
+        spec = importlib.util.spec_from_file_location("minimega_lessons", here / "__init__.py", **where)
+        sys.modules["minimega_lessons"] = module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+
+
+def exercise(number: str) -> ModuleType:
+    """The exercise of a lesson: a module with TASK, HINT, SOLUTION and `judge`.
+
+    >>> exercise("03").TASK.startswith("Write")
+    True
+    """
+    package()
+    for path in (folder() / "exercises").glob(f"e{number}_*.py"):
+        return importlib.import_module(f"minimega_lessons.exercises.{path.stem}")
+    raise BadInput(f"lesson {number} has no exercise")
+
+
+def stub(number: str) -> str:
+    """What the learner begins with: the lesson's cell that is tagged `exercise`."""
+    return exercise_cell(find(number).source)
+
+
+def wanted(number: str) -> str:
+    """The name of the function that the learner writes: the first one of the stub.
+
+    >>> wanted("03")
+    'my_linear'
+    """
+    return stub(number).split("def ", 1)[1].split("(", 1)[0]
 
 
 def lessons() -> list[Lesson]:

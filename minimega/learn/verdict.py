@@ -4,7 +4,6 @@ Each exercise has a `judge(f)` that gives a Verdict, made from the helpers here.
 or is not written yet, `verdict` says so.
 """
 
-import importlib
 import inspect
 import linecache
 from collections.abc import Callable, Iterable, Sequence
@@ -17,7 +16,7 @@ import numpy as np
 from minimega import random
 from minimega.errors import BadInput
 from minimega.gradcheck import check
-from minimega.learn import sandbox
+from minimega.learn import sandbox, shelf
 
 
 class Verdict(NamedTuple):
@@ -38,23 +37,6 @@ class NotWritten(BadInput):
         super().__init__(f"not written yet: {what}")
 
 
-def exercise(number: str) -> ModuleType:
-    """The exercise of a lesson: a module with TASK, STUB, HINT, SOLUTION and `judge`.
-
-    >>> exercise("03").TASK.startswith("Write")
-    True
-    """
-    here = Path(__file__).parent / "exercises"
-    for path in here.glob(f"e{number}_*.py"):
-        return importlib.import_module(f"minimega.learn.exercises.{path.stem}")
-    raise BadInput(f"lesson {number} has no exercise")
-
-
-def wanted(exercise: ModuleType) -> str:
-    """The name of the function that the learner writes: the first one of the stub."""
-    return exercise.STUB.split("def ", 1)[1].split("(", 1)[0]
-
-
 def verdict(exercise: ModuleType, f: Callable) -> Verdict:
     """The judge's verdict of f; what f raises, and a stub, become a sentence too."""
     try:
@@ -64,9 +46,9 @@ def verdict(exercise: ModuleType, f: Callable) -> Verdict:
         return Verdict(False, sandbox.what_happened(error, file))
 
 
-def verdict_apart(exercise: ModuleType, source: str, limit: float = 60.0) -> Verdict:
+def verdict_apart(number: str, source: str, limit: float = 60.0) -> Verdict:
     """The verdict of a cell's source, in a process of its own with a time limit."""
-    return _apart(source, wanted(exercise), exercise.judge, 1, limit)
+    return _apart(source, shelf.wanted(number), shelf.exercise(number).judge, 1, limit)
 
 
 def on_ranks(f: Callable, ranks: int, on_rank: Callable, limit: float = 30.0) -> Verdict:

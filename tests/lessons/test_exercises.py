@@ -5,7 +5,7 @@ import re
 import pytest
 
 from minimega.learn import shelf
-from minimega.learn.verdict import exercise, verdict_apart, wanted
+from minimega.learn.verdict import verdict_apart
 from tests.lessons.wrong import judge, wrong_answers
 
 WRONG = wrong_answers()
@@ -15,27 +15,27 @@ NUMBERS = [lesson.number for lesson in shelf.lessons()]
 
 def need_ranks(number: str) -> None:
     """Skip where the exercise is judged on ranks, and there is no MPI."""
-    if hasattr(exercise(number), "on_ranks"):
+    if hasattr(shelf.exercise(number), "on_ranks"):
         pytest.importorskip("mpi4py", reason="needs mpi4py and an MPI: pip install mpi4py mpich")
 
 
 def lines_of(number: str) -> set[str]:
     """The lines of a solution that its stub does not have."""
-    found = exercise(number)
+    found = shelf.exercise(number)
     return {line.split("#")[0].strip() for line in found.SOLUTION.splitlines()} - set(
-        map(str.strip, found.STUB.splitlines())
+        map(str.strip, shelf.stub(number).splitlines())
     )
 
 
 @pytest.mark.parametrize("number", NUMBERS)
 def test_the_exercise_is_whole(number):
-    found = exercise(number)
+    found = shelf.exercise(number)
     assert found.TASK.strip() and found.HINT.strip() and "\n" not in found.TASK
-    assert f"def {wanted(found)}(" in found.SOLUTION
+    assert f"def {shelf.wanted(number)}(" in found.SOLUTION
     assert not lines_of(number) & set(map(str.strip, found.HINT.splitlines()))
     cells = shelf.cells(shelf.find(number).source)
-    assert [c.source for c in cells if "exercise" in c.tags] == [found.STUB.rstrip("\n")]
-    assert f"check({int(number)}, {wanted(found)})" in [c.source for c in cells]
+    assert [c.source for c in cells if "exercise" in c.tags] == [shelf.stub(number).rstrip("\n")]
+    assert f"check({int(number)}, {shelf.wanted(number)})" in [c.source for c in cells]
     assert len(WRONG.get(number, ())) >= 3, (
         f"tests/lessons/wrong/w{number}_name.py: three wrong answers at least"
     )
@@ -44,11 +44,11 @@ def test_the_exercise_is_whole(number):
 @pytest.mark.parametrize("number", NUMBERS)
 def test_the_solution_passes_and_the_stub_is_not_written_yet(number):
     need_ranks(number)
-    found = exercise(number)
+    found = shelf.exercise(number)
     solved = judge(number, found.SOLUTION)
     assert solved.ok, solved
-    assert verdict_apart(found, found.SOLUTION).ok  # as the shell runs it, in a process of its own
-    stub = judge(number, found.STUB)
+    assert verdict_apart(number, found.SOLUTION).ok  # as the shell runs it, in a process of its own
+    stub = judge(number, shelf.stub(number))
     assert not stub.ok and stub.sentence.startswith("not written yet: ")
 
 
@@ -57,8 +57,8 @@ def test_the_solution_passes_and_the_stub_is_not_written_yet(number):
 def test_an_answer_of_another_form_hears_of_the_form(number, gives):
     """Whatever the function gives, or its back: never an exception of the judge's own."""
     need_ranks(number)
-    found = exercise(number)
-    sources = [f"def {wanted(found)}(*args, **options):\n    return {gives}\n"]
+    found = shelf.exercise(number)
+    sources = [f"def {shelf.wanted(number)}(*args, **options):\n    return {gives}\n"]
     if "def back(" in found.SOLUTION:
         sources.append(re.sub(r"\n        return [^\n]*", f"\n        return {gives}", found.SOLUTION))
     for source in sources:

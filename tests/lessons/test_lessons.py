@@ -12,7 +12,6 @@ from minimega.commands import cli
 from minimega.commands import learn as command
 from minimega.learn import check, shelf
 from minimega.learn.sandbox import define
-from minimega.learn.verdict import exercise
 
 ROOT = Path(__file__).resolve().parents[2]
 LESSONS = shelf.lessons()
@@ -98,7 +97,7 @@ def test_the_way_of_a_learner(tmp_path, monkeypatch, capsys):
     assert "stays as it is" in learn(capsys, "start 02")[1] and copy.read_text(encoding="utf-8") == mine
     status, said = learn(capsys, "check 02")
     assert status == 1 and said.startswith("Lesson 02 not yet: a line of slope 3")
-    put(copy, exercise("02").SOLUTION)
+    put(copy, shelf.exercise("02").SOLUTION)
     status, said = learn(capsys, "check derivative")
     assert status == 0 and said.splitlines()[-1] == "Next: python -m minimega learn open 03"
     assert re.search("02 .* done", learn(capsys, "")[1])
@@ -109,7 +108,7 @@ def test_the_way_of_a_learner(tmp_path, monkeypatch, capsys):
 
 def test_what_passes_in_a_notebook_is_remembered_too(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    slope = define(exercise("02").SOLUTION)["slope"]
+    slope = define(shelf.exercise("02").SOLUTION)["slope"]
     check(2, slope)
     assert not (tmp_path / shelf.PROGRESS).exists()  # not a learner's folder
     shelf.start(shelf.find(2), tmp_path)
@@ -147,8 +146,8 @@ def test_a_copy_in_percent_format(tmp_path, capsys):
 
 
 def test_help_on_request(capsys):
-    assert learn(capsys, "hint 3") == (0, f"{exercise('03').HINT.rstrip()}\n")
-    assert learn(capsys, "solution linear") == (0, f"{exercise('03').SOLUTION.rstrip()}\n")
+    assert learn(capsys, "hint 3") == (0, f"{shelf.exercise('03').HINT.rstrip()}\n")
+    assert learn(capsys, "solution linear") == (0, f"{shelf.exercise('03').SOLUTION.rstrip()}\n")
 
 
 @pytest.mark.parametrize(

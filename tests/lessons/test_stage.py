@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from minimega.errors import BadInput
-from minimega.learn import Cut, pieces_picture, ranks, show
+from minimega.learn import Cut, pieces_picture, ranks, shelf, show
 from minimega.learn import sandbox as stage
 from minimega.learn.page import RanksFailed
-from minimega.learn.verdict import exercise, on_ranks, verdict, verdict_apart
+from minimega.learn.verdict import on_ranks, verdict, verdict_apart
 from tests.lessons.on_ranks import judge_sum, judge_sum_twice
 
 
@@ -36,7 +36,7 @@ def mpi():
     ],
 )
 def test_a_cell_is_judged_apart(source, says):
-    found = verdict_apart(exercise("02"), source, limit=2 if "while" in source else 30)
+    found = verdict_apart(shelf.exercise("02"), source, limit=2 if "while" in source else 30)
     assert not found.ok and re.search(says, str(found)), found
     assert "Traceback" not in str(found)
 
@@ -130,5 +130,5 @@ def test_a_function_that_leaves_is_a_wrong_answer():
     def leaves(*_):
         raise SystemExit
 
-    found = verdict(exercise("03"), leaves)
+    found = verdict(shelf.exercise("03"), leaves)
     assert not found.ok and found.sentence.startswith("SystemExit")

@@ -4,8 +4,9 @@ import importlib
 from pathlib import Path
 from typing import NamedTuple
 
+from minimega.learn import shelf
 from minimega.learn.sandbox import define
-from minimega.learn.verdict import Verdict, exercise, verdict, wanted
+from minimega.learn.verdict import Verdict, verdict
 
 
 class Wrong(NamedTuple):
@@ -25,5 +26,5 @@ def wrong_answers() -> dict[str, list[Wrong]]:
 
 def judge(number: str, source: str) -> Verdict:
     """What a learner who wrote this cell is told."""
-    found = exercise(number)
-    return verdict(found, define(source, getattr(found, "GIVEN", None))[wanted(found)])
+    found = shelf.exercise(number)
+    return verdict(found, define(source, getattr(found, "GIVEN", None))[shelf.wanted(number)])

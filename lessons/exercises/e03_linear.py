@@ -5,20 +5,6 @@ from minimega.linear import linear
 
 TASK = "Write back(dy), the backward of y = x w + b: dx, dw and db, each of the shape of its letter."
 
-STUB = '''\
-def my_linear(x, w, b):
-    """y = x w + b: (N, I), (I, O), (O,) -> (N, O), and its backward."""
-    y = x @ w + b
-
-    def back(dy):
-        dx = ...
-        dw = ...
-        db = ...
-        return dx, dw, db
-
-    return y, back
-'''
-
 HINT = """\
 Write the shapes beside the letters: dy is (N, O), w is (I, O), x is (N, I). For dx only one product of dy and
 w has the shape (N, I), and one of them has to be transposed for it. The same holds for dw, from x and dy. And

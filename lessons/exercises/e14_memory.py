@@ -10,22 +10,6 @@ TASK = (
     "Write recompute(f): the operation f, but its back keeps x alone, and runs f again to get f's own back."
 )
 
-STUB = '''\
-def recompute(f):
-    """f, which gives (y, back) from x, as an operation that keeps nothing but x for its backward."""
-
-    def g(x):
-        y = ...
-
-        def back(dy):
-            dx = ...
-            return dx
-
-        return y, back
-
-    return g
-'''
-
 HINT = """\
 In the forward you want f's first result and not its second: let go of that one at once. In the backward you
 need f's back, which is gone. Where did it come from the first time? What back uses from outside of itself is

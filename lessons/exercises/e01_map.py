@@ -10,19 +10,6 @@ from minimega.model import Config, gpt
 
 TASK = "Write shapes(B, T, D, H, V): the shape of what each station of the map gives, in these five letters."
 
-STUB = '''\
-def shapes(B, T, D, H, V):
-    """What each station gives: B sentences of T tokens, D wide, H heads, a vocabulary of V."""
-    return {
-        "tokens": (B, T),
-        "vectors": ...,
-        "attention weights": ...,
-        "inside the MLP": ...,
-        "logits": ...,
-        "loss": ...,
-    }
-'''
-
 HINT = """\
 Hold the numbers that the cells above print beside the letters: 1 is B, 5 is T, 32 is D, 4 is H, 231 is V. Two
 things have the number 5 twice or a 128 in it: ask what each of them is counted by. A single number is no row

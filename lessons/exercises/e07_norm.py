@@ -7,23 +7,6 @@ from minimega.norm import layer_norm
 
 TASK = "Write back(dy), the backward of y = xhat w + b with xhat = (x - mean) r: dx, dw and db."
 
-STUB = '''\
-def my_layer_norm(x, w, b, eps=1e-5):
-    """Each row to mean 0 and variance 1, then times w, plus b: (N, D), (D,), (D,) -> (N, D); its backward."""
-    centred = x - x.mean(axis=-1, keepdims=True)
-    r = 1 / np.sqrt((centred * centred).mean(axis=-1, keepdims=True) + eps)  # (N, 1)
-    xhat = centred * r
-    y = xhat * w + b
-
-    def back(dy):
-        dx = ...
-        dw = ...
-        db = ...
-        return dx, dw, db
-
-    return y, back
-'''
-
 HINT = """\
 dxhat is what reaches xhat: follow y = xhat w + b alone. For dx, begin with r times dxhat. Each of the two
 other terms has a sum over i in it: a sum over the features of dxhat, or of dxhat times xhat, divided by D.

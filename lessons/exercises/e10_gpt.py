@@ -11,18 +11,6 @@ from minimega.ops import gelu
 
 TASK = "Write block(x, attention, mlp, norm1, norm2): the pre-norm block, its value and its backward."
 
-STUB = '''\
-def block(x, attention, mlp, norm1, norm2):
-    """Pre-norm, (B, T, D) -> (B, T, D). Each of the four gives (its value, its back), and so does block."""
-    y = ...
-
-    def back(dy):
-        dx = ...
-        return dx
-
-    return y, back
-'''
-
 HINT = """\
 Give every value a name of its own, and every back too: n, back_norm1 = norm1(x), and so on down to y, with h
 for what lies between the two halves. Then read your lines from the last to the first. h stands in two of

@@ -9,15 +9,6 @@ from minimega.optim import AdamW
 
 TASK = "Write adamw(w, g, mean, square, n, ...): step number n, which gives the new w, mean and square."
 
-STUB = '''\
-def adamw(w, g, mean, square, n, lr, beta1, beta2, eps, decay):
-    """Step n (from 1) for weights w with the gradient g; all arrays have the shape of w."""
-    mean = ...
-    square = ...
-    w = ...
-    return w, mean, square
-'''
-
 HINT = """\
 The two means first: of the old one a share of beta is kept, and what is new gets the rest. Then the step. It
 needs both means corrected, each by its own beta and n; but the means that you give back stay as they are, or

@@ -8,20 +8,6 @@ from minimega.learn.verdict import Verdict, written
 
 TASK = "Write backward(y): the gradient of y for each node that it was made from, by one walk over the graph."
 
-STUB = '''\
-def backward(y):
-    """The gradient of y for every node that it was made from, and for y itself: {node: number}."""
-    order = []
-    visit(y, order)
-    gradients = ...  # {node: number}, with what is known when the walk begins
-    # the walk
-    return gradients
-
-
-def visit(node, order):
-    """Append node to the order: once, and behind all nodes that it was made from."""
-'''
-
 HINT = """\
 For visit: the inputs of a node are visited first, then the node itself is appended, and a node that stands in
 the order already is left alone. Then y is the last one of the order, and everybody who uses a node stands

@@ -9,18 +9,6 @@ TASK = (
     "Write combine(loss_sum, grad_sum, count, group): the mean loss over all ranks' tokens, and its gradient."
 )
 
-STUB = '''\
-def combine(loss_sum, grad_sum, count, group):
-    """The loss of the whole batch and its gradient, on every rank; what comes in is this rank's alone.
-
-    loss_sum (): the losses of its counted tokens, added up; grad_sum (D,): the gradient of that sum;
-    count (): how many tokens it has counted, perhaps none.
-    """
-    loss = ...
-    grad = ...
-    return loss, grad
-'''
-
 HINT = """\
 A mean over all tokens has two sums in it: one of losses, one of tokens. Which of the three things that you
 are given are sums over this rank's tokens alone, so that all ranks' have to be added up? Only then divide.

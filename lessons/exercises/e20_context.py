@@ -6,15 +6,6 @@ from minimega.learn.verdict import Verdict, draw, parts, unlike
 
 TASK = "Write merge(y1, top1, total1, y2, top2, total2): the sums of two blocks of keys as those of one."
 
-STUB = '''\
-def merge(y1, top1, total1, y2, top2, total2):
-    """Sums of two blocks of keys -> of both: y (t, C); top and total (t, 1), a row for each query."""
-    top = ...
-    total = ...
-    y = ...
-    return y, top, total
-'''
-
 HINT = """\
 Each block took its exponentials over a top of its own. Before two sums can be added up, both have to count
 from the same top. A sum of exp(s - top1) becomes one of exp(s - top) by one factor for the whole row: which

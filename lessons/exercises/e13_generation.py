@@ -9,17 +9,6 @@ from minimega.ops import softmax
 
 TASK = "Write pick(logits, u, p, temperature): the token at which u points, among the likeliest that reach p."
 
-STUB = '''\
-def pick(logits, u, p=1.0, temperature=1.0):
-    """The token that the number u in [0, 1) points at: logits (V,) -> a whole number.
-
-    The logits are divided by the temperature. Only the fewest likeliest tokens are kept whose chances
-    together reach p; they share the line from 0 to 1 by their chances, the likeliest first. Each has the
-    piece [begin, end) of it.
-    """
-    return ...
-'''
-
 HINT = """\
 Sort first: the tokens, the likeliest one first, and the logits with them (np.argsort gives the order). In
 this order, a sum that runs along the chances (np.cumsum) says where each piece ends; where does it begin, and

@@ -6,19 +6,6 @@ from minimega.learn.verdict import TWO_THINGS, Verdict, draw, on_ranks, parts, u
 
 TASK = "Write gather(x, group, alike): all rows on every rank, and dx, by no more messages than it takes."
 
-STUB = '''\
-def gather(x, group, alike):
-    """All rows on every rank: (N/p, D) -> (N, D), and the backward. `alike`: all ranks do the same with y."""
-    y = ...
-
-    def back(dy):
-        if alike:  # dy is whole
-            return ...
-        return ...  # dy is partial: each rank has a part of its own
-
-    return y, back
-'''
-
 HINT = """\
 Follow one row of x: it stands in y on all ranks, at the same place. If they all do the same with it, each
 rank has the whole gradient of that row already, and nothing has to travel: group.piece(len(dy)) says where

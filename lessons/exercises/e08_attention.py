@@ -7,22 +7,6 @@ from minimega.learn.verdict import Verdict, backward, sharper, which
 
 TASK = "Write back(dy), the backward of attention of one head, from the weights w on: dq, dk and dv."
 
-STUB = '''\
-def my_attention(q, k, v):
-    """Causal attention of one head: (T, C), (T, C), (T, C) -> (T, C), and its backward."""
-    scale = q.shape[-1] ** -0.5
-    w = attention_weights(q * scale, k)  # softmax of the masked scores; (T, T)
-    y = w @ v
-
-    def back(dy):
-        dq = ...
-        dk = ...
-        dv = ...
-        return dq, dk, dv
-
-    return y, back
-'''
-
 HINT = """\
 y = w v is a product of matrices: dv and dw come from dy as dw and dx do in lesson 03. Then a row of w was a
 softmax: ds is w times what is left of dw when the mean of the row of dw, weighted by w, is taken away. And s

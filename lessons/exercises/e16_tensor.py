@@ -6,28 +6,6 @@ from minimega.ops import relu
 
 TASK = "Write what happens where the ranks' ways part and meet: y, and in back(dy) dz, db2 and dx."
 
-STUB = '''\
-def mlp(x, w1, b1, w2, b2, group):
-    """y = relu(x w1 + b1) w2 + b2, (N, D) -> (N, D), and the backward.
-
-    Whole: x, b2 and y. This rank's piece of the F inner features: w1 (D, F/p), b1 (F/p), w2 (F/p, D).
-    """
-    h, back1 = linear(x, w1, b1)  # (N, F/p)
-    a, back_relu = relu(h)
-    z, back2 = linear(a, w2)  # (N, D), partial
-    y = ...
-
-    def back(dy):
-        dz = ...
-        db2 = ...
-        da, dw2, _ = back2(dz)
-        part, dw1, db1 = back1(back_relu(da))  # what this rank did with x
-        dx = ...
-        return dx, dw1(), db1(), dw2(), db2
-
-    return y, back
-'''
-
 HINT = """\
 Give each value its word: x is whole, h and a are cut, z is partial, y is whole. Then the gradients, from the
 right: dy is whole, and every rank knows it. z of each rank went into y once, as it is. And x went into p

@@ -9,12 +9,6 @@ from minimega.parallel.schedules import Action
 
 TASK = "Write one_f_one_b(rank, ranks, micro_batches): what this rank of a 1F1B pipeline does, in order."
 
-STUB = '''\
-def one_f_one_b(rank, ranks, micro_batches):
-    """What this rank does, in order: a list of ("forward", n) and ("backward", n), with n from 0 on."""
-    return ...
-'''
-
 HINT = """\
 Read a row of the picture from left to right: it has three parts. Forward passes alone, then one forward and
 one backward in turn, then the backward passes that are left. The last rank has an empty first part, and each

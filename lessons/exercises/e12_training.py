@@ -1,6 +1,6 @@
 """Lesson 12: training to the floor; and what models of four depths reach there.
 
-python -m minimega.learn.exercises.e12_training 0 1 2 4     prints MEASURED's rows (ten minutes)
+python -m minimega_lessons.exercises.e12_training 0 1 2 4     prints MEASURED's rows (ten minutes)
 """
 
 import sys
@@ -13,15 +13,6 @@ from minimega.learn.verdict import Case, Verdict, values
 from minimega.ops import log_softmax
 
 TASK = "Write mean_loss(batches): the mean loss over all counted targets, from each batch's own mean."
-
-STUB = '''\
-def mean_loss(batches):
-    """The mean over all counted targets (those not below 0), each weighing the same.
-
-    Each batch is (loss, targets): the mean over its own counted targets, and the targets (B, T).
-    """
-    return ...
-'''
 
 HINT = """\
 A batch's loss is a sum that was divided by a count. What do you have to do to it to get the sum back? Sums of

@@ -7,12 +7,6 @@ from minimega.ranks.group import SELF
 
 TASK = "Write norm(own, group): the root of the sum of all squared gradient entries, on every rank alike."
 
-STUB = '''\
-def norm(own, group):
-    """`own`: this rank's pairs of a gradient array and the number of ranks that hold it; group: all ranks."""
-    return ...
-'''
-
 HINT = """\
 Begin with the sum of squares, which can be taken array by array and rank by rank; the root comes last. The
 sum over all ranks counts an array once for each rank that holds it. What share of its squares may each of

@@ -7,18 +7,6 @@ from minimega.learn.verdict import Case, Verdict, on_ranks, values
 
 TASK = "Write the mean cross-entropy where each rank has some tokens' logits: highest, total and right."
 
-STUB = '''\
-def loss(logits, targets, first, group):
-    """The mean of -log softmax(logits)[target], equal on all ranks.
-
-    logits (N, V/p): of this rank's tokens, which are first, first + 1, ...; targets (N,): any tokens.
-    """
-    highest = ...  # (N, 1): the largest logit of each row, over all ranks
-    total = ...  # (N,): the sum of exp(logit - highest), over all ranks
-    right = ...  # (N,): the target's logit, from the rank that has it
-    return (np.log(total) + highest[:, 0] - right).mean()
-'''
-
 HINT = """\
 Two of the three are what a rank finds in its own columns, and then one collective; group.all_reduce takes
 "max" as its second argument. For the third, ask of each row whether its target is among this rank's tokens.

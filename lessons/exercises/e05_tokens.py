@@ -7,18 +7,6 @@ from minimega.learn.verdict import Verdict, backward, sharper, which
 
 TASK = "Write back(dy), the backward of y = table[ids]: dtable, of the shape of the table."
 
-STUB = '''\
-def my_embedding(table, ids):
-    """y = the row of each token: (V, D), (B, T) -> (B, T, D), and its backward."""
-    y = table[ids]
-
-    def back(dy):
-        dtable = ...
-        return dtable
-
-    return y, back
-'''
-
 HINT = """\
 Begin with zeros of the table's shape. Each place (b, t) of dy belongs to one row, number ids[b, t], and is to
 be added to it. Try your way on a token that stands twice, and look at its row: NumPy may not do what you

@@ -4,12 +4,6 @@ from minimega.learn.verdict import Case, Verdict, values
 
 TASK = "Write slope(f, x): the derivative of f at the number x, by a central difference."
 
-STUB = '''\
-def slope(f, x):
-    """The derivative of f at x, from values of f alone."""
-    return ...
-'''
-
 HINT = """\
 Look at f a little to the right of x and the same little to the left. Divide the difference of the two values
 by the distance of the two places. Then choose the step: the picture shows where the central difference is
