@@ -22,11 +22,11 @@
 # %%
 import numpy as np
 from matplotlib import pyplot as plt
+from minimega_lessons.exercises.e01_map import draw_map
 
 import minimega as mm
 from minimega.attention import attention_weights
 from minimega.learn import check, show
-from minimega.learn.exercises.e01_map import draw_map
 from minimega.model import Model
 
 # %% [markdown]

@@ -26,11 +26,11 @@ from inspect import getclosurevars
 
 import numpy as np
 from matplotlib import pyplot as plt
+from minimega_lessons.exercises.e04_engine import Node
 
 import minimega as mm
 from minimega import autograd
 from minimega.learn import BLUE, ORANGE, check, picture, show
-from minimega.learn.exercises.e04_engine import Node
 
 # %% [markdown]
 # ## What it remembers

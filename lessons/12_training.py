@@ -23,11 +23,11 @@
 # %%
 import numpy as np
 from matplotlib import pyplot as plt
+from minimega_lessons.exercises.e12_training import CONTEXT, DISTANCES, MEASURED, stacked
 
 import minimega as mm
 from minimega.data.corpus import bigram_floor, surprises
 from minimega.learn import BLUE, GREEN, ORANGE, PINK, check, picture, show
-from minimega.learn.exercises.e12_training import CONTEXT, DISTANCES, MEASURED, stacked
 from minimega.train import perplexity
 
 # %% [markdown]
@@ -127,7 +127,7 @@ plt.show()
 # ## The picture
 #
 # To the end it takes 1,500 steps of 32 windows each, on 12,000 tales. That takes minutes for the four of
-# them, so the next cell draws what was measured once; `python -m minimega.learn.exercises.e12_training 0 1 2
+# them, so the next cell draws what was measured once; `python -m minimega_lessons.exercises.e12_training 0 1 2
 # 4` measures it anew. It asks about 600 tales that were held out, and about words that the grammar leaves no
 # choice: a perfect reader loses 0 there, so all that you see is what a model does not know.
 

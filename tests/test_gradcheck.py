@@ -1,6 +1,7 @@
 """The checker: right backwards pass, wrong ones do not, and what cannot be judged is an error."""
 
 import threading
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from minimega import ops
 from minimega.attention import Attention, attention
 from minimega.autograd import op
 from minimega.commands.cli import main
-from minimega.commands.gradcheck import run as run_command
+from minimega.commands.gradcheck import run
 from minimega.embedding import Embedding
 from minimega.errors import BadInput
 from minimega.gradcheck import CannotJudge, assert_gradients, check, check_adjoint
@@ -21,6 +22,10 @@ from minimega.mlp import MLP
 from minimega.model import Block, Config, gpt
 from minimega.norm import LayerNorm
 from tests.wrong_backwards.operations import RIGHT
+
+
+def options(target: str, shapes: str, picture: str | None = None) -> SimpleNamespace:
+    return SimpleNamespace(target=target, shapes=shapes, seed=0, picture=picture)
 
 
 def normal(*shape, seed=0):
@@ -426,9 +431,9 @@ def made_of_tensors(x):
 def test_command(tmp_path, capsys):
     file = tmp_path / "mine.py"
     file.write_text(MINE)
-    assert run_command(f"{file}:right", "3x4,4x5") == 0
+    assert run(options(f"{file}:right", "3x4,4x5")) == 0
     assert "the backward pass is right" in capsys.readouterr().out
-    assert run_command(f"{file}:wrong", "3x4,4x5", picture=str(tmp_path / "p.png")) == 1
+    assert run(options(f"{file}:wrong", "3x4,4x5", str(tmp_path / "p.png"))) == 1
     assert "Cause: scale." in capsys.readouterr().out
     assert (tmp_path / "p.png").exists()
 
@@ -466,7 +471,7 @@ def test_command_speaks_to_a_person(tmp_path, monkeypatch, target, shapes, says)
     (tmp_path / "broken.py").write_text("def f(:\n")
     (tmp_path / "leaves.py").write_text("import sys\nsys.exit()\n")
     with pytest.raises(BadInput, match=says) as error:
-        run_command(target, shapes)
+        run(options(target, shapes))
     assert len(str(error.value).splitlines()) <= 3
 
 
