@@ -179,25 +179,34 @@ class Dropout(Layer):
         return dropout(x, keep=place.keep(self.name, self.p, place.positions[:, None], features), p=self.p)
 
 
-class Recomputed(Layer):
-    """A layer that keeps only its inputs and is computed again in the backward pass (Chen et al. 2016).
+class Around(Layer):
+    """A layer around another: same name, same parameters, same cut.
 
-    It is named as the layer inside it, and so are the parameters: `layers[name] = Recomputed(layers[name])`.
+    So `layers[name] = Recomputed(layers[name])` renames no parameter.
     """
 
     def __init__(self, layer: Layer):
         self.layer, self.name = layer, layer.name
 
     def parts(self):
+        """The parts of the inner layer."""
         return self.layer.parts()
 
     def named(self, name=""):
+        """Name the inner layer, and this one like it."""
         self.name = self.layer.named(name).name
         return self
 
     def cut(self, shares):
+        """Cut the inner layer, and this one with it."""
+        self.shares = shares
         self.layer.cut(shares)
-        return super().cut(shares)
+        return self
+
+
+class Recomputed(Around):
+    """Keeps only its inputs and runs the inner layer again in the backward pass (Chen et al. 2016)."""
 
     def forward(self, *inputs):
+        """What the inner layer returns, of the same shape."""
         return recompute(self.layer.forward)(*inputs)

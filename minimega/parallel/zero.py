@@ -21,7 +21,7 @@ from functools import cached_property
 from minimega.autograd import Tensor, op
 from minimega.backend import library
 from minimega.errors import RunFailed
-from minimega.layer import Layer, Recomputed
+from minimega.layer import Around, Layer, Recomputed
 from minimega.model import Model
 from minimega.parallel.data import BUCKET, Bucket, Reducer
 from minimega.parallel.grid import Grid
@@ -154,26 +154,20 @@ class Stage3(Stage2):
         self.here = ""  # what stands here is old: the next use gathers the new weights
 
 
-class Gathered(Layer):
+class Gathered(Around):
     """A layer whose weights are here only while it runs: gathered before its forward and its backward pass.
 
-    It is named as the layer inside it, and does what else that one can. Its operations keep the places of
+    It forwards everything else to the layer inside it. Its operations keep the places of
     their weights, so the weights have to be back there before the first of them goes backward. (A gradient
     that is computed late may find another layer's weights there: it must not read any, and none does.)
     """
 
     def __init__(self, layer: Layer, owner: Stage3):
-        self.layer, self.owner, self.name = layer, owner, layer.name
+        super().__init__(layer)
+        self.owner = owner
 
     def __getattr__(self, name: str):
         return getattr(self.layer, name)
-
-    def parts(self):
-        return self.layer.parts()
-
-    def named(self, name=""):
-        self.name = self.layer.named(name).name
-        return self
 
     def forward(self, x, place):
         self.gather()
