@@ -46,7 +46,7 @@ def test_no_name_of_others_hides_an_option_of_the_same_command():
         ("train", "grad_clip", "clip"),
         # transformers
         ("train", "learning_rate", "lr"),
-        ("train", "per_device_train_batch_size", "train-batch-size (of all replicas together)"),
+        ("train", "per_device_train_batch_size", "train-batch-size (over all replicas)"),
         ("train", "num_train_epochs", "num-epochs"),
         ("train", "fp16", "dtype float16"),
         ("train", "gradient_checkpointing", "recompute full"),
@@ -54,7 +54,7 @@ def test_no_name_of_others_hides_an_option_of_the_same_command():
         # Megatron-LM
         ("train", "tensor-model-parallel-size", "tp"),
         ("train", "pipeline-model-parallel-size", "pp"),
-        ("train", "micro-batch-size", "micro-batches (how many there are, not how large one is)"),
+        ("train", "micro-batch-size", "micro-batches (their number, not their size)"),
         ("train", "global-batch-size", "train-batch-size"),
         ("train", "seq-length", "context"),
         ("train", "num-attention-heads", "nhead"),
@@ -72,7 +72,7 @@ def test_no_name_of_others_hides_an_option_of_the_same_command():
 def test_the_error_says_what_it_is_here(command, theirs, ours, capsys):
     assert main([command, f"--{theirs}", "3"]) == 2
     said = capsys.readouterr().err
-    assert said.endswith(f": here it is --{ours}\n") and len(said.splitlines()) == 1
+    assert said.endswith(f"; use --{ours}\n") and len(said.splitlines()) == 1
 
 
 def test_a_near_name_of_the_command_goes_before_one_of_others():
@@ -82,7 +82,7 @@ def test_a_near_name_of_the_command_goes_before_one_of_others():
 
 def test_a_file_of_options_is_helped_in_the_same_way(tmp_path):
     (tmp_path / "a.toml").write_text("learning_rate = 1")
-    with pytest.raises(BadInput, match=r"which is no option: here it is lr$"):
+    with pytest.raises(BadInput, match=r"which is not an option; use lr$"):
         options.read(str(tmp_path / "a.toml"))
 
 

@@ -130,7 +130,7 @@ def test_a_text_or_a_path_that_is_empty_is_refused(name, toml, capsys):
     [
         ("lr = ", "not a TOML file"),
         ("learning-rate = 1", "learning-rate"),
-        ("num_layer = 1", "here it is num-layers"),
+        ("num_layer = 1", "use num-layers"),
         ("num_layerz = 1", "did you mean num-layers?"),
         ("config = 'a'", "sets config"),
         ("lr = 'fast'", "it must be a number above 0"),
@@ -218,7 +218,7 @@ def test_nothing_is_checked_that_has_no_effect_in_this_call(toml):
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ('prompt = "a\\u0000b"', "zero character"),
+        ('prompt = "a\\u0000b"', "NUL character"),
         (f"lr = 1{'0' * 400}", "it must be a number"),
         ("clip = 1e-320", "is 0 in float32"),
         ("tales = 10000000000000000000", "at most"),

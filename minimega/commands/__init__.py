@@ -1,1 +1,1 @@
-"""A file for each command, and the helpers that they share."""
+"""One file per command, and the helpers they share."""

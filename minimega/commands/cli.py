@@ -1,6 +1,6 @@
-"""The commands: words on the command line become options, options go to the function that does the work.
+"""The command line: parses the arguments of a command and calls its `run`.
 
-What goes wrong is said in at most three lines: exit status 2 for bad input, 1 for a failure while running.
+An error prints at most three lines. The exit status is 2 for bad input and 1 for a failure while running.
 """
 
 import argparse
@@ -19,37 +19,36 @@ from minimega.errors import BadInput, RunFailed, in_words, nearest, shown
 from minimega.ranks import launch, streams
 from minimega.ranks.streams import say
 
-# What stands on the line without the name of an option, by command: key, name, and what it is. What begins
-# with a bracket may be left out.
+# Positional arguments by command: key, name, description. Names that begin with a bracket are optional.
 TARGETS = {
-    "gradcheck": [("target", "FILE.py:function", "a function that gives y and its backward")],
+    "gradcheck": [("target", "FILE.py:function", "a function that returns y and its backward")],
     "compare": [
         ("run_a", "RUN_A", 'a run folder, or a command in quotes: "train ..."'),
-        ("run_b", "RUN_B", "the same, held to be right"),
+        ("run_b", "RUN_B", "the same: the reference"),
     ],
     "reshard": [("run", "RUN", "a run folder")],
     "learn": [
         (
             "action",
             "[open|start|check|hint|solution",
-            "copy (and show) a lesson, judge, help; alone: the list",
+            "open or copy a lesson, check an answer, help; without it: list",
         ),
-        ("lesson", "[NN]]", "the number or the name of a lesson"),
+        ("lesson", "[NN]]", "number or name of a lesson"),
     ],
 }
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command and give its exit status.
+    """Run one command and return its exit status. Errors are printed, not raised.
 
-    >>> main(["train", "--nhead", "0"])         # the sentence goes to the error stream
+    >>> main(["train", "--nhead", "0"])         # the message goes to stderr
     2
     """
     streams.make_usable()
     try:
         with signals.ending():
             status = run(list(sys.argv[1:] if argv is None else argv))
-        sys.stdout.flush()  # a reader that went away shows here, not as a traceback at the very end
+        sys.stdout.flush()  # a closed pipe raises here, not at exit
         return status
     except BadInput as error:
         return _say(str(error), 2)
@@ -58,17 +57,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt as why:
         return _say(str(why) or "stopped", 128 + getattr(why, "number", signal.SIGINT))
     except BrokenPipeError:
-        streams.give_up_broken()  # nothing more can be written there
+        streams.give_up_broken()  # the pipe is closed
         return 1
     except MemoryError as error:
         why = f": {error}" if str(error) else ""
-        return _say(f"out of memory{why}\nA smaller batch, --context or model needs less.", 1)
+        return _say(f"out of memory{why}\nUse a smaller batch, --context or model.", 1)
     except OSError as error:
         return _say(in_words(error), 1)
 
 
 def run(argv: list[str]) -> int:
-    """Do what the words say; errors are raised."""
+    """Run the command in `argv` and return its exit status. Raises BadInput, RunFailed, OSError, ..."""
     match argv:
         case [] | ["-h" | "--help" | "help"]:
             say(overview())
@@ -84,12 +83,14 @@ def run(argv: list[str]) -> int:
             say(parser(command).format_help(), end="")
             return 0
     options = parse(*argv[:1], argv[1:])
-    # Its command alone is imported, and only now: --help stays quick.
+    # Import only this command, and only now, so that --help stays fast.
     return import_module(f"minimega.commands.{options.command}").run(options)
 
 
 def parse(command: str, argv: Sequence[str]) -> SimpleNamespace:
-    """The options of a command from its words: `options.complete`, with the TARGETS of the command.
+    """Parse the arguments of a command: `options.complete` plus the positional TARGETS.
+
+    Raises BadInput if an argument is unknown, missing or invalid.
 
     >>> options = parse("train", ["--num_layers=3", "--lr", "0.01"])
     >>> options.num_layers, options.lr, sorted(options.given)
@@ -104,12 +105,12 @@ def parse(command: str, argv: Sequence[str]) -> SimpleNamespace:
     given = {key: _from_text(TABLE[key.replace("_", "-")], text) for key, text in texts.items()}
     from_file = read(given["config"]) if "config" in given else {}
     options = complete(command, from_file | given | targets)
-    options.words = ["-m", "minimega", command, *argv]  # to start ranks with the same ones
+    options.words = ["-m", "minimega", command, *argv]  # ranks are started with the same arguments
     return options
 
 
 def overview() -> str:
-    """What `minimega` alone prints."""
+    """The text that `minimega` prints without arguments."""
     lines = ["usage: minimega COMMAND [options]", ""]
     lines += [f"  {name:10} {sentence}" for name, sentence in COMMANDS.items()]
     lines += ["", "minimega COMMAND --help shows the options of a command; minimega --version the version."]
@@ -117,17 +118,18 @@ def overview() -> str:
 
 
 class Parser(argparse.ArgumentParser):
-    """Raises its errors, in words for a person."""
+    """An argument parser that raises BadInput instead of exiting."""
 
     def error(self, message: str):
+        """Raise argparse's message as BadInput."""
         if no_value := re.search(r"argument (--[\w-]+): expected one argument", message):
             name = no_value[1]
-            raise BadInput(f"{name} needs a value; one that begins with a hyphen is written {name}=-...")
-        raise BadInput(f"{message}; {self.prog} --help shows what it takes")
+            raise BadInput(f"{name} needs a value; write {name}=-... if it begins with a hyphen")
+        raise BadInput(f"{message}; see {self.prog} --help")
 
 
 def parser(command: str) -> Parser:
-    """The parser of one command, made from the table; it gives only what was typed, as text."""
+    """The parser of one command, made from the table. It returns only the options typed, as text."""
     targets = TARGETS.get(command, [])
     usage = " ".join(["minimega", command, *(name for _, name, _ in targets), "[options]"])
     made = Parser(
@@ -160,7 +162,7 @@ def _target(command: str, key: str, name: str, texts: dict[str, str]) -> str | N
     text = texts.pop(key, None)
     if not text and name[0] != "[":
         line = " ".join(["minimega", command, *(name for _, name, _ in TARGETS[command])])
-        raise BadInput(f"{command} needs {name}: {line}; minimega {command} --help says what that is")
+        raise BadInput(f"{command} needs {name}: {line}; minimega {command} --help explains it")
     if text is not None:
         check_text(text, name.strip("[]"))
     return text
@@ -178,19 +180,19 @@ def _from_text(option: Option, text: str):
         near = option.meant(text)
         if option.kind is bool and not near:
             folder = option.name in ("resume", "overwrite")
-            near = ", or nothing" + "; the folder is named by --save-dir" * folder
+            near = ", or no value" + "; --save-dir names the folder" * folder
         raise BadInput(f"{where} is {shown(text)}; it must be {option.wanted}{near}") from None
     return option.check(value, where)
 
 
 def _command_meant(word: str) -> str:
     if word.startswith("-"):
-        return ": the command comes first, as in minimega train --num-steps 100"
+        return "; the command comes first, as in minimega train --num-steps 100"
     meant = names.found(word, names.COMMANDS)
-    return f": here it is {meant[0]}" if meant else nearest(word, COMMANDS) or "; minimega --help lists them"
+    return f"; use {meant[0]}" if meant else nearest(word, COMMANDS) or "; minimega --help lists them"
 
 
-# What a word without the name of an option means, the likeliest first.
+# The options that an argument without a name may belong to, most likely first.
 NAMELESS = {
     "train": ("train-filename",),
     "evaluate": ("model-filename", "eval-filename"),
@@ -207,15 +209,15 @@ def _about_unknown(command: str, word: str, argv: Sequence[str]) -> str:
         taken = {w.partition("=")[0] for w in argv}
         free = [o for o in NAMELESS.get(command, ()) if f"--{o}" not in taken]
         if not free or TARGETS.get(command):
-            return f"unexpected argument {shown(word)}; minimega {command} --help shows what {command} takes"
+            return f"unexpected argument {shown(word)}; see minimega {command} --help"
         at = argv.index(word)
         line = shlex.join(["minimega", command, *argv[:at], f"--{free[0]}", *argv[at:]])
         return f"unexpected argument {shown(word)}: type {line}"
     meant = here(name, command)
     if name in TABLE:
         commands = TABLE[name].commands.replace(" ", ", ")
-        own = meant if meant.startswith(": here") else ""
-        return f"{command} does not take --{name}{own or f': it is an option of {commands}'}"
+        own = meant if meant.startswith("; use") else ""
+        return f"{command} does not take --{name}{own or f'; it is an option of {commands}'}"
     return f"{command} has no option {typed[:60]}{meant}"
 
 

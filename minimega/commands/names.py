@@ -1,10 +1,10 @@
-"""What other programs call the things that the command line names: for the hint of an unknown word.
+"""What other programs call our options, values and commands: hints for unknown names.
 
-The names are those of nanoGPT, transformers (TrainingArguments, generate, model configurations), PyTorch,
-Keras, Megatron-LM, DeepSpeed and litgpt. One name may mean several options: the command decides.
+The names come from nanoGPT, transformers (TrainingArguments, generate, model configurations), PyTorch, Keras,
+Megatron-LM, DeepSpeed and litgpt. One name may mean several options; the command decides.
 """
 
-# What to type here, and how others call it.
+# What to type here: names in other programs.
 OPTIONS = {
     "train-filename": """data dataset dataset-name dataset-config data-dir data-path train-data
         train-data-path train-file train-filenames training-data text file filename input input-file
@@ -114,21 +114,21 @@ OPTIONS = {
     "folder": "dir directory out-dir",
 }
 
-# Where the option here counts something else than its namesake.
+# Differences between our option and its namesake.
 REMARKS = {
-    "micro-batch-size": "how many there are, not how large one is",
-    "per-device-train-batch-size": "of all replicas together",
-    "per-gpu-train-batch-size": "of all replicas together",
-    "train-micro-batch-size-per-gpu": "of all replicas together",
+    "micro-batch-size": "their number, not their size",
+    "per-device-train-batch-size": "over all replicas",
+    "per-gpu-train-batch-size": "over all replicas",
+    "train-micro-batch-size-per-gpu": "over all replicas",
     "warmup-ratio": "in steps",
     "lr-warmup-fraction": "in steps",
-    "num-layers-per-virtual-pipeline-stage": "how many stages, not how many layers",
-    "do-sample": "and a number above 0 samples",
-    "steps-per-epoch": "of the whole run",
+    "num-layers-per-virtual-pipeline-stage": "the number of stages, not of layers",
+    "do-sample": "above 0 samples",
+    "steps-per-epoch": "for the whole run",
     "lr-decay-iters": "the schedule ends with the run",
 }
 
-# The words that an option can be, and how others say them.
+# The values of an option: names in other programs.
 VALUES = {
     "device": {"cpu": "host", "cuda": "gpu cuda:0 nvidia cupy gpu:0 0"},
     "dtype": {
@@ -188,10 +188,10 @@ COMMANDS = {
 
 
 def plain(name: str) -> str:
-    """A name as the tables above spell it."""
+    """A name in lower case and with hyphens, as the tables above spell it."""
     return name.lower().replace("_", "-")
 
 
 def found(name: str, table: dict[str, str]) -> list[str]:
-    """All that a name of others stands for."""
+    """All entries of a table that another program calls `name`."""
     return [here for here, theirs in table.items() if plain(name) in theirs.split()]

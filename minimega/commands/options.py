@@ -1,7 +1,6 @@
 """The options of one call: read from a file, filled in, and checked together.
 
-What wins, from the strongest: the command line, the TOML file, the shape that `--model-type` names, the
-defaults.
+Precedence, highest first: the command line, the TOML file, the shape of `--model-type`, the defaults.
 """
 
 import os
@@ -35,23 +34,23 @@ from minimega.precision import check_eps
 
 
 def read(path: str) -> dict[str, object]:
-    """What a TOML file of options says, checked, by names with underscores (the file may use either).
+    """Read and check a TOML file of options. Keys get underscores; the file may use hyphens too.
 
-    One file may serve several commands. Raises BadInput for what cannot be read, an unknown name, a wrong
-    type, a value out of range.
+    One file may serve several commands. Raises BadInput if the file cannot be read, or has an unknown name, a
+    wrong type or a value out of range.
     """
     try:
         with open(path, "rb") as file:
             content = tomllib.load(file)
     except OSError as error:
         raise BadInput(f"{path} cannot be read as a file of options: {error.strerror}") from None
-    except ValueError as error:  # broken TOML, or no UTF-8
+    except ValueError as error:  # invalid TOML or UTF-8
         raise BadInput(f"{path} is not a TOML file: {error}") from None
     values = {}
     for name, value in content.items():
         option = TABLE.get(name.replace("_", "-"))
         if option is None or option.name == "config":
-            raise BadInput(f"{path} sets {name}, which is no option{here(name, prefix='')}")
+            raise BadInput(f"{path} sets {name}, which is not an option{here(name, prefix='')}")
         if option.kind is float and type(value) is int and abs(value) <= sys.float_info.max:
             value = float(value)
         if value != option.also and type(value) is not (
@@ -63,9 +62,10 @@ def read(path: str) -> dict[str, object]:
 
 
 def complete(command: str, given: dict[str, object]) -> SimpleNamespace:
-    """Every option by its name with underscores, and `command`, and `given`: the names that were given.
+    """All options of a call, filled in and checked together.
 
-    What was not given is filled in. Raises BadInput for what only several options together show.
+    The result has an attribute for each option (with underscores), `command`, and `given`, the set of names
+    that were given. Raises BadInput if the options contradict each other.
 
     >>> options = complete("train", {"num_layers": 3})
     >>> options.num_layers, options.d_model, options.given
@@ -74,45 +74,43 @@ def complete(command: str, given: dict[str, object]) -> SimpleNamespace:
     values = {option.key: option.default for option in TABLE.values()}
     values |= SHAPES[given.get("model_type", values["model_type"])] | given
     o = SimpleNamespace(command=command, given=frozenset(given), words=[], **values)
-    if command in BUILD.split() and not (o.resume or o.init_from):  # they have a shape of their own
+    if command in BUILD.split() and not (o.resume or o.init_from):  # those bring their own shape
         model_config(o, o.vocab_size or 1)
     if command in USE.split() and not o.model_filename:
-        raise BadInput(f"{command} needs --model-filename: a run folder, or a .safetensors in one")
+        raise BadInput(f"{command} needs --model-filename: a run folder, or a .safetensors file in one")
     if command == "gradcheck" and not o.shapes:
-        raise BadInput("gradcheck needs --shapes: the arguments' shapes, such as --shapes 3x4,4x5")
-    steps = command in PIPE.split() and not o.resume  # a resumed run has a batch of its own
+        raise BadInput("gradcheck needs --shapes: the shapes of the arguments, such as --shapes 3x4,4x5")
+    steps = command in PIPE.split() and not o.resume  # a resumed run brings its own batch
     if steps and o.train_batch_size % o.accumulate:
-        parts = (
-            f"cannot be cut into {o.accumulate} equal parts: choose --accumulate so that it divides the batch"
-        )
+        parts = f"cannot be cut into {o.accumulate} equal parts: --accumulate must be a divisor of it"
         raise BadInput(f"--train-batch-size {o.train_batch_size} {parts}")
     if command == "timeline" and o.pp == 1:
-        raise BadInput("timeline shows a pipeline: choose --pp of at least 2, as in --pp 2 --micro-batches 8")
+        raise BadInput("timeline shows a pipeline: choose --pp 2 or more, as in --pp 2 --micro-batches 8")
     if steps:
         check_layout(o)
     if command == "reshard" and not o.save_dir:
         raise BadInput("reshard needs --save-dir: the new folder to write")
     if command == "train" and o.schedule != "constant" and o.min_lr > o.lr and not o.resume:
-        raise BadInput(f"--min-lr {o.min_lr} is above --lr {o.lr}: choose it lower, or --lr higher")
+        raise BadInput(f"--min-lr {o.min_lr} is above --lr {o.lr}: lower --min-lr or raise --lr")
     if command in BUILD.split():
         _check_sizes(o)
     if command == "train" and OPTIMIZERS[o.optimizer].divides:
         check_eps(o.eps, o.dtype)
     if o.resume and not o.save_dir:
-        raise BadInput("--resume needs --save-dir: the folder of the run to go on with")
+        raise BadInput("--resume needs --save-dir: the folder of the run to resume")
     if o.resume and (o.overwrite or o.init_from):
         other = "--overwrite" if o.overwrite else "--init-from"
-        raise BadInput(f"--resume goes on with a run and {other} starts one: choose one of them")
+        raise BadInput(f"--resume continues a run and {other} starts a new one: choose one of them")
     return o
 
 
 def _check_sizes(o: SimpleNamespace) -> None:
-    """BadInput for a number that is 0 or infinite in the type in which a training step uses it."""
+    """Raise BadInput if a number becomes 0 or infinite in the dtype of a training step."""
     info = np.finfo("float64" if o.dtype == "float64" else "float32")
     least, most = float(info.tiny), float(info.max)
     for option in of_command(o.command).values():
         value = getattr(o, option.key)
-        if option.kind is float and option.name != "eps" and value:  # of eps the optimizer decides
+        if option.kind is float and option.name != "eps" and value:  # check_eps checks eps
             if value < least:
                 zero = "" if option.within is ABOVE_0 else "0, or "
                 raise BadInput(
@@ -125,22 +123,22 @@ def _check_sizes(o: SimpleNamespace) -> None:
 
 
 def layout_of(o: SimpleNamespace) -> Layout:
-    """How the options cut a model over ranks; one replica where their number is not known yet (--dp auto)."""
+    """How the options cut a model over ranks. `--dp auto` counts as one replica until it is resolved."""
     dp = 1 if o.dp == "auto" else o.dp
     order = o.micro_batches or 0, o.pipeline, o.virtual_stages or 0, o.recompute
     return Layout(o.tp, dp, o.sequence_parallel, o.pp, o.cp, o.ep, o.zero, o.accumulate, *order)
 
 
 def check_layout(o: SimpleNamespace, config: Config | None = None) -> None:
-    """Raise BadInput if the batch that the options describe, or this model, cannot be cut like this."""
+    """Raise BadInput if the layout does not fit the batch or, if given, the model."""
     cut = layout_of(o)
-    if o.dp == "auto":  # as many replicas as suit --ep
+    if o.dp == "auto":  # will be a multiple of --ep
         cut = replace(cut, ep=1) if config is None else replace(cut, dp=o.ep)
     cut.check(config, None if config else o.train_batch_size, o.dtype)
 
 
 def model_config(options: SimpleNamespace, vocab_size: int) -> Config:
-    """The model that the options describe, over a vocabulary of this size.
+    """The Config that the options describe, for a vocabulary of this size.
 
     >>> model_config(complete("train", {"untied": True}), vocab_size=100).tied
     False
@@ -170,16 +168,16 @@ def model_config(options: SimpleNamespace, vocab_size: int) -> Config:
 
 
 def to_toml(options: SimpleNamespace) -> str:
-    """The options of a run as a TOML file that `--config` reads back; what is None is left out.
+    """The options of a run as TOML for `--config`, without those that are None.
 
-    Paths are absolute in it: so they hold wherever the run goes on, and wherever its folder is moved to. On
-    another machine the text is named anew.
+    Paths are absolute, so they stay valid if the run is resumed elsewhere or its folder is moved. Raises
+    BadInput if a path is not UTF-8.
     """
     kept = (o for o in of_command(options.command).values() if o.key not in OF_ONE_CALL)
     values = {o.name: _absolute(o, getattr(options, o.key)) for o in kept}
     for name, value in values.items():
         if isinstance(value, str) and value.encode("utf-8", "replace").decode("utf-8") != value:
-            raise BadInput(f"--{name} {value!r} is not UTF-8, and config.toml could not hold it: rename it")
+            raise BadInput(f"--{name} {value!r} is not UTF-8, so config.toml cannot hold it: rename it")
     return tomli_w.dumps({name: value for name, value in values.items() if value is not None})
 
 
@@ -192,14 +190,14 @@ INTRODUCTION = """# Options
 
 Made from `minimega/commands/option_table.py`: `python -m minimega.commands.options > docs/options.md`.
 
-Every name may be written with underscores too; abbreviations are not accepted. The same names stand in a TOML
-file (`--config FILE`), and one file may serve several commands. The command line wins over the file, the file
-over the shape that `--model-type` names, and that over the defaults. What a file turned on, `--flag false`
-turns off."""
+Names may also be written with underscores. Abbreviations are not accepted. A TOML file (`--config FILE`) uses
+the same names, and one file may serve several commands. The command line wins over the file, the file over
+the shape of `--model-type`, and the shape over the defaults. `--flag false` turns off a flag that the file
+turned on."""
 
 
 def as_markdown() -> str:
-    """The whole of docs/options.md."""
+    """The text of docs/options.md."""
 
     def table(title: str, *rows: tuple) -> str:
         first, *rest = (f"| {' | '.join(map(str, row))} |" for row in rows)
@@ -207,17 +205,17 @@ def as_markdown() -> str:
 
     parts = [INTRODUCTION]
     together = [
-        "\n## What goes together\n",
-        "Any two of these, and the tests hold each pair to the model that one rank trains: "
+        "\n## What combines\n",
+        "Any two of these combine, and the tests compare each pair with the model that one rank trains: "
         + ", ".join(f"`{name}`" for name in FEATURES)
-        + ". But:\n",
-        *(f"- `{a}` does not go with `{b}`: {why}." for (a, b), why in REFUSED.items()),
+        + ". The exceptions:\n",
+        *(f"- `{a}` does not combine with `{b}`: {why}." for (a, b), why in REFUSED.items()),
     ]
     for title, group in GROUPS.items():
         rows = (
             (f"`--{o.name}`", o.wanted, o.default_text, o.commands.replace(" ", ", "), o.text) for o in group
         )
-        parts.append(table(title, ("option", "value", "default", "commands", "what it is"), *rows))
+        parts.append(table(title, ("option", "value", "default", "commands", "meaning"), *rows))
     columns = ("num-layers", "d-model", "nhead", "context", "vocab-size")
     shapes = ((f"`{n}`", *(s.get(c.replace("-", "_"), "any") for c in columns)) for n, s in SHAPES.items())
     parts.append(table("shapes of --model-type", ("name", *columns), *shapes))
