@@ -1,24 +1,25 @@
 # The project's commands. `make` alone lists them.
 
-# An interpreter of your own choice: make demo PYTHON=python3.12
+# To choose the interpreter: make demo PYTHON=python3.12
 PYTHON ?=
 PIP = -m pip install -qq --disable-pip-version-check --no-input -c constraints.txt
 TESTS = OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1
 
-.PHONY: help demo test lessons notebooks test-lessons parity campaign planted lint clean
+.PHONY: help demo test lessons notebooks test-lessons docs parity campaign planted lint clean
 .DELETE_ON_ERROR:
 
 help:
 	@echo "make demo         train the default model on the built-in tales and print what it writes (minutes)"
 	@echo "make test         run the test suite"
 	@echo "make lessons      open the lessons in Jupyter, as copies of your own in my-lessons/"
-	@echo "make parity       hold the code to torch and transformers (installs both, in .venv-parity)"
-	@echo "make campaign     type the commands at random for ten minutes, and print what a user should never see"
-	@echo "make planted      plant mistakes in the source, one at a time, and print which ones no test notices"
-	@echo "make lint         style and format of the code"
-	@echo "make notebooks    build lessons/*.ipynb from lessons/*.py, executed"
-	@echo "make test-lessons execute the lessons, and hold the notebooks and the exercises to them"
-	@echo "make clean        remove the environments and caches; runs/ stays"
+	@echo "make docs         build the guides and the API pages in build/docs"
+	@echo "make parity       compare with torch and transformers (installs both, in .venv-parity)"
+	@echo "make campaign     run the commands with random options for ten minutes, and print what no user should see"
+	@echo "make planted      plant mistakes in the source, one at a time, and print those that no test notices"
+	@echo "make lint         check style and format of the code"
+	@echo "make notebooks    execute lessons/*.py into lessons/*.ipynb"
+	@echo "make test-lessons execute the lessons, and test the notebooks and the exercises"
+	@echo "make clean        remove the environments, caches and build/; runs/ stays"
 
 demo: .venv/installed
 	@.venv/bin/minimega train --save-dir runs/demo --overwrite
@@ -28,7 +29,7 @@ demo: .venv/installed
 test: .venv/installed-dev
 	@$(TESTS) .venv/bin/python -m pytest -n 2 --dist worksteal -m "not lessons"
 
-# The first lesson that is not done; a copy that is there already stays as it is.
+# The first lesson that is not done yet. A copy that exists is never overwritten.
 lessons: .venv/installed-lessons
 	@.venv/bin/minimega learn open
 
@@ -37,6 +38,11 @@ notebooks: .venv/installed-lessons
 
 test-lessons: .venv/installed-dev .venv/installed-lessons
 	@$(TESTS) .venv/bin/python -m pytest tests/lessons
+
+# Every warning is an error: a module that cannot be imported, a reference or a link that leads nowhere.
+docs: .venv/installed-docs
+	@.venv/bin/python -m mkdocs build --clean
+	@echo "open build/docs/index.html"
 
 parity: .venv-parity/installed
 	@$(TESTS) .venv-parity/bin/python -m pytest tests/parity tests/test_bench.py
@@ -55,11 +61,11 @@ clean:
 	rm -rf .venv .venv-parity build minimega.egg-info .pytest_cache .ruff_cache
 	find minimega lessons tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# The stamps below are older than pyproject.toml or constraints.txt where something has to be installed anew.
+# Stamps. One that is older than pyproject.toml or constraints.txt is installed again.
 .venv/installed: .venv/bin/python pyproject.toml constraints.txt
 	@echo "installing the packages that minimega needs ..."
 	@.venv/bin/python $(PIP) -e '.[mpi]' 2>/dev/null || { \
-	    echo "(pip finds no MPI for this machine: one rank works without)"; .venv/bin/python $(PIP) -e .; }
+	    echo "(pip finds no MPI for this machine: a single rank works without one)"; .venv/bin/python $(PIP) -e .; }
 	@touch $@
 
 .venv/installed-dev: .venv/bin/python pyproject.toml constraints.txt
@@ -73,22 +79,27 @@ clean:
 	    echo "(pip finds no MPI for this machine: the lessons on ranks need one)"; .venv/bin/python $(PIP) -e '.[lessons]'; }
 	@touch $@ .venv/installed
 
+.venv/installed-docs: .venv/bin/python pyproject.toml constraints.txt
+	@echo "installing the packages that build the documentation ..."
+	@.venv/bin/python $(PIP) -e '.[docs]'
+	@touch $@
+
 .venv-parity/installed: .venv-parity/bin/python pyproject.toml constraints.txt
 	@echo "installing torch and transformers, which the parity tests compare with (several minutes) ..."
 	@.venv-parity/bin/python $(PIP) -e '.[dev,parity]'
 	@touch $@
 
-# The first interpreter that runs and is new enough: some of the names found may be shims that run nothing.
+# The first interpreter that runs and is new enough. Some names may be shims that run nothing.
 .venv/bin/python .venv-parity/bin/python:
 	@for python in $(PYTHON) python3 python3.14 python3.13 python3.12 python3.11 python; do \
 	    if "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then found=$$python; break; fi; \
 	done; \
 	if [ -z "$$found" ]; then \
-	    echo "minimega needs Python 3.11 or newer, and found none; install one and name it: make demo PYTHON=..." >&2; \
+	    echo "minimega needs Python 3.11 or newer and found none: install one, or name it with PYTHON=..." >&2; \
 	    exit 1; \
 	fi; \
 	if ! "$$found" -c 'import ensurepip, venv' 2>/dev/null; then \
-	    echo "$$found cannot make environments (Debian keeps that apart): sudo apt install python3-venv" >&2; \
+	    echo "$$found cannot make environments (a separate package on Debian): sudo apt install python3-venv" >&2; \
 	    exit 1; \
 	fi; \
 	"$$found" -m venv $(@:/bin/python=)
