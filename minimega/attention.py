@@ -1,6 +1,6 @@
-"""Attention: each token gathers what other tokens hold, weighted by how well query and key agree.
+"""Attention: each token averages the values of other tokens, weighted by how well query and key match.
 
-B batch, T queries in time, S keys in time, D width, H heads, C = D/H width of a head.
+B batch, T time of the queries, S time of the keys, D width, H heads, C = D/H width of a head.
 """
 
 import numpy as np
@@ -14,11 +14,11 @@ from minimega.precision import narrow, product, wide
 
 @op
 def attention(q, k, v, causal: bool = True, keep=None, p: float = 0.0):
-    """softmax(q k^T / sqrt(C)) v for each head: (B, H, T, C), (B, H, S, C), (B, H, S, C) -> (B, H, T, C).
+    """softmax(q k^T / sqrt(C)) v per head: (B, H, T, C), (B, H, S, C), (B, H, S, C) -> (B, H, T, C).
 
     Vaswani et al. 2017, equation 1. Causal: the T queries are the last of the S tokens, and each sees the
-    keys up to its own place. Keys and values may come from another text (cross attention, with
-    causal=False). `keep` and `p` drop weights as in `ops.dropout`, mask (B, H, T, S).
+    keys up to its own position. Keys and values may come from another text (cross attention, with
+    causal=False). `keep` and `p` drop weights as in `ops.dropout`, with a mask (B, H, T, S).
     """
     scale = q.shape[-1] ** -0.5
     scaled = narrow(wide(q) * scale, q)  # scaling q is cheaper than scaling T x S scores
@@ -44,7 +44,7 @@ def attention(q, k, v, causal: bool = True, keep=None, p: float = 0.0):
 
 
 def attention_weights(scaled, k, causal: bool = True):
-    """The weights (B, H, T, S), each row adding up to 1, of queries that are scaled already."""
+    """The attention weights (B, H, T, S) of queries already scaled; each row sums to 1."""
     s = attention_scores(scaled, k, causal)
     s -= s.max(axis=-1, keepdims=True)
     w = library(s).exp(s, out=s)
@@ -53,7 +53,7 @@ def attention_weights(scaled, k, causal: bool = True):
 
 
 def attention_scores(scaled, k, causal: bool = True):
-    """How well queries and keys agree, (B, H, T, S): -inf where the key is later than the query."""
+    """How well queries and keys match, (B, H, T, S): -inf where the key is later than the query."""
     s = wide(product(scaled, k.swapaxes(-1, -2)))  # (B, H, T, S)
     if causal:
         t, n = s.shape[-2:]
@@ -66,11 +66,11 @@ def attention_scores(scaled, k, causal: bool = True):
 def self_attention(
     qkv, heads: int, causal: bool = True, keep=None, p: float = 0.0, recall=None, attend=attention
 ):
-    """Attention of a text to itself, its queries, keys and values side by side: (B, T, 3D) -> (B, T, D).
+    """Self-attention, with queries, keys and values side by side: (B, T, 3D) -> (B, T, D).
 
-    The last axis is (H, 3, C): a head's query, key and value stand together, so that a cut between heads
-    cuts no head. `recall(k, v)` may put the keys and values of earlier tokens before these; `attend` is
-    `attention`, or what gives the same of a text that is cut.
+    The last axis is (H, 3, C): a head's query, key and value are adjacent, so a cut between heads splits no
+    head. `recall(k, v)` may prepend the keys and values of earlier tokens; `attend` is `attention`, or its
+    equivalent for a sequence that is cut over ranks.
     """
     batch, time, width = qkv.shape
     split = qkv.reshape(batch, time, heads, 3, width // (3 * heads))  # (B, T, H, 3, C)
@@ -81,7 +81,7 @@ def self_attention(
 
     def back(dy):
         dqkv = library(dy).empty(split.shape, dy.dtype)
-        parts = dqkv.transpose(3, 0, 2, 1, 4)  # views: three gradients written into their places
+        parts = dqkv.transpose(3, 0, 2, 1, 4)  # views: the three gradients are written in place
         for part, d in zip(parts, inner(heads_apart(dy, heads)), strict=True):
             part[...] = d
         return dqkv.reshape(qkv.shape)
@@ -90,16 +90,16 @@ def self_attention(
 
 
 def heads_apart(x, heads: int):
-    """(B, T, D) -> (B, H, T, C)."""
+    """Split the features into heads: (B, T, D) -> (B, H, T, C)."""
     return x.reshape(*x.shape[:2], heads, x.shape[2] // heads).transpose(0, 2, 1, 3)
 
 
 class Core(Layer):
-    """Attention without the projections, of a rank's heads: (B, T, 3D) -> (B, T, D).
+    """Attention without the projections, for this rank's heads: (B, T, 3D) -> (B, T, D).
 
-    It has no parameters and keeps most of what a block keeps, the weights (B, H, T, T), for little
-    arithmetic: what selective recomputation computes again (Korthikanti et al. 2022, section 5). Dropout
-    falls on the weights.
+    It has no parameters, takes little arithmetic and keeps most of what a block keeps, the weights
+    (B, H, T, T): selective recomputation recomputes this part (Korthikanti et al. 2022, section 5). Dropout
+    applies to the weights.
     """
 
     def __init__(self, nhead: int, dropout: float):
@@ -111,6 +111,7 @@ class Core(Layer):
         return self.shares.group.piece(self.nhead)
 
     def forward(self, qkv, place):
+        """(B, T, 3D) -> (B, T, D), this rank's heads of both."""
         heads = library(place.window).arange(self.heads.start, self.heads.stop)
         inner = heads[:, None, None], place.window[:, None], place.window
         return self_attention(
@@ -124,7 +125,7 @@ class Core(Layer):
 
 
 class Attention(Layer):
-    """Causal self-attention with its two projections, its heads shared out over ranks."""
+    """Causal self-attention with its two projections; each rank holds some of the heads."""
 
     def __init__(self, d_model: int, nhead: int, dropout: float = 0.0, std_out: float = 0.02):
         self.qkv = ColumnLinear(d_model, 3 * d_model)
@@ -132,4 +133,5 @@ class Attention(Layer):
         self.out = RowLinear(d_model, d_model, std_out)
 
     def forward(self, x, place):
+        """(B, T, D) -> (B, T, D)."""
         return self.out(self.core(self.qkv(x, place), place), place)

@@ -1,8 +1,8 @@
-"""The engine: a Tensor remembers which operation made it; `backward` walks back and adds gradients up.
+"""The engine: a Tensor remembers the operation that made it; `backward` walks back and adds up gradients.
 
-An operation is a function on raw arrays that gives `y, back`: its value, and its backward pass as a
-closure. The engine knows nothing else. All mathematics stands in the operations, where it can be read,
-timed and checked alone.
+An operation is a function on raw arrays that returns `y, back`: its value, and its backward pass as a
+closure. The engine knows nothing else. All the mathematics is in the operations, where it can be read,
+timed and checked on its own.
 """
 
 import functools
@@ -25,10 +25,10 @@ _later = ContextVar("later", default=None)
 
 
 class Operation:
-    """What `backward` needs of an operation that ran: its closure, but not its value, which may be freed.
+    """A node of the graph, an operation that ran: holds its closure, but not its value, which may be freed.
 
-    `inputs` says where the gradients go: to the Operation that made an argument, to a leaf, nowhere (None).
-    `back` may give gradients of up to `most` arguments.
+    `inputs` says where each argument's gradient goes: to the Operation that made it, to a leaf, or nowhere
+    (None). `back` may return at most `most` gradients.
     """
 
     __slots__ = ("back", "dtype", "inputs", "layer", "most", "name", "shape")
@@ -41,11 +41,11 @@ class Operation:
 
 
 class Tensor:
-    """An array, and how it was made.
+    """An array that knows how it was made.
 
-    `data` is the array, `maker` the Operation that gave it. A leaf (made by hand: no maker) collects its
-    gradient in `grad`, of the same shape; gradients add up over calls of `backward` until `grad` is set to
-    None. `complete`, where it is set, is called with the leaf when a backward pass has added the last part.
+    `data` is the array, `maker` the Operation that made it. A leaf (created directly, without a maker) adds
+    up its gradient in `grad`, of the same shape, over calls of `backward` until `grad` is set to None.
+    `complete`, if set, is called with the leaf once a backward pass has added the last contribution.
     Constants need no Tensor: pass the raw array, and no gradient is computed for it.
 
     >>> x = Tensor(np.array([1.0, 2.0, 3.0]))
@@ -57,7 +57,7 @@ class Tensor:
 
     __slots__ = ("__weakref__", "complete", "data", "grad", "maker")
     learned = False  # whether it is a Parameter
-    __array_ufunc__ = None  # array * tensor asks the tensor, instead of making an array of tensors
+    __array_ufunc__ = None  # array * tensor calls the tensor's operator, and builds no array of tensors
 
     def __init__(self, data, maker: Operation | None = None):
         self.data = np.asarray(data) if library(data) is np else data
@@ -71,23 +71,23 @@ class Tensor:
     dtype = property(lambda self: self.data.dtype)
 
     def backward(self, dy=None, keep_graph: bool = False) -> None:
-        """Add the gradient of this tensor to `grad` of every leaf that it was made from: see `backward`."""
+        """Add the gradient of this tensor with respect to each leaf to the leaf's `grad`: see `backward`."""
         backward(self, dy, keep_graph)
 
 
 def op(f: Callable) -> Callable:
-    """Let an operation take Tensors: on raw arrays f gives (y, back) as ever; on Tensors it gives a Tensor.
+    """Make an operation accept Tensors: it then returns a Tensor. On raw arrays it still returns (y, back).
 
-    `back(dy)` gives one gradient, or a tuple with one for each positional argument (those after the last
-    Tensor may be left out). A gradient is an array, None, or a function that gives it, which is called only
-    where the gradient is wanted, and late, so that a message may travel in the meantime. WrongOperation
-    where f or `back` returns anything else.
+    `back(dy)` returns one gradient, or a tuple with one per positional argument (those after the last Tensor
+    may be left out). A gradient is an array, None, or a function that returns the array. Such a function is
+    called only if the gradient is needed, and late, so that messages overlap with computation. Raises
+    WrongOperation if f or `back` returns anything else.
 
     >>> @op
     ... def double(x):
     ...     return 2 * x, lambda dy: 2 * dy
-    >>> y, back = double(np.ones(2))            # raw: nothing is remembered
-    >>> double(Tensor(np.ones(2)))              # the engine remembers `back`
+    >>> y, back = double(np.ones(2))            # raw arrays: nothing is recorded
+    >>> double(Tensor(np.ones(2)))              # the engine records `back`
     Tensor(2,) made by double
     """
 
@@ -109,8 +109,8 @@ def op(f: Callable) -> Callable:
 def backward(y: Tensor, dy=None, keep_graph: bool = False) -> None:
     """Walk from y back to its leaves and add to each leaf's `grad`; dy is the gradient of y (1 for a scalar).
 
-    What an operation kept is released as soon as it was used, and a second backward through it raises
-    RuntimeError; with `keep_graph=True` it is kept, and a second one adds the same gradients once more.
+    The graph is released on the way, and a second pass raises RuntimeError; with `keep_graph=True` a second
+    pass adds the same gradients again. ValueError if dy has another shape, or y needs a dy and none is given.
     """
     if dy is None and y.data.size != 1:
         raise ValueError(f"backward from a tensor of shape {y.shape} needs its gradient: backward(dy)")
@@ -118,7 +118,7 @@ def backward(y: Tensor, dy=None, keep_graph: bool = False) -> None:
     if dy.shape != y.shape:
         raise ValueError(f"the gradient given to backward has shape {dy.shape}, the tensor {y.shape}")
     order = _makers_first(y)
-    arrived = {id(y.maker): [(dy, "")]}  # by operation, the gradients of its value, and from which users
+    arrived = {id(y.maker): [(dy, "")]}  # per operation: each gradient of its value, and its user
     waiting = [] if y.maker else [(y, dy, "")]  # gradients of leaves, not computed yet
     uses = Counter(id(x) for made in order for x in made.inputs if isinstance(x, Tensor) and x.complete)
     while order:
@@ -126,11 +126,11 @@ def backward(y: Tensor, dy=None, keep_graph: bool = False) -> None:
         if id(made) not in arrived:
             continue
         if made.back is None:
-            raise RuntimeError(f"{made.name}: an earlier backward used it up; keep_graph=True there keeps it")
+            raise RuntimeError(f"{made.name}: an earlier backward released it; pass keep_graph=True there")
         gradients = (_computed(dx, made, user) for dx, user in arrived.pop(id(made)))
-        dxs = made.back(functools.reduce(operator.add, gradients))  # never in place: some pass their dy on
+        dxs = made.back(functools.reduce(operator.add, gradients))  # never in place: some return dy itself
         dxs = each_gradient(made.name, dxs, made.inputs, made.most)
-        # only now the weights' gradients of the operation before: this one's message travels meanwhile
+        # only now the previous operation's weight gradients: they overlap with this one's communication
         _add_up(waiting, uses)
         waiting = []
         for x, dx in zip(made.inputs, dxs, strict=False):
@@ -144,10 +144,10 @@ def backward(y: Tensor, dy=None, keep_graph: bool = False) -> None:
 
 
 def _computed(dx, x: Tensor | Operation, user: str):
-    """A gradient that is wanted now: functions are called.
+    """A gradient as an array of its final type; a function is called for it.
 
-    This is the place that says in which type it is: that of a 16-bit value is rounded to 16 bits as the
-    value was, but a parameter's stays float32, since many are added up in it and it meets a float32 weight.
+    Gradients of 16-bit activations are rounded to 16 bits, like the activations. Those of parameters stay
+    float32: many are added up, and they update float32 weights.
     """
     dx = dx() if callable(dx) else dx
     check_gradient(user, dx, x.shape)
@@ -167,7 +167,7 @@ def _add_up(waiting: list, uses: Counter) -> None:
 
 
 def _makers_first(y: Tensor) -> list[Operation]:
-    """Every operation on the way to y, each after those that made what it takes (no recursion)."""
+    """Every operation that y depends on, makers before users (no recursion: graphs are deep)."""
     order, seen, todo = [], set(), [(y.maker, False)] if y.maker else []
     while todo:
         made, makers_done = todo.pop()
@@ -190,37 +190,37 @@ def _inside(variable: ContextVar, value) -> Iterator[None]:
 
 
 def no_grad():
-    """Inside, operations on Tensors remember nothing: evaluation and generation hold no activations."""
+    """A context in which operations record nothing: evaluation and generation keep no activations."""
     return _inside(_recording, False)
 
 
 def in_layer(name: str):
-    """Operations run inside belong to the layer of this name: for `saved_bytes` and for messages."""
+    """A context in which operations belong to the layer of this name, for `saved_bytes` and messages."""
     return _inside(_layer, name)
 
 
 @contextmanager
 def parameters_later() -> Iterator[list]:
-    """Inside, `backward` leaves the gradients of parameters in the list that this gives, for `add_up`.
+    """A context in which `backward` appends parameter gradients to the list that it yields, for `add_up`.
 
-    They are the half of a backward pass that nobody waits for. What they are computed from is held on.
+    Nothing waits for this half of a backward pass. Its inputs stay in memory until `add_up`.
     """
     with _inside(_later, []):
         yield _later.get()
 
 
 def add_up(pending: list) -> None:
-    """Add the gradients that were left for later, and release what they are computed from."""
+    """Add the deferred gradients to their parameters, and release what they are computed from."""
     uses = Counter(id(leaf) for leaf, *_ in pending if leaf.complete)
     while pending:
         _add_up([pending.pop(0)], uses)
 
 
 def recompute(f: Callable) -> Callable:
-    """Keep nothing of f but its inputs, and compute it again in the backward pass (Chen et al. 2016).
+    """Save only the inputs of f, and compute f again in the backward pass (Chen et al. 2016).
 
-    f takes Tensors and gives one. The parameters inside it get their gradients as usual; what an operation
-    made has to come in as an argument.
+    f takes Tensors and returns one. The parameters that it uses get their gradients as usual; a Tensor made
+    by an operation must come in as an argument.
 
     >>> x = Tensor(np.array([3.0]))
     >>> recompute(lambda x: x * x * x)(x).backward()
@@ -248,7 +248,7 @@ def recompute(f: Callable) -> Callable:
 
 
 def saved_bytes(y: Tensor) -> dict[str, int]:
-    """The bytes that the backward pass of y holds, by the layer that made them; parameters are not counted.
+    """The bytes that the backward pass of y keeps, by the layer that saved them; parameters do not count.
 
     It reads the closures. An array that several of them share counts once, for the first of them; a view
     counts as the whole array that it keeps alive.
@@ -281,9 +281,9 @@ def _arrays(thing, depth: int = 0) -> Iterator:
 
 
 def first_not_finite(f: Callable) -> str | None:
-    """Run f and name the layer that first gave an infinity or a NaN (None: none did).
+    """Run f and return the name of the first layer that produced an infinity or a NaN (None if none did).
 
-    A run that went wrong is run again for that: with the same key it is the same run, dropout and all.
+    It repeats a step that failed: with the same key it is the same computation, dropout included.
 
     >>> first_not_finite(lambda: Tensor(np.array(-1.0)) * np.inf)
     ''

@@ -1,7 +1,7 @@
 """What an operation must return: `(y, back)`, and from `back` one gradient for each positional argument.
 
-The engine cannot compute with anything else, and would often go on silently: the two rows of an array can be
-unpacked as if they were `y, back`, and a gradient too few would leave a weight untrained.
+Without these checks the engine would often go on silently: the two rows of an array unpack as if they were
+`y, back`, and a missing gradient would leave a weight untrained.
 """
 
 import inspect
@@ -9,34 +9,35 @@ from collections.abc import Callable
 
 
 class WrongOperation(TypeError):
-    """An operation returned something that the engine cannot use: says which one, and what it must return."""
+    """An operation returned something that the engine cannot use; the message says what it must return."""
 
 
 class WrongShape(ValueError):
-    """The shape of a gradient is not that of its value."""
+    """A gradient does not have the shape of its value."""
 
 
 def value_and_back(name: str, returned) -> tuple:
-    """The (y, back) that an operation returned; WrongOperation for anything else.
+    """The (y, back) that an operation returned; raises WrongOperation for anything else.
 
     >>> value_and_back("double", 2.0)
     Traceback (most recent call last):
     minimega.contract.WrongOperation: double returned a float. An operation must return (y, back): its value,
-    an array, and the function of dy that gives the gradients of its arguments.
+    an array, and the function of dy that returns the gradients of its arguments.
     """
     pair = isinstance(returned, tuple) and len(returned) == 2
     if not (pair and _is_array(returned[0]) and callable(returned[1])):
         raise WrongOperation(
             f"{name} returned {_described(returned)}. An operation must return (y, back): its value,\n"
-            f"an array, and the function of dy that gives the gradients of its arguments."
+            f"an array, and the function of dy that returns the gradients of its arguments."
         )
     return returned
 
 
 def each_gradient(name: str, given, inputs: tuple, most: int) -> tuple:
-    """What `back` gave, as a tuple that reaches to the last Tensor: those of `inputs` that are not None.
+    """The gradients that `back` returned, as a tuple.
 
-    WrongOperation where it is shorter, or gives gradients of more than `most` arguments.
+    Raises WrongOperation if they do not reach the last of `inputs` that is not None (a Tensor), or are more
+    than `most`.
 
     >>> each_gradient("double", 2.0, ("x", None), 2)
     (2.0,)
@@ -48,34 +49,34 @@ def each_gradient(name: str, given, inputs: tuple, most: int) -> tuple:
         found = f"{_count(len(gradients), 'gradient')} for {_count(arguments, 'argument')}"
         raise WrongOperation(
             f"the back of {name} gave {found}.\n"
-            f"It must return one for each positional argument, at least up to the last Tensor: None for one "
-            f"that has none."
+            f"It must return one per positional argument, at least up to the last Tensor; None stands for no "
+            f"gradient."
         )
     return gradients
 
 
 def check_gradient(name: str, dx, shape: tuple[int, ...]) -> None:
-    """WrongOperation for a gradient that is no array, WrongShape for one that does not fit its value."""
+    """Raise WrongOperation if a gradient is not an array, WrongShape if it lacks the shape of its value."""
     if not hasattr(dx, "shape"):
         raise WrongOperation(
             f"the back of {name} gave {_described(dx)} for a gradient. It must return an array, None, or a\n"
-            f"function that gives the array; for several arguments a tuple of these."
+            f"function that returns the array; for several arguments, a tuple of these."
         )
     if dx.shape != shape:
         raise WrongShape(
-            f"a gradient of shape {dx.shape} came back for a value of shape {shape}, from the back of {name}"
+            f"the back of {name} gave a gradient of shape {dx.shape} for a value of shape {shape}"
         )
 
 
 def positional(f: Callable) -> int:
-    """How many arguments a function can take by position, as far as they have names.
+    """How many named arguments a function takes by position (0 if it has no signature).
 
     >>> positional(lambda x, w, b=None, *, axis: x)
     3
     """
     try:
         parameters = inspect.signature(f).parameters.values()
-    except (TypeError, ValueError):  # functions of other languages may have no signature
+    except (TypeError, ValueError):  # compiled functions may have no signature
         return 0
     return sum(p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) for p in parameters)
 

@@ -1,4 +1,4 @@
-"""Tokens and their positions become vectors.
+"""The embedding: turns tokens and their positions into vectors.
 
 B batch, T time, D width, V vocabulary.
 """
@@ -16,11 +16,11 @@ from minimega.precision import wide
 def embedding(table, ids, first: int = 0):
     """The row of each token: (V, D) table, (B, T) ids -> (B, T, D).
 
-    A table that is a piece of a larger one begins with its row `first`; other tokens get zeros, so that the
-    sum over all pieces is the whole table's answer.
+    A table that is a piece of a larger one starts at its row `first`; other tokens get zeros, so the sum over
+    all pieces is what the whole table gives.
 
     >>> y, back = embedding(np.eye(3), np.array([[2, 2]]))
-    >>> back(np.ones((1, 2, 3)))[2].tolist()            # a token that stands twice gets both gradients
+    >>> back(np.ones((1, 2, 3)))[2].tolist()            # a token that occurs twice gets both gradients
     [2.0, 2.0, 2.0]
     """
     count, rows = len(table), ids - first
@@ -31,7 +31,7 @@ def embedding(table, ids, first: int = 0):
 
 
 def sinusoids(positions, d_model: int):
-    """The fixed position vectors of Vaswani et al. 2017, section 3.5: (T,) -> (T, D), sines beside cosines.
+    """Fixed position vectors of Vaswani et al. 2017, section 3.5, sines and cosines in turn: (T,) -> (T, D).
 
     >>> sinusoids(np.arange(2), 4).round(2).tolist()
     [[0.0, 1.0, 0.0, 1.0], [0.84, 0.54, 0.01, 1.0]]
@@ -51,11 +51,12 @@ class Embedding(Layer):
         self.dropout = Dropout(dropout)
 
     def look_up(self, ids):
-        """The token vectors, of which this rank has those of its piece of the vocabulary."""
+        """The token vectors, (B, T) -> (B, T, D), summed over the ranks that hold pieces of the table."""
         rows = embedding(self.tokens, ids, first=self.tokens.piece[0].start)
         return self.shares.leave(rows, self.name)  # (B, T, D)
 
     def forward(self, ids, place):
+        """Token ids (B, T) -> (B, T, D)."""
         return self.dropout(self.look_up(ids) + embedding(self.positions, place.positions), place)
 
 
@@ -67,17 +68,18 @@ class SinusoidalEmbedding(Embedding):
         del self.positions
 
     def forward(self, ids, place):
+        """Token ids (B, T) -> (B, T, D)."""
         x = self.look_up(ids)
         waves = sinusoids(place.positions, x.shape[-1]).astype(x.dtype)
         return self.dropout(x * x.shape[-1] ** 0.5 + waves, place)
 
 
 def sum_rows(rows, ids, count: int):
-    """Add up the rows that share an id: (N, D) rows and (N,) ids give (count, D) sums.
+    """Add up the rows that share an id: (N, D) rows and (N,) ids -> (count, D) sums.
 
-    Rows of one id are added in a fixed order, so the sums are the same bits on every run: NumPy sorts the
-    ids and adds up runs (some times as fast as `np.add.at` where few ids come often, as fast where many
-    come once), CuPy multiplies by a one-hot matrix. Sums of 16-bit rows are float32.
+    Rows of one id are added in a fixed order, so the sums are bit-identical on every run: NumPy sorts the
+    ids and adds up runs (several times as fast as `np.add.at` if few ids occur often, as fast if many occur
+    once), CuPy multiplies by a one-hot matrix. Sums of 16-bit rows are float32.
 
     >>> sum_rows(np.array([[1.0], [2.0], [4.0]]), np.array([2, 0, 2]), 3).ravel().tolist()
     [2.0, 0.0, 5.0]

@@ -1,11 +1,11 @@
-"""A mixture of experts in the place of an MLP: a router sends each token to k of E MLPs.
+"""A mixture of experts in place of an MLP: a router sends each token to k of E MLPs.
 
-The experts lie on several ranks, each of which has tokens of its own. A token's row travels to the ranks of
-its k experts and back (all-to-all), whatever their load is: no row is dropped and none is padded (dropless:
-Gale et al. 2022). How many rows go where is known only when the router has chosen, so counts travel first.
+The experts lie on several ranks, each of which has its own tokens. A token's row travels to the ranks of its
+k experts and back (all-to-all), whatever their load: no row is dropped and none is padded (dropless: Gale et
+al. 2022). The number of rows for each rank is known only once the router has chosen, so counts travel first.
 
-B batch, T time, D width, F hidden width, E experts, k experts a token; N = B T tokens, R = N k rows, M rows
-that came to the experts of this rank, p ranks that share out the experts.
+B batch, T time, D width, F hidden width, E experts, k experts per token; N = B T tokens, R = N k rows, M rows
+received by the experts of this rank, p ranks that hold the experts.
 """
 
 from typing import NamedTuple
@@ -24,21 +24,21 @@ from minimega.ranks.group import SELF, Group, Wait, pieces
 
 
 def top(probs, k: int):
-    """The k likeliest experts of each token, the likeliest first; of equals the lower number: -> (..., k).
+    """The k most probable experts per token, the best first, ties by number: (..., E) -> (..., k).
 
     >>> top(np.array([[0.2, 0.3, 0.2, 0.3]]), 3).tolist()
     [[1, 3, 0]]
     """
-    return library(probs).argsort(-probs, axis=-1, kind="stable")[..., :k].copy()  # or it would keep all E
+    return library(probs).argsort(-probs, axis=-1, kind="stable")[..., :k].copy()  # a view would keep all E
 
 
 @op
 def gates(probs, chosen):
-    """How much each chosen expert counts: its probability over that of all chosen, (N, E), (N, k) -> (N, k).
+    """The weight of each chosen expert: its probability over that of all chosen, (N, E), (N, k) -> (N, k).
 
     That is a softmax over the k chosen logits alone (Shazeer et al. 2017, equations 3 and 5; Jiang et al.
-    2024, section 2.1). An expert that is chosen alone keeps its probability (Fedus et al. 2021, equation 2):
-    its gate would always be 1, and the router would learn nothing from it.
+    2024, section 2.1). For k = 1 the gate is the probability itself (Fedus et al. 2021, equation 2):
+    otherwise it would always be 1, and the router would learn nothing from it.
 
     >>> gates(np.array([[0.5, 0.2, 0.3]]), np.array([[0, 2]]))[0].round(3).tolist()
     [[0.625, 0.375]]
@@ -52,19 +52,19 @@ def gates(probs, chosen):
 
     def back(dy):
         dy = wide(dy)
-        # a probability moves its own gate, and with the sum all gates: that part is the same for all chosen
+        # a probability moves its own gate and, through the sum, all gates: that part is the same for all
         dp = (dy - (dy * y).sum(axis=1, keepdims=True)) / total if several else dy
         dprobs = xp.zeros(shape, dp.dtype)
-        dprobs[places] = dp  # a token chooses an expert once: nothing is written over
+        dprobs[places] = dp  # a token chooses an expert once: no entry is written twice
         return dprobs
 
     return y, back
 
 
 class Routes(NamedTuple):
-    """Where the rows of this rank's tokens go: each to the rank that has its expert, and back.
+    """Where the rows of this rank's tokens go: each to the rank that holds its expert, and back.
 
-    Over all ranks together the way there is a permutation, so the way back is its inverse, and each is the
+    Over all ranks together the way there is a permutation and the way back its inverse, so each is the
     backward pass of the other.
     """
 
@@ -74,23 +74,23 @@ class Routes(NamedTuple):
     receives: list[int]  # rows from each rank
     counts: list[int]  # rows for each expert of this rank
     leaving: np.ndarray  # (R,) the order in which rows leave: by expert
-    returned: np.ndarray  # (R,) and what undoes it
-    arrived: np.ndarray  # (M,) the order that sorts by expert what came rank by rank
-    answered: np.ndarray  # (M,) and what undoes it
+    returned: np.ndarray  # (R,) and its inverse
+    arrived: np.ndarray  # (M,) the order that sorts received rows by expert
+    answered: np.ndarray  # (M,) and its inverse
 
     def there(self, rows) -> Wait:
-        """Start the tokens' rows (R, D) on their way; the wait gives what came for the experts, (M, D)."""
+        """Start sending the tokens' rows (R, D); the wait returns those for this rank's experts, (M, D)."""
         wait = self.group.start_all_to_all(rows[self.leaving], self.sends, self.receives, self.label)
         return lambda: wait()[self.arrived]
 
     def back(self, rows) -> Wait:
-        """Start the experts' rows (M, D) on their way back; the wait gives those of the tokens, (R, D)."""
+        """Start sending the experts' rows (M, D) back; the wait returns those of the tokens, (R, D)."""
         wait = self.group.start_all_to_all(rows[self.answered], self.receives, self.sends, self.label)
         return lambda: wait()[self.returned]
 
 
 def route(chosen, experts: int, group: Group = SELF, label: str = "") -> Routes:
-    """The routes of tokens that chose these experts, (N, k); tells every rank how many rows it gets."""
+    """The routes of tokens that chose these experts, (N, k); all ranks of the group exchange row counts."""
     xp, ids, held = library(chosen), chosen.reshape(-1), pieces(experts, group.size)
     own = [s.stop - s.start for s in held]  # experts of each rank
     here = own[group.rank]
@@ -103,7 +103,7 @@ def route(chosen, experts: int, group: Group = SELF, label: str = "") -> Routes:
 
 
 def _sorted_by(ids) -> tuple:
-    """The order that sorts, equals as they stand, and the one that undoes it."""
+    """The stable order that sorts the ids, and its inverse."""
     xp = library(ids)
     order = xp.argsort(ids, kind="stable")
     undone = xp.empty_like(order)
@@ -113,25 +113,25 @@ def _sorted_by(ids) -> tuple:
 
 @op
 def to_experts(x, routes: Routes, k: int):
-    """A row of each token at each of its k experts: (N, D) -> (M, D)."""
+    """Send each token's row to its k experts: (N, D) -> (M, D)."""
     shape = len(x), k, x.shape[1]
 
     def back(dy):
-        wait = routes.back(dy)  # it travels while the caller goes on
-        return lambda: wide(wait()).reshape(shape).sum(axis=1)  # k rows are copies of one
+        wait = routes.back(dy)  # in flight while the caller goes on
+        return lambda: wide(wait()).reshape(shape).sum(axis=1)  # the k rows are copies of one
 
     return routes.there(x.repeat(k, axis=0))(), back
 
 
 @op
 def from_experts(rows, routes: Routes):
-    """The rows of the experts, back in the order of their tokens: (M, D) -> (R, D)."""
+    """Send the experts' rows back, into the order of their tokens: (M, D) -> (R, D)."""
     return routes.back(rows)(), lambda dy: routes.there(dy)
 
 
 @op
 def grouped(rows, w, counts: list[int]):
-    """Each expert's rows times its own matrix: (M, I), (E, I, O) -> (M, O), counts[e] rows for the e-th.
+    """Each expert's rows times its own matrix: (M, I), (E, I, O) -> (M, O); expert e has counts[e] rows.
 
     >>> grouped(np.ones((3, 1)), np.array([[[2.0]], [[5.0]]]), [1, 2])[0].ravel().tolist()
     [2.0, 5.0, 5.0]
@@ -151,7 +151,7 @@ def grouped(rows, w, counts: list[int]):
 
 @op
 def weighted(rows, gates):
-    """The sum of each token's k rows, as its gates weigh them: (R, D), (N, k) -> (N, D)."""
+    """The sum of each token's k rows, weighted by its gates: (R, D), (N, k) -> (N, D)."""
     shape = rows.shape
     rows = rows.reshape(*gates.shape, shape[1])  # (N, k, D)
 
@@ -164,13 +164,13 @@ def weighted(rows, gates):
 
 @op
 def balance(probs, chosen, total=lambda sums: sums):
-    """How unevenly each sequence uses the experts, 1 if it uses all alike: (B, T, E), (B, T, k) -> (B,).
+    """How unevenly each sequence uses the experts, 1 if all equally: (B, T, E), (B, T, k) -> (B,).
 
-    E sum_e f_e P_e, f_e the share of expert e in the sequence's choices and P_e its mean probability. The
-    shares have steps and no slopes; the gradient goes through P (Fedus et al. 2021, equations 4 to 6). It is
-    taken a sequence at a time (DeepSeek-AI 2024, section 2.1.2), so that it adds up over whatever the batch
-    is cut into. Every token of a sequence counts, whether its target does or not. `total` adds up over the
-    ranks that have the tokens of a sequence.
+    E sum_e f_e P_e, with f_e the fraction of the sequence's choices that are expert e, and P_e its mean
+    probability. f is piecewise constant, so the gradient goes through P (Fedus et al. 2021, equations 4 to
+    6). It is computed per sequence (DeepSeek-AI 2024, section 2.1.2), so it adds up however the batch is cut.
+    Every token of a sequence counts, whether or not its target does. `total` adds up over the ranks that
+    hold the tokens of a sequence.
 
     >>> balance(np.array([[[0.9, 0.1], [0.6, 0.4]]]), np.array([[[0], [0]]]))[0].tolist()
     [1.5]
@@ -192,16 +192,16 @@ def balance(probs, chosen, total=lambda sums: sums):
 
 @op
 def attach(x, dx):
-    """x as it is; dx is added to its gradient: that of a loss whose value is added elsewhere."""
+    """x itself; dx, the gradient of a loss whose value is added elsewhere, is added to its gradient."""
     return x, lambda dy: dy + dx
 
 
 class Experts(Layer):
     """Router, k of E MLPs without biases (as Jiang et al. 2024), and their sum: (B, T, D) -> (B, T, D).
 
-    Ranks of `shares.experts` share out the experts, those of `shares.group` the features of each. The router
-    works where norms do, outside of that pair; its probabilities enter it beside x, and who holds all
-    tokens chooses there, so that no choice has to travel.
+    The ranks of `shares.experts` each hold some experts, those of `shares.group` some features of each. The
+    router runs where norms do, before x enters the cut layer; its probabilities enter beside x, and each
+    rank that then holds all tokens makes the same choice, so choices are not sent.
     """
 
     def __init__(self, config, std_out: float = 0.02):
@@ -213,6 +213,7 @@ class Experts(Layer):
         self.down = Parameter((c.experts, c.d_hidden, c.d_model), std=std_out, axis=1, by_expert=True)
 
     def forward(self, x, place):
+        """(B, T, D) -> (B, T, D); in training the value of the balance loss goes to `place.extra`."""
         probs = softmax(linear(x, self.router))  # (B, its tokens, E)
         if place.training:
             probs = self.balanced(probs, place)
@@ -228,7 +229,7 @@ class Experts(Layer):
         return self.shares.leave(y.reshape(batch, time, width), f"{self.name}.down")
 
     def balanced(self, probs, place):
-        """The probabilities, whose gradient gets that of the balance loss; its value is noted in the place.
+        """The probabilities, with the gradient of the balance loss attached; its value goes to `place.extra`.
 
         The loss is a mean over the sequences of the whole step, as the cross-entropy is over its tokens.
         """
@@ -238,6 +239,6 @@ class Experts(Layer):
 
         values, back = balance(probs.data, top(probs.data, self.k), total)
         each = self.weight / (place.sequences or len(values))
-        # all ranks that have tokens of a sequence know its value, and those of the context add theirs up
+        # every rank that has tokens of a sequence knows its value, and the context's ranks add theirs up
         place.extra[self.name] = values.sum() * (each / self.shares.context.size)
         return attach(probs, back(library(values).full_like(values, each * place.scale)))

@@ -1,4 +1,4 @@
-"""The last step: a score for each token of the vocabulary (logits), and the loss.
+"""The last step: a score per token of the vocabulary (logits), and the loss.
 
 B batch, T time, D width, V vocabulary.
 """
@@ -24,15 +24,15 @@ def cross_entropy(
     group: Group = SELF,
     vocabulary: int | None = None,
 ):
-    """The sum of -log softmax(logits)[target] over the counted tokens, over count: (..., V), (...) -> ().
+    """-log softmax(logits)[target], summed over the counted tokens, divided by count: (..., V), (...) -> ().
 
-    A target of -1 is not counted; others must be tokens (BadInput). `count` is the number of counted tokens
-    of the whole batch, of which these may be a part; by default it is counted here.
+    A target of -1 is not counted; raises BadInput if another is not a token id. `count` is the number of
+    counted tokens in the whole batch, of which these may be a part; by default they are counted here.
 
-    Where the vocabulary is cut over the ranks of a group, `first` is the first token of this rank's logits,
-    and `vocabulary` the number of all tokens; it is asked for where it is not given. Three numbers a token
-    travel (the largest logit; then the sum of exponentials with the target's logit), never the logits. The
-    loss, and the probabilities that are kept, are float32 where the logits are 16-bit.
+    If the vocabulary is cut over the ranks of a group, `first` is the first token of this rank's logits and
+    `vocabulary` the size of all of it (by default the ranks ask each other). Three numbers per token travel
+    (the largest logit; then the sum of exponentials and the target's logit), never the logits. The loss and
+    the saved probabilities are float32 if the logits are 16-bit.
 
     >>> loss, back = cross_entropy(np.zeros((2, 4)), np.array([1, -1]))
     >>> round(float(loss), 4), back(1.0).round(2).tolist()      # log 4; the second token is not counted
@@ -45,11 +45,11 @@ def cross_entropy(
     check_targets(targets, vocabulary)
     rows = wide(logits).reshape(-1, shape[-1])  # (N, V)
     counted = ids >= 0
-    count = int(counted.sum() if count is None else count)  # a NumPy integer would make float32 float64
-    here = counted & (first <= ids) & (ids < first + rows.shape[1])  # whose target is among these logits
+    count = int(counted.sum() if count is None else count)  # a NumPy integer would turn float32 into float64
+    here = counted & (first <= ids) & (ids < first + rows.shape[1])  # the target is among these logits
     places = xp.flatnonzero(here), ids[here] - first
     p = rows - group.all_reduce(rows.max(axis=-1, keepdims=True), "max", label="cross-entropy")
-    sums = xp.zeros((2, len(ids)), p.dtype)  # of exp, and of the target's logit
+    sums = xp.zeros((2, len(ids)), p.dtype)  # of the exponentials, and the target's logit
     sums[1][here] = p[places]  # before exp overwrites it
     p = xp.exp(p, out=p)
     sums[0] = p.sum(axis=-1)
@@ -59,7 +59,7 @@ def cross_entropy(
 
     def back(dy):
         dlogits = p.copy()
-        dlogits[places] -= 1  # softmax less the one-hot target
+        dlogits[places] -= 1  # softmax minus the one-hot target
         dlogits *= (counted * (dy / max(count, 1))).astype(p.dtype)[:, None]
         return dlogits.reshape(shape)
 
@@ -67,7 +67,7 @@ def cross_entropy(
 
 
 class Head(Layer):
-    """Logits of each token: x times the transposed table of token vectors, (B, T, D) -> (B, T, V).
+    """The logits: x times the transposed table of token vectors, (B, T, D) -> (B, T, V).
 
     The table is the embedding's own (tied: Press and Wolf 2016) or another; the bias is optional.
     """
@@ -77,14 +77,14 @@ class Head(Layer):
         self.bias = Parameter(table.whole_shape[:1], axis=0) if bias else None
 
     def forward(self, x, place):
-        """This rank's piece of the vocabulary."""
+        """(B, T, D) -> this rank's piece of (B, T, V)."""
         return linear(self.shares.enter(x, place, self.name), self.weight, self.bias, transposed=True)
 
     def whole(self, logits):
-        """The logits of all ranks side by side: (B, T, V) on each."""
+        """The logits joined over the ranks: (B, T, V) on each."""
         return self.shares.join(logits, self.weight.whole_shape[0])
 
     def cross_entropy(self, logits, targets, count: int | None = None):
-        """The loss of this rank's piece of the logits: see the function."""
+        """The loss, from this rank's piece of the logits and targets (B, T): see the function."""
         first, group, size = self.weight.piece[0].start, self.shares.group, self.weight.whole_shape[0]
         return cross_entropy(logits, targets, count=count, first=first, group=group, vocabulary=size)

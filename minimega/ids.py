@@ -1,7 +1,7 @@
-"""Token ids, targets and windows that a model can take: anything else would be trained on without a word.
+"""Checks of token ids, targets and windows: a model would train on wrong ones without an error.
 
-A cut table gives zeros for ids that other ranks have, so it cannot tell one that nobody has. They are
-compared with the whole vocabulary and context here, once for each batch, before anything is computed.
+A piece of a cut table gives zeros for the ids of other ranks, so it cannot detect an id that no rank has.
+Here ids are checked against the whole vocabulary and context, once per batch, before anything is computed.
 
 B batch, T time.
 """
@@ -11,16 +11,16 @@ from minimega.errors import BadInput
 
 
 def check_window(tokens, at, vocabulary: int, context: int) -> None:
-    """BadInput where a model of these sizes cannot take tokens (B, T) that stand at this place."""
+    """Raise BadInput if a model of these sizes cannot take tokens (B, T) at this place."""
     low = high = last = -1
     if tokens.size:
-        _check_integers("a token id", tokens)
+        _check_integers("token ids", tokens)
         low, high, last = _numbers(tokens.min(), tokens.max(), at.window.max())
     if tokens.size and (low < 0 or high >= vocabulary):
         token, (b, t) = _first(tokens, (tokens < 0) | (tokens >= vocabulary))
         where = f"position {int(at.window[t])} of sequence {int(at.samples[b])}"
         raise BadInput(
-            f"token id {token} at {where} is outside of the vocabulary: the model has\n"
+            f"token id {token} at {where} is outside the vocabulary: the model has\n"
             f"{vocabulary} tokens, 0 to {vocabulary - 1}"
         )
     if max(last + 1, at.length) > context:
@@ -31,34 +31,34 @@ def check_window(tokens, at, vocabulary: int, context: int) -> None:
 
 
 def check_targets(targets, vocabulary: int) -> None:
-    """BadInput for a target that is neither a token nor -1, which is not counted.
+    """Raise BadInput if a target is neither a token id nor -1 (not counted).
 
     >>> check_targets(np.array([[0, -1], [7, 2]]), 4)
     Traceback (most recent call last):
-    minimega.errors.BadInput: target 7 at (1, 0) is outside of the vocabulary: it has 4 tokens, 0 to 3, and
-    only -1 stands for a target that is not counted
+    minimega.errors.BadInput: target 7 at (1, 0) is outside the vocabulary: it has 4 tokens, 0 to 3, and
+    only -1 marks a target that is not counted
     """
     if not targets.size:
         return
-    _check_integers("a target", targets)
+    _check_integers("targets", targets)
     low, high = _numbers(targets.min(), targets.max())
     if low < -1 or high >= vocabulary:
         target, place = _first(targets, (targets < -1) | (targets >= vocabulary))
         raise BadInput(
-            f"target {target} at {place} is outside of the vocabulary: it has {vocabulary} tokens, 0 to "
-            f"{vocabulary - 1}, and\nonly -1 stands for a target that is not counted"
+            f"target {target} at {place} is outside the vocabulary: it has {vocabulary} tokens, 0 to "
+            f"{vocabulary - 1}, and\nonly -1 marks a target that is not counted"
         )
 
 
 def _check_integers(what: str, ids) -> None:
     if ids.dtype.kind not in "iu":
-        raise BadInput(f"{what} must be a whole number, and these are {ids.dtype}")
+        raise BadInput(f"{what} must be integers, but these are {ids.dtype}")
 
 
 def _numbers(*scalars) -> list[int]:
-    """Arrays of one number each, on the host. A GPU is waited for once.
+    """Arrays of one number each as numbers. Waits for a GPU once.
 
-    The loss waits for it in any case: how many targets this rank has decides the size of an array.
+    The loss waits for it anyway: the number of targets on this rank decides the size of an array.
     """
     return library(*scalars).stack(scalars).tolist()
 

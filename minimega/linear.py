@@ -1,4 +1,4 @@
-"""y = x W + b; and W cut by its columns, or by its rows.
+"""The linear layer y = x W + b, with W cut by columns or by rows under tensor parallelism.
 
 B batch, T time, I and O the widths of input and output.
 """
@@ -19,7 +19,7 @@ def linear(x, w, b=None, transposed: bool = False):
     >>> y[0, 0], dx[0, 0], dw()[0, 0], db()[0]
     (np.float64(3.0), np.float64(4.0), np.float64(2.0), np.float64(2.0))
     """
-    shape, rows = x.shape, x.reshape(-1, x.shape[-1])  # (BT, I): one large product instead of B small ones
+    shape, rows = x.shape, x.reshape(-1, x.shape[-1])  # (BT, I): one large product, not B small ones
     w = w.T if transposed else w  # (I, O)
     y = product(rows, w)  # (BT, O)
     if b is not None:
@@ -38,9 +38,10 @@ def linear(x, w, b=None, transposed: bool = False):
 
 
 class ColumnLinear(Layer):
-    """A learned linear map whose outputs are shared out: each rank has its columns of the matrix.
+    """A linear layer cut by its outputs: each rank holds some of the columns.
 
-    (B, T, I) -> (B, T, O), this rank's piece of it. Weights start normal with deviation std, the bias at 0.
+    (B, T, I) -> (B, T, O), of which this rank computes its piece (Shoeybi et al. 2019, section 3). Weights
+    start normal with standard deviation std, the bias at 0.
     """
 
     def __init__(self, d_in: int, d_out: int, std: float = 0.02):
@@ -48,13 +49,14 @@ class ColumnLinear(Layer):
         self.bias = Parameter((d_out,), axis=0)
 
     def forward(self, x, place):
+        """(B, T, I) -> this rank's columns of (B, T, O)."""
         return linear(self.shares.enter(x, place, self.name), self.weight, self.bias)
 
 
 class RowLinear(Layer):
-    """A learned linear map whose inputs are shared out: each rank has its rows, and a part of the sum.
+    """A linear layer cut by its inputs: each rank holds some of the rows and computes a partial sum.
 
-    (B, T, I), this rank's piece of it -> (B, T, O). The bias is added once, to the sum.
+    (B, T, I), of which this rank has its piece -> (B, T, O). The bias is added once, to the full sum.
     """
 
     def __init__(self, d_in: int, d_out: int, std: float = 0.02):
@@ -62,4 +64,5 @@ class RowLinear(Layer):
         self.bias = Parameter((d_out,))
 
     def forward(self, x, place=None):
+        """This rank's features of (B, T, I) -> (B, T, O), summed over the ranks."""
         return self.shares.leave(linear(x, self.weight), self.name) + self.bias

@@ -1,4 +1,4 @@
-"""The MLP: two linear layers around an activation, on each token alone.
+"""The MLP: two linear layers with an activation between them, applied to each token separately.
 
 D width, F hidden width.
 """
@@ -11,7 +11,7 @@ ACTIVATIONS = {"gelu": ops.gelu, "relu": ops.relu}
 
 
 class MLP(Layer):
-    """D -> F, activation, F -> D; the hidden features are shared out."""
+    """D -> F, activation, F -> D; each rank holds some of the hidden features."""
 
     def __init__(self, d_model: int, d_hidden: int, activation: str = "gelu", std_out: float = 0.02):
         self.activation = ACTIVATIONS[activation]
@@ -19,4 +19,5 @@ class MLP(Layer):
         self.down = RowLinear(d_hidden, d_model, std_out)
 
     def forward(self, x, place):
+        """(B, T, D) -> (B, T, D)."""
         return self.down(self.activation(self.up(x, place)), place)

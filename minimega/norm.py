@@ -1,4 +1,4 @@
-"""LayerNorm: each token's features to mean 0 and variance 1, then scaled and shifted by what is learned.
+"""LayerNorm: normalises each token's features to mean 0 and variance 1, with a learned scale and shift.
 
 D width.
 """
@@ -14,7 +14,7 @@ from minimega.precision import check_eps, narrow, wide
 def layer_norm(x, w, b, eps: float = 1e-5):
     """y = (x - mean) / sqrt(variance + eps) * w + b over the last axis: (..., D), (D,), (D,) -> (..., D).
 
-    Ba, Kiros and Hinton 2016, equation 4.
+    Ba, Kiros and Hinton 2016, equation 4. Raises BadInput if eps vanishes in the type of x.
     """
     full = wide(x)
     check_eps(eps, full.dtype)
@@ -28,8 +28,8 @@ def layer_norm(x, w, b, eps: float = 1e-5):
     def back(dy):
         dy = wide(dy)
         dxhat = dy * w
-        # The mean and the variance are functions of x too. Following x through them takes two terms away
-        # from the plain r * dxhat: the part of dxhat along the ones, and the part of it along xhat.
+        # The mean and the variance depend on x too. That removes two components of dxhat from the plain
+        # r * dxhat: the one along the ones vector, and the one along xhat.
         dx = dxhat - dxhat.mean(axis=-1, keepdims=True)
         dx -= xhat * (dxhat * xhat).mean(axis=-1, keepdims=True)
         dx *= r
@@ -40,11 +40,12 @@ def layer_norm(x, w, b, eps: float = 1e-5):
 
 
 class LayerNorm(Layer):
-    """Layer normalisation over d_model features; it starts as the plain one (w = 1, b = 0)."""
+    """Layer normalisation over d_model features; the scale starts at 1, the shift at 0."""
 
     def __init__(self, d_model: int):
         self.weight = Parameter((d_model,), mean=1.0)
         self.bias = Parameter((d_model,))
 
     def forward(self, x, place=None):
+        """(B, T, D) -> (B, T, D)."""
         return layer_norm(x, self.weight, self.bias)

@@ -1,13 +1,13 @@
-"""Arithmetic, one function an operation: forward, then its backward as a closure.
+"""Arithmetic, one function per operation: forward, then its backward as a closure.
 
-dy is the gradient of the loss with respect to the output y, dx that with respect to x, and dx.shape ==
-x.shape always. Where the forward broadcast x, the backward sums over what was repeated: each copy passed
-its own part of the gradient on.
+dy is the gradient of the loss with respect to the output y, dx that with respect to x; dx.shape is always
+x.shape. If the forward broadcast x, the backward sums over the repeated axes: each copy contributed its own
+part of the gradient.
 
-Gradients that may not be wanted (of a constant, say) are given as functions, which are called only if they
-are. What a closure names, it keeps in memory: where a shape is enough, the closure names the shape.
+Gradients that may not be needed (of a constant, say) are returned as functions, called only if they are
+needed. A closure keeps in memory every array that it names: if a shape is enough, it names the shape.
 
-16-bit floats: sums and whatever takes several steps are computed in float32 and rounded once; a single step
+16-bit floats: sums and anything of several steps are computed in float32 and rounded once; a single step
 (a + b) does the same by itself. A gradient may be float32: the engine rounds it.
 """
 
@@ -70,8 +70,8 @@ def divide(a, b):
 
 @op
 def power(a, b):
-    """a to the power of b, broadcasting (a must not be negative where the gradient of b is wanted)."""
-    # both slopes are 0 where one factor is, and the other infinite: at b = 0, and at a = 0
+    """a to the power of b, broadcasting (a must not be negative if b needs a gradient)."""
+    # each slope is 0 where its formula gives 0 times infinity: the first at b = 0, the second at a = 0
     return narrow(a**b, a, b), lambda dy: (
         lambda: unbroadcast(wide(dy) * b * wide(a) ** (wide(b) - 1 + (b == 0)), np.shape(a)),
         lambda: unbroadcast(wide(dy) * wide(a) ** b * library(a, b).log(wide(a) + (a == 0)), np.shape(b)),
@@ -128,7 +128,7 @@ def tanh(x):
 
 @op
 def sum(x, axis=None, keepdims: bool = False):
-    """The sum over some axes (all of them for None)."""
+    """The sum over the given axes (None: over all)."""
     axes = normal_axis(axis, x.ndim)
     kept = tuple(1 if i in axes else n for i, n in enumerate(x.shape))
     shape = x.shape
@@ -139,7 +139,7 @@ def sum(x, axis=None, keepdims: bool = False):
 
 @op
 def mean(x, axis=None, keepdims: bool = False):
-    """The mean over some axes (all of them for None)."""
+    """The mean over the given axes (None: over all)."""
     y, back = sum(wide(x), axis, keepdims)
     count = math.prod(x.shape[a] for a in normal_axis(axis, x.ndim))
     return narrow(y / count, x), lambda dy: back(wide(dy) / count)
@@ -147,7 +147,7 @@ def mean(x, axis=None, keepdims: bool = False):
 
 @op
 def max(x, axis=None, keepdims: bool = False):
-    """The largest entry along some axes; entries that tie share the gradient equally."""
+    """The largest entry along the given axes (None: all); entries that tie share the gradient equally."""
     axes = normal_axis(axis, x.ndim)
     kept = tuple(1 if i in axes else n for i, n in enumerate(x.shape))
     y = x.max(axis=axes, keepdims=True)
@@ -162,7 +162,7 @@ def max(x, axis=None, keepdims: bool = False):
 
 @op
 def reshape(x, *shape: int):
-    """The same entries in another shape."""
+    """The same entries in another shape, like `ndarray.reshape`."""
     old = x.shape
     return x.reshape(*shape), lambda dy: dy.reshape(old)
 
@@ -177,7 +177,7 @@ def transpose(x, *axes: int):
 
 @op
 def take(x, index):
-    """x[index] by slices, numbers, arrays; an entry that is taken twice gets both gradients."""
+    """x[index] with slices, integers or arrays; an entry that is taken twice gets both gradients."""
     shape, xp = x.shape, library(x)
 
     def back(dy):
@@ -199,18 +199,18 @@ def _takes_once(index) -> bool:
 
 @op
 def concatenate(*xs, axis: int = 0):
-    """The arrays one after another along an axis; the gradient is cut at the same places."""
+    """The arrays joined along an axis; the gradient is split at the same places."""
     ends = np.cumsum([x.shape[axis] for x in xs])[:-1].tolist()
     return library(*xs).concatenate(xs, axis), lambda dy: tuple(library(dy).split(dy, ends, axis))
 
 
 @op
 def softmax(x, axis: int = -1):
-    """exp(x) over its sum along an axis, from x less its largest entry so that exp cannot overflow."""
+    """exp(x) over its sum along an axis; the largest entry is subtracted first, so exp cannot overflow."""
     y = library(x).exp(wide(x) - x.max(axis=axis, keepdims=True))
     y /= y.sum(axis=axis, keepdims=True)
     y = narrow(y, x)
-    # dy_i/dx_j = y_i (1[i=j] - y_j): the second term, summed over i, is the same for every j but for y_j
+    # dy_i/dx_j = y_i (1[i=j] - y_j): the second term, summed over i, is y_j times the same number for every j
     return y, lambda dy: y * (wide(dy) - (wide(dy) * y).sum(axis=axis, keepdims=True))
 
 
@@ -233,11 +233,11 @@ GELU_SCALE, GELU_CUBE, SATURATED = float(np.sqrt(2 / np.pi)), 0.044715, 1e4  # 1
 
 @op
 def gelu(x):
-    """x times the chance that a standard normal is below x, by the tanh formula of GPT-2.
+    """x times the probability that a standard normal is below x, by the tanh formula of GPT-2.
 
     y = x/2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))); Hendrycks and Gimpel 2016, section 2.
     """
-    # built up in place: fresh arrays of this size cost more than the arithmetic (a number becomes an array)
+    # in place: allocating arrays of this size costs more than the arithmetic (asarray: x may be a number)
     xp = library(x)
     t = xp.asarray(wide(x) * x)
     t *= GELU_CUBE
@@ -252,7 +252,7 @@ def gelu(x):
         slope *= 3 * GELU_CUBE * GELU_SCALE
         slope += GELU_SCALE
         slope *= x
-        xp.clip(slope, -SATURATED, SATURATED, out=slope)  # or it overflows, where 1 - t^2 is 0
+        xp.clip(slope, -SATURATED, SATURATED, out=slope)  # it would overflow where 1 - t^2 is 0
         slope *= 1 - wide(t) * t
         slope += t
         slope += 1
@@ -269,10 +269,10 @@ def gelu(x):
 
 @op
 def dropout(x, keep=None, p: float = 0.0):
-    """Keep an entry with chance 1 - p and scale it by 1/(1 - p), which keeps its mean.
+    """Keep an entry with probability 1 - p and scale it by 1/(1 - p), which preserves the mean.
 
-    Srivastava et al. 2014. `keep()` gives the booleans, shape of x; the backward pass asks for them again
-    instead of storing them. None for `keep` drops nothing.
+    Srivastava et al. 2014. `keep()` returns the mask, booleans of the shape of x; the backward pass calls it
+    again instead of storing the mask. `keep=None` drops nothing.
     """
     if keep is None:
         return x, lambda dy: dy

@@ -57,7 +57,7 @@ def test_backward_twice_is_an_error():
     x = Tensor(np.array([1.0, 2.0]))
     y = (x * x).sum()
     y.backward()
-    with pytest.raises(RuntimeError, match="sum: an earlier backward used it up; keep_graph=True"):
+    with pytest.raises(RuntimeError, match="sum: an earlier backward released it; pass keep_graph=True"):
         y.backward()
     assert x.grad.tolist() == [2, 4]
 
@@ -350,7 +350,7 @@ def test_gradients_of_a_wrong_shape_or_kind_are_refused_by_the_name_of_the_opera
         return op(f)
 
     for x in (drawn("x", (2, 3)) if learned else Tensor(np.ones((2, 3))), Tensor(np.ones((2, 3))) * 1):
-        with pytest.raises(WrongShape, match=r"\(1, 3\) .* shape \(2, 3\), from the back of wrong$"):
+        with pytest.raises(WrongShape, match=r"the back of wrong gave .* \(1, 3\) for .* \(2, 3\)$"):
             wrong(lambda dy: dy[:1])(x).backward(np.ones((2, 3)))
         with pytest.raises(WrongOperation, match="the back of wrong gave a float for a gradient"):
             wrong(lambda dy: 2.0)(x).backward(np.ones((2, 3)))

@@ -405,7 +405,7 @@ def test_a_token_outside_of_the_vocabulary_is_an_error(options, token):
     moved = Place(np.array([7, 9]), np.arange(4), training=True)  # rows of a larger batch
     with pytest.raises(BadInput, match="at position 2 of sequence 9 "):
         made.loss(ids, TARGETS, moved)
-    with pytest.raises(BadInput, match="a token id must be a whole number, and these are float64"):
+    with pytest.raises(BadInput, match="token ids must be integers, but these are float64"):
         made(IDS + 0.0)
 
 

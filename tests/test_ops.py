@@ -391,7 +391,7 @@ def test_a_target_outside_of_the_vocabulary_is_an_error(target, count):
 
 
 def test_targets_are_whole_numbers():
-    with pytest.raises(BadInput, match="a target must be a whole number, and these are float64"):
+    with pytest.raises(BadInput, match="targets must be integers, but these are float64"):
         cross_entropy(np.zeros((2, 5)), np.array([1.0, 2.0]))
 
 
