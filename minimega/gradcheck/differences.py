@@ -15,7 +15,7 @@ import numpy as np
 
 from minimega.autograd import Tensor, no_grad
 from minimega.backend import library, to_numpy
-from minimega.contract import WrongOperation, check_gradient, each_gradient, value_and_back
+from minimega.contract import WrongOperation, check_gradient, each_gradient, positional, value_and_back
 from minimega.errors import BadInput
 from minimega.layer import Layer
 from minimega.parameter import Parameter
@@ -150,7 +150,8 @@ class Subject:
             f"{getattr(self.f, '__qualname__', '?')}.<locals>."
         )
         count = len(self.inputs)
-        result = each_gradient(self.name, back(dy), self.inputs, count if own else sys.maxsize)[:count]
+        most = max(count, positional(self.f))
+        result = each_gradient(self.name, back(dy), self.inputs, most if own else sys.maxsize)[:count]
         for g in result:
             if isinstance(g, list | tuple | str):
                 check_gradient(self.name, g, ())
