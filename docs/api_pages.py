@@ -61,6 +61,19 @@ def on_files(files, config):
     return files
 
 
+def on_page_markdown(markdown, **kwargs):
+    """Turn links to a source, `(../minimega/layer.py#Layer)`, into references to its API page.
+
+    The guides can then be read in the repository too; MkDocs refuses a reference that leads nowhere.
+    """
+
+    def reference(link):
+        module = f"minimega.{link[1].replace('/', '.')}".removesuffix(".__init__")
+        return f"][{module}.{link[2]}]" if link[2] else f"][{module}]"
+
+    return re.sub(r"\]\(\.\./minimega/([\w/]+)\.py(?:#([\w.]+))?\)", reference, markdown)
+
+
 class Doctests(griffe.Extension):
     """Markdown takes `>>>` for a quotation: doctests become blocks of code."""
 

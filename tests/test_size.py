@@ -10,11 +10,9 @@ ROOT = Path(__file__).resolve().parents[1]
 FILES = sorted((ROOT / "minimega").rglob("*.py"))
 README = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
 PARTS = {  # how the README states the size of each part: N stands for its lines of code
-    "What lies flat in `minimega/` is a GPT, whole: N lines of code": (ROOT / "minimega").glob("*.py"),
-    "Cutting it over ranks, in every way, is N more (`parallel/`)": (ROOT / "minimega/parallel").rglob(
-        "*.py"
-    ),
-    "`minimega/` has N lines of code in all": FILES,
+    "The files directly in `minimega/` are a complete GPT: N lines of code": (ROOT / "minimega").glob("*.py"),
+    "Cutting it over ranks, in every way, takes N more lines": (ROOT / "minimega/parallel").rglob("*.py"),
+    "`minimega/` has N lines of code in total": FILES,
 }
 
 
