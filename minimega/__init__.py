@@ -1,10 +1,25 @@
 """minimega: how a Megatron-sized language model is built, differentiated and cut across GPUs.
 
-The public names, in the order in which data meets them.
+The public names, in the order in which data passes through them:
+
+    texts       open_corpus, train_tokenizer, tokenize, Windows, Batches
+    autograd    Tensor, op, backward, no_grad, recompute, saved_bytes
+    model       Parameter, Layer, Place, place, Config, SHAPES, Model, gpt
+    gradcheck   check, assert_gradients
+    training    OPTIMIZERS, AdamW, Recipe, Alone, train_step, evaluate
+    sampling    generate
+    errors      BadInput, RunFailed
+
+>>> import minimega as mm
+>>> model = mm.gpt(mm.Config(vocab_size=10, d_model=8, nhead=2)).draw(seed=0)
+>>> inputs, targets = np.array([[1, 2, 3]]), np.array([[2, 3, 4]])
+>>> record = mm.train_step(model, mm.AdamW(), mm.Recipe(steps=1), 1, inputs, targets)
+>>> sorted(record)
+['grad_norm', 'loss', 'lr']
 """
 
 # ruff: isort: off
-import minimega.ranks.path  # first: it sees to it that the imports below find Python's own modules
+import minimega.ranks.path  # first: makes the imports below find Python's own modules
 from minimega.data.corpus import open_corpus
 from minimega.data.tokens import Batches, Windows, tokenize, train as train_tokenizer
 from minimega.autograd import Tensor, backward, no_grad, op, recompute, saved_bytes

@@ -1,10 +1,6 @@
-"""Which array library owns an array, and the few operations that NumPy and CuPy do not share.
+"""Which library owns an array, NumPy or CuPy, and the few operations in which the two differ.
 
-Nothing here imports CuPy: an array that came from it brings its library along.
-
-16-bit floats (float16, bfloat16) are what is kept and sent. What is computed from them is computed in
-float32: an operation widens what it takes (`wide`, `product`), and rounds what it gives or keeps (`narrow`)
-once. For other types all three change nothing.
+CuPy is imported only for the device "cuda": a CuPy array already brings its library along.
 """
 
 import ctypes
@@ -18,7 +14,7 @@ from minimega.errors import BadInput, pip
 
 
 def library(*arrays) -> ModuleType:
-    """The library that owns these arrays: CuPy if any of them lives on a GPU, NumPy otherwise.
+    """The library that owns these arrays: CuPy if any of them is on a GPU, else NumPy.
 
     >>> library(np.zeros(2)).__name__
     'numpy'
@@ -30,14 +26,16 @@ def library(*arrays) -> ModuleType:
 
 
 def base_of(array):
-    """The array that owns the memory: itself, or that of which it is a view."""
+    """The array that owns this array's memory: itself, or the array it is a view of."""
     while library(array) is np and isinstance(array.base, np.ndarray):
         array = array.base
     return array
 
 
 def device(name: str) -> ModuleType:
-    """The array library for `--device`: NumPy for "cpu", CuPy for "cuda" (BadInput where there is none).
+    """The array library of a device: NumPy for "cpu", CuPy for "cuda".
+
+    Raises BadInput if CuPy is not installed or finds no GPU.
 
     >>> device("cpu").__name__
     'numpy'
@@ -56,14 +54,14 @@ def device(name: str) -> ModuleType:
 
 
 def to_numpy(array) -> np.ndarray:
-    """A NumPy array of the same values (a copy from the GPU where it was there)."""
+    """The same values as a NumPy array; a GPU array is copied to the host."""
     return array.get() if library(array) is not np else np.asarray(array)
 
 
 def keep_memory() -> bool:
-    """Tell the C library to keep freed memory, so that the next step's arrays fault in no new pages.
+    """Tell malloc to keep freed memory: the next step's arrays then cause no page faults.
 
-    One call made training steps 1.4 times as fast with glibc; elsewhere nothing is done (False).
+    One call made training steps 1.4 times as fast with glibc. Returns False, and does nothing, elsewhere.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt
@@ -74,10 +72,10 @@ def keep_memory() -> bool:
 
 
 def normal_axis(axis: int | Sequence[int] | None, ndim: int) -> tuple[int, ...]:
-    """The axes of a reduction as a sorted tuple of non-negative numbers (all of them for None).
+    """The axes of a reduction as a sorted tuple of non-negative integers; None means all axes.
 
     >>> normal_axis(-1, 3), normal_axis(None, 2)
     ((2,), (0, 1))
     """
     axes = range(ndim) if axis is None else (axis,) if isinstance(axis, int) else axis
-    return tuple(sorted(range(ndim)[a] for a in axes))  # a % ndim would take an axis that does not exist
+    return tuple(sorted(range(ndim)[a] for a in axes))  # a % ndim would accept an axis out of range

@@ -1,4 +1,4 @@
-"""The two ways in which minimega stops: the input is at fault, or the run is; words for their sentences."""
+"""The two errors of minimega, bad input and a failed run, and helpers for their messages."""
 
 import difflib
 import errno
@@ -11,23 +11,23 @@ from os import PathLike
 CURES = {
     errno.ENOSPC: "free some space, or write elsewhere",
     errno.EDQUOT: "free some space, or write elsewhere",
-    errno.EACCES: "choose a place that you may write to",
-    errno.EROFS: "choose a place that you may write to",
+    errno.EACCES: "choose a path that you can write to",
+    errno.EROFS: "choose a path that you can write to",
 }
 
-OUTPUT = "standard output"  # what an error of it has as its file
+OUTPUT = "standard output"  # the file name in its errors
 
 
 class BadInput(ValueError):
-    """What was asked for cannot be done as asked: says what, where and what to do (exit status 2)."""
+    """The request is wrong. The message says what, where, and what to do (exit status 2)."""
 
 
 class RunFailed(RuntimeError):
-    """The run could not go on: says why, and what is left whole (exit status 1)."""
+    """The run cannot continue. The message says why, and what is left intact (exit status 1)."""
 
 
 def in_words(error: OSError) -> str:
-    """What the system refused: the file, the reason, and what to do where that is known.
+    """The message for a system error: the file, the reason, and what to do if that is known.
 
     >>> in_words(OSError(errno.ENOSPC, "No space left on device", "run/log.jsonl"))
     'run/log.jsonl: No space left on device; free some space, or write elsewhere'
@@ -38,7 +38,7 @@ def in_words(error: OSError) -> str:
 
 @contextmanager
 def naming(path: str | PathLike) -> Iterator[None]:
-    """Around the writing of a file: the system names none where a write fails, as on a full disk."""
+    """Add the path to an OSError raised inside that names no file, as when the disk is full."""
     try:
         yield
     except OSError as why:
@@ -48,7 +48,7 @@ def naming(path: str | PathLike) -> Iterator[None]:
 
 
 def nearest(name: str, known: Iterable[str], prefix: str = "") -> str:
-    """A question that offers the known name nearest to this one; nothing where none is near.
+    """A question that suggests the known name closest to this one; "" if none is close.
 
     >>> nearest("num-step", ["num-steps", "lr"], "--")
     '; did you mean --num-steps?'
@@ -59,7 +59,7 @@ def nearest(name: str, known: Iterable[str], prefix: str = "") -> str:
 
 
 def shown(value) -> str:
-    """A value as an error repeats it: in quotes where it is a text, and no longer than a line.
+    """A value as an error message shows it: a text in quotes, anything long cut to one line.
 
     >>> shown(10**300)
     '1000000000000000000000000000... (301 characters)'
@@ -69,5 +69,5 @@ def shown(value) -> str:
 
 
 def pip(*packages: str) -> str:
-    """What to type to install packages for this very interpreter."""
+    """The pip command that installs packages for this interpreter."""
     return shlex.join([sys.executable, "-m", "pip", "install", *packages])

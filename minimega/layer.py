@@ -1,6 +1,6 @@
-"""A layer: parameters in one fixed order, and a forward pass; and the place of a batch in the run.
+"""Layer: parameters in a fixed order, and a forward pass. Place: where a batch stands in the run.
 
-B batch, T time.
+B batch, T time, D width.
 """
 
 from collections.abc import Callable, Iterator
@@ -18,40 +18,38 @@ from minimega.ranks.group import SELF
 
 @dataclass(frozen=True)
 class Place:
-    """Where a batch stands in the run and in the text: positions, dropout and the cache are functions of it.
+    """Where a batch stands in the run and in the text: positions, dropout and the cache depend on it alone.
 
-    `samples` (B,) numbers the sequences within the whole step's batch, `window` (T,) the tokens that this
-    rank works on and `positions` those of them that it holds here, by their places in the text's window,
-    wherever the batch was cut. `key` is that of the seed and the step. `recall(layer, k, v)` gives the keys
-    and values to attend to; a cache adds those of earlier tokens. Where a sequence is shared out over
-    ranks, `attend` stands in for `attention` (see parallel/context.py), and `length` counts the tokens of all
-    of it. A layer with a loss of its own notes
-    its value in `extra`, by its name; it is a mean over the `sequences` of the whole step (0: those that are
-    here), and the backward pass of all losses begins with `scale`.
+    Samples and tokens are numbered in the whole step's batch and in the text's window, however they are cut
+    over ranks. `recall(layer, k, v)` returns the keys and values to attend to: a cache adds those of earlier
+    tokens. Under context parallelism, `attend` replaces `attention` (see parallel/context.py).
+
+    A layer with a loss of its own stores its value in `extra`, under the layer's name. That value is a mean
+    over the `sequences` of the whole step.
     """
 
-    samples: np.ndarray
-    window: np.ndarray
-    key: int = 0
+    samples: np.ndarray  # (B,) numbers of the sequences
+    window: np.ndarray  # (T,) positions of the tokens that this rank works on
+    key: int = 0  # of the seed and the step
     training: bool = False
     recall: Callable = lambda layer, k, v: (k, v)
-    held: slice = field(default_factory=lambda: slice(None))
+    held: slice = field(default_factory=lambda: slice(None))  # part of the window held here
     attend: Callable | None = None
-    length: int = 0
-    sequences: int = 0
-    scale: float = 1.0
+    length: int = 0  # tokens of the whole sequence under context parallelism
+    sequences: int = 0  # 0: those of this batch
+    scale: float = 1.0  # the loss scale: every backward pass begins with it
     extra: dict = field(default_factory=dict)
 
     @property
     def positions(self) -> np.ndarray:
-        """The tokens that this rank holds here."""
+        """The positions of the tokens that this rank holds here."""
         return self.window[self.held]
 
     def keep(self, layer: str, p: float, *inner: np.ndarray) -> Callable | None:
-        """A function that draws this layer's dropout mask, True with chance 1 - p (None: keep all).
+        """A function that draws this layer's dropout mask, True with probability 1 - p (None: keep all).
 
-        The coordinates of an entry are (sample, *inner), which broadcast together; where the function is
-        given some, they stand for the last of them.
+        An entry's coordinates are (sample, *inner), broadcast together. Arguments to the function replace the
+        last of `inner`.
         """
         if not self.training or p == 0:
             return None
@@ -61,7 +59,7 @@ class Place:
 
 
 def place(tokens, start: int = 0, **known) -> Place:
-    """The place of a batch (B, T) that is whole: samples from 0, positions from `start`.
+    """The place of a whole batch (B, T): samples from 0, positions from `start`; `known` sets other fields.
 
     >>> place(np.zeros((2, 3), int), start=5).positions.tolist()
     [5, 6, 7]
@@ -71,28 +69,27 @@ def place(tokens, start: int = 0, **known) -> Place:
 
 
 class Uncut:
-    """What a layer asks of the ranks it is cut over, where there is one: every answer is x itself.
+    """The communication that a layer needs, on one rank: each method returns x itself.
 
-    `parallel/tensor.py` has the answers of several ranks, `Layer.cut` gives them to a model. The groups are
-    those that hold the features of a layer, the tokens of a sequence, and the experts.
+    `parallel/tensor.py` has the versions for several ranks; `Layer.cut` gives them to a model.
     """
 
-    group = context = experts = SELF
-    partial = False  # whether each rank has only a part of the gradient of a parameter that all ranks hold
+    group = context = experts = SELF  # who holds a layer's features, a sequence's tokens, the experts
+    partial = False  # True: each rank has a part of the gradient of a parameter that all ranks hold
 
     def check(self, config) -> None:
-        """Raise BadInput if a model of this configuration cannot be cut like this."""
+        """Raise BadInput if a model of this configuration cannot be cut over these ranks."""
 
     def enter(self, x, place: "Place", label: str):
-        """x, on its way into a layer whose features are cut."""
+        """x at the entry of a layer whose features are cut."""
         return x
 
     def leave(self, x, label: str):
-        """The sum of what the ranks computed of x, on its way out of such a layer."""
+        """The sum of x over the ranks, at the exit of such a layer."""
         return x
 
     def join(self, x, length: int):
-        """x with its last axis, `length` long when it is whole, joined over the ranks."""
+        """x gathered over the ranks along its last axis, which has `length` entries in all."""
         return x
 
     def over_tokens(self, x, label: str):
@@ -100,34 +97,40 @@ class Uncut:
         return x
 
     def tokens(self, length: int) -> slice:
-        """The tokens of a window of this length that a rank holds between two such layers."""
+        """The tokens of a window of this length that this rank holds between two such layers."""
         return slice(0, length)
 
 
 class Layer:
-    """Something with parameters and a forward pass; parts may be layers, or lists of layers.
+    """Parameters and a forward pass. A part is a parameter, a layer, or a list of either.
 
-    Parameters are listed in the order in which `__init__` sets them, named by their path.
+    A subclass sets its parts in `__init__` and writes `forward`. Parameters are listed in the order in which
+    `__init__` sets them, and named by their path.
 
     >>> class Scale(Layer):
     ...     def __init__(self, d_model):
     ...         self.weight = Parameter((d_model,), mean=1.0)
     ...     def forward(self, x):
     ...         return x * self.weight
-    >>> scale = Scale(3).named("scale")
-    >>> list(scale.parameters())
-    ['scale.weight']
+    >>> scale = Scale(3).named("scale").draw(seed=0)
+    >>> list(scale.parameters()), scale(np.ones((2, 3), "float32")).shape
+    (['scale.weight'], (2, 3))
     """
 
     name = ""
     shares = Uncut()
 
     def __call__(self, *inputs, **options) -> Tensor:
+        """Run `forward`, with the layer's name on the operations that it records."""
         with in_layer(self.name):
             return self.forward(*inputs, **options)
 
+    def forward(self, *inputs, **options) -> Tensor:
+        """The output for these inputs. Each layer says which it takes: most take x (B, T, D) and a Place."""
+        raise NotImplementedError(f"{type(self).__name__} has no forward")
+
     def parts(self) -> Iterator[tuple[str, "Parameter | Layer"]]:
-        """Parameters and layers that stand in this one, with the names of their attributes."""
+        """The parameters and layers directly inside this one, each with the name of its attribute."""
         for name, part in vars(self).items():
             if isinstance(part, Parameter | Layer):
                 yield name, part
@@ -135,7 +138,7 @@ class Layer:
                 yield from ((f"{name}{i}", p) for i, p in enumerate(part) if isinstance(p, Parameter | Layer))
 
     def named(self, name: str = "") -> "Layer":
-        """Name this layer and all that stands in it; a shared parameter keeps its first name."""
+        """Name this layer and everything in it; a shared parameter keeps its first name."""
         self.name = name
         for inner, part in self.parts():
             path = f"{name}.{inner}" if name else inner
@@ -146,14 +149,14 @@ class Layer:
         return self
 
     def cut(self, shares: Uncut) -> "Layer":
-        """Cut this layer and all its parts over ranks, before they are drawn (see parallel/tensor.py)."""
+        """Cut this layer and its parts over ranks, before they are drawn (see parallel/tensor.py)."""
         self.shares = shares
         for _, part in self.parts():
             part.cut(shares)
         return self
 
     def parameters(self) -> dict[str, Parameter]:
-        """Every parameter by its name, each once, in one fixed order (ValueError before they have names)."""
+        """Every parameter by its name, each once, in a fixed order. Raises ValueError before `named`."""
         found: dict[str, Parameter] = {}
         for attribute, part in self.parts():
             if isinstance(part, Parameter) and not part.name:
@@ -162,19 +165,20 @@ class Layer:
         return found
 
     def draw(self, seed: int = 0, dtype: str = "float32", xp=np) -> "Layer":
-        """Give every parameter its first value: a pure function of the seed and the parameters' names."""
+        """Draw every parameter's initial values, a pure function of the seed and the name; returns itself."""
         for parameter in self.parameters().values():
             parameter.draw(seed, dtype, xp)
         return self
 
 
 class Dropout(Layer):
-    """Drops features with chance p while training: (B, T, D) -> (B, T, D)."""
+    """In training, sets each feature to zero with probability p: (B, T, D) -> (B, T, D)."""
 
     def __init__(self, p: float):
         self.p = p
 
     def forward(self, x, place):
+        """x (B, T, D) with dropout; x itself outside training."""
         features = library(x.data).arange(x.shape[-1])
         return dropout(x, keep=place.keep(self.name, self.p, place.positions[:, None], features), p=self.p)
 

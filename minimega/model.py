@@ -1,4 +1,4 @@
-"""The configuration, the block, and gpt(): a flat list of layers from tokens to logits.
+"""Config, Block, Model, and gpt(), which builds a flat list of layers from tokens to logits.
 
 B batch, T time, D width, V vocabulary.
 """
@@ -20,7 +20,9 @@ from minimega.parameter import Parameter
 
 @dataclass(frozen=True)
 class Config:
-    """What a model is: all that decides its parameters and its function.
+    """The shape of a model: everything that decides its parameters and its function.
+
+    Raises BadInput if a value is out of range or two do not fit together.
 
     >>> gpt(Config(vocab_size=50257, context=1024, d_model=768, nhead=12, num_layers=12)).count()
     124439808
@@ -39,9 +41,9 @@ class Config:
     tied: bool = True
     head_bias: bool = False
     attention: bool = True
-    experts: int = 0  # in the place of each MLP; 0: the MLP
-    top_k_experts: int = 2  # that each token goes to
-    balance: float = 0.01  # weight of the loss that keeps them evenly used
+    experts: int = 0  # per block, replacing its MLP; 0: an MLP
+    top_k_experts: int = 2  # experts per token
+    balance: float = 0.01  # weight of the load-balancing loss
 
     def __post_init__(self):
         for name in ("vocab_size", "context", "d_model", "nhead", "num_layers"):
@@ -51,8 +53,8 @@ class Config:
             raise BadInput(f"d_hidden is {self.d_hidden}; it must be at least 1 (or 0 for 4 d_model)")
         if self.attention and self.d_model % self.nhead:
             raise BadInput(
-                f"d_model {self.d_model} cannot be shared out over {self.nhead} heads: "
-                f"choose nhead so that it divides d_model"
+                f"d_model {self.d_model} cannot be split into {self.nhead} heads: "
+                f"choose an nhead that divides d_model"
             )
         if min(self.experts, self.balance) < 0:
             raise BadInput(f"experts is {self.experts} and balance {self.balance}; they must be 0 or more")
@@ -94,19 +96,21 @@ SHAPES: dict[str, dict[str, int]] = {
 
 
 class PreNorm(Layer):
-    """x + dropout(branch(norm(x))): the gradient also flows along x untouched (Radford et al. 2019)."""
+    """x + dropout(branch(norm(x))): the gradient also passes along x unchanged (Radford et al. 2019)."""
 
     def __init__(self, branch: Layer, d_model: int, dropout: float):
         self.norm, self.branch, self.dropout = LayerNorm(d_model), branch, Dropout(dropout)
 
     def forward(self, x, place):
+        """(B, T, D) -> (B, T, D)."""
         return x + self.dropout(self.branch(self.norm(x, place), place), place)
 
 
 class PostNorm(PreNorm):
-    """norm(x + dropout(branch(x))): the first transformers (Vaswani et al. 2017, section 3.1)."""
+    """norm(x + dropout(branch(x))), as in the first transformer (Vaswani et al. 2017, section 3.1)."""
 
     def forward(self, x, place):
+        """(B, T, D) -> (B, T, D)."""
         return self.norm(x + self.dropout(self.branch(x, place), place), place)
 
 
@@ -115,11 +119,11 @@ POSITIONS = {"learned": Embedding, "sinusoidal": SinusoidalEmbedding}
 
 
 class Block(Layer):
-    """Attention, then an MLP, each with a norm and a way around it: (B, T, D) -> (B, T, D)."""
+    """Attention, then an MLP, each with a norm and a residual connection: (B, T, D) -> (B, T, D)."""
 
     def __init__(self, config: Config):
         c = config
-        # 2 num_layers branches add up on the residual path: drawn this much smaller, their sum keeps its size
+        # 2 num_layers branches add up on the residual path: this smaller std keeps the size of their sum
         std_out = 0.02 / (2 * c.num_layers) ** 0.5
 
         def around(branch: Layer) -> Layer:
@@ -133,6 +137,7 @@ class Block(Layer):
             self.mlp = around(MLP(c.d_model, c.d_hidden, c.activation, std_out))
 
     def forward(self, x, place):
+        """(B, T, D) -> (B, T, D)."""
         for _, part in self.parts():
             x = part(x, place)
         return x
@@ -145,12 +150,16 @@ class Model(Layer):
         self.config, self.layers = config, layers
 
     def parts(self):
+        """The layers, in the order in which they run."""
         return iter(self.layers.items())
 
     def hidden(self, tokens, at: Place | None = None) -> Tensor:
-        """What the last layer gives: the logits of this rank's piece of the vocabulary."""
+        """The last layer's output: the logits of this rank's piece of the vocabulary.
+
+        Raises BadInput if the window is longer than the context, or an id is out of range.
+        """
         at, x = at or place(tokens), tokens
-        if not isinstance(tokens, Tensor):  # or they were checked by an earlier stage of the pipeline
+        if not isinstance(tokens, Tensor):  # a Tensor comes from an earlier pipeline stage, which checked it
             check_window(tokens, at, self.config.vocab_size, self.config.context)
         at = replace(at, held=self.shares.tokens(len(at.window)))
         for layer in self.layers.values():
@@ -158,23 +167,25 @@ class Model(Layer):
         return x
 
     def forward(self, tokens, at: Place | None = None) -> Tensor:
+        """Tokens (B, T) -> logits (B, T, V), gathered over ranks. Raises BadInput as `hidden` does."""
         return self.layers["head"].whole(self.hidden(tokens, at))
 
     def loss(self, tokens, targets, at: Place | None = None, count: int | None = None) -> Tensor:
-        """The mean cross-entropy over the counted targets (all but -1), in nats.
+        """The mean cross-entropy in nats per counted target: tokens and targets (B, T); -1 does not count.
 
-        In training, the losses of single layers are added: values only, for their gradients are in the graph.
+        `count` is the divisor if these are only part of a batch (None: the counted targets here). In
+        training, the losses of single layers are added, as values only: their gradients are in the graph.
         """
         at = at or place(tokens)
         loss = self.layers["head"].cross_entropy(self.hidden(tokens, at), targets, count)
         return loss + self.extra(at)
 
     def extra(self, at: Place):
-        """The losses that layers of this model noted at a place, added up."""
+        """The sum of the losses that this model's layers stored in `at.extra`."""
         return sum(value for name, value in at.extra.items() if name.split(".")[0] in self.layers)
 
     def count(self) -> int:
-        """The number of parameters, shared ones once; nothing is allocated to know it."""
+        """The number of parameters, tied ones once; allocates nothing."""
         return sum(p.size for p in self.parameters().values())
 
 
@@ -182,11 +193,11 @@ RECOMPUTE = ("none", "selective", "full")
 
 
 def gpt(config: Config, shares: Uncut = Layer.shares, recompute: str = "none") -> Model:
-    """A decoder-only transformer: embedding, blocks, the last norm (pre-norm only), head. Not drawn yet.
+    """Build a decoder-only transformer: embedding, blocks, final norm (pre-norm only), head.
 
-    `shares` says how it is cut over ranks (not at all by default). `recompute` says what the backward pass
-    computes again instead of keeping it: whole blocks (full), or the attention between its projections
-    (selective).
+    It has no weights until `draw`. `shares` cuts it over ranks (default: uncut). `recompute` is what the
+    backward pass computes again instead of keeping: "none", "full" (whole blocks) or "selective" (attention
+    between its projections; Korthikanti et al. 2022). Raises BadInput if the model cannot be cut as asked.
 
     >>> gpt(Config(vocab_size=10, d_model=8, nhead=2)).draw(seed=0)(np.zeros((1, 5), int)).shape
     (1, 5, 10)

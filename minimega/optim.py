@@ -1,4 +1,4 @@
-"""Optimizers, learning-rate schedules, and clipping by the global norm; masters of 16-bit weights.
+"""Optimizers with float32 masters of 16-bit weights, clipping by the global norm, learning-rate schedules.
 
 w a weight, g its gradient, lr the learning rate, n the number of the step (from 1).
 """
@@ -13,17 +13,17 @@ from minimega.precision import HALF, check_eps, narrow, wide
 
 
 class Optimizer:
-    """Changes weights in place from their gradients; what it remembers of each lies in `state`, by name.
+    """Updates weights in place from their gradients; `state` holds what it keeps per weight, by name.
 
-    A subclass names its `slots` (the arrays that it keeps for a weight, zero at first) and writes `update`.
+    A subclass names its `slots` (arrays of the weight's shape, initially zero) and writes `update`.
 
-    A step is often smaller than the distance of two 16-bit numbers, and would be rounded away. So a 16-bit
-    weight has a "master" in the state: it begins as the weight itself in float32, all steps add up in it, and
-    the weight is what it rounds to (Micikevicius et al. 2017, section 3.1).
+    A step is often smaller than the gap between two 16-bit numbers and would be rounded away. So the state of
+    a 16-bit weight has a float32 "master": it starts as a copy of the weight, all steps add up in it, and the
+    weight is its rounded value (Micikevicius et al. 2017, section 3.1).
     """
 
     slots: tuple[str, ...] = ()
-    divides = False  # by something to which eps is added
+    divides = False  # by a denominator that eps is added to
 
     def __init__(self, beta1: float = 0.9, beta2: float = 0.99, eps: float = 1e-8, weight_decay: float = 0.0):
         self.beta1, self.beta2, self.eps, self.weight_decay = beta1, beta2, eps, weight_decay
@@ -31,7 +31,10 @@ class Optimizer:
         self.state: dict[str, dict] = {}
 
     def step(self, parameters: Iterable[Parameter], lr: float) -> None:
-        """One step for every parameter that has a gradient; matrices decay, biases and norms do not."""
+        """Update every parameter that has a gradient; matrices decay, biases and norms do not.
+
+        Raises BadInput if the optimizer divides and eps underflows in the weights' dtype.
+        """
         self.steps += 1
         for p in parameters:
             if p.grad is not None:
@@ -49,6 +52,10 @@ class Optimizer:
                     p.data[...] = narrow(w, p.data)
 
     def update(self, w, g, lr: float, decay: float, **slots) -> None:
+        """Update w, and the slots, in place from the gradient g, all of one shape; `decay` is 0 for no decay.
+
+        w is the float32 master if the weight is 16-bit. `self.steps` is n.
+        """
         raise NotImplementedError
 
 
@@ -56,46 +63,50 @@ class SGD(Optimizer):
     """w -= lr (g + decay w)."""
 
     def update(self, w, g, lr, decay):
+        """w -= lr (g + decay w)."""
         w -= lr * (g + decay * w)
 
 
 class Momentum(Optimizer):
-    """A running sum of gradients, beta1 of it kept: v = beta1 v + g, w -= lr v (Polyak 1964)."""
+    """A decaying sum of gradients: v = beta1 v + g, w -= lr v (Polyak 1964)."""
 
     slots = ("velocity",)
 
     def update(self, w, g, lr, decay, velocity):
+        """v = beta1 v + g + decay w, then w -= lr v."""
         velocity *= self.beta1
         velocity += g + decay * w
         w -= lr * velocity
 
 
 class AdaGrad(Optimizer):
-    """Each weight's step shrinks with the squares that it has seen (Duchi et al. 2011)."""
+    """Each weight's step shrinks as its squared gradients add up (Duchi et al. 2011)."""
 
     slots, divides = ("squares",), True
 
     def update(self, w, g, lr, decay, squares):
+        """s += g^2, then w -= lr g / (sqrt(s) + eps), where g includes decay w."""
         g = g + decay * w
         squares += g * g
         w -= lr * g / (library(w).sqrt(squares) + self.eps)
 
 
 class Adam(Optimizer):
-    """Running means of gradients and of their squares, corrected for starting at 0 (Kingma and Ba 2014).
+    """Running means of gradients and squared gradients, corrected for their start at 0 (Kingma and Ba 2014).
 
-    The decay is added to the gradient: it goes through the means.
+    The decay is added to the gradient, so it passes through the means.
     """
 
     slots, divides = ("mean", "square"), True
 
     def update(self, w, g, lr, decay, mean, square):
+        """w -= lr m / (sqrt(v) + eps), where m and v are the corrected means (algorithm 1 of the paper)."""
         if decay:
             g = g + decay * w
         mean += (1 - self.beta1) * (g - mean)
         square += (1 - self.beta2) * (g * g - square)
         # mean / (1 - beta1^n) over sqrt(square / (1 - beta2^n)) + eps
-        step = library(w).asarray(library(w).sqrt(square))  # of a single weight too, an array to write in
+        step = library(w).asarray(library(w).sqrt(square))  # an array to write in, also for a 0-d weight
         step /= math.sqrt(1 - self.beta2**self.steps)
         step += self.eps
         library(w).divide(mean, step, out=step)
@@ -104,9 +115,19 @@ class Adam(Optimizer):
 
 
 class AdamW(Adam):
-    """Adam whose decay acts on the weights directly, beside the means (Loshchilov and Hutter 2017)."""
+    """Adam with decoupled decay: it acts on the weights directly, not through the means.
+
+    Loshchilov and Hutter 2017.
+
+    >>> w = Parameter((1, 2), mean=1.0).draw(seed=0)
+    >>> w.grad = np.array([[3.0, -0.5]], "float32")
+    >>> AdamW(weight_decay=0.1).step([w], lr=0.5)
+    >>> w.data.round(4).tolist()  # 0.95 after the decay; Adam's first step is lr against the gradient's sign
+    [[0.45, 1.45]]
+    """
 
     def update(self, w, g, lr, decay, mean, square):
+        """w *= 1 - lr decay, then Adam's update."""
         if decay:
             w *= 1 - lr * decay
         super().update(w, g, lr, 0.0, mean, square)
@@ -116,7 +137,7 @@ OPTIMIZERS = {"sgd": SGD, "momentum": Momentum, "adagrad": AdaGrad, "adam": Adam
 
 
 def sum_of_squares(p: Parameter) -> float:
-    """The sum of the squared gradient entries of a parameter, added up in float64."""
+    """The sum of a parameter's squared gradient entries, in float64; 0 without a gradient."""
     if p.grad is None:
         return 0.0
     flat = p.grad.reshape(-1).astype("float64")
@@ -124,7 +145,7 @@ def sum_of_squares(p: Parameter) -> float:
 
 
 def gradient_norm(parameters: Iterable[Parameter]) -> float:
-    """The square root of the sum of all squared gradient entries.
+    """The global norm: the square root of the sum of all squared gradient entries.
 
     >>> p = Parameter((2,)).draw(0); p.grad = np.array([3.0, 4.0]); gradient_norm([p])
     5.0
@@ -133,7 +154,7 @@ def gradient_norm(parameters: Iterable[Parameter]) -> float:
 
 
 def clip(parameters: Iterable[Parameter], most: float, norm: float) -> None:
-    """Scale all gradients by most/norm where their norm is larger (Pascanu et al. 2012); 0 does not clip."""
+    """Scale all gradients by most/norm if norm > most (Pascanu et al. 2012); most = 0 does not clip."""
     if most and norm > most:
         for p in parameters:
             if p.grad is not None:
@@ -154,11 +175,11 @@ SCHEDULES = ("constant", "cosine", "linear", "step")
 def learning_rate(
     schedule: str, step: int, steps: int, lr: float, warmup: int = 0, min_lr: float = 0.0
 ) -> float:
-    """The learning rate of a step (from 1) of a run of `steps`.
+    """The learning rate of a step (from 1) in a run of `steps` steps.
 
-    It rises linearly over the warm-up steps, to lr at step `warmup`. Then: constant stays; cosine and
-    linear fall to min_lr at the last step; step divides by 10 at a half and at three quarters of what
-    remains, never below min_lr. A run of a single step has nothing to fall along: it takes lr.
+    It rises linearly to lr at step `warmup`. Then "constant" stays at lr; "cosine" and "linear" fall to
+    min_lr at the last step; "step" divides by 10 at a half and at three quarters of the remaining steps,
+    never below min_lr. A run of a single step uses lr. Raises BadInput for an unknown schedule.
 
     >>> [round(learning_rate("linear", n, 6, 1.0, warmup=2), 2) for n in range(1, 7)]
     [0.5, 1.0, 0.75, 0.5, 0.25, 0.0]

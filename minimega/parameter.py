@@ -1,4 +1,4 @@
-"""What is learned: an array that knows its name, its whole shape, how it begins, and how it is cut."""
+"""A learned array that knows its name, its whole shape, its initial values, and how it is cut."""
 
 import math
 
@@ -9,14 +9,14 @@ from minimega.autograd import Tensor
 
 
 class Parameter(Tensor):
-    """A leaf that is learned: its whole shape is known at once, its data only when it is drawn.
+    """A leaf that is learned. Its whole shape is known from the start; `draw` allocates its data.
 
-    A model that is cut over ranks cuts its `axis` (None: every rank holds the whole array) and, `by_expert`,
-    its first axis; `cuts` then lists each cut axis with the group of ranks that hold its pieces.
+    Tensor parallelism cuts it along `axis` (None: every rank holds the whole array). With `by_expert`, expert
+    parallelism cuts its first axis. `cuts` lists each cut axis with the group of ranks that hold the pieces.
 
-    It starts as mean + std * z, where z is standard normal, drawn by the parameter's name and the element's
-    place in the whole array, so that every layout of a model starts at the same weights. Weight decay acts
-    on matrices, not on biases and norms.
+    Its initial values are mean + std * z. The standard normal z is a function of the seed, the parameter's
+    name and the element's position in the whole array, so every layout of a model starts from the same
+    weights. Weight decay acts on matrices, not on biases and norms (`decays`).
 
     >>> w = Parameter((2, 3), std=0.02)
     >>> w.name = "w"
@@ -39,7 +39,7 @@ class Parameter(Tensor):
         super().__init__(None)
         self.whole_shape, self.std, self.mean, self.name = tuple(shape), std, mean, ""
         self.axis, self.by_expert, self.cuts = axis, by_expert, []
-        self.at_both_ends = False  # held by the first and the last stage of a pipeline
+        self.at_both_ends = False  # of a pipeline: the first and the last stage hold a copy each
 
     size = property(lambda self: math.prod(self.whole_shape))
     local_size = property(lambda self: math.prod(s.stop - s.start for s in self.piece))  # on this rank
@@ -47,28 +47,29 @@ class Parameter(Tensor):
 
     @property
     def piece(self) -> tuple[slice, ...]:
-        """Which part of the whole array this rank holds: all of it, or its piece of the axes that are cut."""
+        """The part of the whole array that this rank holds: one slice per axis."""
         pieces = [slice(0, n) for n in self.whole_shape]
         for axis, group in self.cuts:
             pieces[axis] = group.piece(self.whole_shape[axis])
         return tuple(pieces)
 
     def cut(self, shares) -> None:
-        """Cut it over the ranks of `shares` (see parallel/tensor.py)."""
+        """Cut the parameter over the ranks of `shares` (see parallel/tensor.py), before it is drawn."""
         over = [] if self.axis is None else [(self.axis, shares.group)]
         over += [(0, shares.experts)] if self.by_expert else []
         self.cuts = [(axis, group) for axis, group in over if group.size > 1]
 
     def whole(self, array):
-        """An array that is cut as this parameter is (its data, its gradient, an optimizer's), made whole."""
+        """Gather the whole of an array that is cut like this parameter: data, gradient, optimizer state."""
         for axis, group in self.cuts:
             array = group.all_gather(array, axis, self.whole_shape[axis], label="whole")
         return array
 
     def draw(self, seed: int, dtype: str = "float32", xp=np) -> "Parameter":
+        """Set `data` to this rank's piece of the initial values, and `grad` to None; returns itself."""
         data = xp.full([s.stop - s.start for s in self.piece], self.mean)
         if self.std:
-            places, stride = 0, 1  # of this piece's elements in the whole array, its rows one after another
+            places, stride = 0, 1  # flat indices, in the whole array, of this piece's elements
             for axis, s in reversed(list(enumerate(self.piece))):
                 along = xp.arange(s.start, s.stop).reshape(-1, *[1] * (data.ndim - axis - 1))
                 places, stride = places + along * stride, stride * self.whole_shape[axis]
@@ -78,11 +79,11 @@ class Parameter(Tensor):
 
 
 class Shard:
-    """What one rank owns of a parameter that several hold: a part of the flat piece (see parallel/zero.py).
+    """The part of a parameter that one replica owns under ZeRO: a slice of the flat array (parallel/zero.py).
 
-    To the optimizer it is a parameter: it has a name, `data` and a gradient. `piece` says what of the whole
-    array the parameter's piece is, `span` which of its numbers, one row after another, are owned here (it may
-    be none). `data` is a view of the piece, or what is `kept` of it where the piece is not here.
+    To the optimizer it is a parameter, with a name, `data` and `grad`. `piece` is the parameter's piece of
+    the whole array; `span`, which can be empty, is the owned slice of that piece, flattened. `data` is a view
+    of the piece, or `kept` if the piece itself is not on this rank (stage 3).
 
     >>> w = Parameter((2, 3)).draw(0)
     >>> shard = Shard(w, slice(2, 5))
@@ -103,4 +104,5 @@ class Shard:
 
     @property
     def data(self):
+        """The owned numbers, flat: writing to them changes the parameter."""
         return self.parameter.data.reshape(-1)[self.span] if self.kept is None else self.kept

@@ -1,9 +1,13 @@
-"""The scale of the loss, which keeps float16 gradients from being rounded to zero.
+"""16-bit floats, and the loss scale that keeps float16 gradients from rounding to zero.
 
-The smallest float16 above zero is 6e-8, and many gradients of activations are smaller. The loss is multiplied
-by a large number before the backward pass, and so is every gradient; those of the parameters, which are
-float32, are divided by it before anything looks at them (Micikevicius et al. 2017, section 3.2). bfloat16 has
-the range of float32 and needs none.
+16-bit floats (float16, bfloat16) are stored and sent; arithmetic runs in float32. An operation widens its
+inputs (`wide`, `product`) and rounds what it returns or keeps (`narrow`) once. All three leave other types
+as they are.
+
+The smallest float16 above zero is 6e-8, and many gradients of activations are smaller. So the loss, and with
+it every gradient, is multiplied by a large number before the backward pass; the parameters' gradients, which
+are float32, are divided by it before they are used (Micikevicius et al. 2017, section 3.2). bfloat16 has the
+range of float32 and needs no scale.
 """
 
 import functools
@@ -11,7 +15,7 @@ import math
 from dataclasses import dataclass
 from types import ModuleType
 
-import ml_dtypes  # from here on NumPy knows "bfloat16"
+import ml_dtypes  # registers "bfloat16" with NumPy
 import numpy as np
 
 from minimega.backend import library
@@ -20,34 +24,38 @@ from minimega.kernels import half
 
 
 class Unscaled:
-    """The loss as it is: a gradient that is not finite is a failure, and no step is skipped."""
+    """No loss scale: a non-finite gradient is an error, and no step is skipped."""
 
     value, skips = 1.0, False
 
     def after(self, fits: bool) -> dict:
+        """What a step adds to the log: nothing."""
         return {}
 
 
 @dataclass
 class LossScale:
-    """A power of two, so that scaling rounds nothing, sought while training (section 5 of the same).
+    """A dynamic loss scale (the same paper, section 5): a power of two, so scaling does not round.
 
-    Where a gradient does not fit into float16 it is halved, and that step is skipped; after `every` steps in
-    a row that fit it is doubled. All ranks see the same norm of all gradients, so they have the same scale.
+    When a gradient overflows float16, the scale is halved and the step skipped; after `every` steps in a row
+    without an overflow it is doubled. All ranks see the same global norm, so they have the same scale.
 
     >>> scale = LossScale(value=8.0, every=2)
-    >>> [scale.after(fits)["loss_scale"] for fits in (False, True, True, True)]    # what each step used
+    >>> [scale.after(fits)["loss_scale"] for fits in (False, True, True, True)]    # used by each step
     [8.0, 4.0, 4.0, 8.0]
     """
 
     value: float = 2.0**16
-    good: int = 0  # steps in a row that fitted
+    good: int = 0  # steps in a row without an overflow
     every: int = 1000
     least: float = 1.0
     skips = True
 
     def after(self, fits: bool) -> dict:
-        """What a step adds to the log; the next step has the new scale. RunFailed where none is left."""
+        """Update the scale for the next step; returns what this step adds to the log.
+
+        Raises RunFailed if the new scale is below `least`.
+        """
         record = {"loss_scale": self.value, "skipped": not fits}
         self.good = self.good + 1 if fits else 0
         if not fits:
@@ -67,7 +75,7 @@ UNSCALED = Unscaled()
 
 
 def loss_scale(dtype: str) -> Scale:
-    """The scale with which a run in this type begins."""
+    """The loss scale that a run in this dtype starts with."""
     return LossScale() if dtype == "float16" else UNSCALED
 
 
@@ -76,7 +84,7 @@ HALF = np.dtype("float16"), np.dtype(ml_dtypes.bfloat16)
 
 @functools.cache
 def check_type(xp: ModuleType, dtype: str) -> None:
-    """BadInput where a library has no arrays of this type: bfloat16 came with CuPy 14."""
+    """Raise BadInput if the library cannot multiply arrays of this dtype: bfloat16 needs CuPy 14."""
     try:
         xp.ones((1, 1), dtype) @ xp.ones((1, 1), dtype)
     except Exception as why:
@@ -84,7 +92,7 @@ def check_type(xp: ModuleType, dtype: str) -> None:
 
 
 def wide(x):
-    """x in the type in which it is computed: float32 for 16-bit floats, its own for all others, numbers too.
+    """float32 if x is 16-bit, else x itself (Python numbers too).
 
     >>> wide(np.ones(2, "bfloat16")).dtype, wide(np.ones(2)).dtype
     (dtype('float32'), dtype('float64'))
@@ -95,9 +103,9 @@ def wide(x):
 
 
 def narrow(y, *xs):
-    """y rounded to the 16-bit type that the arrays among xs have; y itself where they have another.
+    """y rounded to the 16-bit dtype of the arrays among xs; y itself if they have another dtype, or differ.
 
-    What is too large becomes infinity, without a warning: whoever looks for it finds it.
+    Values out of range become infinity, without a warning: the check for non-finite values finds them.
 
     >>> narrow(np.float32([1e-9, 1e9]), np.ones(2, "float16"), 0.5)
     array([ 0., inf], dtype=float16)
@@ -112,10 +120,10 @@ def narrow(y, *xs):
 
 
 def product(a, b):
-    """a @ b. 16-bit floats are multiplied as their library does it fast.
+    """a @ b; 16-bit floats are multiplied in the way that is fast for their library.
 
-    NumPy multiplies them in float32 and gives that: its own products of them are 300 times slower. CuPy has
-    the GPU multiply 16 bits by 16 bits, add up in 32, and give 16.
+    NumPy: in float32, which is also the result, because its 16-bit products are 300 times slower. CuPy: the
+    GPU multiplies 16-bit inputs, accumulates in 32 bits and returns 16.
     """
     if library(a, b) is np:
         return wide(a) @ wide(b)
@@ -124,9 +132,9 @@ def product(a, b):
 
 
 def finite(x) -> bool:
-    """Whether every entry is finite. A GPU is waited for.
+    """Whether every entry of x is finite; waits for the GPU.
 
-    A sum shows it in one pass, where it is finite itself: it may also overflow, over entries that do not.
+    A finite sum proves it in one pass. A sum can also overflow over finite entries: only then is each tested.
 
     >>> finite(np.full(9, 6e4, "float16")), finite(np.full(9, 1e308)), finite(np.array([np.inf, -np.inf]))
     (True, True, False)
@@ -136,9 +144,9 @@ def finite(x) -> bool:
 
 
 def check_eps(eps: float, dtype) -> None:
-    """BadInput for an eps that vanishes in the type of the numbers that it is added to, so that 0/0 is left.
+    """Raise BadInput if eps underflows in the dtype that it is added to, which would leave 0/0.
 
-    Subnormal numbers count as vanished: GPUs may flush them to zero. An eps of 0 is taken at its word.
+    Subnormal numbers count as underflow: GPUs may flush them to zero. An eps of exactly 0 is allowed.
     """
     least = float(np.finfo("float32" if np.dtype(dtype) in HALF else dtype).tiny)
     if 0 < eps < least:

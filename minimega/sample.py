@@ -1,6 +1,6 @@
-"""Generation: one token after another, with a cache of the keys and values of those before.
+"""Generation: one token at a time, with a cache of the keys and values of earlier tokens.
 
-B texts, N tokens so far, T window, V vocabulary.
+B texts, N tokens so far, T window, V vocabulary, H heads, C width of a head.
 """
 
 from collections.abc import Iterator
@@ -15,11 +15,11 @@ from minimega.model import Model
 
 
 def window_start(count: int, context: int) -> int:
-    """Where the window begins that sees the last of `count` tokens.
+    """The index of the first token in the window that ends at the last of `count` tokens.
 
-    While all fit, it begins at the first. A full window slides on by half its length at once (its later
-    half becomes its beginning), because a slide moves every token to another position, where its keys and
-    values are others: each slide fills the cache anew, and one slide every half window costs little.
+    While all tokens fit, it is 0. A full window slides by half its length at once. A slide moves every token
+    to another position, which changes its keys and values, so each slide must refill the cache; one slide
+    per half window costs little.
 
     >>> [window_start(n, 4) for n in range(1, 10)]
     [0, 0, 0, 0, 2, 2, 4, 4, 6]
@@ -29,13 +29,13 @@ def window_start(count: int, context: int) -> int:
 
 
 class Cache:
-    """The keys and values of the tokens seen, by layer: (B, H, up to `context`, C), written in place."""
+    """The keys and values of the tokens so far, by layer: (B, H, up to `context`, C), written in place."""
 
     def __init__(self, context: int):
         self.context, self.kept = context, {}
 
     def recall(self, layer: str, k, v):
-        """Put these keys and values after the earlier ones, and give all of them."""
+        """Append keys and values (B, H, new, C); returns all of the layer's, as views (B, H, so far, C)."""
         if layer not in self.kept:
             room = (*k.shape[:2], self.context, k.shape[-1])
             self.kept[layer] = [0, library(k).empty(room, k.dtype), library(v).empty(room, v.dtype)]
@@ -46,7 +46,7 @@ class Cache:
 
 
 def last_logits(model: Model, tokens, cache: Cache | None = None, seen: int = 0):
-    """The logits (B, V) after the tokens (B, N); with a cache, the `seen` first are not computed again."""
+    """The logits (B, V) after the tokens (B, N); with a cache, the first `seen` tokens are not run again."""
     xp, context = library(tokens), model.config.context
     start = window_start(tokens.shape[1], context)
     window = tokens[:, max(start, seen) :]
@@ -59,7 +59,7 @@ def last_logits(model: Model, tokens, cache: Cache | None = None, seen: int = 0)
 
 
 def next_logits(model: Model, tokens, cached: bool = True) -> Iterator:
-    """Gives the logits (B, V) after the tokens (B, N); send it the next tokens (B,) for those after them."""
+    """Yields the logits (B, V) after the tokens (B, N); send the next tokens (B,) for the next logits."""
     seen, start, cache = 0, 0, Cache(model.config.context)
     while True:
         moved = window_start(tokens.shape[1], model.config.context)
@@ -71,11 +71,12 @@ def next_logits(model: Model, tokens, cached: bool = True) -> Iterator:
 
 
 def choose(logits, uniform, temperature: float = 1.0, top_k: int = 0, top_p: float = 1.0) -> np.ndarray:
-    """One token for each row of logits (B, V), by one number in [0, 1) for each row: (B,) -> (B,).
+    """Choose one token per row of logits (B, V) with one number in [0, 1) per row: returns (B,) ids.
 
-    The logits are divided by the temperature (0: the likeliest token). `top_k` keeps the k likeliest (0:
-    all; Fan et al. 2018), `top_p` the fewest whose chance reaches p (Holtzman et al. 2019, section 3.1).
-    The likelier tokens come first on the line from 0 to 1; the number points at one.
+    The logits are divided by the temperature (0: take the likeliest token). `top_k` keeps the k likeliest
+    tokens (0: all; Fan et al. 2018), `top_p` the smallest set of likeliest tokens whose total probability
+    reaches p (Holtzman et al. 2019, section 3.1). The number picks a token from the cumulative distribution,
+    likeliest tokens first.
 
     >>> choose(np.log([[0.2, 0.7, 0.1]]), uniform=[0.75]).tolist()
     [0]
@@ -87,12 +88,12 @@ def choose(logits, uniform, temperature: float = 1.0, top_k: int = 0, top_p: flo
         return logits.argmax(axis=-1)
     order = np.argsort(-logits, axis=-1, kind="stable")  # (B, V)
     ranked = np.take_along_axis(logits, order, axis=-1)
-    with np.errstate(over="ignore"):  # a tiny temperature leaves the likeliest alone, and never inf - inf
+    with np.errstate(over="ignore"):  # a tiny temperature gives exp(-inf) = 0, never inf - inf
         p = np.exp((ranked - ranked[:, :1]) / temperature)
     if top_k:
         p[:, top_k:] = 0
     p /= p.sum(axis=-1, keepdims=True)
-    before = np.cumsum(p, axis=-1) - p  # the chance of the likelier ones
+    before = np.cumsum(p, axis=-1) - p  # the probability of all likelier tokens
     p[before >= top_p] = 0
     line = np.cumsum(p, axis=-1)
     place = (line <= np.asarray(uniform)[:, None] * line[:, -1:]).sum(axis=-1)
@@ -108,10 +109,15 @@ def generate(
     banned: tuple[int, ...] = (),
     **choice,
 ) -> Iterator[np.ndarray]:
-    """Continue a prompt by `length` tokens, once for each number in `texts`: yields (B,) tokens at a time.
+    """Continue a prompt by `length` tokens, once per number in `texts`: yields (B,) tokens at a time.
 
-    A text depends on the seed and its own number alone, not on its neighbours. `choice` goes to `choose`;
-    the tokens `banned` never come.
+    A text depends only on the seed and its own number, not on the other texts. `choice` is passed to
+    `choose` (temperature, top_k, top_p); `banned` tokens are never chosen.
+
+    >>> from minimega import Config, gpt
+    >>> model = gpt(Config(vocab_size=9, d_model=8, nhead=2)).draw(seed=0)
+    >>> np.array(list(generate(model, prompt=[0, 3], length=5, texts=range(2), top_k=4))).shape
+    (5, 2)
     """
     xp = library(next(iter(model.parameters().values())).data)
     numbers = np.asarray(texts)
@@ -121,7 +127,7 @@ def generate(
     for n in range(length):
         logits[:, list(banned)] = -np.inf
         chosen = choose(logits, random.uniform(random.key(seed, "sample", n), numbers), **choice)
-        # replicas that share out experts see them round differently, and must go on with the same texts
+        # with experts cut over replicas, logits differ by rounding: all continue with the same tokens
         chosen = model.shares.experts.broadcast(chosen, label="chosen")
         yield chosen
         if n + 1 < length:

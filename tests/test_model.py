@@ -354,7 +354,7 @@ def test_the_count_is_what_is_drawn(options):
         ({"nhead": 0}, "nhead is 0"),
         ({"num_layers": 0}, "num_layers is 0"),
         ({"d_hidden": -1}, "d_hidden is -1"),
-        ({"d_model": 10, "nhead": 3}, "d_model 10 cannot be shared out over 3 heads.*choose nhead"),
+        ({"d_model": 10, "nhead": 3}, "d_model 10 cannot be split into 3 heads.*choose an nhead"),
         ({"dropout": 1.0}, r"dropout is 1.0; it must lie in \[0, 1\)"),
         ({"dropout": -0.1}, "dropout is -0.1"),
         ({"dropout": float("nan")}, "dropout is nan"),
