@@ -122,8 +122,8 @@ class AdamW(Adam):
     >>> w = Parameter((1, 2), mean=1.0).draw(seed=0)
     >>> w.grad = np.array([[3.0, -0.5]], "float32")
     >>> AdamW(weight_decay=0.1).step([w], lr=0.5)
-    >>> w.data.round(4).tolist()  # 0.95 after the decay; Adam's first step is lr against the gradient's sign
-    [[0.45, 1.45]]
+    >>> w.data.round(4)  # decay leaves 0.95; Adam's first step is lr, against the gradient's sign
+    array([[0.45, 1.45]], dtype=float32)
     """
 
     def update(self, w, g, lr, decay, mean, square):
