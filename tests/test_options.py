@@ -187,7 +187,7 @@ def test_the_documentation_is_current():
         ("--pp 2 --virtual-stages 2", "choose --pipeline interleaved, not 1f1b"),
         (
             "--experts 4 --dp 4 --ep 3",
-            "4 replicas cannot hold experts in groups of 3: --ep has to divide --dp",
+            "4 replicas cannot hold experts in groups of 3: --ep must divide --dp",
         ),
         ("--experts 2 --top-k-experts 3", "a token cannot go to 3 of 2 experts: choose --top-k-experts"),
     ],

@@ -135,11 +135,11 @@ def test_a_lost_or_doubled_micro_batch_is_found():
 def test_an_action_before_what_it_needs_is_found():
     schedule = one_f_one_b(2, 3)
     schedule[1].insert(0, schedule[1].pop(schedule[1].index(Action("forward", 0))))
-    with pytest.raises(ValueError, match="rank 1 comes to forward 0 of chunk 0 before what it needs"):
+    with pytest.raises(ValueError, match="rank 1 runs forward 0 of chunk 0 before what it needs"):
         meet(schedule)
     early = zero_bubble(2, 3)
     early[0].insert(0, early[0].pop(early[0].index(Action("backward-weight", 0))))
-    with pytest.raises(ValueError, match="rank 0 comes to backward-weight 0 of chunk 0 before"):
+    with pytest.raises(ValueError, match="rank 0 runs backward-weight 0 of chunk 0 before"):
         meet(early)
     lost = one_f_one_b(2, 3)
     lost[0].remove(Action("forward", 1))

@@ -1,1 +1,1 @@
-"""Many ranks: groups and messages, and the regions in which a cut model differs from a whole one."""
+"""A model cut over ranks: tensor, sequence, context, data, expert and pipeline parallelism, and ZeRO."""

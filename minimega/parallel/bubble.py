@@ -1,9 +1,7 @@
-"""What a schedule is worth: whether it can deadlock, how long its ranks wait, what they hold; its picture.
+"""Properties of a schedule: whether it can deadlock, how long ranks wait (the bubble), and what they hold.
 
-p ranks, m micro-batches, v chunks a rank.
+p ranks, r one of them.
 """
-
-from typing import TYPE_CHECKING
 
 from minimega.parallel.schedules import (
     COSTS,
@@ -18,21 +16,18 @@ from minimega.parallel.schedules import (
     times,
 )
 
-if TYPE_CHECKING:
-    pass
-
 
 def meet(schedule: Schedule) -> None:
-    """Go through the lists where a send waits until its receive is entered, with nothing in between.
+    """Execute a schedule in which each send blocks until its receive starts (no buffering).
 
-    ValueError where they stop: all that are not through wait for each other, or a message that has to be
-    there for an action has not come. A schedule that passes cannot deadlock, whatever MPI does.
+    Raises ValueError if ranks deadlock, or an action runs before what it needs. A schedule that passes cannot
+    deadlock, whatever MPI does.
     """
     p, last = len(schedule), last_stage(schedule)
     todo, first = [iter(actions) for actions in schedule], {"backward-weight": "backward-input"}
 
     def own(a: Action) -> Action | None:
-        """What the rank itself must have done before."""
+        """The rank's own action that must come before this one."""
         return a._replace(kind=first.get(a.kind, "forward")) if a.kind.startswith("backward") else None
 
     head, here, moved = [next(actions, None) for actions in todo], [set() for _ in schedule], True
@@ -41,7 +36,7 @@ def meet(schedule: Schedule) -> None:
         for r in range(p):
             while a := head[r]:
                 if a.kind == "receive":
-                    break  # the sender moves both
+                    break  # the sender advances both
                 if a.kind == "send":
                     other = neighbour(a, r, p)
                     if head[other] != received(a, r, p):
@@ -50,7 +45,7 @@ def meet(schedule: Schedule) -> None:
                     head[other] = next(todo[other], None)
                 elif not {takes(a, r, p, last), own(a)} - {None} <= here[r]:
                     raise ValueError(
-                        f"rank {r} comes to {a.kind} {a.batch} of chunk {a.chunk} before what it needs"
+                        f"rank {r} runs {a.kind} {a.batch} of chunk {a.chunk} before what it needs"
                     )
                 else:
                     here[r].add(a)
@@ -60,17 +55,22 @@ def meet(schedule: Schedule) -> None:
 
 
 def _stuck(head: list[Action | None]) -> str:
-    """Where each rank stands, in words."""
+    """The action at which each rank is stuck."""
     return "; ".join(f"rank {r} at {a.kind} {a.what} {a.batch}.{a.chunk}" for r, a in enumerate(head) if a)
 
 
 def bubble(schedule: Schedule, costs: Costs = COSTS) -> float:
-    """The share of all ranks' time in which they wait, from the first forward to the last backward."""
+    """The fraction of all ranks' time spent waiting, from the first forward to the last backward.
+
+    >>> from minimega.parallel.schedules import one_f_one_b
+    >>> bubble(one_f_one_b(4, 12))  # (p - 1) / (m + p - 1)
+    0.2
+    """
     return waiting(times(schedule, costs))
 
 
 def waiting(timed: Timed) -> float:
-    """The same of what `times` gives, or of what a run measured: the share in which ranks do not compute.
+    """The bubble of a timed schedule, from `times` or measured in a run.
 
     >>> forward, backward = Action("forward", 0), Action("backward", 0)
     >>> waiting([[(forward, 0.0, 1.0), (backward, 2.0, 4.0)], [(forward, 1.0, 2.0)]])
@@ -82,7 +82,12 @@ def waiting(timed: Timed) -> float:
 
 
 def held(actions: list[Action]) -> int:
-    """The most micro-batches (through one chunk) whose activations a rank holds at once."""
+    """The most activations that a rank holds at once: micro-batches, each through one chunk.
+
+    >>> from minimega.parallel.schedules import one_f_one_b
+    >>> [held(actions) for actions in one_f_one_b(3, 8)]
+    [3, 2, 1]
+    """
     now = most = 0
     for a in actions:
         now += (a.kind == "forward") - (a.kind in ("backward", "backward-weight"))

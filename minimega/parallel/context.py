@@ -1,12 +1,12 @@
-"""Context parallelism: ranks share out the tokens of each sequence, and keys and values go around in a ring.
+"""Context parallelism: each rank holds some tokens of every sequence; keys and values go around a ring.
 
-Attention is the one place where tokens meet. There each rank keeps its queries, and the keys and values of
-all ranks pass by: while it works on some, they travel on to the next rank (ring attention: Liu, Zaharia and
-Abbeel 2023). No rank ever holds the context, nor the T x T weights: what it keeps grows with T/p.
+Only attention mixes tokens. There each rank keeps its queries, and receives the keys and values of one rank
+after another; while it computes with them, they travel on to the next rank (ring attention: Liu, Zaharia and
+Abbeel 2023). No rank holds the whole context or the T x T weights: memory per rank grows with T/p.
 
-In a causal text a later token has more to do. So the tokens are cut into 2p pieces, and rank c takes the
-c-th from the front and the c-th from the end: every rank then has as many blocks to compute (Brandon et al.
-2023 balance the ring in stripes; these halves are those of Dubey et al. 2024, section 3.3.2).
+With a causal mask, later tokens attend to more keys. So the tokens are cut into 2p pieces, and rank r takes
+the r-th from the front and the r-th from the end. Every rank then computes the same number of blocks (Brandon
+et al. 2023 balance the ring in stripes; these halves are those of Dubey et al. 2024, section 3.3.2).
 
                                keys 0 1   2 3   4 5   6 7
     --cp 2   rank 0   queries 0 1    :                        #  a whole block
@@ -14,8 +14,8 @@ c-th from the front and the c-th from the end: every rank then has as many block
              rank 1           4 5    #     #     :
              rank 0           6 7    #     #     #     :
 
-B batch, H heads, C width of a head, T tokens of the window, t and n those of some queries and some keys;
-p ranks, r this rank, j the one whose keys are here.
+B batch, H heads, C width of a head, T tokens of the window, t queries, n keys; p ranks, r this rank, j the
+rank whose keys and values are here.
 """
 
 import functools
@@ -33,7 +33,7 @@ from minimega.ranks.group import Group, Wait, pieces
 
 
 def halves(length: int, size: int) -> list[tuple[slice, slice]]:
-    """The two pieces of the tokens that each rank holds.
+    """The two pieces of the tokens that each rank holds, by rank.
 
     >>> [(early.start, late.start) for early, late in halves(12, 3)]
     [(0, 10), (2, 8), (4, 6)]
@@ -43,9 +43,9 @@ def halves(length: int, size: int) -> list[tuple[slice, slice]]:
 
 
 def share(inputs, targets, at: Place, group: Group) -> tuple:
-    """This rank's part of a batch (B, T) that stands at a whole place: its tokens, targets and place.
+    """This rank's inputs (B, t), targets (B, t) and place, of a batch (B, T) at a whole place.
 
-    A rank alone has all of it, and attends as ever.
+    A group of one gets its arguments back.
     """
     if group.size == 1:
         return inputs, targets, at
@@ -57,7 +57,7 @@ def share(inputs, targets, at: Place, group: Group) -> tuple:
 
 
 class Block(NamedTuple):
-    """Some queries and some keys: where they stand on their ranks (rows, columns) and in the window."""
+    """Some queries and some keys, as slices of their ranks' tokens (rows, columns) and of the window."""
 
     rows: slice
     columns: slice
@@ -66,9 +66,12 @@ class Block(NamedTuple):
 
 
 def blocks(length: int, size: int, r: int, j: int, causal: bool = True) -> list[Block]:
-    """The blocks, half by half, in which a query of rank r sees a key of rank j.
+    """The blocks, half by half, in which a query of rank r attends to a key of rank j.
 
-    Where no half is empty, these are 2p + 1 over all j, for every r.
+    If no half is empty, each rank r has 2p + 1 of them over all j.
+
+    >>> [sum(len(blocks(12, 3, r, j)) for j in range(3)) for r in range(3)]
+    [7, 7, 7]
     """
 
     def placed(rank: int) -> list[tuple[slice, slice]]:
@@ -89,17 +92,18 @@ def _some(s: slice) -> bool:
 
 @op
 def ring_attention(q, k, v, causal: bool = True, keep=None, p: float = 0.0, *, group: Group, window):
-    """`attention` of a window (T,) that the ranks of a group share out: (B, H, t, C) of q, k and v -> of y.
+    """`attention` over a window (T,) that is cut over a group: q, k, v (B, H, t, C) -> y (B, H, t, C).
 
-    Forward: softmax block by block. A row's exponentials are taken over its largest score so far, and what
-    was added up before is scaled down when a larger one comes (Milakov and Gimelshein 2018, algorithm 3).
-    Backward: the log of a row's sum gives its weights again (Dao et al. 2022, section 3.1). The gradients
-    of keys and values travel with them, and one rank further: home.
+    Forward: softmax block by block. Exponentials are relative to the row's largest score so far; when a
+    larger score comes, the sums so far are scaled down (Milakov and Gimelshein 2018, algorithm 3). Backward:
+    the weights are recomputed from the log of each row's sum (Dao et al. 2022, section 3.1). The gradients of
+    keys and values travel with them, and one rank further to their owner.
 
-    `keep(queries, keys)` draws the dropout mask of a block, by their places in the window.
+    `keep(queries, keys)` draws the dropout mask of a block, by positions in the window; `p` is the
+    probability of a drop.
     """
     xp, length, scale = library(q), len(window), q.shape[-1] ** -0.5
-    computed = wide(q[..., :0]).dtype  # of sums: float32 beside 16-bit numbers
+    computed = wide(q[..., :0]).dtype  # of sums: float32 if q is 16-bit
 
     def scores(k, at: Block):
         """(B, H, t, n)"""
@@ -133,7 +137,7 @@ def ring_attention(q, k, v, causal: bool = True, keep=None, p: float = 0.0, *, g
         inner = (wide(dy) * y).sum(axis=-1, keepdims=True)  # softmax's sum of w dw, as in `attention`
         dq, home = xp.zeros(q.shape, computed), None
         for j, (k_j, v_j) in around(xp.stack((k, v)), length, group):
-            dk, dv = dkv = xp.zeros((2, *k_j.shape), computed)  # of rank j, what our queries add to it
+            dk, dv = dkv = xp.zeros((2, *k_j.shape), computed)  # our queries' part of rank j's gradients
             for at in blocks(length, group.size, group.rank, j, causal):
                 rows, columns = (slice(None), slice(None), at.rows), (slice(None), slice(None), at.columns)
                 w = scores(k_j, at)
@@ -147,7 +151,7 @@ def ring_attention(q, k, v, causal: bool = True, keep=None, p: float = 0.0, *, g
                 dq[rows] += product(ds, k_j[columns])
                 dk[columns] += product(ds.swapaxes(-1, -2), q[rows])
             if home:
-                dkv += home()  # what the ranks before us added
+                dkv += home()  # the sum over the ranks before us
             home = pass_on(dkv, j, length, group, "dkv")
         dk, dv = home()
         dk *= scale
@@ -158,9 +162,9 @@ def ring_attention(q, k, v, causal: bool = True, keep=None, p: float = 0.0, *, g
 
 
 def around(kv, length: int, group: Group) -> Iterator[tuple]:
-    """The keys and values (2, B, H, n, C) of every rank, our own first: gives the rank and them.
+    """Yields each rank j and its keys and values (2, B, H, n, C), our own first.
 
-    While the caller works on some, they travel on.
+    They travel on to the next rank while the caller works on them.
     """
     for step in range(group.size):
         j = (group.rank - step) % group.size
@@ -171,7 +175,7 @@ def around(kv, length: int, group: Group) -> Iterator[tuple]:
 
 
 def pass_on(x, j: int, length: int, group: Group, label: str) -> Wait:
-    """Start to send what is of rank j's tokens to the next rank; the wait gives that of rank j - 1."""
+    """Send x, which belongs to rank j's tokens, to the next rank; the wait returns that of rank j - 1."""
     if group.size == 1:
         return lambda: x
     n = sum(half.stop - half.start for half in halves(length, group.size)[j - 1])

@@ -1,9 +1,8 @@
-"""Data parallelism: the gradients of all replicas added up in buckets, while the backward pass still runs.
+"""Data parallelism: gradients are summed over the replicas in buckets, while the backward pass still runs.
 
-A bucket holds the gradients of some neighbouring parameters in one flat array, so that few large messages
-travel instead of many small ones. It leaves as soon as its last gradient is complete; since the backward
-pass completes the last layer first, the buckets are filled from the last parameter to the first (Li et al.
-2020, section 3.2).
+A bucket is one flat array of neighbouring parameters' gradients: a few large messages instead of many small
+ones. It is sent as soon as its last gradient is complete. The backward pass completes the last layer first,
+so buckets are filled from the last parameter to the first (Li et al. 2020, section 3.2).
 """
 
 import functools
@@ -20,7 +19,7 @@ BUCKET = 1 << 20  # elements: 4 MB of float32
 
 
 class Bucket:
-    """Some parameters whose gradients the same ranks hold; `owned` is what gets the sums."""
+    """Parameters whose gradients are summed over the same ranks; `owned` receives the sums."""
 
     def __init__(self, group: Group):
         self.group, self.parameters, self.size = group, [], 0
@@ -29,15 +28,16 @@ class Bucket:
     owned = property(lambda self: self.parameters)
 
     def empty(self) -> None:
-        """Nothing has arrived in it, and it has not left."""
+        """Start a step: no gradient is complete, nothing has been sent."""
         self.missing, self.left, self.under_way = {p.name for p in self.parameters}, False, []
 
     def add(self, p: Parameter) -> None:
+        """Append a parameter."""
         self.parameters.append(p)
         self.size += p.local_size
 
     def leave(self) -> None:
-        """Send what is here on its way to the sum; nothing of it stays here."""
+        """Start the sum of the gradients, and free them; a parameter without one counts as zeros."""
         xp = library(self.parameters[0].data)
         grads = (xp.zeros_like(wide(p.data)) if p.grad is None else p.grad for p in self.parameters)
         flat, self.left = xp.concatenate([g.reshape(-1) for g in grads]), True
@@ -46,15 +46,15 @@ class Bucket:
         self.under_way.append(self.start(flat))
 
     def start(self, flat) -> Wait:
-        """Start the sum: partial -> whole."""
+        """Start the sum of a flat bucket (`size`,): partial -> whole."""
         return self.group.start_all_reduce(flat, label="gradients")
 
     def is_complete(self) -> bool:
-        """Whether it has left, and no gradient came since."""
+        """Whether it has been sent, and no gradient came since."""
         return self.left and all(p.grad is None for p in self.parameters)
 
     def arrive(self) -> None:
-        """Add the sums to the gradients of what is owned here."""
+        """Wait for the sums, and add them to the gradients of `owned`."""
         if not self.under_way:
             return
         flat, at = functools.reduce(operator.add, (wait() for wait in self.under_way)), 0
@@ -62,22 +62,23 @@ class Bucket:
             g = flat[at : at + p.data.size].reshape(p.data.shape)
             p.grad = g if p.grad is None else p.grad + g
             at += p.data.size
-        self.under_way = []  # or it would hold all of this memory until the next step
+        self.under_way = []  # frees the messages' memory
 
 
 class Reducer:
-    """Adds gradients up over their holders; `with reducer:` goes around the last backward passes of a step.
+    """Sums gradients over their holders; use `with reducer:` around the last backward passes of a step.
 
-    Within it, `open` says whose gradients the next backward pass completes. What follows is for those that
-    share out more than the batch (zero.py): here every rank owns all that it holds.
+    Inside, `open` names the parameters whose gradients the next backward pass completes. ZeRO overrides
+    `keep`, `owned`, `publish` and `joined`; here every rank owns all that it holds. A bucket is full once it
+    has `bucket` elements.
     """
 
     bucket = Bucket
-    each_part = False  # whether each part of an accumulated batch is added up by itself
+    each_part = False  # whether each part of an accumulated batch is summed by itself
 
     def __init__(self, parameters: Iterable[Parameter], grid: Grid, bucket: int = BUCKET):
         self.grid, self.buckets = grid, []
-        open_buckets: dict[tuple, Bucket] = {}  # by kind, the one that is not full
+        open_buckets: dict[tuple, Bucket] = {}  # by kind, the bucket that is being filled
         for p in reversed(list(parameters)):
             group, kind = grid.holders(p), self.kind(p)
             if group.size == 1:
@@ -89,10 +90,10 @@ class Reducer:
         self.bucket_of = {p.name: b for b in self.buckets for p in b.parameters}
 
     def kind(self, p: Parameter) -> tuple:
-        """Parameters of one kind may lie in one bucket: those of one group.
+        """Parameters of the same kind may share a bucket: those with the same holders.
 
-        Apart lies what all ranks of a replica hold: those buckets are the same on each of them, so that sums
-        run in one order, and the copies keep the same bits.
+        Parameters that all tensor ranks hold get their own buckets. These are the same on each of those
+        ranks, so sums run in the same order and copies keep the same bits.
         """
         return id(self.grid.holders(p)), p.axis is None
 
@@ -102,21 +103,22 @@ class Reducer:
         return self
 
     def open(self, parameters: Iterable[Parameter]) -> None:
-        """From here on the gradients of these parameters may leave as soon as they are complete."""
+        """From here on these parameters' gradients are sent as soon as they are complete."""
         for p in parameters:
             if p.name in self.bucket_of:
                 p.complete = self.complete
 
     def complete(self, p: Parameter) -> None:
-        """The engine says that the gradient of p is complete: nothing more will be added to it."""
+        """Called by the engine when p's gradient is complete; sends the bucket once all of its are."""
         bucket = self.bucket_of[p.name]
         bucket.missing.discard(p.name)
-        # What both ends of a pipeline hold leaves in the end: the first stage, which is the last to have it,
-        # may still wait for what this one has to send.
+        # A table at both ends of a pipeline is sent last: the first stage completes it last, and may still
+        # wait for messages from this rank.
         if not bucket.missing and not bucket.left and bucket.group is not self.grid.ends:
             self.leave(bucket)
 
     def leave(self, bucket: Bucket) -> None:
+        """Send a bucket."""
         bucket.leave()
 
     def __exit__(self, kind, *_) -> None:
@@ -125,23 +127,22 @@ class Reducer:
                 p.complete = None
         if kind is None:
             for b in self.buckets:
-                # A recomputed layer is a backward pass of its own, which does not know that a table that it
-                # shares with another layer (tied) gets more: then the bucket has left too early.
+                # Recompute runs its own backward, so a tied table's bucket may have left early: send again.
                 if not b.is_complete():
                     self.leave(b)
             for b in self.buckets:
                 b.arrive()
 
     def keep(self, p: Parameter) -> None:
-        """Of the data that p was given, keep what this rank holds between the steps."""
+        """Keep what this rank holds of p's data between steps. Call it when p has been given data."""
 
     def owned(self, parameters: Iterable[Parameter]) -> list[Parameter | Shard]:
-        """What the optimizer changes on this rank: of each parameter all, or a shard."""
+        """What the optimizer updates on this rank: each parameter, or this rank's shard of it."""
         return list(parameters)
 
     def publish(self) -> None:
-        """After the optimizer's step: tell the others the new weights of what is owned here."""
+        """After the optimizer's step: send the new weights of `owned` to the ranks that use them."""
 
     def joined(self, arrays: dict, label: str = "whole") -> dict:
-        """Arrays that are cut as what is owned, by its names, as the parameters on this rank are cut."""
+        """Arrays by name, in the shapes of `owned`, joined to the shapes of this rank's parameters."""
         return arrays

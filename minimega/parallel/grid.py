@@ -1,18 +1,17 @@
-"""The grid: every rank has a place in a tensor-parallel, a context, a data-parallel and a pipeline group.
+"""The grid: every rank belongs to a tensor, a context, a data and a pipeline group.
 
     --tp 2 --dp 2 --pp 2     rank     0 1 | 2 3 || 4 5 | 6 7
                              tensor   0 1 | 0 1 || 0 1 | 0 1
                              data     0 0 | 1 1 || 0 0 | 1 1
                              pipeline 0 0 | 0 0 || 1 1 | 1 1
 
-Neighbours are near each other on most machines: they hold the pieces of a layer, since they talk most. Then
-come the ranks that hold different tokens of a sequence (`--cp`), and the replicas, which add up all of their
-gradients once a step. The stages of the pipeline are furthest apart: one activation a micro-batch travels
-between two of them (Narayanan et al. 2021, section 3).
+On most machines neighbouring ranks have the fastest links. So tensor ranks, which communicate most, are
+neighbours. Then come the context ranks (`--cp`), and the replicas, which sum their gradients once per step.
+Pipeline stages are furthest apart: only one activation per micro-batch travels between two of them (Narayanan
+et al. 2021, section 3).
 
-A parameter that is cut is held by one rank of each replica and of each piece of the tokens; one that is not,
-by all ranks of its stage; the table of token vectors, where embedding and head share it, by the first stage
-and the last; an expert by every `--ep`-th replica.
+One rank of each tensor group holds a given piece of a cut parameter, all ranks of a stage hold an uncut one.
+The first and the last stage both hold a tied embedding table. Every `--ep`-th replica holds the same experts.
 """
 
 from dataclasses import dataclass
@@ -30,32 +29,32 @@ WHOLE = Layout()
 
 @dataclass(frozen=True)
 class Grid:
-    """The groups of one rank, and the layout that they follow."""
+    """The groups of one rank, and its layout."""
 
     world: Group = SELF  # all ranks
-    tensor: Group = SELF  # hold the pieces of the same layers
+    tensor: Group = SELF  # ranks with the pieces of the same layers
     data: Group = SELF  # replicas, each with its share of the batch
-    shares: Uncut = Layer.shares  # what a layer asks of them
-    pipeline: Group = SELF  # hold the stages of one model
+    shares: Uncut = Layer.shares  # how layers use these groups
+    pipeline: Group = SELF  # ranks with the stages of one model
     stage: Group = SELF  # all ranks of this stage
-    ends: Group = SELF  # hold the same piece of what both ends of the pipeline use
-    context: Group = SELF  # hold different tokens of the same sequences
-    copies: Group = SELF  # hold the same pieces: replicas and context ranks
-    experts: Group = SELF  # replicas that hold different experts
-    expert_copies: Group = SELF  # hold the same experts
+    ends: Group = SELF  # ranks with the same piece of a table used at both ends of the pipeline
+    context: Group = SELF  # ranks with different tokens of the same sequences
+    copies: Group = SELF  # ranks with the same pieces of the model: replicas and context ranks
+    experts: Group = SELF  # replicas with different experts
+    expert_copies: Group = SELF  # ranks with the same experts
     layout: Layout = WHOLE
 
     @property
     def first(self) -> bool:
-        """Whether this is the rank that speaks and writes."""
+        """Whether this is the rank that prints and writes files."""
         return self.world.rank == 0
 
     def holders(self, p: Parameter) -> Group:
-        """The ranks whose gradients of this parameter have to be added up.
+        """The ranks over which this parameter's gradient is summed.
 
-        Each replica has seen its own sequences, and of them each rank of `--cp` its own tokens. Over the
-        ranks of a tensor group the gradient of a parameter that all hold is whole, and needs no sum, unless
-        each of them has seen its own tokens too (sequence parallelism).
+        Each replica saw its own sequences, and each context rank its own tokens of them. In a tensor group
+        the gradient of a parameter that all ranks hold is already whole, unless each rank saw its own tokens
+        (sequence parallelism).
         """
         if p.at_both_ends:
             return self.ends
@@ -64,15 +63,12 @@ class Grid:
         return self.stage if p.axis is None and self.shares.partial else self.copies
 
     def copies_of(self, p: Parameter | Shard) -> int:
-        """How many ranks hold the same piece of this parameter, and after the sum the same gradient.
-
-        Of a shard: how many own the same one.
-        """
+        """How many ranks hold the same piece of a parameter, or own the same shard."""
         whole = self.tensor.size if p.axis is None and not self.shares.partial else 1
         return whole if isinstance(p, Shard) else self.holders(p).size * whole
 
     def rows(self, batch: int) -> slice:
-        """Which of a step's sequences this rank's replica works on."""
+        """This replica's slice of a step's `batch` sequences; raises BadInput if dp does not divide it."""
         if batch % self.data.size:
             raise BadInput(
                 f"a batch of {batch} sequences cannot be split over {self.data.size} replicas: "
@@ -82,17 +78,22 @@ class Grid:
 
 
 def grid(world: Group, layout: Layout = WHOLE) -> Grid:
-    """Cut all ranks into `pp` stages of `dp` replicas of `cp` groups of `tp` neighbours.
+    """Split the world into `pp` stages of `dp` replicas of `cp` groups of `tp` neighbours.
 
-    The replicas fall into groups of `ep` neighbours that hold different experts. Raises BadInput if the
-    layout needs another number of ranks, or cannot be.
+    Each `ep` neighbouring replicas hold different experts. Raises BadInput if the layout needs another
+    number of ranks, or is impossible.
+
+    >>> from minimega.ranks.paper import Paper
+    >>> g = grid(Paper(8, rank=5), Layout(tp=2, dp=2, pp=2))
+    >>> g.tensor.ranks, g.data.ranks, g.pipeline.ranks
+    ((4, 5), (5, 7), (1, 5))
     """
     cut = layout
     launch.check_ranks(world.size, cut.ranks, str(cut))
     cut.check()
     n = cut.tp * cut.cp * cut.dp  # ranks of a stage
     stage = world.split(lambda r: r // n, "stage")
-    # the first stage with the last, and each rank in between alone
+    # the first stage with the last; each rank in between is alone
     ends = world.split(lambda r: r % cut.tp if r // n in (0, cut.pp - 1) else cut.tp + r, "ends")
     tensor = stage.split(lambda r: r // cut.tp, "tensor")
     copies = stage.split(lambda r: r % cut.tp, "data" if cut.cp == 1 else "copies")

@@ -1,7 +1,7 @@
-"""The layout of a run: how a model and its batch are cut over ranks, and what can be combined with what.
+"""The layout of a run: how a model and its batch are cut over ranks, and which features can be combined.
 
-Nothing in a layout changes what is computed. One table of features is read by the command line, the tests and
-docs/options.md.
+A layout never changes the result. The command line, the tests and docs/options.md read the same table of
+features.
 """
 
 from collections.abc import Callable, Iterator
@@ -17,6 +17,8 @@ from minimega.parallel.schedules import SCHEDULES
 class Layout:
     """How a model is cut over `ranks` ranks, and how each step's batch is split.
 
+    `parts` is the number of parts of a replica's share of the batch, `stages` the number of pipeline stages.
+
     >>> layout = Layout(tp=2, dp=2, pp=2, pipeline="interleaved")
     >>> layout.ranks, layout.micro_batches, layout.stages, str(layout)
     (8, 2, 4, '--tp 2 --dp 2 --pp 2')
@@ -28,12 +30,12 @@ class Layout:
     pp: int = 1  # pipeline ranks: each holds some stages of the list of layers
     cp: int = 1  # context-parallel ranks: each holds some tokens of every sequence
     ep: int = 1  # neighbouring replicas that hold different experts
-    zero: int = 0  # ZeRO stage: what the holders of a parameter shard
+    zero: int = 0  # ZeRO stage: 1 shards the optimizer's state, 2 also gradients, 3 also weights
     accumulate: int = 1  # parts of a replica's share, one after another
-    micro_batches: int = 0  # micro-batches in the pipeline at a time; 0: one for each of its ranks
+    micro_batches: int = 0  # micro-batches in the pipeline at a time; 0: one per pipeline rank
     pipeline: str = "1f1b"  # the schedule
-    virtual_stages: int = 0  # stages a pipeline rank; 0: 2 if the schedule is interleaved, otherwise 1
-    recompute: str = "none"
+    virtual_stages: int = 0  # stages per pipeline rank; 0: 2 if the schedule is interleaved, otherwise 1
+    recompute: str = "none"  # what backward computes again: none, selective or full
 
     def __post_init__(self):
         stages = 2 if self.pipeline == "interleaved" and self.pp > 1 else 1
@@ -45,17 +47,17 @@ class Layout:
     stages = property(lambda self: self.pp * self.virtual_stages)
 
     def __str__(self) -> str:
-        """As it is typed."""
+        """As options of the command line."""
         numbers = {"pp": self.pp, "cp": self.cp, "ep": self.ep}
         more = "".join(f" --{name} {n}" for name, n in numbers.items() if n > 1)
         more += f" --zero {self.zero}" * (self.zero > 0) + " --sequence-parallel" * self.sequence
         return f"--tp {self.tp} --dp {self.dp}{more}"
 
     def check(self, config: Config | None = None, batch: int | None = None, dtype: str = "float32") -> None:
-        """Raise BadInput if this layout, or this model or batch in it, cannot be.
+        """Raise BadInput if this layout is impossible, or impossible for this model or batch.
 
-        `batch` is the number of sequences of one optimizer step. The size of the vocabulary is not looked
-        at: it may not be known yet.
+        `batch` is the number of sequences per optimizer step. The vocabulary size is not checked: it may not
+        be known yet.
 
         >>> Layout(pp=2, zero=2).check()
         Traceback (most recent call last):
@@ -74,7 +76,7 @@ class Layout:
                 raise BadInput(f"{pair[0]} does not go with {pair[1]}: {why}")
         if self.dp % self.ep:
             raise BadInput(
-                f"{self.dp} replicas cannot hold experts in groups of {self.ep}: --ep has to divide --dp"
+                f"{self.dp} replicas cannot hold experts in groups of {self.ep}: --ep must divide --dp"
             )
         self.schedule()
         if config:
@@ -82,17 +84,15 @@ class Layout:
             check_stages(config, self.stages)
 
     def schedule(self) -> list:
-        """The list of actions of each pipeline rank (BadInput if the schedule cannot have these numbers)."""
+        """The list of actions of each pipeline rank; raises BadInput if the schedule does not allow it."""
         v = self.virtual_stages
         if v > 1 and self.pipeline != "interleaved":
-            raise BadInput(
-                f"{v} stages a rank are interleaved: choose --pipeline interleaved, not {self.pipeline}"
-            )
+            raise BadInput(f"{v} stages per rank need --pipeline interleaved, not --pipeline {self.pipeline}")
         return SCHEDULES[self.pipeline](self.pp, self.micro_batches, v)
 
 
 def check_cut(config: Config, tp: int, ep: int, widths: tuple[str, ...] = ("vocab_size", "d_hidden")) -> None:
-    """Raise BadInput if a model has too few heads, experts or features for each rank to hold some."""
+    """Raise BadInput if a model's heads, experts or `widths` cannot be cut over `tp` and `ep` ranks."""
     if config.attention and config.nhead % tp:
         raise BadInput(
             f"{config.nhead} heads cannot be cut over {tp} ranks: choose --tp so that it divides --nhead"
@@ -146,17 +146,17 @@ FEATURES: dict[str, Callable[[Layout, Config | None, str], bool]] = {
     "--dtype bfloat16": lambda cut, config, dtype: dtype == "bfloat16",
 }
 
-# Pairs that cannot be combined, and why. The tests run every other pair.
+# Pairs that cannot be combined, and why. Tests run all other pairs.
 REFUSED: dict[tuple[str, str], str] = {
     ("--pp", "--zero 2"): "every micro-batch would send all gradients",
     ("--pp", "--zero 3"): "every micro-batch would gather all weights",
-    ("--pipeline zero-bubble", "--virtual-stages"): "several stages a rank are --pipeline interleaved",
+    ("--pipeline zero-bubble", "--virtual-stages"): "several stages per rank need --pipeline interleaved",
 }
 IMPLIED = {"--pipeline zero-bubble": "--pp", "--virtual-stages": "--pp", "--ep": "--experts"}
 
 
 def allowed() -> Iterator[tuple[str, str]]:
-    """The pairs that can be combined (two values of one option are no pair)."""
+    """The pairs of features that can be combined, without two values of one option."""
     for a, b in combinations(FEATURES, 2):
         on = [name for name in FEATURES if name in (a, b, IMPLIED.get(a), IMPLIED.get(b))]
         if a.split()[0] != b.split()[0] and not any(pair in REFUSED for pair in combinations(on, 2)):

@@ -1,6 +1,6 @@
-"""Pipeline parallelism: the list of layers cut into stages, and the interpreter that runs a schedule.
+"""Pipeline parallelism: the list of layers cut into stages, and the interpreter of schedules.
 
-B batch, T time, D width, V vocabulary, p ranks, v chunks a rank.
+B batch, T time, D width, V vocabulary; p ranks, r one of them, m micro-batches, v chunks per rank.
 """
 
 import functools
@@ -25,17 +25,17 @@ Batch = tuple  # inputs (B, T), targets (B, T) or None, and their Place
 
 @functools.cache
 def actions(name: str, p: int, m: int, v: int, r: int) -> tuple[Action, ...]:
-    """What rank r of p does in the schedule of this name, with m micro-batches and v chunks a rank."""
+    """The actions of rank r of p in the named schedule, with m micro-batches and v chunks per rank."""
     return tuple(SCHEDULES[name](p, m, v)[r])
 
 
 class Run:
-    """One rank's way through its list of actions, for the micro-batches of one step.
+    """Executes one rank's list of actions on the micro-batches of one step.
 
-    Messages are arrays (B, T, D), T the tokens that the rank holds: both sides know the shape beforehand. A
-    receive is started at its place in the list and waited for where it is needed; a send goes on meanwhile.
-    `count` is the number of counted targets of the whole step, `loss` this rank's part of the loss. What is
-    kept of a micro-batch on its way through a chunk is found by `Action.key`.
+    Messages are arrays (B, T, D), T the tokens that the rank holds, so both sides know the shape.
+    A receive is started at its place in the list and waited for when its array is needed; sends overlap with
+    what follows. `count` is the number of counted targets of the whole step, `loss` this rank's part of the
+    loss. `kept`, `halves` and `dx` are indexed by `Action.key`.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class Run:
         stages = stages_of(model)
         self.group, self.chunks = stages.pipeline, stages.chunks
         self.stages = self.group.size * len(self.chunks)
-        self.kept, self.halves = {}, {}  # inputs and outputs; weight gradients that are put off
+        self.kept, self.halves = {}, {}  # inputs and outputs; deferred weight gradients
         self.coming, self.dx, self.sent, self.loss = {}, {}, [], 0.0
         self.act = {
             "forward": self.forward,
@@ -58,6 +58,7 @@ class Run:
         }
 
     def execute(self, actions: Iterable[Action]) -> "Run":
+        """Execute the actions in order, wait for all sends, and return the run."""
         for a in actions:
             self.act[a.kind](a)
         for wait in self.sent:
@@ -65,6 +66,7 @@ class Run:
         return self
 
     def forward(self, a: Action) -> None:
+        """Run a chunk forward, on the last stage with the loss; raises RunFailed if it is not finite."""
         (inputs, targets, at), chunk = self.batches[a.batch], self.chunks[a.chunk]
         x = Tensor(self.coming.pop(("x", *a.key))()) if self._stage(a) else inputs
         with_loss = targets is not None and self._stage(a) == self.stages - 1
@@ -80,29 +82,35 @@ class Run:
         self.loss += float(y.data if with_loss else chunk.extra(at))
 
     def backward(self, a: Action) -> None:
+        """Run a chunk backward, from the loss or a received gradient, and keep the gradient of its input."""
         (x, y), at = self.kept.pop(a.key), self.batches[a.batch][2]
         y.backward(at.scale if self._stage(a) == self.stages - 1 else self.coming.pop(("dx", *a.key))())
         if self._stage(a):
             self.dx[a.key] = x.grad
 
     def backward_input(self, a: Action) -> None:
+        """Run a chunk backward, and defer its parameters' gradients."""
         with parameters_later() as self.halves[a.key]:
             self.backward(a)
 
     def backward_weight(self, a: Action) -> None:
+        """Compute the deferred gradients of the parameters."""
         add_up(self.halves.pop(a.key))
 
     def reduce(self, a: Action) -> None:
+        """Let the reducer send the chunk's gradients as the next backward completes them."""
         if self.reducer:
             self.reducer.open(self.chunks[a.chunk].parameters().values())
 
     def send(self, a: Action) -> None:
+        """Start to send an activation or a gradient to the neighbour; keep few sends in flight."""
         x = self.kept[a.key][1].data if a.what == "x" else self.dx.pop(a.key)
         self.sent.append(self.group.start_send(x, neighbour(a, self.group.rank, self.group.size), a.what))
         if len(self.sent) > 2 * self.stages:  # the oldest send must have finished
             self.sent.pop(0)()
 
     def receive(self, a: Action) -> None:
+        """Start to receive an activation or a gradient from the neighbour."""
         inputs, _, at = self.batches[a.batch]
         held = self.model.shares.tokens(len(at.window))
         like = next(iter(self.model.parameters().values())).data
@@ -116,7 +124,7 @@ class Run:
 
 
 class Whole:
-    """A model that is not cut into stages, as the one stage of a pipeline of one rank."""
+    """An uncut model as the only stage of a pipeline of one rank."""
 
     pipeline = SELF
 
@@ -129,9 +137,9 @@ class Whole:
 
 
 class Staged(Model):
-    """What one rank of a pipeline has of a model; made by `staged`.
+    """One pipeline rank's stages of a model; made by `staged`.
 
-    `entire` is the model that was cut; its other layers are never drawn. `chunks` are this rank's stages.
+    `entire` is the whole model, of which only this rank's layers are drawn; `chunks` are its stages.
     """
 
     def __init__(self, model: Model, pipeline: Group, v: int):
@@ -142,7 +150,7 @@ class Staged(Model):
         own = {name: layer for chunk in self.chunks for name, layer in chunk.layers.items()}
         super().__init__(model.config, own)
         self.shares = model.shares
-        self.homes: dict[str, list[int]] = {}  # by parameter, the ranks of the pipeline that hold it
+        self.homes: dict[str, list[int]] = {}  # by parameter, the pipeline ranks that hold it
         for stage, part in enumerate(parts):
             for name in part.parameters():
                 self.homes.setdefault(name, []).append(stage % p)
@@ -154,6 +162,7 @@ class Staged(Model):
         return min(self.homes[parameter])
 
     def count(self):
+        """The number of parameters of the entire model."""
         return self.entire.count()
 
     def _run(self, tokens, targets, at: Place | None, count: int | None = None) -> Run:
@@ -161,11 +170,11 @@ class Staged(Model):
         return run.execute(forward_only(self.pipeline.size, len(self.chunks))[self.pipeline.rank])
 
     def hidden(self, tokens, at=None):
-        """What the last layer gives, on the ranks of the last stage; others give what they sent last."""
+        """The last layer's output on the ranks of the last stage; on others, what their last chunk sent."""
         return self._run(tokens, None, at).kept[0, len(self.chunks) - 1][1]
 
     def forward(self, tokens, at=None):
-        """The logits, told to all stages."""
+        """The logits (B, T, V), broadcast to all stages."""
         y, (batch, time), last = self.hidden(tokens, at), tokens.shape, self.pipeline.size - 1
         shape = batch, time, self.config.vocab_size
         if self.pipeline.rank == last:
@@ -175,15 +184,15 @@ class Staged(Model):
         return Tensor(self.pipeline.broadcast(y, root=last, label="logits"))
 
     def loss(self, tokens, targets, at=None, count=None):
-        """The loss on the ranks of the last stage and 0 on others: the sum over the pipeline is the loss."""
+        """This rank's part of the loss: the sum over the pipeline is the loss."""
         return Tensor(np.array(self._run(tokens, targets, at, count).loss))
 
 
 def _cut(layers: dict[str, Layer], blocks: int, stages: int) -> list[dict[str, Layer]]:
-    """The layers of each stage: blocks as evenly as can be, the longer stages first.
+    """The layers of each stage: blocks as even as possible, longer stages first.
 
-    What stands before the blocks goes to the first stage, what stands after them to the last: the head is
-    much work, so the last stage is a shorter one.
+    The embedding goes to the first stage, the layers after the blocks to the last. The head is much work, so
+    the last stage gets fewer blocks.
     """
     names = list(layers)
     parts = [names[1 + s.start : 1 + s.stop] for s in pieces(blocks, stages)]
@@ -193,13 +202,13 @@ def _cut(layers: dict[str, Layer], blocks: int, stages: int) -> list[dict[str, L
 
 
 def stages_of(model: Model) -> Staged | Whole:
-    """A model's stages on this rank; a model that is not cut is one stage."""
+    """A model's stages on this rank; an uncut model is one stage."""
     return model if isinstance(model, Staged) else Whole(model)
 
 
 def staged(model: Model, pipeline: Group, v: int = 1) -> Model:
-    """This rank's stages of a model, which need not be drawn yet; the model itself where there is one rank.
+    """This rank's stages of a model, drawn or not; the model itself if the pipeline has one rank.
 
-    Rank r of p has the stages r, p + r... of v p (BadInput where there are fewer blocks than stages).
+    Rank r of p has the stages r, p + r... of v p. Raises BadInput if there are fewer blocks than stages.
     """
     return model if pipeline.size == 1 else Staged(model, pipeline, v)

@@ -1,7 +1,8 @@
-"""The places where a cut model differs from a whole one: pure functions that differentiate.
+"""Regions: the differentiable functions where a cut model differs from a whole one.
 
-Each says what kind of value goes in and comes out, and in its backward what kind of gradient: *whole* (equal
-on all ranks), *cut* (each holds its piece of an axis) or *partial* (the sum over the ranks is meant).
+Each states the kind of value that goes in and comes out, and the kind of gradient in its backward: *whole*
+(equal on all ranks), *cut* (each rank holds its piece of an axis) or *partial* (the value is the sum over the
+ranks).
 
                  value               gradient (from right to left)
     copy         whole   -> whole    whole <- partial      f of Shoeybi et al. 2019, section 3
@@ -11,11 +12,11 @@ on all ranks), *cut* (each holds its piece of an axis) or *partial* (the sum ove
     cut          whole   -> cut      whole <- cut
     join         cut     -> whole    cut   <- whole
 
-`gather` and `join` look alike forward. They differ in who uses the whole value: ranks that each compute
-another part of the model with it have each a part of its gradient (partial, so it is summed); ranks that all
-compute the same have all the same gradient (whole: summing it would count it p times).
+`gather` and `join` have the same forward. They differ in what the ranks do with the whole value. If each rank
+uses it in a different part of the model, each has a part of its gradient (partial, so it is summed). If all
+ranks compute the same with it, all have the same gradient (whole; a sum would count it p times).
 
-With a group of one every region is the identity and costs nothing. p ranks.
+In a group of one every region is the identity and costs nothing. p ranks.
 """
 
 from minimega.autograd import op
@@ -24,17 +25,17 @@ from minimega.ranks.group import Group, pieces
 
 @op
 def copy(x, *, group: Group, label: str = ""):
-    """Hand a whole x to ranks that each go another way with it: identity, backward all-reduce.
+    """Pass a whole x to ranks that each compute something different with it: identity, backward all-reduce.
 
-    Each rank's way gives a part of the gradient. Their sum travels while the caller goes on: the gradient is
-    a function that waits for it.
+    Each rank has a part of the gradient. Backward returns a function that waits for their sum, so the
+    message overlaps with computation.
     """
     return x, lambda dy: group.start_all_reduce(dy, label=label)
 
 
 @op
 def reduce(x, *, group: Group, label: str = ""):
-    """Add up what each rank computed: all-reduce, backward identity.
+    """Sum what the ranks computed: all-reduce, backward identity.
 
     y = x_0 + ... + x_(p-1), so dL/dx_r = dL/dy on every rank.
     """
@@ -43,9 +44,9 @@ def reduce(x, *, group: Group, label: str = ""):
 
 @op
 def gather(x, *, group: Group, axis: int = 1, length: int | None = None, label: str = ""):
-    """Make an axis whole for ranks that each go another way with it: all-gather, backward reduce-scatter.
+    """Make an axis whole for ranks that compute something different: all-gather, backward reduce-scatter.
 
-    `length` is that of the whole axis, where the pieces are not equally long.
+    `length` is the length of the whole axis; None: all pieces are equally long.
     """
     y = group.all_gather(x, axis, length, label)
     return y, lambda dy: group.start_reduce_scatter(dy, axis, label)
@@ -53,7 +54,7 @@ def gather(x, *, group: Group, axis: int = 1, length: int | None = None, label: 
 
 @op
 def scatter(x, *, group: Group, axis: int = 1, label: str = ""):
-    """Add up what each rank computed and keep one piece each: reduce-scatter, backward all-gather."""
+    """Sum what the ranks computed, and keep this rank's piece: reduce-scatter, backward all-gather."""
     length = x.shape[axis]
     y = group.reduce_scatter(x, axis, label)
     return y, lambda dy: group.start_all_gather(dy, axis, length, label)
@@ -69,7 +70,7 @@ def cut(x, *, group: Group, axis: int = 1, label: str = ""):
 
 @op
 def join(x, *, group: Group, axis: int = 1, length: int | None = None, label: str = ""):
-    """Make an axis whole for ranks that all do the same with it: all-gather, backward a slice."""
+    """Make an axis whole for ranks that all compute the same with it: all-gather, backward a slice."""
     y = group.all_gather(x, axis, length, label)
     return y, lambda dy: dy[_piece(dy.ndim, axis, dy.shape[axis], group)]
 

@@ -1,8 +1,8 @@
-"""Pipeline schedules as data: for each rank the list of what it does, one thing after another.
+"""Pipeline schedules as data: each rank's list of actions, in order.
 
-The layers are cut into v p stages: rank r of p holds the stages r, p + r, 2p + r...: its chunks 0, 1, 2...
-A step's sequences are cut into m micro-batches, and each of them passes all stages forward, then backward.
-The schedules differ in how long a rank waits (the bubble), and in how many micro-batches it holds at once.
+The layers are cut into v p stages. Rank r of p holds the stages r, p + r, 2p + r...: its chunks 0, 1, 2...
+A step's sequences are cut into m micro-batches. Each passes all stages forward, then backward. The schedules
+differ in how long ranks wait (the bubble), and in how many micro-batches a rank holds at once.
 
 p ranks, m micro-batches, v chunks a rank, r the rank.
 """
@@ -14,13 +14,15 @@ from minimega.errors import BadInput
 
 
 class Action(NamedTuple):
-    """One thing that a rank does with a micro-batch and one of its chunks.
+    """One action of a rank, on one micro-batch and one of its chunks.
 
     forward, backward   the micro-batch through the chunk; its gradient back through it
-    backward-input      the half of backward that the stage before waits for: the gradient of what came in
-    backward-weight     the half that nobody waits for: the gradients of the chunk's parameters
-    send, receive       what goes to, and comes from, a neighbour: an activation "x" or a gradient "dx"
-    reduce              the chunk's next backward completes its gradients: they may be added up over ranks
+    backward-input      the half of backward that the stage before waits for: the gradient of the input
+    backward-weight     the half that no rank waits for: the gradients of the chunk's parameters
+    send, receive       to or from a neighbour: an activation "x" or a gradient "dx"
+    reduce              the chunk's next backward completes its gradients: they may be summed over ranks
+
+    `batch` is the number of the micro-batch, `chunk` that of the chunk, `what` the kind of message.
     """
 
     kind: str
@@ -35,18 +37,18 @@ class Action(NamedTuple):
 
 
 Schedule = list[list[Action]]  # by rank
-Timed = list[list[tuple[Action, float, float]]]  # by rank: what it does, from when to when
+Timed = list[list[tuple[Action, float, float]]]  # by rank: actions, with start and end
 COSTS = {"forward": 1, "backward": 2, "backward-input": 1, "backward-weight": 1}  # messages take no time
-Costs = dict[str, float] | Callable[[int, Action], float | None]  # by kind; or of a rank's action
+Costs = dict[str, float] | Callable[[int, Action], float | None]  # by kind, or by rank and action
 
 
 def gpipe(p: int, m: int, v: int = 1) -> Schedule:
-    """All forward, then all backward: m micro-batches are held at once (Huang et al. 2018)."""
+    """All forward, then all backward: each rank holds m micro-batches at once (Huang et al. 2018)."""
     return _with_messages([_all("forward", m) + _all("backward", m)] * p)
 
 
 def one_f_one_b(p: int, m: int, v: int = 1) -> Schedule:
-    """Forward and backward in turn as soon as the pipeline is full: at most p - r micro-batches are held.
+    """1F1B: forward and backward in turn once the pipeline is full. Rank r holds at most p - r micro-batches.
 
     Narayanan et al. 2020, "Memory-efficient pipeline-parallel DNN training" (there: PipeDream-flush).
 
@@ -58,10 +60,10 @@ def one_f_one_b(p: int, m: int, v: int = 1) -> Schedule:
 
 
 def interleaved(p: int, m: int, v: int = 2) -> Schedule:
-    """1F1B over v chunks a rank: the bubble is a v-th of 1F1B's, at v times as many messages.
+    """1F1B over v chunks per rank: 1/v of the bubble of 1F1B, v times as many messages.
 
     Narayanan et al. 2021, "Efficient large-scale language model training on GPU clusters", section 2.2. Each
-    chunk takes p micro-batches, then the next one takes the same.
+    chunk takes p micro-batches, then the next chunk takes the same p. Raises BadInput if p does not divide m.
     """
     if m % p or (p == 1 and v > 1):
         raise BadInput(
@@ -71,16 +73,16 @@ def interleaved(p: int, m: int, v: int = 2) -> Schedule:
     turns = [(n, c) for first in range(0, m, p) for c in range(v) for n in range(first, first + p)]
     forward = [Action("forward", n, c) for n, c in turns]
     backward = [Action("backward", n, v - 1 - c) for n, c in turns]
-    lead = 1 if v == 1 else 2  # chunks: a rank sends off its turn at the next one before the first comes back
+    lead = 1 if v == 1 else 2  # forwards ahead for each rank after this one
     orders = [_in_turn(forward, backward, lead * (p - r - 1) + (v - 1) * p) for r in range(p)]
     return _with_messages(orders)
 
 
 def zero_bubble(p: int, m: int, v: int = 1) -> Schedule:
-    """1F1B with its backward in halves, of which the weight halves fill the waiting.
+    """1F1B with backward split in halves; the weight halves fill the bubble.
 
-    ZB-H1 of Qi et al. 2023 ("Zero bubble pipeline parallelism"), section 2.1. Rank r is r weight halves
-    behind, so that every rank holds up to p micro-batches, as rank 0 of 1F1B does.
+    ZB-H1 of Qi et al. 2023 ("Zero bubble pipeline parallelism"), section 2.1. Rank r delays its weight halves
+    by r micro-batches, so every rank holds up to p micro-batches, as rank 0 of 1F1B does.
     """
     orders = []
     for r in range(p):
@@ -94,7 +96,7 @@ def zero_bubble(p: int, m: int, v: int = 1) -> Schedule:
 
 
 def forward_only(p: int, v: int = 1) -> Schedule:
-    """One batch through all stages, as evaluation and generation need it."""
+    """One batch forward through all stages, for evaluation and generation."""
     return _with_messages([[Action("forward", 0, c) for c in range(v)]] * p)
 
 
@@ -111,17 +113,17 @@ def _all(kind: str, m: int) -> list[Action]:
 
 
 def _in_turn(forward: list[Action], backward: list[Action], ahead: int) -> list[Action]:
-    """`ahead` of the forward ones, then one of each in turn, then the backward ones that are left."""
+    """The first `ahead` forwards, then a forward and a backward in turn, then the remaining backwards."""
     ahead = min(ahead, len(forward))
     turns = [a for pair in zip(forward[ahead:], backward, strict=False) for a in pair]
     return forward[:ahead] + turns + backward[len(forward) - ahead :]
 
 
 def _with_messages(orders: Schedule) -> Schedule:
-    """Put in the messages, and `reduce` before the last that adds to a chunk's gradients.
+    """Insert the messages, and `reduce` before the last backward of each chunk.
 
-    All that happens is written down in one order in time, a message as one event of both ranks. Each rank's
-    list is what that order says of it, so no two ranks can wait for each other.
+    All events are sorted by time; a message is one event of both ranks. Each rank's list is its part of that
+    global order, so no two ranks can wait for each other.
     """
     p, last = len(orders), last_stage(orders)
     events = []
@@ -144,23 +146,23 @@ def _with_messages(orders: Schedule) -> Schedule:
 
 
 def neighbour(a: Action, r: int, p: int) -> int:
-    """The rank that a message of rank r goes to or comes from."""
+    """The rank that a send of rank r goes to, or a receive comes from."""
     return (r + (1 if (a.what == "x") == (a.kind == "send") else -1)) % p
 
 
 def received(a: Action, r: int, p: int) -> Action:
-    """What the neighbour does when rank r sends."""
+    """The neighbour's receive for the send of rank r."""
     stage = a.chunk * p + r + (1 if a.what == "x" else -1)
     return Action("receive", a.batch, stage // p, a.what)
 
 
 def last_stage(orders: Schedule) -> int:
-    """The number of the last stage."""
+    """The number of the last stage, counted from 0."""
     return len(orders) * (1 + max(a.chunk for actions in orders for a in actions)) - 1
 
 
 def gives(a: Action, r: int, p: int) -> Iterator[tuple[str, int, int]]:
-    """What an action gives, and for which stage: the names of what must be there before another starts."""
+    """What an action provides, if anything: ("x" or "dx", micro-batch, the stage that takes it)."""
     if a.kind == "forward":
         yield "x", a.batch, a.chunk * p + r + 1
     elif a.kind in ("backward", "backward-input"):
@@ -168,19 +170,22 @@ def gives(a: Action, r: int, p: int) -> Iterator[tuple[str, int, int]]:
 
 
 def takes(a: Action, r: int, p: int, last: int) -> tuple[str, int, int] | None:
-    """What has to be there before an action starts, apart from what the same rank did before."""
+    """What an action needs from another stage: ("x" or "dx", micro-batch, its own stage), or None."""
     stage = a.chunk * p + r
     what = {"forward": "x", "backward": "dx", "backward-input": "dx"}.get(a.kind)
-    begins = stage == (0 if what == "x" else last)  # this direction: nothing comes from elsewhere
+    begins = stage == (0 if what == "x" else last)  # the first stage in this direction needs nothing
     return None if what is None or begins else (what, a.batch, stage)
 
 
 def times(schedule: Schedule, costs: Costs = COSTS) -> Timed:
-    """When each rank begins and ends each action if it starts as soon as it can: what a picture shows.
+    """When each rank starts and ends each action, if all start as soon as they can.
 
-    An action waits for those before it on its rank and for what comes from other ranks, which takes no time
-    to travel; what has no cost (messages, `reduce`) is left out. ValueError where something is waited for
-    that never comes.
+    An action waits for those before it on its rank, and for what it needs from other ranks; messages take no
+    time. Actions without a cost (messages, `reduce`) are left out. Raises ValueError if an action needs what
+    never comes.
+
+    >>> [[f"{a.kind} {start:g}-{end:g}" for a, start, end in rank] for rank in times(gpipe(2, 1))]
+    [['forward 0-1', 'backward 4-6'], ['forward 1-2', 'backward 2-4']]
     """
     cost = costs if callable(costs) else lambda r, a: costs.get(a.kind)
     p, last = len(schedule), last_stage(schedule)
@@ -199,5 +204,5 @@ def times(schedule: Schedule, costs: Costs = COSTS) -> Timed:
                 ready |= dict.fromkeys(gives(a, r, p), end)
                 head[r], moved = next(todo[r], None), True
     if any(head):
-        raise ValueError(f"what they wait for never comes: {[a for a in head if a]}")
+        raise ValueError(f"actions wait for what never comes: {[a for a in head if a]}")
     return found

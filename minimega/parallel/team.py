@@ -1,4 +1,4 @@
-"""The ranks of a grid training one model: what `train.Alone` does, with the same numbers.
+"""Training over the ranks of a grid: the interface of `train.Alone`, with the same results.
 
 B batch, T time.
 """
@@ -25,11 +25,11 @@ from minimega.train import Alone
 
 
 class Team(Alone):
-    """One rank of a grid, with a model that is cut as the grid says (see `build`).
+    """One rank of a grid, with its part of the model (see `build`).
 
-    Every rank gives the whole batch and gets the same numbers. Make it before the model is drawn, or after;
-    tell `keep` of every parameter that is given data by other means than `draw`. `bucket` is the size of a
-    message of gradients, in numbers; `run` makes another Run than the usual one (measured.py).
+    Every rank passes the whole batch and gets the same results. Make it before the model is drawn, or after;
+    call `keep` for every parameter that gets data by other means than `draw`. `bucket` is the size of a
+    gradient message, in elements; `run` replaces `Run` (costs/stopwatch.py).
     """
 
     def __init__(self, model: Model, grid: Grid, bucket: int = BUCKET, run: Callable[..., Run] | None = None):
@@ -40,7 +40,10 @@ class Team(Alone):
         self.actions = actions(cut.pipeline, *where)
 
     def gradients(self, model, inputs, targets, key=0, scale=1.0):
-        """Each replica works on its rows, in `accumulate` parts; each context rank on its tokens of them."""
+        """As `Alone.gradients`: each replica works on its rows, each context rank on its tokens of them.
+
+        Raises BadInput if the batch cannot be split evenly, RunFailed if the loss is not finite.
+        """
         grid, cut, xp = self.grid, self.grid.layout, library(inputs)
         count, loss, window = int((targets >= 0).sum()), 0.0, xp.arange(inputs.shape[1])
         mine = grid.rows(len(inputs))
@@ -58,10 +61,10 @@ class Team(Alone):
         return float(grid.pipeline.all_reduce(loss, label="loss"))  # only the last stage has one
 
     def evaluate(self, model, windows, batch):
-        """The replicas divide the batches, and the context ranks their tokens.
+        """As `Alone.evaluate`: each replica takes every dp-th batch, each context rank its tokens.
 
-        A replica that has no batch left works on the first window and does not count it: others may wait for
-        the experts or the weights that it holds.
+        A replica without a batch runs the first window and does not count it: others may need the experts or
+        weights that it holds.
         """
         grid, xp = self.grid, library(next(iter(model.parameters().values())).data)
         sums = np.zeros(2)  # of the losses, and the number of targets
@@ -77,30 +80,35 @@ class Team(Alone):
         return float(grid.pipeline.all_reduce(total, label="evaluation") / count)
 
     def keep(self, p):
+        """Keep all of p's data, or this rank's shard (ZeRO 3)."""
         self.reducer.keep(p)
 
     def owned(self, model):
+        """The parameters on this rank, or its shards of them (ZeRO)."""
         return self.reducer.owned(model.parameters().values())
 
     def joined(self, arrays):
+        """Shards are gathered (ZeRO)."""
         return self.reducer.joined(arrays)
 
     def norm(self, owned):
-        """Each of several ranks that hold the same numbers adds the same share of their squares."""
+        """The norm over all ranks; a piece that n ranks hold counts 1/n on each of them."""
         total = sum((sum_of_squares(p) / self.grid.copies_of(p) for p in owned), 0.0)
         return math.sqrt(float(self.grid.world.all_reduce(np.array(total), label="norm")))
 
     def not_finite(self, owned):
+        """The first such name over all ranks, told to all of them."""
         return first_text(super().not_finite(owned), self.grid.world)
 
     def publish(self):
+        """Gather the updated weights of the shards (ZeRO)."""
         self.reducer.publish()
 
 
 def build(config: Config, grid: Grid, **options) -> tuple[Model, Alone]:
-    """What this rank has of a model, not drawn yet, and the team that trains it; `options` are those of Team.
+    """This rank's part of a model, not drawn yet, and the team that trains it; `options` go to Team.
 
-    A rank alone has the whole model and is `Alone`.
+    A single rank gets the whole model and `Alone`.
     """
     cut = grid.layout
     model = staged(gpt(config, grid.shares, cut.recompute), grid.pipeline, cut.virtual_stages)
@@ -108,6 +116,6 @@ def build(config: Config, grid: Grid, **options) -> tuple[Model, Alone]:
 
 
 def team_of(model: Model, grid: Grid, **options) -> Alone:
-    """The team of a model that is cut as the grid says; `options` are those of Team."""
+    """The team of a model that is already cut for this grid; `options` go to Team."""
     alone = grid.world.size == 1 and not options
     return Alone(grid.layout.parts) if alone else Team(model, grid, **options)

@@ -1,17 +1,17 @@
-"""ZeRO: the ranks that hold the same parameters share out what they would all keep (Rajbhandari et al. 2019).
+"""ZeRO: ranks that hold the same parameters shard what they would all keep (Rajbhandari et al. 2019).
 
-    stage                                  1   2   3     bytes a parameter, of 16, on each of p ranks
-    what the optimizer remembers           x   x   x     4 + 4 + 8/p    section 5.1
+    what is sharded                stage   1   2   3     bytes per parameter, of 16, on each of p ranks
+    the optimizer's state                  x   x   x     4 + 4 + 8/p    section 5.1
     the gradients                              x   x     4 + 4/p + 8/p  section 5.2
     the weights                                    x     (4 + 4 + 8)/p  section 5.3
 
-A bucket's sum is cut: each rank gets one piece of it (reduce-scatter), changes the weights that it has the
-sum of, and tells the others (all-gather). Those are the two halves of an all-reduce, so stages 1 and 2 put no
-more bytes on the wire (section 7.2.1). Stage 3 gathers a layer's weights when it runs, forward and again
-backward: half as much again at most (section 7.2.2).
+Each rank gets one piece of a bucket's sum (reduce-scatter), updates the weights of that piece, and sends them
+to the others (all-gather). Together these are an all-reduce, so stages 1 and 2 send no more bytes than data
+parallelism (section 7.2.1). Stage 3 gathers a layer's weights when it runs, forward and again backward: at
+most 1.5 times the bytes (section 7.2.2).
 
-The sum of a bucket is one flat array, its parameters one after another, and an owner's piece of it meets a
-part of each parameter (of most none): pieces are as equal as they can be, whatever the shapes.
+A bucket is one flat array of its parameters, cut as evenly as possible, whatever their shapes. So a rank's
+shard of a parameter may be a part of it, or empty.
 """
 
 import math
@@ -30,11 +30,11 @@ from minimega.precision import finite
 
 
 class SharedBucket(Bucket):
-    """A bucket whose ranks own a piece each."""
+    """A bucket of which each rank owns one piece."""
 
     @cached_property
     def owned(self) -> list[Shard]:
-        """This rank's shard of each parameter."""
+        """This rank's shard of each parameter; most may be empty."""
         piece, at, shards = self.group.piece(self.size), 0, []
         for p in self.parameters:
             start, stop = (min(max(edge - at, 0), p.local_size) for edge in (piece.start, piece.stop))
@@ -43,11 +43,11 @@ class SharedBucket(Bucket):
         return shards
 
     def start(self, flat):
-        """partial -> cut."""
+        """Start the sum of a flat bucket (`size`,): partial -> cut."""
         return self.group.start_reduce_scatter(flat, label="gradients")
 
     def joined(self, arrays: dict, label: str) -> dict:
-        """Each rank's arrays of its shards, made whole, by name: cut -> whole, in one message."""
+        """All ranks' arrays of their shards, joined, by parameter name: cut -> whole, in one message."""
         mine = [arrays[shard.name] for shard in self.owned]
         flat = self.group.all_gather(library(*mine).concatenate(mine), length=self.size, label=label)
         found, at = {}, 0
@@ -58,18 +58,18 @@ class SharedBucket(Bucket):
 
 
 class Stage1(Reducer):
-    """The optimizer's state is shared out: each rank takes the step of its shards alone.
+    """ZeRO 1 shards the optimizer's state: each rank updates only its shards.
 
-    A gradient stays whole on each rank until all parts of the batch have been added to it.
+    Gradients stay whole on each rank until all parts of the batch have been added.
     """
 
     bucket = SharedBucket
     under_way = None
 
     def leave(self, bucket):
-        """One bucket is under way at a time, so that no more is held than has to be.
+        """Send a bucket once the one before has arrived: only one is in flight, to save memory.
 
-        But at the other end of a pipeline they may wait for us before they can send theirs.
+        Buckets of both pipeline ends are not waited for: the other end may need our messages to send its own.
         """
         if self.under_way:
             self.under_way.arrive()
@@ -78,20 +78,25 @@ class Stage1(Reducer):
 
     @cached_property
     def shards(self) -> dict[str, Shard]:
+        """This rank's shards, by parameter name."""
         return {shard.name: shard for b in self.buckets for shard in b.owned}
 
     def owned(self, parameters):
+        """This rank's shards; a parameter that no other rank holds stays whole."""
         return [self.shards.get(p.name, p) for p in parameters]
 
     def publish(self):
+        """Gather the new weights, one bucket after another."""
         for b in self.buckets:
             for p, array in zip(b.parameters, self.weights(b).values(), strict=True):
                 p.data[...] = array
 
     def weights(self, bucket: SharedBucket) -> dict:
+        """Gather a bucket's weights, by parameter name."""
         return bucket.joined({shard.name: shard.data for shard in bucket.owned}, "weights")
 
     def joined(self, arrays, label="whole"):
+        """Shards are gathered, one message per bucket."""
         found = dict(arrays)
         for b in self.buckets:
             found |= b.joined(arrays, label)
@@ -99,16 +104,16 @@ class Stage1(Reducer):
 
 
 class Stage2(Stage1):
-    """The gradients are shared out too: each part of the batch is added up, and only shards of it stay."""
+    """ZeRO 2 also shards gradients: each part of the batch is summed, and each rank keeps its shards."""
 
     each_part = True
 
 
 class Stage3(Stage2):
-    """The weights are shared out too: those of one layer of the model's list at a time are here whole.
+    """ZeRO 3 also shards weights: only one layer of the model's list at a time has its whole weights here.
 
-    They stand in one array, which all layers use in turn; a parameter's `data` is the place where it stands
-    while its layer runs. A bucket holds parameters that the same layers use.
+    All layers use one array (`room`) in turn; a parameter's `data` is its place in it while its layer runs.
+    `here` names the layer whose weights are there. A bucket holds parameters that the same layers use.
     """
 
     def __init__(self, model: Model, grid: Grid):
@@ -124,9 +129,11 @@ class Stage3(Stage2):
         model.layers = {name: Gathered(layer, self) for name, layer in model.layers.items()}
 
     def kind(self, p):
+        """Also the layers that use p."""
         return *super().kind(p), *self.users[p.name]
 
     def keep(self, p):
+        """Copy this rank's shard; p's data moves into `room`."""
         if p.name in self.shards:
             shard, xp = self.shards[p.name], library(p.data)
             if self.room is None:
@@ -137,10 +144,11 @@ class Stage3(Stage2):
             self.here = ""
 
     def place(self, p: Parameter, at: int) -> None:
+        """Let p's data be the part of `room` that begins at element `at`."""
         p.data = self.room[at : at + p.local_size].reshape([s.stop - s.start for s in p.piece])
 
     def gather(self, layer: str) -> None:
-        """Make the weights of a layer whole, if what stands here is not them: one message a bucket."""
+        """Gather a layer's weights into `room`, unless they are there: one message per bucket."""
         if self.here == layer:
             return
         self.here, at = layer, 0
@@ -151,15 +159,16 @@ class Stage3(Stage2):
                 at += p.local_size
 
     def publish(self):
-        self.here = ""  # what stands here is old: the next use gathers the new weights
+        """Nothing is sent now: the next use of a layer gathers its new weights."""
+        self.here = ""  # the weights in `room` are old
 
 
 class Gathered(Around):
-    """A layer whose weights are here only while it runs: gathered before its forward and its backward pass.
+    """A layer whose weights are gathered before its forward and its backward pass.
 
-    It forwards everything else to the layer inside it. Its operations keep the places of
-    their weights, so the weights have to be back there before the first of them goes backward. (A gradient
-    that is computed late may find another layer's weights there: it must not read any, and none does.)
+    It forwards everything else to the layer inside it. Operations keep views of their weights, so the weights
+    must be back in place before the first of them runs backward. (A gradient that is computed later may find
+    another layer's weights there. It must not read any, and none does.)
     """
 
     def __init__(self, layer: Layer, owner: Stage3):
@@ -170,22 +179,24 @@ class Gathered(Around):
         return getattr(self.layer, name)
 
     def forward(self, x, place):
+        """The layer's forward; raises RunFailed if its output is not finite in training."""
         self.gather()
         y = self.layer(x, place)
-        # looked for here, while all ranks are: one rank alone could not run the model again to name the layer
+        # checked here, where all ranks are: one rank alone could not rerun the model to find the layer
         if place.training and not finite(y.data):
             raise RunFailed(f"an activation is not finite: it began in layer {self.name}")
-        # tokens have no gradient: the first layer's backward pass needs no weights, but to run forward again
+        # The first layer's input needs no gradient, so backward needs its weights only to recompute.
         needed = isinstance(x, Tensor) or isinstance(self.layer, Recomputed)
         return before_backward(y, call=self.gather) if needed else y
 
     def gather(self) -> None:
+        """Gather this layer's weights."""
         self.owner.gather(self.name)
 
 
 @op
 def before_backward(y, *, call: Callable[[], None]):
-    """y itself; `call` is called before the backward passes of what y was made by."""
+    """y itself; `call` runs before the backward of the operations that made y."""
 
     def back(dy):
         call()
@@ -195,9 +206,9 @@ def before_backward(y, *, call: Callable[[], None]):
 
 
 def reducer(model: Model, grid: Grid, bucket: int = BUCKET) -> Reducer:
-    """What adds up the gradients of a model, or of this rank's stages of it, under the layout's ZeRO stage.
+    """The reducer of a model, or of this rank's stages of it, for the layout's ZeRO stage.
 
-    Made before the model is drawn or after; `keep` must be told of every parameter that is given data.
+    Make it before the model is drawn or after, and call `keep` for every parameter that is given data.
     """
     if grid.layout.zero == 3:
         return Stage3(model, grid)
@@ -212,13 +223,13 @@ def state_bytes(
     tied: int = 0,
     sizes: tuple[int, int, int] = (4, 4, 8),
 ) -> dict[str, int]:
-    """The bytes of a model's state that each of so many ranks holds, at the most that a step takes.
+    """Bytes of a model's state on each of `ranks` ranks, at the peak of a step.
 
-    A model of so many numbers; `sizes` are the bytes of a weight, of its gradient, and of what the optimizer
-    keeps of it. Besides what the paper counts (section 5) there is what is `at_once` in messages: the numbers
-    of the largest bucket, in stage 3 of the largest layer. Its gradients are there twice, in the arrays of
-    the backward pass and in the message that leaves; in stage 3 its weights are there too. The gradient of a
-    `tied` table waits from its first use to its second.
+    `numbers` is the model's number of parameters; `sizes` are the bytes of a weight, its gradient and its
+    optimizer state. The paper (section 5) does not count messages. `at_once` is the number of parameters in
+    flight: the largest bucket, in stage 3 the largest layer. Their gradients exist twice, in the arrays of
+    backward and in the message; in stage 3 their whole weights are here too. The gradient of a `tied` table
+    (its number of parameters) waits from its first use to its second.
 
     >>> sum(state_bytes(2, 7_500_000_000, ranks=64).values()) / 7.5e9      # 4 + 4/64 + 8/64
     4.1875

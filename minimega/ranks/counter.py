@@ -1,11 +1,11 @@
-"""What a rank sent, counted: the figures that the formulas of traffic/ are held to."""
+"""Counts what a rank sends; tests compare the formulas of costs/messages.py with these figures."""
 
 from dataclasses import dataclass
 
 
 @dataclass
 class Traffic:
-    """What one rank sent: calls, bytes of the arrays, and bytes on the wire if they travel around a ring."""
+    """What one rank sent: calls, bytes of the arrays, and bytes on the wire of a ring algorithm."""
 
     calls: int = 0
     bytes: int = 0
@@ -13,7 +13,7 @@ class Traffic:
 
 
 class Counter:
-    """Counts every message of one rank, by (group, kind, label); the groups cut from one group share it.
+    """Counts every message of one rank by (group, kind, label); groups split from one group share a counter.
 
     >>> counter = Counter()
     >>> counter.add("tensor", "all-reduce", "attention", 1000, size=4)
@@ -28,17 +28,17 @@ class Counter:
     def add(
         self, group: str, kind: str, label: str, nbytes: int, size: int, wire: float | None = None
     ) -> None:
-        """Count a call with so many bytes; `wire` of them leave the rank (by default, what a ring sends)."""
+        """Count a call of `nbytes` in a group of `size`; `wire` bytes leave the rank (None: as in a ring)."""
         row = self.traffic.setdefault((group, kind, label), Traffic())
         row.calls += 1
         row.bytes += nbytes
-        # Around a ring all bytes but a p-th leave each rank, twice for an all-reduce: it is a reduce-scatter
-        # and an all-gather (Patarasuk and Yuan 2009, section 3).
+        # In a ring each rank sends (p - 1)/p of the bytes; an all-reduce, which is a reduce-scatter and
+        # an all-gather, sends twice that (Patarasuk and Yuan 2009, section 3).
         ring = (2 if kind == "all-reduce" else 1) * (size - 1) / size
         row.wire += (nbytes * (1 if kind == "send" else ring)) if wire is None else wire
 
     def total(self, group: str = "", kind: str = "", label: str = "") -> Traffic:
-        """The sum of the rows of this group, kind and label, each where it is given."""
+        """The sum of all rows with this group, kind and label; "" matches any."""
         wanted = group, kind, label
         rows = [
             t

@@ -1,10 +1,11 @@
 """Groups of ranks and the messages between them.
 
 A value over the p ranks of a group is *whole* (equal on all), *cut* (each rank holds a piece of one axis) or
-*partial* (the sum over the ranks is the value). Callers know the interface of `Group` alone: the group of one
-has it too, and there every collective is the identity, so no code asks whether it runs in parallel.
+*partial* (its value is the sum over the ranks). Callers use only the interface of `Group`. In a group of one
+every collective is the identity, so no code asks whether it runs in parallel.
 
-p ranks, n bytes of the whole array, r the rank.
+p ranks (`size`), r this rank's number in the group (`rank`); x the array that goes in, y the one that is
+filled.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,11 +16,11 @@ import numpy as np
 
 from minimega.ranks.counter import Counter
 
-Wait = Callable[[], object]  # waits for a message under way and gives the array; may be called again
+Wait = Callable[[], object]  # waits for a message in flight and returns the array; may be called again
 
 
 def pieces(length: int, size: int) -> list[slice]:
-    """Where an axis is cut for `size` ranks: as evenly as it can be, the longer pieces first.
+    """The piece of an axis for each of `size` ranks: as even as possible, longer pieces first.
 
     >>> pieces(7, 3)
     [slice(0, 3, None), slice(3, 5, None), slice(5, 7, None)]
@@ -29,12 +30,12 @@ def pieces(length: int, size: int) -> list[slice]:
 
 
 class Group:
-    """Ranks that work together; made as it stands here, a group of one, in which nothing is sent.
+    """Ranks that work together. This class is the group of one, which sends nothing.
 
-    `rank` is this rank's number within the group and `size` the number of ranks; `ranks` are their numbers
-    in the world. Each collective must be entered by all ranks of the group, in one order, and each gives a
-    new array, or x itself. `start_...` starts one and returns a function that waits for it: between the
-    two calls x must not change. `label` is for the counter. Sums have the same bits on all ranks.
+    `rank` is this rank's number in the group, `size` the number of ranks, and `ranks` their numbers in the
+    world. All ranks of the group must enter each collective, in the same order. A collective returns a new
+    array or x itself. `start_...` starts one and returns a function that waits for it; x must not change
+    until the wait is over. `label` names the message in the counter. Sums have the same bits on all ranks.
 
     >>> SELF.all_reduce(np.ones(2)).tolist(), SELF.rank, SELF.size
     ([1.0, 1.0], 0, 1)
@@ -50,34 +51,39 @@ class Group:
         return f"{self.name}: a group of one"
 
     def all_reduce(self, x, op: str = "sum", label: str = ""):
-        """The sum (or "max") of every rank's x, on every rank: partial -> whole."""
+        """The sum (or "max") of all ranks' x, on every rank: partial -> whole. Shape and dtype of x."""
         return self.start_all_reduce(x, op, label)()
 
     def all_gather(self, x, axis: int = 0, length: int | None = None, label: str = ""):
-        """Every rank's piece of an axis, one after another, on every rank: cut -> whole.
+        """All ranks' pieces of an axis, concatenated, on every rank: cut -> whole.
 
-        `length` is that of the whole axis, cut as `pieces` says; None means that all pieces are as long as x.
+        `length` is the length of the whole axis, cut as `pieces` does; None: all pieces are as long as x's.
+        Raises ValueError if x is not this rank's piece.
+
+        >>> SELF.all_gather(np.ones((2, 3)), axis=1).shape
+        (2, 3)
         """
         return self.start_all_gather(x, axis, length, label)()
 
     def reduce_scatter(self, x, axis: int = 0, label: str = ""):
-        """This rank's piece (cut as `pieces` says) of the sum of every rank's x: partial -> cut."""
+        """This rank's piece of the sum of all ranks' x, cut along `axis` by `pieces`: partial -> cut."""
         return self.start_reduce_scatter(x, axis, label)()
 
     def all_to_all(self, x, sends: Sequence[int], receives: Sequence[int], label: str = ""):
-        """Rows for every rank: the first `sends[0]` of x go to rank 0, the next to rank 1..., cut -> cut.
+        """Send rows to every rank: the first `sends[0]` of x to rank 0, the next to rank 1...: cut -> cut.
 
-        What comes, `receives[r]` rows from rank r, stands in the order of the ranks. All ranks together
-        only put rows in another order: the way back (the same, with sends and receives swapped) undoes it.
+        Returns `receives[r]` rows from each rank r, in the order of the ranks. Over all ranks this permutes
+        rows; the same call with sends and receives swapped undoes it. Raises ValueError if `sends` does not
+        add up to the rows of x.
         """
         return self.start_all_to_all(x, sends, receives, label)()
 
     def broadcast(self, x, root: int = 0, label: str = ""):
-        """The x of rank `root`, on every rank; the others give an array of the same shape and type."""
+        """The x of rank `root`, on every rank; the other ranks pass an array of the same shape and dtype."""
         return self.start_broadcast(x, root, label)()
 
     def busy(self, what: str) -> AbstractContextManager:
-        """Around long work of one rank: `what` it is doing, for those that wait for it meanwhile."""
+        """A context for long work on one rank: ranks that wait for it can report `what` it is doing."""
         return nullcontext()
 
     def piece(self, length: int) -> slice:
@@ -85,41 +91,55 @@ class Group:
         return pieces(length, self.size)[self.rank]
 
     def report(self) -> str:
-        """What this rank sent so far, in this group and in all that share its counter."""
+        """What this rank has sent so far, in this group and all groups that share its counter."""
         return str(self.counter)
 
-    # What a group of several ranks does in its own way:
+    # A group of several ranks overrides these:
 
     def start_all_reduce(self, x, op: str = "sum", label: str = "") -> Wait:
+        """Start `all_reduce`; the wait returns its result."""
         return lambda: x
 
     def start_all_gather(self, x, axis: int = 0, length: int | None = None, label: str = "") -> Wait:
+        """Start `all_gather`; the wait returns its result."""
         return lambda: x
 
     def start_reduce_scatter(self, x, axis: int = 0, label: str = "") -> Wait:
+        """Start `reduce_scatter`; the wait returns its result."""
         return lambda: x
 
     def start_all_to_all(self, x, sends: Sequence[int], receives: Sequence[int], label: str = "") -> Wait:
+        """Start `all_to_all`; the wait returns its result."""
         return lambda: x
 
     def start_broadcast(self, x, root: int = 0, label: str = "") -> Wait:
+        """Start `broadcast`; the wait returns its result."""
         return lambda: x
 
     def start_send(self, x, to: int, label: str = "") -> Wait:
-        """Send x to one rank of the group, which enters `start_receive`; x is free when the wait is over."""
+        """Send x to one rank of the group, which calls `start_receive`; x may change after the wait.
+
+        Raises ValueError in a group of one.
+        """
         raise ValueError(f"a group of one has no rank {to} to send to")
 
     def start_receive(self, y, source: int) -> Wait:
-        """Receive an array into y, which has its shape and type; y is filled when the wait is over."""
+        """Receive an array of y's shape and dtype into y; the wait returns y, filled.
+
+        Raises ValueError in a group of one.
+        """
         raise ValueError(f"a group of one has no rank {source} to receive from")
 
     def barrier(self) -> None:
-        """Wait until all ranks of the group are here."""
+        """Wait until all ranks of the group have arrived."""
 
     def split(self, colour: int, name: str = "") -> "Group":
-        """Cut the group: ranks of one colour form a group, in their order in this one.
+        """Split the group: ranks of the same colour form a group, in the same order as here.
 
-        A rank gives its colour, or the function that gives it to each rank of the group.
+        `colour` is this rank's colour, or a function from a rank's number in the group to its colour.
+
+        >>> SELF.split(lambda r: r % 2, "even").name
+        'even'
         """
         return Group(name or self.name, self.counter, self.ranks)
 
@@ -128,7 +148,7 @@ SELF = Group()
 
 
 def first_text(text: str, group: Group) -> str:
-    """The text of the first rank that has one, on all ranks; "" where none has."""
+    """The text of the first rank whose text is not empty, on all ranks; "" if all are empty."""
     told = text.encode()
     length = int(group.all_reduce(np.array(len(told)), "max", label="message"))
     if not length:

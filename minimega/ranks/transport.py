@@ -1,48 +1,29 @@
-"""How arrays travel: as flat contiguous buffers over MPI or NCCL.
+"""Transports: flat contiguous buffers over MPI or NCCL.
 
-Each way has the same calls, which start a message and return a function that waits for it, and
-`over(comm)`, the same way among the ranks of another communicator. `x` goes in, `y` is filled.
+All transports have the same calls. Each starts a message and returns a function that waits for it. x is sent,
+y is filled; `counts`, `sends` and `receives` are numbers of elements, by rank.
 """
 
 import functools
 import os
 import subprocess
-import time
-from collections.abc import Callable
 from types import ModuleType
 
 import numpy as np
 
 from minimega.backend import library
 from minimega.ranks.child import python
-from minimega.ranks.rollcall import RollCall
-
-
-def wait_for(request, look: Callable[..., None], *of) -> None:
-    """Wait, and leave the core to others meanwhile; once it takes long, look(since when, *of) every few ms.
-
-    MPI's own wait keeps the core, so that the rank that is waited for may not run: with 8 ranks on 2 cores
-    MPICH took 6 ms for an all-reduce of 8 bytes and 23 ms for one of 256 KB; with this wait it
-    takes 0.5 ms and 3 ms. With a core for each rank both take the same.
-    """
-    polls, begun = 0, 0.0
-    while not request.Test():
-        polls += 1
-        if polls > 300 and polls % 8 == 0:
-            time.sleep(5e-5)
-            if polls % 128 == 0:
-                begun = begun or time.monotonic()
-                look(begun, *of)
+from minimega.ranks.rollcall import RollCall, wait_for
 
 
 class Mpi:
-    """MPI takes the arrays as they are: NumPy's, or the GPU's where MPI knows CUDA.
+    """Arrays passed to MPI directly: NumPy's, or the GPU's if MPI is CUDA-aware.
 
-    Sums go with their type; what is only moved goes as bytes, so that every type can be.
+    Sums are sent with their dtype. All other data is sent as bytes, so any dtype works.
     """
 
     def __init__(self, comm, name: str = "", roll: RollCall | None = None):
-        from mpi4py import MPI  # starts MPI: only now, when there are ranks
+        from mpi4py import MPI  # the import starts MPI: only when there are ranks
 
         self.comm, self.name, self.roll, self.byte = comm, name, roll, MPI.BYTE
         self.ops = {"sum": MPI.SUM, "max": MPI.MAX}
@@ -51,52 +32,61 @@ class Mpi:
         return self.name
 
     def over(self, comm) -> "Mpi":
+        """The same transport over another communicator."""
         return type(self)(comm, self.name, self.roll)
 
     @functools.cached_property
     def ranks(self) -> list[int]:
-        """The numbers that the ranks have in the world."""
+        """The world numbers of the communicator's ranks."""
         world = self.roll.comm.Get_group()
         return self.comm.Get_group().Translate_ranks(list(range(self.comm.size)), world)
 
     def all_reduce(self, x, y, op):
+        """Sum (or "max") all ranks' x into y."""
         return self._started("all-reduce", None, self.comm.Iallreduce, _ready(x), y, self.ops[op])
 
     def reduce_scatter(self, x, y, counts):
+        """Sum all ranks' x; y gets this rank's `counts[rank]` elements of it."""
         return self._started(
             "reduce-scatter", None, self.comm.Ireduce_scatter, _ready(x), y, counts, self.ops["sum"]
         )
 
     def all_gather(self, x, y, counts):
+        """Concatenate all ranks' x, of `counts[r]` elements each, into y."""
         counts = [c * y.itemsize for c in counts]
         return self._started(
             "all-gather", None, self.comm.Iallgatherv, self._bytes(x), [y.view("uint8"), counts, self.byte]
         )
 
     def all_to_all(self, x, y, sends, receives):
+        """Send `sends[r]` elements of x to each rank r; y gets `receives[r]` from it."""
         out, into = ([n * x.itemsize for n in counts] for counts in (sends, receives))
         return self._started(
             "all-to-all", None, self.comm.Ialltoallv, [_ready(x), out, self.byte], [y, into, self.byte]
         )
 
     def broadcast(self, y, root):
+        """Send root's y to all; the others' y is filled."""
         return self._started("broadcast", None, self.comm.Ibcast, self._bytes(y), root)
 
     def send(self, x, to):
+        """Send x to rank `to`."""
         return self._started("send", to, self.comm.Isend, self._bytes(x), to)
 
     def receive(self, y, source):
+        """Fill y from rank `source`."""
         return self._started("receive", source, self.comm.Irecv, self._bytes(y), source)
 
     def barrier(self):
+        """Wait for all ranks."""
         return self._started("barrier", None, self.comm.Ibarrier)
 
     def _bytes(self, x) -> list:
-        return [_ready(x).view("uint8"), x.nbytes, self.byte]  # bfloat16 is no type that MPI can be told
+        return [_ready(x).view("uint8"), x.nbytes, self.byte]  # MPI has no bfloat16
 
     def _started(self, what: str, peer: int | None, call, *args):
         request = call(*args)
-        # args: the buffers must live until then
+        # the closure keeps args: MPI's buffers must live until the wait is over
         return lambda: (wait_for(request, self._look, what, peer), args)[1]
 
     def _look(self, begun: float, what: str, peer: int | None) -> None:
@@ -111,36 +101,43 @@ class Mpi:
 
 
 def _ready(x):
-    """x, once the GPU has computed it: MPI knows nothing of the GPU's queue."""
+    """x, once the GPU has computed it: MPI does not wait for CUDA streams."""
     if library(x) is not np:
         library(x).cuda.get_current_stream().synchronize()
     return x
 
 
 class Staged(Mpi):
-    """The GPU's arrays over an MPI that knows no CUDA: copied through page-locked memory of the host."""
+    """GPU arrays over an MPI that is not CUDA-aware, copied through page-locked host memory."""
 
     def all_reduce(self, x, y, op):
+        """By way of the host."""
         return self._back(y, lambda host: super(Staged, self).all_reduce(_down(x), host, op))
 
     def reduce_scatter(self, x, y, counts):
+        """By way of the host."""
         return self._back(y, lambda host: super(Staged, self).reduce_scatter(_down(x), host, counts))
 
     def all_gather(self, x, y, counts):
+        """By way of the host."""
         return self._back(y, lambda host: super(Staged, self).all_gather(_down(x), host, counts))
 
     def all_to_all(self, x, y, sends, receives):
+        """By way of the host."""
         return self._back(y, lambda host: super(Staged, self).all_to_all(_down(x), host, sends, receives))
 
     def broadcast(self, y, root):
+        """By way of the host: down on the root, up on the others."""
         if self.comm.rank == root:
             return super().broadcast(_down(y), root)
         return self._back(y, lambda host: super(Staged, self).broadcast(host, root))
 
     def send(self, x, to):
+        """From a host copy of x."""
         return super().send(_down(x), to)
 
     def receive(self, y, source):
+        """Into host memory, then to the GPU when the wait is over."""
         return self._back(y, lambda host: super(Staged, self).receive(host, source))
 
     def _back(self, y, start):
@@ -150,7 +147,7 @@ class Staged(Mpi):
         def finish():
             wait()
             y.set(host)
-            library(y).cuda.get_current_stream().synchronize()  # before `host` may be used again
+            library(y).cuda.get_current_stream().synchronize()  # before `host` may be freed
 
         return finish
 
@@ -167,10 +164,10 @@ def _down(x) -> np.ndarray:
 
 
 class Nccl(Staged):
-    """NVIDIA's library carries the collectives from GPU to GPU, on a queue beside that of the computation.
+    """Collectives from GPU to GPU through NCCL, on a CUDA stream beside the one that computes.
 
-    Single messages between two ranks, and all-to-all, which is made of such, go through the host: in one
-    queue they could wait for each other.
+    Sends, receives and all-to-all (which consists of them) go through the host: on a single stream they could
+    deadlock.
     """
 
     def __init__(self, comm, name: str = "", roll: RollCall | None = None):
@@ -186,12 +183,14 @@ class Nccl(Staged):
         self.nccl, self.cuda, self.queue = nccl, cupy.cuda, cupy.cuda.Stream(non_blocking=True)
 
     def all_reduce(self, x, y, op):
+        """One call of NCCL."""
         kind, op = self._type(x), getattr(self.nccl, f"NCCL_{op.upper()}")
         return self._queued(
             lambda queue: self.ring.allReduce(x.data.ptr, y.data.ptr, x.size, kind, op, queue), x, y
         )
 
     def reduce_scatter(self, x, y, counts):
+        """One reduce per rank, in a group of NCCL: its own reduce-scatter takes equal pieces only."""
         kind, starts = self._type(x), _starts(x, counts)
 
         def call(queue):
@@ -201,6 +200,7 @@ class Nccl(Staged):
         return self._queued(call, x, y)
 
     def all_gather(self, x, y, counts):
+        """One broadcast per rank, in a group of NCCL: its own all-gather takes equal pieces only."""
         starts, byte = _starts(y, counts), self.nccl.NCCL_UINT8
 
         def call(queue):
@@ -210,6 +210,7 @@ class Nccl(Staged):
         return self._queued(call, x, y)
 
     def broadcast(self, y, root):
+        """One call of NCCL, in bytes."""
         at, byte = y.data.ptr, self.nccl.NCCL_UINT8
         return self._queued(lambda queue: self.ring.broadcast(at, at, y.nbytes, byte, root, queue), y)
 
@@ -218,9 +219,9 @@ class Nccl(Staged):
         return getattr(self.nccl, f"NCCL_{kind}")
 
     def _queued(self, call, *arrays):
-        """Start a call after what was computed so far; the wait puts what is computed later after it."""
+        """Start a call once all earlier computation is done; the wait makes later computation wait for it."""
         self.queue.wait_event(self.cuda.get_current_stream().record())
-        self.nccl.groupStart()  # pieces of different lengths go as one message each, all at once
+        self.nccl.groupStart()  # one message per piece, all at once
         call(self.queue.ptr)
         self.nccl.groupEnd()
         done = self.queue.record()
@@ -232,7 +233,10 @@ def _starts(x, counts) -> list[int]:
 
 
 def ways(comm, xp: ModuleType, roll: RollCall | None = None) -> tuple[Mpi, Mpi]:
-    """How NumPy's arrays and how xp's travel; takes the GPU of the rank's number on its machine, modulo."""
+    """The transports for NumPy arrays and for xp's, over one communicator.
+
+    Selects this rank's GPU: its number on the machine, modulo the number of GPUs.
+    """
     from mpi4py import MPI
 
     host = Mpi(comm, " ".join((MPI.get_vendor()[0], ".".join(map(str, MPI.get_vendor()[1])))), roll)
@@ -244,8 +248,8 @@ def ways(comm, xp: ModuleType, roll: RollCall | None = None) -> tuple[Mpi, Mpi]:
     if _all(comm, local.size <= gpus and has_nccl()):
         return host, Nccl(comm, "GPU arrays through NCCL", roll)
     if _all(comm, comm.rank > 0 or knows_cuda()):
-        return host, Mpi(comm, "GPU arrays through MPI, which knows CUDA", roll)
-    return host, Staged(comm, "GPU arrays through page-locked memory of the host", roll)
+        return host, Mpi(comm, "GPU arrays through CUDA-aware MPI", roll)
+    return host, Staged(comm, "GPU arrays through page-locked host memory", roll)
 
 
 def _all(comm, here: bool) -> bool:
@@ -254,7 +258,7 @@ def _all(comm, here: bool) -> bool:
     return bool(votes.all())
 
 
-# One message from a GPU to itself; an MPI that takes the pointer for one of the host's dies here.
+# One message from a GPU to itself. An MPI that is not CUDA-aware reads a host address and dies.
 CUDA_TRIAL = """
 import cupy
 from mpi4py import MPI
@@ -266,7 +270,7 @@ assert (x == y).all()
 
 
 def has_nccl() -> bool:
-    """Whether CuPy finds NVIDIA's library of collectives."""
+    """Whether CuPy finds NCCL."""
     try:
         from cupy.cuda import nccl
     except ImportError:
@@ -275,7 +279,7 @@ def has_nccl() -> bool:
 
 
 def knows_cuda() -> bool:
-    """Whether MPI takes pointers of the GPU: tried in a process of its own, which may crash."""
+    """Whether MPI is CUDA-aware: tried in a separate process, since it may crash."""
     alone = {k: v for k, v in os.environ.items() if not k.startswith(("PMI", "OMPI_COMM", "PRTE", "SLURM"))}
     try:
         return not subprocess.run(

@@ -1,9 +1,9 @@
-"""--check-collectives: ranks that do not meet are reported, instead of hanging for ever.
+"""--check-collectives: reports ranks that do not meet, instead of hanging forever.
 
-In every MPI a rank that skips a collective, or leaves early, makes the others wait without a word. Here each
-rank first tells the others of the group what it is about to enter. Any two ranks share one order of the
-collectives that both take part in, so one stream of notes between them is enough, whatever the groups. A rank
-that comes to no collective, or does not send what others receive, is found by a roll call (rollcall.py).
+In any MPI, if a rank skips a collective or exits early, the others hang silently. Here each rank first tells
+the other ranks of the group which collective it enters. Two ranks enter their common collectives in the same
+order, so one stream of notes between them is enough, whatever the groups. A roll call (rollcall.py) finds a
+rank that enters no collective, or does not send what others receive.
 """
 
 import atexit
@@ -23,16 +23,16 @@ NOTE = 1024  # bytes of a note
 
 
 def watched(world: Group, seconds: float = 60.0) -> Group:
-    """The same group, and all that is cut from it, with each collective checked before it is entered.
+    """The same group; each collective of it, and of groups split from it, is checked before it starts.
 
-    RunFailed, with both places in the code, where ranks enter different collectives, or one does not come to
-    any message within so many seconds. A group of one has nothing to check.
+    A collective raises RunFailed, with the places in the code, if ranks enter different ones, or a rank
+    enters none within `seconds`. A group of one has nothing to check.
     """
     return world if world.size == 1 else Watched(world, Watch(world, seconds))
 
 
 class Watch:
-    """The notes that ranks exchange; numbers are those of the world."""
+    """The notes that ranks exchange; ranks are numbered as in the world."""
 
     def __init__(self, world: Group, seconds: float):
         self.comm, self.rank, self.size = world.comm.Dup(), world.rank, world.size
@@ -42,7 +42,10 @@ class Watch:
         atexit.register(self.end, world.ranks)
 
     def enter(self, what: str, ranks: Sequence[int], where: str, limited: bool = True) -> None:
-        """Tell the others what this rank enters, hear what they do, and go on if it is the same."""
+        """Tell `ranks` what this rank enters and where; return once all have entered the same.
+
+        Raises RunFailed if they enter something else; if `limited`, also if one is late (see RollCall).
+        """
         mine = f"{what}, {where}"
         packet = mine.encode()[:NOTE].ljust(NOTE)
         notes, boxes = {self.rank: mine}, {r: bytearray(NOTE) for r in ranks if r != self.rank}
@@ -53,7 +56,7 @@ class Watch:
             for r in [r for r, request in coming.items() if request.Test()]:
                 del coming[r]
                 notes[r] = boxes[r].decode(errors="replace").rstrip()
-                if not notes[r].startswith(f"{what}, "):  # the others' notes only make the report complete
+                if not notes[r].startswith(f"{what}, "):  # wait briefly for the rest, to complete the report
                     end = min(end, time.monotonic() + 0.5)
             time.sleep(5e-5)
             self.roll.look(begun, what, list(coming), limited and end == math.inf)
@@ -64,10 +67,10 @@ class Watch:
         self.roll.last |= notes
 
     def end(self, ranks: Sequence[int]) -> None:
-        """The program's end is a collective too: a rank that comes here alone has left the others behind."""
+        """Treat the end of the program as a collective: a rank that ends alone has left others waiting."""
         if self.roll.failed:
             return
-        try:  # without a limit: one rank may have more to do at the end, and nobody waits for an answer
+        try:  # no limit: a rank may have more to do at the end, and no other rank depends on it
             self.enter(END, ranks, f"after {self.roll.last[self.rank]}", limited=False)
         except RunFailed as error:
             launch.fail(error)
@@ -75,7 +78,7 @@ class Watch:
     def _fail(self, notes: dict[int, str]) -> None:
         self.roll.failed = True
         if len(notes) < self.size and self.rank > min(notes):
-            time.sleep(2 * GRACE)  # one of those that know speaks for all, and ends the job
+            time.sleep(2 * GRACE)  # the lowest rank reports for all and ends the job
         by_note: dict[str, list[int]] = {}
         for r in sorted(notes):
             by_note.setdefault(notes[r], []).append(r)
@@ -84,7 +87,7 @@ class Watch:
 
 
 class Watched(Group):
-    """A group whose collectives are announced to a Watch before they begin."""
+    """A group that announces each collective to a Watch before it starts."""
 
     def __init__(self, group: Group, watch: Watch):
         super().__init__(group.name, group.counter, group.ranks)
@@ -94,41 +97,51 @@ class Watched(Group):
         return f"{self.group!r}, each collective checked"
 
     def start_all_reduce(self, x, op="sum", label=""):
+        """Checked: the operation, shape and dtype agree."""
         self._enter(f"all-reduce ({op})", x)
         return self.group.start_all_reduce(x, op, label)
 
     def start_all_gather(self, x, axis=0, length=None, label=""):
-        shape = list(x.shape)  # the pieces may differ in length: what they make up may not
+        """Checked: the axis, whole shape and dtype agree."""
+        shape = list(x.shape)  # the pieces may differ in length, the whole may not
         shape[axis] = x.shape[axis] * self.size if length is None else length
         self._enter(f"all-gather (axis {axis}) to {tuple(shape)} {x.dtype}")
         return self.group.start_all_gather(x, axis, length, label)
 
     def start_reduce_scatter(self, x, axis=0, label=""):
+        """Checked: the axis, shape and dtype agree."""
         self._enter(f"reduce-scatter (axis {axis})", x)
         return self.group.start_reduce_scatter(x, axis, label)
 
     def start_all_to_all(self, x, sends, receives, label=""):
-        self._enter(f"all-to-all of rows {x.shape[1:]} {x.dtype}")  # whose number each rank decides
+        """Checked: the rows' shape and dtype agree; their number may differ."""
+        self._enter(f"all-to-all of rows {x.shape[1:]} {x.dtype}")
         return self.group.start_all_to_all(x, sends, receives, label)
 
     def start_broadcast(self, x, root=0, label=""):
+        """Checked: the root, shape and dtype agree."""
         self._enter(f"broadcast (from {root})", x)
         return self.group.start_broadcast(x, root, label)
 
     def start_send(self, x, to, label=""):
+        """Not checked: only two ranks take part. A lost message is found by the roll call."""
         return self.group.start_send(x, to, label)
 
     def start_receive(self, y, source):
+        """Not checked, as `start_send`."""
         return self.group.start_receive(y, source)
 
     def barrier(self):
+        """Checked: all ranks enter it."""
         self._enter("barrier")
         self.group.barrier()
 
     def busy(self, what):
+        """Passed on to the group."""
         return self.group.busy(what)
 
     def split(self, colour, name=""):
+        """Checked; the groups that it returns are checked too."""
         self._enter("split")
         part = self.group.split(colour, name)
         return part if part.size == 1 else Watched(part, self.watch)

@@ -103,7 +103,7 @@ PARALLEL = (
     ),
     Mistake(
         "stage 3 of ZeRO keeps the old weights after a step",
-        'self.here = ""  # what stands here is old: the next use gathers the new weights',
+        'self.here = ""  # the weights in `room` are old',
         "pass",
         ("cases_zero.case_pairs_of_factors 2",),
     ),
