@@ -162,7 +162,7 @@ def test_ranks_that_share_out_the_tokens_train_the_serial_run(tmp_path, serial):
         ("--dp 2 --accumulate 8", "8 cannot be split over 2 replicas in 8 parts each"),
         ("--dp 2 --ep 2", "0 experts cannot be cut over 2 ranks: choose --ep of at most --experts"),
         ("--dp 4 --ep 4 --experts 3", "3 experts cannot be cut over 4 ranks: choose --ep"),
-        ("--dp 4 --ep 3 --experts 4", "over 3 of 4 replicas: --ep must divide --dp"),
+        ("--dp 4 --ep 3 --experts 4", "4 replicas cannot hold experts in groups of 3: --ep must divide --dp"),
     ],
 )
 def test_a_layout_that_cannot_be_is_refused_before_ranks_start(words, says, tmp_path, capsys, monkeypatch):

@@ -63,7 +63,7 @@ def bubble(schedule: Schedule, costs: Costs = COSTS) -> float:
     """The fraction of all ranks' time spent waiting, from the first forward to the last backward.
 
     >>> from minimega.parallel.schedules import one_f_one_b
-    >>> bubble(one_f_one_b(4, 12))  # (p - 1) / (m + p - 1)
+    >>> round(bubble(one_f_one_b(4, 12)), 6)  # (p - 1) / (m + p - 1)
     0.2
     """
     return waiting(times(schedule, costs))

@@ -87,7 +87,9 @@ class Layout:
         """The list of actions of each pipeline rank; raises BadInput if the schedule does not allow it."""
         v = self.virtual_stages
         if v > 1 and self.pipeline != "interleaved":
-            raise BadInput(f"{v} stages per rank need --pipeline interleaved, not --pipeline {self.pipeline}")
+            raise BadInput(
+                f"{v} stages per rank are interleaved: choose --pipeline interleaved, not {self.pipeline}"
+            )
         return SCHEDULES[self.pipeline](self.pp, self.micro_batches, v)
 
 
