@@ -99,8 +99,8 @@ def test_a_checkout_needs_no_installation(tmp_path):
 def test_every_process_is_started_by_the_one_helper():
     """A command line that names the interpreter itself forgets what `child.python` sees to."""
     uses = {path.name for path in PACKAGE if "sys.executable" in path.read_text(encoding="utf-8")}
-    # launch begins its own program once more, with the same words; `learn open` becomes Jupyter
-    assert uses == {"ranks/child.py", "ranks/launch.py", "command.py"}
+    # pip's own line; launch begins its own program once more; `learn open` becomes Jupyter
+    assert uses == {"errors.py", "child.py", "launch.py", "learn.py"}
 
 
 def test_nobody_is_told_to_install_a_package_that_is_not_this_one():

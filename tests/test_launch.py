@@ -71,7 +71,7 @@ def test_open_mpi_gets_what_it_needs_and_the_shell_has_the_last_word(alone, vers
         alone.delenv(name, raising=False)
     alone.delenv("OMPI_MCA_btl", raising=False)
     line, env = launch.command(["-m", "minimega", "train"], ranks=2)
-    begin = str(Path(launch.__file__).with_name("ranks/begin.py"))
+    begin = str(Path(launch.__file__).with_name("begin.py"))
     assert line == ["/bin/mpirun", "-n", "2", sys.executable, "-P", begin, "minimega", "train"]
     assert env["OMPI_MCA_btl"] == memory and env["OMPI_ALLOW_RUN_AS_ROOT"] == "1"
     assert env["OMP_NUM_THREADS"] == env["OPENBLAS_NUM_THREADS"] == "4"

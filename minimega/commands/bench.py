@@ -18,7 +18,7 @@ from types import SimpleNamespace as Options
 
 import numpy as np
 
-from minimega import random
+from minimega import precision, random
 from minimega.backend import device, keep_memory
 from minimega.commands import threads
 from minimega.commands.options import model_config
@@ -88,7 +88,7 @@ def operations(config: Config) -> int:
 def product(xp, dtype: str) -> float:
     """One large matrix product, with nothing around it: what the machine does at its best."""
     a = xp.ones((EDGE, EDGE), dtype)
-    return float(product(a, a)[0, 0])  # reading a number waits for the product, on a GPU too
+    return float(precision.product(a, a)[0, 0])  # reading a number waits for the product, on a GPU too
 
 
 def minimega_step(config: Config, o: Options) -> Callable[[], float]:
