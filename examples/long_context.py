@@ -20,6 +20,7 @@ import numpy as np
 import minimega as mm
 from minimega.autograd import saved_bytes
 from minimega.backend import device
+from minimega.costs import Job
 from minimega.costs.memory import check_fits, size
 from minimega.errors import BadInput
 from minimega.layer import place
@@ -56,7 +57,7 @@ def limited(context: int, cp: int, xp) -> Iterator[None]:
         finally:
             pool.set_limit(size=0)
     elif not STATUS.exists():  # a system that has no such limit: the planner refuses
-        check_fits(config(context), 1, optimizer="sgd", cp=cp, has=LIMIT)
+        check_fits(Job(config(context), Layout(cp=cp), optimizer="sgd"), has=LIMIT)
         yield
     else:
         now = next(int(line.split()[1]) for line in STATUS.read_text().splitlines() if "VmData" in line)

@@ -46,7 +46,7 @@ def main(xp=np) -> None:
         for n, (name, cut) in enumerate(layouts.items()):
             newest, begin = run_folder.newest(folder) if n else None, 2 * n + 1
             model, adam, losses = train(cut, newest, range(begin, begin + 2), xp)
-            checkpoint.save(folder, begin + 1, model, adam, {}, world=ranks)
+            checkpoint.save(folder, model, adam, {"step": begin + 1}, world=ranks)
             for step, loss in enumerate(losses, begin):
                 furthest = max(furthest, abs(loss / right[step - 1] - 1))
                 if ranks.rank == 0:

@@ -146,7 +146,7 @@ keep(**{name: np.array([one[name] for one in done]) for name in ("loss", "grad_n
 for (name, kind, label), sent in group.counter.traffic.items() if group.rank == 0 else ():
     print(f"{name:<9} {kind:<15} {label:<28} {sent.calls:>2} calls {sent.wire:>7,.0f} bytes")
 owned = team.owned(model)
-checkpoint.save(Path("FOLDER"), 4, model, adam, {}, world=group, owned=owned)
+checkpoint.save(Path("FOLDER"), model, adam, {"step": 4}, world=group, owned=owned)
 """
 
 folder = TemporaryDirectory()

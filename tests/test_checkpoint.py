@@ -47,7 +47,7 @@ def assert_same(model, optimizer, again, fresh):
 
 def test_what_is_saved_comes_back_bit_for_bit(tmp_path):
     model, optimizer = trained()
-    checkpoint.save(tmp_path, 2, model, optimizer, {"epoch": 1})
+    checkpoint.save(tmp_path, model, optimizer, {"step": 2, "epoch": 1})
     again, fresh = gpt(CONFIG).draw(9), AdamW()
     state = checkpoint.resume(run_folder.newest(tmp_path), again, fresh)
     names = {kind: [f"{kind}.safetensors"] for kind in ("model", "optimizer")}
@@ -62,7 +62,7 @@ def test_what_is_saved_comes_back_bit_for_bit(tmp_path):
 
 def test_one_rank_writes_files_of_whole_arrays_as_other_libraries_read_them(tmp_path):
     model, optimizer = trained()
-    checkpoint.save(tmp_path, 2, model, optimizer, {})
+    checkpoint.save(tmp_path, model, optimizer, {"step": 2})
     arrays = load_file(tmp_path / "step-2" / "model.safetensors")
     assert all((arrays[name] == p.data).all() for name, p in model.parameters().items())
     header = safe_open(tmp_path / "step-2" / "model.safetensors", "numpy").metadata()
@@ -72,7 +72,7 @@ def test_one_rank_writes_files_of_whole_arrays_as_other_libraries_read_them(tmp_
 def test_a_run_of_version_1_is_read(tmp_path):
     """As it was written before there were parts."""
     model, optimizer = trained()
-    checkpoint.save(tmp_path, 2, model, optimizer, {})
+    checkpoint.save(tmp_path, model, optimizer, {"step": 2})
     folder = run_folder.newest(tmp_path)
     for kind, header in (
         ("model", {"format": "minimega", "version": "1", "config": json.dumps(CONFIG.as_dict())}),
@@ -88,7 +88,7 @@ def test_a_run_of_version_1_is_read(tmp_path):
 def test_only_the_newest_are_kept(tmp_path):
     model, optimizer = trained()
     for step in (8, 9, 10, 100):
-        checkpoint.save(tmp_path, step, model, optimizer, {}, keep=2)
+        checkpoint.save(tmp_path, model, optimizer, {"step": step}, keep=2)
     assert sorted(f.name for f in tmp_path.iterdir()) == ["latest", "step-10", "step-100"]
     assert run_folder.newest(tmp_path).name == "step-100"
 
@@ -102,10 +102,10 @@ def full(*_):
 )
 def test_a_full_disk_leaves_the_last_checkpoint_whole(tmp_path, monkeypatch, moment):
     model, optimizer = trained()
-    checkpoint.save(tmp_path, 1, model, optimizer, {})
+    checkpoint.save(tmp_path, model, optimizer, {"step": 1})
     monkeypatch.setattr(moment, full)
     with pytest.raises(OSError, match="No space") as told:
-        checkpoint.save(tmp_path, 2, model, optimizer, {})
+        checkpoint.save(tmp_path, model, optimizer, {"step": 2})
     assert told.value.errno == 28
     monkeypatch.undo()
     assert sorted(f.name for f in tmp_path.iterdir()) == ["latest", "step-1"]
@@ -125,7 +125,7 @@ from minimega.checkpoint import checkpoint
 sys.path.insert(0, sys.argv[1])
 from test_checkpoint import trained
 folder, write, left = Path(sys.argv[2]), checkpoint.write, [int(sys.argv[3])]
-checkpoint.save(folder, 1, *trained(), {})
+checkpoint.save(folder, *trained(), {"step": 1})
 
 def killed(path, *rest):
     write(path, *rest)
@@ -133,7 +133,7 @@ def killed(path, *rest):
     left[0] or os._exit(9)
 
 checkpoint.write = killed
-checkpoint.save(folder, 2, *trained(1), {})
+checkpoint.save(folder, *trained(1), {"step": 2})
 """
 
 
@@ -144,7 +144,7 @@ def test_a_run_that_is_killed_between_two_parts_leaves_the_last_checkpoint_whole
     assert run_folder.newest(tmp_path).name == "step-1"
     model, optimizer = trained()
     checkpoint.resume(tmp_path / "step-1", model, optimizer)
-    checkpoint.save(tmp_path, 2, model, optimizer, {})  # what was left there is in nobody's way
+    checkpoint.save(tmp_path, model, optimizer, {"step": 2})  # what was left there is in nobody's way
     assert sorted(f.name for f in tmp_path.iterdir()) == ["latest", "step-1", "step-2"]
 
 
@@ -201,7 +201,7 @@ def one_array_more(weights):
     ],
 )
 def test_a_bad_file_is_refused_in_one_sentence(tmp_path, harm, sentence):
-    checkpoint.save(tmp_path, 1, *trained(), {})
+    checkpoint.save(tmp_path, *trained(), {"step": 1})
     harm(tmp_path / "step-1" / "model.safetensors")
     for source in (tmp_path / "step-1", tmp_path / "step-1" / "model.safetensors"):
         with pytest.raises(BadInput, match=sentence) as told:
@@ -464,16 +464,16 @@ def test_an_optimizer_that_is_shared_out_is_read_by_any_other(tmp_path, written,
 
 def test_a_piece_that_nobody_wrote_is_noticed_before_the_checkpoint_counts(tmp_path, monkeypatch):
     model, optimizer = trained()
-    checkpoint.save(tmp_path, 1, model, optimizer, {})
+    checkpoint.save(tmp_path, model, optimizer, {"step": 1})
     right = Division.of
     monkeypatch.setattr(Division, "of", lambda self, rank, pieces: right(self, rank, pieces)[1:])
     with pytest.raises(OSError, match=r"\d+ pieces were written instead of \d+"):
-        checkpoint.save(tmp_path, 2, model, optimizer, {})
+        checkpoint.save(tmp_path, model, optimizer, {"step": 2})
     assert sorted(f.name for f in tmp_path.iterdir()) == ["latest", "step-1"]
 
 
 def test_a_folder_without_a_part_is_refused(tmp_path):
-    checkpoint.save(tmp_path, 1, *trained(), {})
+    checkpoint.save(tmp_path, *trained(), {"step": 1})
     shutil.copytree(tmp_path, tmp_path / "other")
     (tmp_path / "step-1" / "optimizer.safetensors").unlink()
     with pytest.raises(BadInput, match=r"optimizer\.safetensors is missing"):
@@ -485,13 +485,13 @@ def test_a_folder_without_a_part_is_refused(tmp_path):
 
 def test_no_checkpoint_goes_before_latest_names_the_next(tmp_path, monkeypatch):
     model, optimizer = trained()
-    checkpoint.save(tmp_path, 1, model, optimizer, {}, keep=1)
+    checkpoint.save(tmp_path, model, optimizer, {"step": 1}, keep=1)
     usual = checkpoint.replace_text
     monkeypatch.setattr(
         checkpoint, "replace_text", lambda p, text: full() if p.name == "latest" else usual(p, text)
     )
     with pytest.raises(OSError, match="No space"):
-        checkpoint.save(tmp_path, 2, model, optimizer, {}, keep=1)
+        checkpoint.save(tmp_path, model, optimizer, {"step": 2}, keep=1)
     assert run_folder.newest(tmp_path).name == "step-1"
     checkpoint.load_model(run_folder.newest(tmp_path))
 
@@ -500,7 +500,7 @@ def test_no_checkpoint_goes_before_latest_names_the_next(tmp_path, monkeypatch):
 def test_the_state_of_another_step_is_refused(tmp_path, kind):
     model, optimizer = trained()
     for step in (1, 2):
-        checkpoint.save(tmp_path, step, model, optimizer, {})
+        checkpoint.save(tmp_path, model, optimizer, {"step": step})
     name = f"{kind}.safetensors"
     (tmp_path / "step-1" / name).replace(tmp_path / "step-2" / name)
     with pytest.raises(BadInput, match=f"step-2 is damaged: its {kind} is that of step 1"):

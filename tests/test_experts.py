@@ -300,7 +300,7 @@ def test_experts_start_apart_from_each_other():
 def test_a_checkpoint_knows_its_experts_and_one_from_before_them_is_read(tmp_path):
     for c in (config(balance=0.3), config(experts=0)):
         model = gpt(c).draw(3)
-        checkpoint.save(tmp_path, 1, model, SGD(), {})
+        checkpoint.save(tmp_path, model, SGD(), {"step": 1})
         path = tmp_path / "step-1" / "model.safetensors"
         assert checkpoint.load_model(path).config == c
     with safe_open(path, framework="numpy") as file:

@@ -7,9 +7,10 @@ import pytest
 
 from minimega.commands import cli, memory
 from minimega.commands.cli import main
-from minimega.costs import activations
+from minimega.costs import Job, activations
 from minimega.model import RECOMPUTE, Config, gpt
 from minimega.parallel.bubble import held
+from minimega.parallel.layout import Layout
 from minimega.parallel.schedules import SCHEDULES
 from minimega.parallel.tensor import SequenceParallel, TensorParallel
 from minimega.ranks.paper import Paper
@@ -95,7 +96,8 @@ def test_the_first_stage_of_a_pipeline_holds_what_the_paper_says(schedule, p):
     if schedule in ("1f1b", "zero-bubble"):
         assert layers == config.num_layers
     here = layers * sum(i.bytes("float32") for i in activations.block(config, 1))
-    assert memory.measured_stage(config, 1, p, m, chunks, schedule) == pytest.approx(here, rel=0.02)
+    cut = Layout(pp=p, micro_batches=m, virtual_stages=chunks, pipeline=schedule)
+    assert memory.measured_stage(Job(config, cut, m)) == pytest.approx(here, rel=0.02)
 
 
 def test_pretended_ranks_give_the_shapes_of_real_ones():

@@ -8,11 +8,12 @@ import pytest
 
 from minimega.autograd import saved_bytes
 from minimega.commands import cli
-from minimega.costs import memory
+from minimega.costs import Job, memory
 from minimega.errors import BadInput
 from minimega.layer import place
 from minimega.model import RECOMPUTE, SHAPES, Config, gpt
 from minimega.optim import OPTIMIZERS
+from minimega.parallel.layout import Layout
 from minimega.parallel.zero import state_bytes
 
 GB = 10**9
@@ -46,7 +47,7 @@ def test_parameters_agree_with_published_ones_to_the_last_digit_given(name, publ
 
 def test_a_model_of_absurd_depth_is_refused_at_once():
     with pytest.raises(BadInput, match="1000000000 layers"):
-        memory.check_fits(Config(vocab_size=500, num_layers=10**9), 16, has=25 * GB)
+        memory.check_fits(Job(Config(vocab_size=500, num_layers=10**9), batch=16), has=25 * GB)
 
 
 def one_step(config: Config, batch: int, dtype: str, optimizer: str = "adamw", recompute: str = "none"):
@@ -135,7 +136,8 @@ def test_the_need_is_never_below_the_measured_peak_nor_far_above(change, batch, 
     config = Config(**{"vocab_size": 500, "context": 64, "d_model": 64, "nhead": 4} | change)
     measured = one_step(config, batch, dtype, optimizer)[1]
     # Gradients are counted as if all activations were held at the same time, which accumulation brings about.
-    assert measured <= memory.needs(config, batch, dtype, optimizer) <= 1.3 * measured
+    needed = memory.needs(Job(config, batch=batch, dtype=dtype, optimizer=optimizer))
+    assert measured <= needed <= 1.3 * measured
 
 
 def test_what_ranks_share_out_a_rank_needs_a_part_of():
@@ -144,12 +146,12 @@ def test_what_ranks_share_out_a_rank_needs_a_part_of():
     for stage, each in enumerate((16, 8 + 8 / 64, 4 + 12 / 64, 16 / 64)):
         assert sum(state_bytes(stage, numbers, 64).values()) == pytest.approx(each * numbers)
     config = Config(**SHAPES["gpt2-xl"])
-    needs = [memory.needs(config, 1, "float32", "adamw", "none", 1, stage, 64) for stage in range(4)]
+    needs = [memory.needs(Job(config, Layout(dp=64, zero=stage))) for stage in range(4)]
     assert needs == sorted(needs, reverse=True)
-    assert memory.needs(config, 1) == needs[0]
+    assert memory.needs(Job(config)) == needs[0]
     with pytest.raises(BadInput):
-        memory.check_fits(config, 1, has=25 * GB)
-    memory.check_fits(config, 1, zero=2, ranks=64, has=25 * GB)
+        memory.check_fits(Job(config), has=25 * GB)
+    memory.check_fits(Job(config, Layout(dp=64, zero=2)), has=25 * GB)
 
 
 def test_ranks_that_share_out_a_sequence_hold_a_part_of_it():
@@ -158,15 +160,15 @@ def test_ranks_that_share_out_a_sequence_hold_a_part_of_it():
     one, four = (memory.activations(config, 1, cp=cp) for cp in (1, 4))
     weights = 2 * 4 * 8192**2 * 4  # of 2 layers with 4 heads
     assert 4 * four == pytest.approx(one - weights, rel=0.1)
-    memory.check_fits(config, 1, cp=4, has=GB)
+    memory.check_fits(Job(config, Layout(cp=4)), has=GB)
     with pytest.raises(BadInput, match=r"needs 3\.5 GB"):
-        memory.check_fits(config, 1, has=GB)
+        memory.check_fits(Job(config), has=GB)
 
 
 def test_what_cannot_fit_is_told_with_the_nearest_shape():
     config = Config(**SHAPES["megatron-turing-nlg"])
     with pytest.raises(BadInput) as error:
-        memory.check_fits(config, 16, has=25 * GB)
+        memory.check_fits(Job(config, batch=16), has=25 * GB)
     said = str(error.value)
     assert "megatron-turing-nlg (530 billion parameters) needs 18 TB" in said
     assert "8.5 TB of it" in said and "25 GB" in said  # 16 bytes for each of 529.6e9
@@ -177,23 +179,23 @@ def test_what_cannot_fit_is_told_with_the_nearest_shape():
 def test_where_the_batch_alone_is_too_much_the_largest_that_fits_is_named():
     config = Config(**SHAPES["gpt2"])
     with pytest.raises(BadInput, match="--train-batch-size 12,") as error:
-        memory.check_fits(config, 16, has=25 * GB)
+        memory.check_fits(Job(config, batch=16), has=25 * GB)
     assert "the nearest shape" not in str(error.value)
-    memory.check_fits(config, 12, has=25 * GB)
+    memory.check_fits(Job(config, batch=12), has=25 * GB)
     with pytest.raises(BadInput):
-        memory.check_fits(config, 13, has=25 * GB)
+        memory.check_fits(Job(config, batch=13), has=25 * GB)
 
 
 def test_edges():
     config = Config(vocab_size=500)
-    need = memory.needs(config, 16)
-    memory.check_fits(config, 16, has=need)
+    need = memory.needs(Job(config, batch=16))
+    memory.check_fits(Job(config, batch=16), has=need)
     with pytest.raises(BadInput, match="--train-batch-size 15"):
-        memory.check_fits(config, 16, has=need - 1)
+        memory.check_fits(Job(config, batch=16), has=need - 1)
     with pytest.raises(BadInput, match="No named shape fits"):
-        memory.check_fits(config, 16, has=1000)
+        memory.check_fits(Job(config, batch=16), has=1000)
     with pytest.raises(BadInput, match="a model of 2 layers of width 99999 "):
-        memory.check_fits(Config(vocab_size=500, d_model=99999, nhead=1), 16, has=25 * GB)
+        memory.check_fits(Job(Config(vocab_size=500, d_model=99999, nhead=1), batch=16), has=25 * GB)
 
 
 def test_the_command_refuses_what_cannot_fit(capsys):

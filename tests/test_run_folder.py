@@ -258,14 +258,14 @@ def test_a_step_that_is_saved_again_replaces_what_has_its_name(tmp_path):
     (tmp_path / "elsewhere").mkdir()
     run = tmp_path / "run"
     run.mkdir()
-    checkpoint.save(run, 1, MODEL, optimizer, {"digest": 1})
+    checkpoint.save(run, MODEL, optimizer, {"step": 1, "digest": 1})
     (run / "step-1").rename(tmp_path / "elsewhere" / "old")
     (run / "step-1").symlink_to(tmp_path / "elsewhere" / "old")
-    checkpoint.save(run, 1, MODEL, optimizer, {"digest": 2})
+    checkpoint.save(run, MODEL, optimizer, {"step": 1, "digest": 2})
     assert run_folder.read_state(tmp_path / "elsewhere" / "old")["digest"] == 1
     assert not (run / "step-1").is_symlink() and run_folder.read_state(run / "step-1")["digest"] == 2
     (run / "step-1" / "mine.md").write_text("mine")
-    checkpoint.save(run, 1, MODEL, optimizer, {"digest": 3})
+    checkpoint.save(run, MODEL, optimizer, {"step": 1, "digest": 3})
     assert run_folder.read_state(run / "step-1")["digest"] == 3
     assert (run / "step-1" / "mine.md").read_text() == "mine"
     assert sorted(f.name for f in run.iterdir()) == ["latest", "step-1"]

@@ -37,7 +37,6 @@ KINDS = "model", "optimizer"
 
 def save(
     run: Path,
-    step: int,
     model: Model,
     optimizer: Optimizer,
     state: dict,
@@ -45,14 +44,16 @@ def save(
     world: Group = SELF,
     owned: Iterable[Parameter] | None = None,
 ) -> None:
-    """Write RUN/step-N whole or not at all, point `latest` at it, and `prune` to the newest `keep`.
+    """Write RUN/step-N atomically (N is state["step"]), point `latest` at it, `prune` to the newest `keep`.
 
-    All ranks enter, and each writes its part into RUN/step-N.tmp; when all have met, the first one renames
-    it. An OSError (a full disk) on any rank is raised on all of them, and leaves what was there before.
+    Every rank calls it and writes its part into RUN/step-N.tmp; when all are done, the first one renames the
+    folder. An OSError (a full disk) on any rank is raised on all of them, and leaves what was there before.
 
-    `owned` is what this rank can write, by default its parameters: each tells its name, whole shape, piece
-    and span, and has data of that shape, as the arrays have that the optimizer remembers for it.
+    `state` is what `read_state` finds again (JSON). `owned` is what this rank can write, by default the
+    model's parameters: each has a name, whole shape, piece and span, and data of that shape, as have the
+    arrays that the optimizer keeps for it.
     """
+    step = state["step"]
     owned = list(model.parameters().values() if owned is None else owned)
     arrays = {"model": weights(owned), "optimizer": slots(owned, optimizer)}
     divisions = {kind: _agreed(kind, held, world) for kind, held in arrays.items()}
@@ -74,7 +75,7 @@ def save(
             write_part(work, divisions[kind], world.rank, mine, headers[kind])
 
     def finish() -> None:
-        finish_folder(work, divisions, {"step": step, **state})
+        finish_folder(work, divisions, state)
         put_checkpoint(work, run / f"step-{step}")
         replace_text(run / "latest", f"step-{step}")
         prune(run, step, keep)

@@ -22,6 +22,7 @@ from minimega import precision, random
 from minimega.backend import device, keep_memory
 from minimega.commands import threads
 from minimega.commands.options import model_config
+from minimega.costs import Job
 from minimega.costs.memory import check_fits, size, used
 from minimega.errors import RunFailed
 from minimega.model import Config, gpt
@@ -39,7 +40,7 @@ def run(o: Options) -> int:
     """`minimega bench`: time a step of the shape that the options describe; a line for each figure."""
     config = model_config(o, o.vocab_size or 512)
     check_type(device(o.device), o.dtype)
-    check_fits(config, o.train_batch_size, o.dtype, o.optimizer)
+    check_fits(Job(config, batch=o.train_batch_size, dtype=o.dtype, optimizer=o.optimizer))
     chosen = threads.settle(o, SELF, config)
     makers = {"minimega": minimega_step}
     why_not = torch_is_missing(o)

@@ -15,7 +15,7 @@ import numpy as np
 
 from minimega.backend import device
 from minimega.commands.options import model_config
-from minimega.costs import activations
+from minimega.costs import Job, activations
 from minimega.costs import memory as plan
 from minimega.costs.measured import measured_block, measured_stage, measured_state
 from minimega.costs.memory import machine_memory, needs
@@ -84,7 +84,8 @@ def items(config: Config, batch: int) -> Rows:
 def modes(config: Config, o: Options, t: int) -> Rows:
     """One block on one rank, by layout and recomputation."""
     batch, xp = o.train_batch_size, device(o.device)
-    fits = needs(replace(config, num_layers=1), batch, o.dtype) < (machine_memory() or np.inf) / 2
+    block = Job(replace(config, num_layers=1), batch=batch, dtype=o.dtype)
+    fits = needs(block) < (machine_memory() or np.inf) / 2
     yield "one block on one rank", "paper, 16 bit", "by what is kept here", "measured", "off"
     for (ranks, sequence), recompute in product(((1, False), (t, False), (t, True)), RECOMPUTE):
         kept = activations.block(config, batch, recompute, ranks, sequence)
@@ -100,7 +101,7 @@ def stages(config: Config, o: Options, p: int) -> Rows:
     v, m, batch, xp = 2, 2 * p, 1, device(o.device)
     config = replace(config, num_layers=v * p)
     one = activations.block(config, batch)
-    fits = needs(config, batch, o.dtype) * p < (machine_memory() or np.inf) / 2
+    fits = needs(Job(config, batch=batch, dtype=o.dtype)) * p < (machine_memory() or np.inf) / 2
     yield (
         f"first of {p} stages, {v * p} layers, {m} micro-batches of {batch}",
         "paper, 16 bit", "by what is kept here", "measured", "off",
@@ -110,7 +111,8 @@ def stages(config: Config, o: Options, p: int) -> Rows:
         layers = most_held(schedule, p, m, chunks) * v // chunks  # of one micro-batch each
         paper = layers * sum(item.paper_bytes for item in one)
         formula = layers * sum(item.bytes(o.dtype) for item in one)
-        found = measured_stage(config, batch, p, m, chunks, schedule, o.dtype, xp) if fits else None
+        cut = Layout(pp=p, micro_batches=m, virtual_stages=chunks, pipeline=schedule)
+        found = measured_stage(Job(config, cut, m * batch, o.dtype), xp) if fits else None
         yield f"--pipeline {schedule}", _size(paper), _size(formula), *_beside(found, formula)
 
 

@@ -6,6 +6,7 @@ RUN/step-N/          see checkpoint/checkpoint.py    RUN/latest      which of th
 """
 
 import math
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace as Options
@@ -23,6 +24,7 @@ from minimega.commands.progress import Progress
 from minimega.commands.signals import interruptible
 from minimega.commands.start import resumed, shape_of
 from minimega.commands.texts import Texts, open_tokenizer, read_texts, workspace
+from minimega.costs import Job
 from minimega.costs.memory import check_fits
 from minimega.data import tokens
 from minimega.errors import BadInput, RunFailed, in_words
@@ -65,9 +67,10 @@ def check_shape(o: Options) -> None:
 
 
 def _check_fits(config: Config, o: Options) -> None:
-    batch = o.train_batch_size // options.layout_of(o).parts
-    ranks = o.cp * (batch if o.dp == "auto" else o.dp)  # not known yet: as many as there may be
-    check_fits(config, batch, o.dtype, o.optimizer, o.recompute, o.cp, o.zero, ranks)
+    cut = options.layout_of(o)
+    if o.dp == "auto":  # not known yet: as many replicas as there may be
+        cut = replace(cut, dp=o.train_batch_size // cut.parts)
+    check_fits(Job(config, cut, o.train_batch_size, o.dtype, o.optimizer))
 
 
 def _train(o: Options, newest: Path | None, grid: Grid) -> int:
@@ -214,10 +217,10 @@ class _Run:
     def save(self, step: int, epoch: int) -> None:
         self.check_weights(step)
         if self.folder:
-            state = {"epoch": epoch, "layout": str(self.grid.layout), **self.texts.digests}
+            state = {"step": step, "epoch": epoch, "layout": str(self.grid.layout), **self.texts.digests}
             state["loss_scale"] = vars(self.scale)
             how = self.o.keep, self.grid.world, self.team.owned(self.model)
-            checkpoint.save(self.folder, step, self.model, self.optimizer, state, *how)
+            checkpoint.save(self.folder, self.model, self.optimizer, state, *how)
             self.saved = step
 
     def picture(self) -> str:

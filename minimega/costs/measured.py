@@ -8,6 +8,7 @@ import numpy as np
 
 from minimega.autograd import Tensor, saved_bytes
 from minimega.backend import base_of
+from minimega.costs import Job
 from minimega.layer import Place, Uncut
 from minimega.model import Config, Model, gpt
 from minimega.optim import AdamW, Optimizer
@@ -25,6 +26,7 @@ def measured_block(
 ) -> int:
     """The bytes that the backward pass of one block holds on this rank, by `saved_bytes`.
 
+    >>> from minimega.parallel.tensor import TensorParallel
     >>> c = Config(vocab_size=8, context=8, d_model=16, nhead=4)
     >>> measured_block(c, 2, "full", TensorParallel(Paper(4)))        # its input alone: 4 B T D
     1024
@@ -45,14 +47,18 @@ class Watched(Run):
         self.most = max(self.most, sum(sum(saved_bytes(y).values()) for _, y in self.kept.values()))
 
 
-def measured_stage(
-    config: Config, batch: int, p: int, m: int, v: int, schedule: str, dtype: str = "float32", xp=np
-) -> int:
-    """The most that the first of p stages holds at once, in a step of m micro-batches."""
-    model = staged(gpt(config), Paper(p), v).draw(0, dtype, xp)
-    tokens, at = xp.zeros((batch, config.context), int), xp.arange(config.context)
-    batches = [(tokens, tokens, Place(xp.arange(batch) + n * batch, at, training=True)) for n in range(m)]
-    return Watched(model, batches).execute(actions(schedule, p, m, v, 0)).most
+def measured_stage(job: Job, xp=np) -> int:
+    """The most bytes that the first stage of a pipeline holds at once in one part of a step."""
+    cut = job.layout
+    model = staged(gpt(job.config), Paper(cut.pp), cut.virtual_stages).draw(0, job.dtype, xp)
+    batch, context = job.micro_batch, job.config.context
+    tokens, at = xp.zeros((batch, context), int), xp.arange(context)
+    batches = [
+        (tokens, tokens, Place(xp.arange(batch) + n * batch, at, training=True))
+        for n in range(cut.micro_batches)
+    ]
+    first = actions(cut.pipeline, cut.pp, cut.micro_batches, cut.virtual_stages, 0)
+    return Watched(model, batches).execute(first).most
 
 
 def live(model: Model, reducer: Reducer, optimizer: Optimizer) -> dict[str, int]:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from minimega.costs import Job
 from minimega.costs.activations import block, items
 from minimega.errors import BadInput
 from minimega.model import SHAPES, Config, gpt
@@ -94,33 +95,27 @@ def workspace(config: Config, batch: int, dtype: str = "float32", cp: int = 1) -
     return largest + 2 * width * item
 
 
-def memory(
-    config: Config,
-    batch: int,
-    dtype: str = "float32",
-    optimizer: str = "adamw",
-    recompute: str = "none",
-    cp: int = 1,
-    zero: int = 0,
-    ranks: int = 1,
-) -> dict[str, int]:
-    """What training needs, in bytes, part by part; `batch` sequences are worked through at a time.
+def memory(job: Job) -> dict[str, int]:
+    """The bytes that training needs, part by part.
 
-    Of `cp` ranks that share out each sequence, and of `ranks` that share out the model's state by `--zero`,
-    it is what one of them needs. A 16-bit weight costs Adam 18 bytes: 2, its gradient 4, master, mean and
-    square 12 (Rajbhandari et al. 2019, section 3.1, whose gradients are 16-bit too: 16).
+    The model's state is one rank's under ZeRO (over `dp` times `cp` ranks). Activations are those of one
+    part of the batch, of all replicas together, on one rank of `cp`. Tensor and pipeline parallelism are not
+    looked at. A 16-bit weight costs Adam 18 bytes: 2, its gradient 4, master, mean and square 12 (Rajbhandari
+    et al. 2019, section 3.1, whose gradients are 16-bit too: 16).
 
-    >>> memory(Config(vocab_size=500), batch=16)["optimizer"]        # two numbers a parameter
+    >>> memory(Job(Config(vocab_size=500), batch=16))["optimizer"]        # two numbers per parameter
     3817472
     """
+    config, cut, dtype = job.config, job.layout, job.dtype
     item, wide = items(dtype)
-    kept = wide * (len(OPTIMIZERS[optimizer].slots) + (np.dtype(dtype) in HALF))  # a 16-bit weight's master
-    state = zero, parameters(config), ranks, *at_once(config, zero, ranks), (item, wide, kept)
+    kept = wide * (len(OPTIMIZERS[job.optimizer].slots) + (np.dtype(dtype) in HALF))  # 16-bit: a master too
+    ranks, batch = cut.cp * cut.dp, job.batch // cut.parts
+    state = cut.zero, parameters(config), ranks, *at_once(config, cut.zero, ranks), (item, wide, kept)
     return {
         **state_bytes(*state),
-        "activations": activations(config, batch, dtype, recompute, cp),
-        "recomputed": recomputed(config, batch, dtype, recompute, cp),
-        "workspace": workspace(config, batch, dtype, cp),
+        "activations": activations(config, batch, dtype, cut.recompute, cut.cp),
+        "recomputed": recomputed(config, batch, dtype, cut.recompute, cut.cp),
+        "workspace": workspace(config, batch, dtype, cut.cp),
     }
 
 
@@ -139,9 +134,9 @@ def recomputed(config: Config, batch: int, dtype: str, recompute: str, cp: int =
     return one - none
 
 
-def needs(config: Config, batch: int, *how) -> int:
-    """The bytes that training needs at its peak: the sum of `memory`, of the same arguments."""
-    return sum(memory(config, batch, *how).values())
+def needs(job: Job) -> int:
+    """The bytes that training needs at its peak: the sum of `memory`."""
+    return sum(memory(job).values())
 
 
 def machine_memory(root: Path = Path("/")) -> int | None:
@@ -164,39 +159,29 @@ def machine_memory(root: Path = Path("/")) -> int | None:
     return min(known, default=None)
 
 
-def check_fits(
-    config: Config,
-    batch: int,
-    dtype: str = "float32",
-    optimizer: str = "adamw",
-    recompute: str = "none",
-    cp: int = 1,
-    zero: int = 0,
-    ranks: int = 1,
-    has: int | None = None,
-) -> None:
-    """BadInput where training, `batch` sequences at a time, needs more than `has` bytes (this machine's).
+def check_fits(job: Job, has: int | None = None) -> None:
+    """Raise BadInput if training needs more than `has` bytes (by default, this machine's memory).
 
-    It says what is needed, what there is, and what comes nearest: fewer sequences at a time, or else the
-    largest named shape that fits. `zero` and `ranks`: see `memory`.
+    The message says what is needed, what there is, and what comes nearest: fewer sequences at a time, or else
+    the largest named shape that fits.
 
     >>> try:
-    ...     check_fits(Config(vocab_size=500, d_model=4096), batch=16, has=8 * 10**9)
+    ...     check_fits(Job(Config(vocab_size=500, d_model=4096), batch=16), has=8 * 10**9)
     ... except BadInput as told:
     ...     print(str(told).splitlines()[1])
     6.5 GB of it whatever their number; this machine has 8.0 GB.
     """
     has = machine_memory() if has is None else has
-    how = dtype, optimizer, recompute, cp, zero, ranks
-    whole, fixed = (needs(config, n, *how) for n in (batch, 0))
+    config, batch = job.config, job.batch // job.layout.parts
+    whole, fixed = needs(job), needs(replace(job, batch=0))
     if has is None or whole <= has:
         return
     told = (
-        f"{_name(config)} ({_count(parameters(config))} parameters) needs {size(whole)} to train in {dtype} "
-        f"with {_sequences(batch)} at a time,\n"
+        f"{_name(config)} ({_count(parameters(config))} parameters) needs {size(whole)} to train in "
+        f"{job.dtype} with {_sequences(batch)} at a time,\n"
         f"{size(fixed)} of it whatever their number; this machine has {size(has)}.\n"
     )
-    if most := _most(config, has, *how):
+    if most := _most(job, has):
         raise BadInput(
             f"{told}{_sequences(most)} at a time would fit: --train-batch-size {most}, "
             f"or --accumulate, which works through a larger batch in parts."
@@ -204,17 +189,21 @@ def check_fits(
     shapes = sorted(SHAPES.values(), key=lambda shape: shape["num_layers"] * shape["d_model"] ** 2)
     for shape in reversed(shapes):
         near = Config(**{"vocab_size": config.vocab_size} | shape)
-        if most := min(batch, _most(near, has, *how)):
-            need = size(needs(near, most, *how))
+        if most := min(batch, _most(replace(job, config=near), has)):
+            need = size(needs(_at_a_time(replace(job, config=near), most)))
             near_is = f"--model-type {_name(near)}, with {_sequences(most)} at a time ({need})"
             raise BadInput(f"{told}The nearest shape that fits is {near_is}.")
     raise BadInput(f"{told}No named shape fits.")
 
 
-def _most(config: Config, has: int, *how) -> int:
+def _at_a_time(job: Job, sequences: int) -> Job:
+    return replace(job, batch=sequences * job.layout.parts)
+
+
+def _most(job: Job, has: int) -> int:
     """The most sequences at a time that fit: all but the weights grows in step with their number."""
-    fixed = needs(config, 0, *how)
-    return max(0, (has - fixed) // (needs(config, 1, *how) - fixed))
+    fixed, one = (needs(_at_a_time(job, n)) for n in (0, 1))
+    return max(0, (has - fixed) // (one - fixed))
 
 
 def _name(config: Config) -> str:

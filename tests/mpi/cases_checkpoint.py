@@ -72,8 +72,8 @@ class Cut:
     def save(self, folder: Path, step: int, group, stage: int = 0) -> None:
         model, optimizer, owned = self.holding(stage)
         if self.grid.world.size > 1 or group.rank == 0:
-            state, world = {"epoch": 1}, self.grid.world
-            checkpoint.save(folder, step, model, optimizer, state, world=world, owned=owned)
+            state, world = {"step": step, "epoch": 1}, self.grid.world
+            checkpoint.save(folder, model, optimizer, state, world=world, owned=owned)
         group.barrier()
 
     def differs(self, folder: Path, stage: int = 0) -> list[str]:
@@ -197,7 +197,7 @@ def case_a_rank_writes_what_it_holds_and_sends_keys_alone(group):
             held = len(model.parameters())
             most = int(group.all_reduce(np.array(held), "max"))
             group.counter.traffic.clear()
-            checkpoint.save(folder, 1, model, optimizer, {}, world=group)
+            checkpoint.save(folder, model, optimizer, {"step": 1}, world=group)
             got = {row: (t.calls, t.bytes) for row, t in group.counter.traffic.items()}
             assert got == messages.of_checkpoint(group.size, most, 2 * most)
             file = folder / "step-1" / f"optimizer-{group.rank:05}.safetensors"
@@ -237,7 +237,7 @@ def case_a_rank_that_fails_stops_all_and_leaves_what_was_there(group):
                 raise OSError(28, f"No space left for rank {rank}")
 
             with patch(moment, full) if group.rank == rank else patch("minimega.commands.doctor.run", full):
-                said = raised(lambda: checkpoint.save(folder, 2, model, optimizer, {}, world=group))  # noqa: B023
+                said = raised(lambda: checkpoint.save(folder, model, optimizer, {"step": 2}, world=group))  # noqa: B023
             assert said.startswith(f"[Errno 28] No space left for rank {rank}"), (said, moment)
             group.barrier()
             left = {f.name for f in folder.iterdir()}
@@ -262,7 +262,7 @@ def case_planted_mistakes_are_noticed(group):
         right = Division.of, checkpoint.weights, checkpoint.piece_of
 
         def save(step):
-            checkpoint.save(folder, step, model, optimizer, {}, world=group)
+            checkpoint.save(folder, model, optimizer, {"step": step}, world=group)
             group.barrier()
 
         def by_nobody(self, rank, pieces):

@@ -156,24 +156,21 @@ def case_evaluation_and_generation_are_the_serial_ones(group):
 def case_a_step_sends_what_the_formulas_say(group):
     how = zip((8, 11, 11), ("none", "selective", "full"), strict=True)
     for layout, (length, recompute) in product(LAYOUTS[group.size], how):
-        tp, dp, sequence, pp, cp = layout
         g = grid(group, Layout(*layout))
-        case = on(g, 1, frozenset({"accumulate"}), "float32", length)
-        model = Case.model(replace(case, factors=case.factors | {recompute}), g)
-        team, r, c = case.team(model, g), g.pipeline.rank, g.context.rank
+        case = on(g, 1, frozenset({"accumulate", recompute}), "float32", length)
+        model = case.model(g)
+        team = case.team(model, g)
         group.counter.traffic.clear()
         train_step(model, AdamW(), case.recipe(), 1, *case.data(), team=team)
         got = {row: (t.calls, t.bytes) for row, t in group.counter.traffic.items()}
-        rows, m, mine = case.batch // dp, 2 * case.micro_batches, len(tokens(g.context, length))
         own = replace(case.config, num_layers=sum(name.startswith("block") for name in model.layers))
-        want = messages.of_context(own, rows, cp, c, m, tp, recompute)
-        if pp == 1:
-            want |= messages.of_layers(own, case.batch, tp, dp, 2, sequence, recompute, held=mine)
-            want |= messages.of_gradients(own, messages.Layout(tp, dp, sequence, g.tensor.rank, cp))
+        job = replace(case.job(g), config=own)
+        want = messages.of_context(job, group.rank)
+        if g.pipeline.size == 1:
+            want |= messages.of_layers(job, group.rank) | messages.of_gradients(job, group.rank)
             want |= messages.of_norm(group.size)
         else:
-            here = len(range(mine)[g.shares.tokens(mine)])
-            want |= messages.of_pipeline(case.config, rows, pp, r, m, tokens=here)
+            want |= messages.of_pipeline(job, group.rank)
             got = {row: sent for row, sent in got.items() if row[0] in ("context", "pipeline")}
         assert got == want, (layout, length, recompute, got.items() ^ want.items())
 

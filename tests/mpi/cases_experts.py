@@ -153,7 +153,7 @@ def chosen_by_layer(case: Case) -> list[np.ndarray]:
 def case_a_step_sends_what_the_formulas_say(group):
     for g, factors in product(layouts(group), ((), ("accumulate", "full", "deep"))):
         case = on(g, frozenset({*factors, "uneven"}))
-        ep, sequence, recompute = g.experts.size, g.shares.partial, "full" if factors else "none"
+        ep, job = g.experts.size, case.job(g)
         own, held = g.rows(case.batch), pieces(5, ep)[g.experts.rank]
         parts = np.arange(own.start, own.stop).reshape(2 if factors else 1, -1)
         first = (g.data.rank - g.experts.rank) * (
@@ -166,13 +166,9 @@ def case_a_step_sends_what_the_formulas_say(group):
             came = [sum(int(here[rows[n]].sum()) for rows in all_parts) for n in range(len(parts))]
             routed.append([(ids[rows].size, m) for rows, m in zip(parts, came, strict=True)])
             stay += int(here[parts].sum())
-        size, accumulate = (case.config, case.batch, g.tensor.size, g.data.size), len(parts)
-        want = messages.of_layers(*size, accumulate, sequence, recompute, case.dtype)
-        layout = messages.Layout(
-            g.tensor.size, g.data.size, sequence, g.tensor.rank, ep=ep, expert_rank=g.experts.rank
-        )
-        want |= messages.of_gradients(case.config, layout, case.dtype, 700) | messages.of_norm(group.size)
-        want |= messages.of_experts(case.config, routed, case.dtype, recompute) if ep > 1 else {}
+        want = messages.of_layers(job, group.rank) | messages.of_norm(group.size)
+        want |= messages.of_gradients(job, group.rank, 700)
+        want |= messages.of_experts(job, routed) if ep > 1 else {}
         model, recipe = case.model(g), case.recipe()
         team = case.team(model, g, 700)
         group.counter.traffic.clear()
@@ -180,7 +176,7 @@ def case_a_step_sends_what_the_formulas_say(group):
         got = {row: (t.calls, t.bytes) for row, t in group.counter.traffic.items()}
         assert got == want, (ep, g, got.items() ^ want.items())
         if ep > 1:
-            row, forward = group.counter.total("experts", "all-to-all"), 1 + (recompute == "full")
+            row, forward = group.counter.total("experts", "all-to-all"), 1 + bool(factors)
             kept = 2 * stay * (forward + 1) * case.config.d_model * 8
             kept += forward * len(parts) * len(routed) * 8 * (held.stop - held.start)
             assert row.wire == row.bytes - kept, "what stays on its rank is not sent"
@@ -201,7 +197,7 @@ def case_any_layout_reads_the_checkpoint_of_any_other(group):
             model, optimizer = case.model(g), AdamW()
             team = case.team(model, g)
             train_step(model, optimizer, case.recipe(), 1, *case.data(), team=team)
-            checkpoint.save(folder, 1, model, optimizer, {}, world=group)
+            checkpoint.save(folder, model, optimizer, {"step": 1}, world=group)
             want = None
             for other in grids:
                 model, optimizer = (

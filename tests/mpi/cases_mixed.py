@@ -88,7 +88,7 @@ def case_any_layout_reads_a_16_bit_checkpoint_to_the_bit(group):
             team = case.team(model, g)
             train_step(model, optimizer, case.recipe(), 1, *case.data(), team=team, scale=scale)
             assert all(set(kept) == set(SLOTS) for kept in optimizer.state.values())
-            checkpoint.save(folder, 1, model, optimizer, {}, world=group)
+            checkpoint.save(folder, model, optimizer, {"step": 1}, world=group)
             written = state(model, optimizer)
             for other in layouts(group):
                 model, optimizer = staged(gpt(case.config, other.shares), other.pipeline), AdamW()
@@ -106,20 +106,17 @@ def case_16_bit_messages_are_those_of_the_formulas(group):
         case = replace(on(g, dtype, frozenset({"uneven"})), micro_batches=1)
         if p == 1:
             got = counted(group, (tp, dp, sequence), case, recompute="full")
-            want = messages.of_layers(case.config, case.batch, tp, dp, 1, sequence, "full", dtype)
-            want |= messages.of_norm(group.size)
-            want |= messages.of_gradients(
-                case.config, messages.Layout(tp, dp, sequence, group.rank % tp), dtype
-            )
+            job = replace(case, factors=case.factors | {"full"}).job(g)
+            want = messages.of_layers(job, group.rank) | messages.of_norm(group.size)
+            want |= messages.of_gradients(job, group.rank)
             assert got == want, got.items() ^ want.items()
             continue
-        model, held = case.model(g), g.shares.tokens(8)
+        model = case.model(g)
         team = case.team(model, g)
         group.counter.traffic.clear()
         train_step(model, AdamW(), case.recipe(), 1, *case.data(), team=team)
         got = {row: (t.calls, t.bytes) for row, t in group.counter.traffic.items() if row[0] == "pipeline"}
-        rows = case.batch // g.data.size, p, g.pipeline.rank, 1, 1, held.stop - held.start, 2
-        assert got == messages.of_pipeline(case.config, *rows)
+        assert got == messages.of_pipeline(case.job(g), group.rank)
 
 
 @sizes(2)

@@ -7,7 +7,7 @@ import numpy as np
 from cases_model import LAYOUTS, on
 from ranks import sizes
 
-from minimega.costs import messages
+from minimega.costs import Job, messages
 from minimega.model import gpt
 from minimega.optim import AdamW
 from minimega.parallel.grid import grid
@@ -30,7 +30,6 @@ def counted(group, layout, case, accumulate=1, recompute="none", bucket=1 << 20)
 
 def case_a_step_sends_what_the_formulas_say(group):
     for layout, factor in product(LAYOUTS[group.size], FACTORS):
-        tp, dp, sequence = layout
         case = on(grid(group, Layout(*layout)), frozenset({factor}), "float32")
         for accumulate, recompute, bucket in (
             (1, "none", 700),
@@ -38,11 +37,10 @@ def case_a_step_sends_what_the_formulas_say(group):
             (2, "full", 1 << 20),
         ):
             got = counted(group, layout, case, accumulate, recompute, bucket)
-            size = case.config, case.batch
-            want = messages.of_layers(*size, tp, dp, accumulate, sequence, recompute, case.dtype)
-            cut = messages.Layout(tp, dp, sequence, group.rank % tp)
-            want |= messages.of_norm(group.size)
-            want |= messages.of_gradients(case.config, cut, case.dtype, bucket)
+            cut = Layout(*layout, accumulate=accumulate, recompute=recompute)
+            job = Job(case.config, cut, case.batch, case.dtype)
+            want = messages.of_layers(job, group.rank) | messages.of_norm(group.size)
+            want |= messages.of_gradients(job, group.rank, bucket)
             assert got == want, (layout, factor, accumulate, recompute, got.items() ^ want.items())
 
 

@@ -129,18 +129,13 @@ def counted(group, g: Grid, case: Case, bucket: int = 700) -> tuple[dict, float]
 def case_a_step_sends_what_the_formulas_say(group):
     some = {"deep"}, {"uneven", "accumulate", "untied"}, {"sinusoidal"}
     for g, factors in product(grids(group), some[1:2] if group.size == 8 else some):
-        case, sequence = on(g, frozenset(factors)), g.shares.partial
-        parts, sent = case.accumulate, []
+        case, sent = on(g, frozenset(factors)), []
+        parts = case.accumulate
         for stage in (0, *STAGES):
             got, wire = counted(group, g, replace(case, zero=stage))
-            layout = messages.Layout(g.tensor.size, g.data.size, sequence, g.tensor.rank)
-            layers = case.config, case.batch, g.tensor.size, g.data.size, parts, sequence, "none", case.dtype
-            want = messages.of_layers(*layers) | messages.of_norm(group.size)
-            want |= (
-                messages.of_zero(stage, case.config, layout, case.dtype, 700, parts)
-                if stage
-                else messages.of_gradients(case.config, layout, case.dtype, 700)
-            )
+            job = replace(case, zero=stage).job(g)
+            want = messages.of_layers(job, group.rank) | messages.of_norm(group.size)
+            want |= (messages.of_zero if stage else messages.of_gradients)(job, group.rank, 700)
             assert got == want, (stage, factors, got.items() ^ want.items())
             sent.append(wire)
         assert np.isclose(

@@ -21,12 +21,14 @@ from adjoint import assert_whole
 
 from minimega import experts, random
 from minimega.commands import rounding
+from minimega.costs import Job
 from minimega.data.tokens import Windows
 from minimega.layer import Recomputed
 from minimega.model import Config, Model, gpt
 from minimega.optim import SGD, AdamW, unscale
 from minimega.parallel.data import BUCKET
 from minimega.parallel.grid import Grid
+from minimega.parallel.layout import Layout
 from minimega.parallel.pipeline import staged
 from minimega.parallel.team import Team
 from minimega.precision import HALF, loss_scale
@@ -120,11 +122,19 @@ class Case:
 
     accumulate = property(lambda self: 2 if "accumulate" in self.factors else 1)
 
+    def layout(self, grid: Grid) -> Layout:
+        """The grid's layout, with how this case computes a step."""
+        order = {"pipeline": self.schedule, "virtual_stages": self.v, "micro_batches": self.micro_batches}
+        parts = next(iter(self.factors & {"selective", "full"}), "none")
+        return replace(grid.layout, zero=self.zero, accumulate=self.accumulate, recompute=parts, **order)
+
+    def job(self, grid: Grid) -> Job:
+        """What the formulas of costs/ are asked about."""
+        return Job(self.config, self.layout(grid), self.batch, self.dtype)
+
     def team(self, model: Model, grid: Grid, bucket: int = BUCKET, **options) -> Team:
         """The team that trains a drawn model as this case says."""
-        order = {"pipeline": self.schedule, "virtual_stages": self.v, "micro_batches": self.micro_batches}
-        layout = replace(grid.layout, zero=self.zero, accumulate=self.accumulate, **order)
-        team = Team(model, replace(grid, layout=layout), bucket, **options)
+        team = Team(model, replace(grid, layout=self.layout(grid)), bucket, **options)
         for p in model.parameters().values():
             team.keep(p)
         return team

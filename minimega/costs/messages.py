@@ -1,0 +1,269 @@
+"""The messages of one training step by the papers' formulas, row by row as `ranks.counter` measures them.
+
+Each value is (calls, bytes of the arrays). They say what a layout costs before anything runs, and the tests
+compare every step with them. `rank` is the rank that sends, of all ranks of the layout.
+
+B batch, T time, D width, V vocabulary; N tokens of a micro-batch on one replica; p, v: see schedules.py.
+"""
+
+from collections import Counter
+from itertools import product
+
+from minimega.costs import Job
+from minimega.costs.activations import items
+from minimega.costs.stopwatch import ROUNDS
+from minimega.model import Config, gpt
+from minimega.parallel.context import halves
+from minimega.parallel.data import BUCKET
+from minimega.parallel.grid import Grid, grid
+from minimega.parallel.layout import Layout
+from minimega.ranks.paper import Paper
+
+Rows = dict[tuple[str, str, str], tuple[int, int]]  # (group, kind, label): (calls, bytes)
+
+
+def _seat(cut: Layout, rank: int) -> Grid:
+    """The groups of this rank; none of the others is there."""
+    return grid(Paper(cut.ranks, rank), cut)
+
+
+def _tokens(config: Config, cut: Layout, r: int) -> int:
+    """How many tokens of each sequence rank r of the context group holds."""
+    return sum(half.stop - half.start for half in halves(config.context, cut.cp)[r])
+
+
+def of_layers(job: Job, rank: int = 0) -> Rows:
+    """What the ranks of a tensor group send to compute a model: messages of N D numbers, four per layer.
+
+    Attention and the MLP have one all-reduce in the forward pass (g) and one in the backward (f): four per
+    layer and micro-batch (Shoeybi et al. 2019, section 3). With full recomputation every block runs forward
+    once more, with its two g: six.
+
+    With sequence parallelism each all-reduce becomes an all-gather and a reduce-scatter, which together
+    put as many bytes on the wire (Korthikanti et al. 2022, section 4.2.2): four of each. They keep only
+    the rank's own tokens of a column-cut layer's input, and gather it once more in the backward pass, to
+    save memory; here it is kept as it was gathered, so there is no third all-gather.
+
+    16-bit numbers travel as they are, but as float32 (4 bytes) to a sum.
+
+    If experts replace the MLP, the router's N E probabilities enter beside their input, and
+    ranks with tokens of their own add up two numbers per sequence and expert for the balance loss.
+
+    >>> rows = of_layers(Job(Config(vocab_size=64, num_layers=3), Layout(tp=2, accumulate=2), batch=4))
+    >>> sum(calls for (_, _, label), (calls, _) in rows.items() if label.startswith("block"))  # 3 x 2 x 4
+    24
+    """
+    config, cut = job.config, job.layout
+    tokens = job.micro_batch * _tokens(config, cut, _seat(cut, rank).context.rank)
+    (moved, added), rows = items(job.dtype), {}
+
+    def add(label: str, width: int, ways: dict[str, int]) -> None:
+        for kind, calls in ways.items():
+            item = moved if kind == "all-gather" else added
+            rows["tensor", kind, label] = calls, calls * tokens * width * item
+
+    def enter(label: str, forward: int, width: int = config.d_model) -> None:
+        """The way into a pair of cut layers, `forward` times forward."""
+        back = "reduce-scatter" if cut.sequence else "all-reduce"
+        add(label, width, {back: cut.parts} | ({"all-gather": forward} if cut.sequence else {}))
+
+    def leave(label: str, forward: int) -> None:
+        """The way out of it."""
+        there = "reduce-scatter" if cut.sequence else "all-reduce"
+        add(label, config.d_model, {there: forward} | ({"all-gather": cut.parts} if cut.sequence else {}))
+
+    branches = {"attention": ("qkv", "out")} if config.attention else {}
+    forward = cut.parts * (1 + (cut.recompute == "full"))
+    for i, (name, ends) in product(range(config.num_layers), {**branches, "mlp": ("up", "down")}.items()):
+        enter(f"block{i}.{name}.branch.{ends[0]}", forward)
+        leave(f"block{i}.{name}.branch.{ends[1]}", forward)
+    for i in range(config.num_layers if config.experts else 0):
+        enter(f"block{i}.mlp.branch.router", forward, config.experts)
+        if cut.sequence:
+            sums = 8 * 2 * config.experts * job.micro_batch * forward
+            rows["tensor", "all-reduce", f"block{i}.mlp.branch.balance"] = forward, sums
+    enter("head", cut.parts)  # the vocabulary is cut at both ends
+    leave("embedding", cut.parts)
+    # of each token the largest logit; then the sum of exponentials and the target's logit
+    rows["tensor", "all-reduce", "cross-entropy"] = 2 * cut.parts, cut.parts * 3 * tokens * added
+    return rows if cut.tp > 1 else {}
+
+
+def of_experts(job: Job, routed: list[list[tuple[int, int]]]) -> Rows:
+    """What a rank with some of the experts sends for their rows: five messages per layer and micro-batch.
+
+    `routed` lists by layer, for each micro-batch, how many rows of its tokens the rank sent (N k: those to
+    itself count, but not on the wire) and how many came for its experts, which the router decides. Forward,
+    the counts travel, then the rows and the answers; backward, the gradients both ways; a block
+    that is computed again runs forward once more.
+
+    >>> of_experts(Job(Config(vocab_size=64, num_layers=1, experts=4)), [[(10, 12)]])
+    {('experts', 'all-to-all', 'block0.mlp.branch'): (5, 22560)}
+    """
+    forward, found = 1 + (job.layout.recompute == "full"), {}
+    for i, micro_batches in enumerate(routed):
+        moved = sum(sent + came for sent, came in micro_batches) * job.config.d_model * items(job.dtype)[0]
+        calls, counts = len(micro_batches), len(micro_batches) * 8 * job.config.experts
+        total = calls * (3 * forward + 2), forward * (moved + counts) + moved
+        found["experts", "all-to-all", f"block{i}.mlp.branch"] = total
+    return found
+
+
+def of_context(job: Job, rank: int = 0) -> Rows:
+    """What a rank sends around the ring of its context group in one step.
+
+    In every layer the keys and values go around once forward and once backward, in cp - 1 sends each: nobody
+    waits for them at home. Their gradients go with them, and home: cp sends (Liu et al. 2023, section 3).
+    Attention that is computed again (selective or full) sends its keys and values once more.
+
+    >>> rows = of_context(Job(Config(vocab_size=64, num_layers=1), Layout(cp=4)))
+    >>> rows["context", "send", "kv"]                # 2 x 3 sends of keys and values of 32 x 128 numbers each
+    (6, 196608)
+    """
+    config, cut = job.config, job.layout
+    if cut.cp == 1 or not config.attention:
+        return {}
+    next_has = _tokens(config, cut, (_seat(cut, rank).context.rank + 1) % cut.cp)
+    sequences = job.batch // cut.dp
+    # bytes of all keys and values at one position
+    moved, added = (2 * sequences * config.d_model // cut.tp * item for item in items(job.dtype))
+    times, layers = 2 + (cut.recompute != "none"), config.num_layers
+    return {
+        ("context", "send", "kv"): (
+            layers * cut.parts * times * (cut.cp - 1),
+            layers * times * moved * (config.context - next_has),
+        ),
+        ("context", "send", "dkv"): (layers * cut.parts * cut.cp, layers * added * config.context),
+    }
+
+
+def of_pipeline(job: Job, rank: int = 0) -> Rows:
+    """What a rank sends to its pipeline neighbours in one step: per micro-batch an activation and a gradient.
+
+    Every schedule sends the same; v chunks per rank send v times as much (Narayanan et al. 2021, section
+    2.2.2). The last stage sends no activation on, the first no gradient back.
+
+    >>> job = Job(Config(vocab_size=64, num_layers=4), Layout(pp=2, micro_batches=4), batch=8)
+    >>> of_pipeline(job)["pipeline", "send", "x"]
+    (4, 524288)
+    """
+    cut, seat = job.layout, _seat(job.layout, rank)
+    held = _tokens(job.config, cut, seat.context.rank)
+    held = len(range(held)[seat.shares.tokens(held)])
+    nbytes = job.batch // cut.dp * held * job.config.d_model * items(job.dtype)[0]
+    v, r = cut.virtual_stages, seat.pipeline.rank
+    ways = {"x": v - (r == cut.pp - 1), "dx": v - (r == 0)}
+    found = {
+        ("pipeline", "send", what): (cut.parts * times, nbytes * times)
+        for what, times in ways.items()
+        if times
+    }
+    return found | {("pipeline", "all-reduce", "loss"): (1, 8)} if cut.pp > 1 else {}
+
+
+def of_gradients(job: Job, rank: int = 0, bucket: int = BUCKET) -> Rows:
+    """What the holders of the same parameters send: every gradient once per step; the loss.
+
+    The gradients of 16-bit weights are float32.
+
+    >>> of_gradients(Job(Config(vocab_size=64), Layout(dp=4)))
+    {('data', 'all-reduce', 'gradients'): (2, 1685504), ('data', 'all-reduce', 'loss'): (1, 8)}
+    """
+    seat, rows = _seat(job.layout, rank), {}
+    buckets: dict[tuple[str, int, bool], list[int]] = {}  # the sizes of each group's, shared parameters apart
+    for p in reversed(gpt(job.config, seat.shares).parameters().values()):
+        group = seat.holders(p)
+        filled = buckets.setdefault((group.name, group.size, p.axis is None), [0])
+        if filled[-1] >= bucket:
+            filled.append(0)
+        filled[-1] += p.local_size
+    for (group, ranks, _), filled in buckets.items():
+        if ranks > 1:
+            calls, nbytes = rows.get((group, "all-reduce", "gradients"), (0, 0))
+            more = len(filled), sum(filled) * items(job.dtype)[1]
+            rows[group, "all-reduce", "gradients"] = calls + more[0], nbytes + more[1]
+    copies = seat.copies
+    return rows | ({(copies.name, "all-reduce", "loss"): (1, 8)} if copies.size > 1 else {})
+
+
+def of_zero(job: Job, rank: int = 0, bucket: int = BUCKET) -> Rows:
+    """`of_gradients` under ZeRO (Rajbhandari et al. 2019, section 7).
+
+    In place of an all-reduce come its two halves: a reduce-scatter of the gradients, an all-gather of the new
+    weights. Stages 2 and 3 add up the gradients of each accumulated part. Stage 3 has a bucket for the
+    parameters that the same layers use, and gathers them before each forward and each backward pass of such a
+    layer; but the head's are still there when it goes backward, and the embedding needs none for that.
+
+    >>> of_zero(Job(Config(vocab_size=64), Layout(dp=4, zero=1)))["data", "all-gather", "weights"]
+    (2, 1685504)
+    """
+    (moved, added), cut, whole = items(job.dtype), job.layout, of_gradients(job, rank, bucket)
+    rows = {row: sent for row, sent in whole.items() if row[2] != "gradients"}
+    if cut.zero < 3:
+        for row, (calls, nbytes) in whole.items():
+            if row[2] == "gradients":
+                parts = cut.accumulate if cut.zero > 1 else 1
+                rows[row[0], "reduce-scatter", "gradients"] = calls * parts, nbytes * parts
+                rows[row[0], "all-gather", "weights"] = calls, nbytes * moved // added
+        return rows
+    seat = _seat(cut, rank)
+    model, users = gpt(job.config, seat.shares), {}
+    for layer, inside in model.layers.items():
+        for name in inside.parameters():
+            users[name] = *users.get(name, ()), layer
+    sizes: Counter = Counter()  # by bucket: its group, whether all ranks of a replica hold it, its layers
+    for name, p in model.parameters().items():
+        group = seat.holders(p)
+        sizes[group.name, group.size, p.axis is None, users[name]] += p.local_size
+    times = dict.fromkeys(("embedding", "head"), cut.accumulate)
+    sent = [
+        row
+        for (group, ranks, _, layers), size in sizes.items()
+        for row in [(group, "reduce-scatter", "gradients", size * added)] * cut.accumulate
+        + [(group, "all-gather", "weights", size * moved)]
+        * sum(times.get(n, 2 * cut.accumulate) for n in layers)
+        if ranks > 1
+    ]
+    for *row, size in sent:
+        calls, nbytes = rows.get(tuple(row), (0, 0))
+        rows[tuple(row)] = calls + 1, nbytes + size
+    return rows
+
+
+def of_norm(ranks: int) -> Rows:
+    """The gradient's norm, over all ranks: one number."""
+    return {("world", "all-reduce", "norm"): (1, 8)} if ranks > 1 else {}
+
+
+def of_checkpoint(ranks: int, weights: int, slots: int) -> Rows:
+    """What ranks tell each other when each writes its part: a key of 8 bytes for each array, never an array.
+
+    `weights` and `slots` are the most arrays that a rank has of either kind. Three times they agree that
+    nobody failed: when the folder is there, when the parts are written, and when it was renamed.
+
+    >>> of_checkpoint(4, weights=30, slots=60)["world", "all-gather", "checkpoint"]
+    (2, 2880)
+    """
+    rows = {
+        ("world", "all-reduce", "checkpoint"): (2, 2 * 8),
+        ("world", "all-gather", "checkpoint"): (2, ranks * (weights + slots) * 8),
+        ("world", "all-reduce", "message"): (3, 3 * 8),
+    }
+    return rows if ranks > 1 else {}
+
+
+def of_stopwatch(p: int, r: int, events: int) -> Rows:
+    """What measuring one step adds on rank r: questions about the time, answers, a table of what was done.
+
+    `events` is the number of the rank that has the most; each is eight numbers of eight bytes.
+
+    >>> of_stopwatch(p=2, r=1, events=10)["pipeline", "all-gather", "events"]
+    (1, 1280)
+    """
+    asked = ROUNDS * (1 if r else p - 1)
+    return {
+        ("pipeline", "send", "clock"): (asked, 8 * asked),
+        ("pipeline", "all-reduce", "clock"): (1, 8),
+        ("pipeline", "all-reduce", "events"): (1, 8),
+        ("pipeline", "all-gather", "events"): (1, p * events * 8 * 8),
+    }
