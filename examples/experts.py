@@ -1,11 +1,11 @@
-"""Four experts in each block, on ranks that each hold some of them: as one rank that holds all.
+"""Four experts per block, spread over ranks: equal to one rank that holds them all.
 
     mpirun -n 4 python examples/experts.py
     mpirun -n 4 python examples/experts.py --device cuda
 
-Four ranks are four replicas, which share out the batch. Two neighbours have two experts each, the other two
-the same ones once more. A token's row travels to its two experts and back; no row is dropped. A loss of its
-own keeps the experts evenly used: a third model learns without it, and uses half of them.
+Four ranks are four replicas, which split the batch. Two neighbours hold two experts each; the other two hold
+copies of these. Each token's row travels to its two experts and back, and no row is dropped. A balance loss
+keeps the experts evenly used: a third model trains without it, and uses half of them.
 """
 
 import sys
@@ -65,19 +65,19 @@ def main(xp=np) -> None:
     last, without = load(ours, text[-1, :, :-1]), load(careless, text[-1, :, :-1])
     if ranks.rank == 0:
         print(
-            f"the whole model: {alone.count():,} parameters, of which a token meets {memory.used(CONFIG):,}"
+            f"the whole model: {alone.count():,} parameters, {memory.used(CONFIG):,} of them used per token"
         )
         for rank, count in enumerate(held):
             own = np.arange(4)[pieces(4, cut.experts.size)[rank % cut.experts.size]]
             print(f"rank {rank}: {count:,} parameters, experts {', '.join(map(str, own))} of each block")
         for when, rows in (("step 1", first), (f"step {STEPS}", last), ("without balance", without)):
             said = [f"block {i}: {' '.join(f'{n:4}' for n in of)}" for i, of in enumerate(rows)]
-            print(f"rows of each expert, {when:15}   {'   '.join(said)}")
+            print(f"rows per expert, {when:15}   {'   '.join(said)}")
         print(f"loss after {STEPS} steps: {losses[0]:.12f}, on one rank {losses[1]:.12f}")
-        print("apart, at most:", ", ".join(f"{what} {x:.0e}" for what, x in off.items()))
+        print("largest difference:", ", ".join(f"{what} {x:.0e}" for what, x in off.items()))
     assert (first.sum(axis=1) == 8 * 16 * 2).all(), "a row was dropped"
     assert without.min() < 8 < last.min(), "the experts are not evenly used"
-    assert max(off.values()) < 1e-9, "the ranks do not hold the serial model"
+    assert max(off.values()) < 1e-9, "the ranks differ from the serial model"
 
 
 main(device("cuda" if "cuda" in sys.argv else "cpu"))

@@ -1,11 +1,10 @@
-"""What attention is for: two models on the same tales, one of them without attention, and the floor.
+"""What attention adds: two models on the same tales, one of them without attention, and the floor.
 
     python examples/floor.py docs/floor.png             (four minutes on two cores)
     python examples/floor.py floor.png --num-epochs 1   (quicker; any other option of `minimega train` too)
 
-The tales' words depend on words far back. Blocks of MLPs alone see one token and its position, so that they
-stay near what the best bigram model reaches; attention takes the model down to the floor, the loss of
-a reader who knows the grammar.
+The words of a tale depend on words far back. Blocks of MLPs alone see one token and its position, and stay
+near the best bigram model. Attention reaches the floor, the loss of a reader who knows the grammar.
 """
 
 import sys
@@ -24,7 +23,7 @@ MODELS = {"with attention": ((), BLUE), "without (MLPs alone)": (("--no-attentio
 
 def main(path: str, *more: str) -> int:
     figure = Figure(figsize=(8, 4.5), dpi=150, layout="constrained")
-    axes = figure.add_subplot(xlabel="steps", ylabel="held-out loss (nats a token)")
+    axes = figure.add_subplot(xlabel="steps", ylabel="held-out loss (nats per token)")
     axes.spines[["top", "right"]].set_visible(False)
     lines = the_lines(more)
     highest, last = 1.25 * lines["the best bigram model"], 0

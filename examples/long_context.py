@@ -1,12 +1,12 @@
-"""A context that one rank cannot hold: four ranks share out the tokens of each sequence, and train on it.
+"""A context too long for one rank: four ranks each hold a quarter of the tokens, and train on it.
 
     mpirun -n 4 python examples/long_context.py
     mpirun -n 4 python examples/long_context.py --device cuda
 
-A rank may take 100 MB more than it has when the model is there; the system (or CuPy) refuses what is beyond.
-Attention over T tokens keeps T x T weights for each head. In the ring (`--cp 4`) keys and values go around
-instead, no weights are kept, and of all the rest each rank has a quarter. Where one rank can hold a context
-too, loss and gradients are its own.
+Each rank may allocate 100 MB beyond the model; the system (or CuPy) refuses more. Attention over T tokens
+keeps T x T weights per head. In the ring (`--cp 4`) keys and values go around instead, no weights are kept,
+and each rank has a quarter of everything else. If one rank can hold the context too, loss and gradients are
+equal to its own.
 """
 
 import resource
@@ -39,7 +39,7 @@ def config(context: int) -> mm.Config:
 
 
 def text(context: int, xp) -> tuple:
-    """One sequence, whose second half is its first once more, and what follows each token."""
+    """One sequence whose second half repeats the first, and the target of each token."""
     half = np.random.default_rng(0).integers(64, size=(1, context // 2))
     both = xp.asarray(np.concatenate([half, half, half[:, :1]], axis=1))
     return both[:, :-1], both[:, 1:]
@@ -47,7 +47,7 @@ def text(context: int, xp) -> tuple:
 
 @contextmanager
 def limited(context: int, cp: int, xp) -> Iterator[None]:
-    """Inside, this process gets LIMIT bytes more and no others: MemoryError, where it asks for them."""
+    """Limit this process to LIMIT more bytes: beyond that, MemoryError."""
     if xp is not np:
         pool = xp.get_default_memory_pool()
         pool.free_all_blocks()
@@ -56,7 +56,7 @@ def limited(context: int, cp: int, xp) -> Iterator[None]:
             yield
         finally:
             pool.set_limit(size=0)
-    elif not STATUS.exists():  # a system that has no such limit: the planner refuses
+    elif not STATUS.exists():  # the system has no such limit: the planner refuses
         check_fits(Job(config(context), Layout(cp=cp), optimizer="sgd"), has=LIMIT)
         yield
     else:
@@ -70,7 +70,7 @@ def limited(context: int, cp: int, xp) -> Iterator[None]:
 
 
 def held(cut: Grid, context: int, xp) -> int:
-    """The bytes that the backward pass holds on this rank, after forward and backward; 0 if refused."""
+    """The bytes kept for the backward pass on this rank, after a forward and a backward; 0 if refused."""
     model, (inputs, targets) = mm.gpt(config(context), cut.shares).draw(0, xp=xp), text(context, xp)
     try:
         with limited(context, cut.context.size, xp):
@@ -86,7 +86,7 @@ def held(cut: Grid, context: int, xp) -> int:
 
 
 def train(cut: Grid, context: int, xp) -> list[float]:
-    """The losses of some steps, within the limit."""
+    """The losses of STEPS steps, within the limit."""
     model, adam = mm.gpt(config(context), cut.shares).draw(0, xp=xp), mm.AdamW()
     team, recipe = team_of(model, cut), mm.Recipe(STEPS, lr=0.01)
     with limited(context, cut.context.size, xp):
@@ -95,7 +95,7 @@ def train(cut: Grid, context: int, xp) -> list[float]:
 
 
 def off(cut: Grid, context: int, xp) -> float:
-    """How far loss and gradients are from those of one rank, in float64."""
+    """The largest difference from one rank's loss and gradients, in float64."""
     ours, whole = (mm.gpt(config(context), c.shares).draw(0, "float64", xp) for c in (cut, Grid()))
     a = team_of(ours, cut).gradients(ours, *text(context, xp))
     b = mm.Alone().gradients(whole, *text(context, xp))
@@ -114,15 +114,15 @@ def main(xp=np) -> None:
     longest = max(context for context, (_, each) in fits.items() if each)
     losses, apart = train(cut, longest, xp), off(cut, 512, xp)
     if ranks.rank == 0:
-        print(f"each rank may take {size(LIMIT)}, and holds for the backward pass")
+        print(f"each rank may allocate {size(LIMIT)}; it keeps for the backward pass")
         print(f"context   one rank         each of {ranks.size}")
         for context, both in fits.items():
             print(f"{context:<10}" + "   ".join(f"{size(x) if x else 'refused':<14}" for x in both).rstrip())
         print(f"{STEPS} steps at {longest} tokens, loss: {', '.join(f'{loss:.4f}' for loss in losses)}")
-        print(f"apart from one rank at 512 tokens, at most: {apart:.0e}")
-    assert not fits[CONTEXTS[-1]][0], "one rank was not refused the longest context"
+        print(f"largest difference from one rank at 512 tokens: {apart:.0e}")
+    assert not fits[CONTEXTS[-1]][0], "one rank could hold the longest context"
     assert ranks.size < 4 or longest == CONTEXTS[-1]
-    assert losses[-1] < losses[0] and apart < 1e-10, "the ranks do not hold the serial model"
+    assert losses[-1] < losses[0] and apart < 1e-10, "the ranks differ from the serial model"
 
 
 main(device("cuda" if "cuda" in sys.argv else "cpu"))

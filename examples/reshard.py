@@ -1,9 +1,9 @@
-"""One run under three layouts, from checkpoint to checkpoint: as one rank would have trained, uninterrupted.
+"""One run under three layouts, checkpoint by checkpoint: equal to one rank that trains without interruption.
 
     mpirun -n 4 python examples/reshard.py
     mpirun -n 4 python examples/reshard.py --device cuda
 
-With a run's folder: minimega reshard RUN --tp 1 --dp 2 --save-dir OUT
+For a run's folder: minimega reshard RUN --tp 1 --dp 2 --save-dir OUT
 """
 
 import sys
@@ -24,7 +24,7 @@ TEXT = np.random.default_rng(0).integers(211, size=(STEPS, 8, 33))  # 8 sequence
 
 
 def train(cut: Grid, newest, steps: range, xp) -> tuple[mm.Model, mm.AdamW, list[float]]:
-    """Go on from a checkpoint, if there is one; gives the losses too."""
+    """Resume from the checkpoint, if there is one, and train; returns the losses too."""
     model, adam, recipe = mm.gpt(CONFIG, cut.shares).draw(0, "float64", xp), mm.AdamW(), mm.Recipe(STEPS)
     if newest:
         checkpoint.resume(newest, model, adam)
@@ -54,8 +54,8 @@ def main(xp=np) -> None:
     pairs = zip(model.parameters().values(), alone.parameters().values(), strict=True)
     furthest = max(furthest, *(float(abs(p.data - q.data).max() / abs(q.data).max()) for p, q in pairs))
     if ranks.rank == 0:
-        print(f"losses and weights apart, at most: {furthest:.0e}")
-    assert furthest < 1e-10, "the ranks do not hold the serial model"
+        print(f"largest difference of losses and weights: {furthest:.0e}")
+    assert furthest < 1e-10, "the ranks differ from the serial model"
 
 
 main(device("cuda" if "cuda" in sys.argv else "cpu"))

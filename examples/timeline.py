@@ -1,12 +1,11 @@
-"""Every pipeline schedule, one after another among the same ranks: what theory says of it, and what it took.
+"""Every pipeline schedule in turn on the same ranks: waiting in theory, and as measured.
 
     mpirun -n 4 python examples/timeline.py
     mpirun -n 4 python examples/timeline.py --device cuda
 
-A rank that waits is a part of the bubble. Theory knows it from the costs of the actions: at 1 for a forward
-and 2 for a backward pass, or at those that were measured. With a core (or a GPU) for each rank the wall time
-comes near it; with fewer, the processor time of each action, replayed in the order of the run, still does.
-`minimega timeline` draws it.
+Waiting ranks are the bubble. Theory computes it from the costs of the actions: 1 for a forward and 2 for a
+backward pass, or the measured ones. With a core (or a GPU) per rank the wall time comes close. With fewer
+cores, the CPU times, replayed in the order of the run, still do. `minimega timeline` draws it.
 """
 
 import sys
@@ -23,7 +22,7 @@ from minimega.parallel.schedules import SCHEDULES
 from minimega.parallel.team import build
 from minimega.ranks.mpi import world
 
-STEPS = 3  # the last one counts
+STEPS = 3  # the last one is reported
 
 
 def main(xp=np) -> None:
@@ -35,10 +34,8 @@ def main(xp=np) -> None:
     )  # m micro-batches of 2 sequences
     line = "{:<16}{:>7}{:>15}{:>10}{:>11}   {}".format
     if ranks.rank == 0:
-        print(f"waiting of {p} rank{'s' * (p > 1)}, {m} micro-batches")
-        print(
-            line("", "theory", "at mean costs", "replayed", "wall time", "micro-batches held, rank by rank")
-        )
+        print(f"time spent waiting: {p} rank{'s' * (p > 1)}, {m} micro-batches")
+        print(line("", "theory", "at mean costs", "replayed", "wall time", "micro-batches held, by rank"))
     watch = Stopwatch(cut.pipeline, xp)
     for name, schedule_of in SCHEDULES.items():
         v = 2 if name == "interleaved" and p > 1 else 1
@@ -51,13 +48,17 @@ def main(xp=np) -> None:
             team.gradients(model, text[:, :-1], text[:, 1:])
         events = watch.gathered()
 
-        assert departure(schedule, events) == "", "a rank left its schedule"
+        assert departure(schedule, events) == "", "a rank departed from its schedule"
         for r, of_rank in enumerate(events):
             for kind in {a.kind for a in schedule[r] if a.kind.startswith(("forward", "backward"))}:
                 passed = [e.action.key for e in of_rank if e.action.kind == kind]
-                assert sorted(passed) == [(n, c) for n in range(m) for c in range(v)], "not each one once"
+                assert sorted(passed) == [(n, c) for n in range(m) for c in range(v)], (
+                    "a micro-batch ran twice or not at all"
+                )
         most = [max(e.held for e in of_rank) for of_rank in events]
-        assert most == [held(of_rank) for of_rank in schedule], "more or fewer micro-batches are held"
+        assert most == [held(of_rank) for of_rank in schedule], (
+            "a rank held more or fewer micro-batches than its schedule says"
+        )
         shares = (
             bubble(schedule),
             bubble(schedule, mean_costs(events)),

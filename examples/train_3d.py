@@ -1,11 +1,11 @@
-"""3D parallelism: one model cut in three ways at once over eight ranks, and the same model whole.
+"""3D parallelism: one model cut in three ways at once over eight ranks, compared with the serial model.
 
     mpirun -n 8 python examples/train_3d.py
     mpirun -n 8 python examples/train_3d.py --device cuda
 
---tp 2 --pp 2 --dp 2 --zero 1 --sequence-parallel --recompute selective: two ranks share out each layer and
-the tokens in between, two groups of them the list of layers, and two such pipelines the batch and Adam's
-state. Attention keeps nothing but its inputs. Both models train for three steps, with dropout.
+--tp 2 --pp 2 --dp 2 --zero 1 --sequence-parallel --recompute selective: each layer, and the tokens between
+layers, are cut over two ranks. Two such pairs are the stages of a pipeline. Two pipelines split the batch and
+shard Adam's state. Attention keeps only its inputs. Both models train for three steps, with dropout.
 """
 
 import sys
@@ -43,7 +43,7 @@ def main(xp=np) -> None:
         b = mm.train_step(whole, adam_whole, recipe, step, inputs, targets)
 
     right, owned = whole.parameters(), team.owned(ours)
-    grads = team.joined({p.name: p.grad for p in owned})  # of the shards that each rank owns
+    grads = team.joined({p.name: p.grad for p in owned})  # of the shards that this rank owns
     off = {
         "loss": abs(a["loss"] / b["loss"] - 1),
         "norm": abs(a["grad_norm"] / b["grad_norm"] - 1),
@@ -60,8 +60,8 @@ def main(xp=np) -> None:
         for rank, (t, d, p, has, owns, remembers) in enumerate(held):
             print(f"rank {rank}  {t:5}  {d:5}  {p:8}  {has:10,}  {owns:14,}  {remembers:12,}")
         print(f"on {ranks.size} ranks:  loss {a['loss']:.14f}")
-        print("apart, at most:", ", ".join(f"{what} {x:.0e}" for what, x in off.items()))
-    assert max(off.values()) < 1e-10, "the ranks do not hold the serial model"
+        print("largest difference:", ", ".join(f"{what} {x:.0e}" for what, x in off.items()))
+    assert max(off.values()) < 1e-10, "the ranks differ from the serial model"
 
 
 main(device("cuda" if "cuda" in sys.argv else "cpu"))

@@ -1,10 +1,10 @@
-"""Copies of one model on all ranks, each learning from its share of every batch: as one that learns from all.
+"""Data parallelism: a replica per rank, each with its part of the batch, compared with one rank.
 
     mpirun -n 4 python examples/train_data_parallel.py
     mpirun -n 4 python examples/train_data_parallel.py --device cuda
 
-The gradients of all copies are added up in buckets: each leaves as soon as its gradients are complete, while
-the backward pass goes on. Both ways train for three steps, with dropout.
+The gradients of all replicas are added up in buckets. A bucket is sent once its gradients are complete, while
+the backward pass continues. Both train for three steps, with dropout.
 """
 
 import sys
@@ -52,9 +52,9 @@ def main(xp=np) -> None:
         print(f"one rank        0 to 7      {b['loss']:.14f}")
         for rank, (first, last, loss) in enumerate(held):
             print(f"rank {rank:<11}{first:.0f} to {last:.0f}      {loss:.14f}")
-        print(f"{len(team.reducer.buckets)} buckets of gradients a step; the copies are equal bit for bit")
-        print("apart, at most:", ", ".join(f"{what} {x:.0e}" for what, x in off.items()))
-    assert same and max(off.values()) < 1e-10, "the ranks do not hold the serial model"
+        print(f"{len(team.reducer.buckets)} gradient buckets per step; the replicas are equal bit for bit")
+        print("largest difference:", ", ".join(f"{what} {x:.0e}" for what, x in off.items()))
+    assert same and max(off.values()) < 1e-10, "the ranks differ from the serial model"
 
 
 main(device("cuda" if "cuda" in sys.argv else "cpu"))

@@ -1,10 +1,10 @@
-"""One model, each of its layers shared out over all ranks, and the same model whole: the same numbers.
+"""Tensor parallelism: each layer cut over all ranks, compared with the serial model.
 
     mpirun -n 4 python examples/train_tensor_parallel.py
     mpirun -n 4 python examples/train_tensor_parallel.py --device cuda
 
-Every rank has some of the attention heads, of the MLPs' hidden features and of the vocabulary; with sequence
-parallelism, some of the tokens in between. Both models train for three steps, with dropout.
+Each rank has some of the attention heads, of the MLPs' hidden features and of the vocabulary and, with
+sequence parallelism, some of the tokens between the layers. Both models train for three steps, with dropout.
 """
 
 import sys
@@ -50,8 +50,8 @@ def main(xp=np) -> None:
         print(f"the whole model{whole.count():>13,}   {b['loss']:.14f}")
         for rank, (count, loss) in enumerate(held):
             print(f"rank {rank}{int(count):>22,}   {loss:.14f}")
-        print("apart, at most:", ", ".join(f"{what} {x:.0e}" for what, x in off.items()))
-    assert max(off.values()) < 1e-10, "the ranks do not hold the serial model"
+        print("largest difference:", ", ".join(f"{what} {x:.0e}" for what, x in off.items()))
+    assert max(off.values()) < 1e-10, "the ranks differ from the serial model"
 
 
 main(device("cuda" if "cuda" in sys.argv else "cpu"))

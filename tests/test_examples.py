@@ -26,11 +26,14 @@ def example(line: list[str], env: dict | None = None) -> str:
             "train_tensor_parallel",
             ["the whole model      115,648   5.341046", "rank 3                31,072   5.341046"],
         ),
-        ("train_data_parallel", ["rank 3          6 to 7      5.371942", "the copies are equal bit for bit"]),
+        (
+            "train_data_parallel",
+            ["rank 3          6 to 7      5.371942", "the replicas are equal bit for bit"],
+        ),
         (
             "experts",
             [
-                "77,024 parameters, of which a token meets 44,256",
+                "77,024 parameters, 44,256 of them used per token",
                 "rank 3: 44,256 parameters, experts 2, 3 of each block",
                 "step 60           block 0:   42   64  102   48",
                 "loss after 60 steps: 3.178771",
@@ -49,7 +52,7 @@ def example(line: list[str], env: dict | None = None) -> str:
             [
                 "the whole model: 165,632 parameters, loss 5.372355730054",
                 "rank 7      1      1         1      32,032          14,208       227,328",
-                "apart, at most: loss ",
+                "largest difference: loss ",
             ],
         ),
         (
@@ -59,7 +62,10 @@ def example(line: list[str], env: dict | None = None) -> str:
                 "--dp 4 --zero 3 ",
             ],
         ),
-        ("reshard", ["step 1   5.361262", "--tp 2 --dp 2", "step 6   5.363561", "one rank", "at most: "]),
+        (
+            "reshard",
+            ["step 1   5.361262", "--tp 2 --dp 2", "step 6   5.363561", "one rank", "losses and weights: "],
+        ),
     ],
 )
 def test_among_ranks(name, lines):
