@@ -27,7 +27,7 @@ def attention(q, k, v, causal: bool = True, keep=None, p: float = 0.0):
     def dropped(w):
         return w if keep is None else narrow(wide(w) * keep() * (1 / (1 - p)), w)
 
-    y = narrow(product(dropped(w), v), q)
+    y = narrow(product(dropped(w), v), q)  # kept
 
     def back(dy):
         dv = product(dropped(w).swapaxes(-1, -2), dy)
@@ -49,7 +49,7 @@ def attention_weights(scaled, k, causal: bool = True):
     s -= s.max(axis=-1, keepdims=True)
     w = library(s).exp(s, out=s)
     w /= w.sum(axis=-1, keepdims=True)
-    return narrow(w, scaled)
+    return narrow(w, scaled)  # kept, the largest array of a block
 
 
 def attention_scores(scaled, k, causal: bool = True):

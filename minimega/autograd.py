@@ -75,13 +75,14 @@ class Tensor:
         backward(self, dy, keep_graph)
 
 
-def op(f: Callable) -> Callable:
+def op(f: Callable | None = None, *, exact: bool = False) -> Callable:
     """Make an operation accept Tensors: it then returns a Tensor. On raw arrays it still returns (y, back).
 
     `back(dy)` returns one gradient, or a tuple with one per positional argument (those after the last Tensor
     may be left out). A gradient is an array, None, or a function that returns the array. Such a function is
     called only if the gradient is needed, and late, so that messages overlap with computation. Raises
-    WrongOperation if f or `back` returns anything else.
+    WrongOperation if f or `back` returns anything else. If the arguments are 16-bit, y is rounded to their
+    type, and so are the gradients; an operation `@op(exact=True)` keeps y as computed.
 
     >>> @op
     ... def double(x):
@@ -90,14 +91,17 @@ def op(f: Callable) -> Callable:
     >>> double(Tensor(np.ones(2)))              # the engine records `back`
     Tensor(2,) made by double
     """
-
+    if f is None:
+        return functools.partial(op, exact=exact)
     name, most = f.__name__, positional(f)
 
     @functools.wraps(f)
     def call(*args, **options):
         if any(isinstance(a, Tensor) for a in options.values()):
             raise TypeError(f"{name} takes Tensors by position, not by keyword")
-        y, back = value_and_back(name, f(*(a.data if isinstance(a, Tensor) else a for a in args), **options))
+        arrays = [a.data if isinstance(a, Tensor) else a for a in args]
+        y, back = value_and_back(name, f(*arrays, **options))
+        y = y if exact else narrow(y, *arrays)
         if not any(isinstance(a, Tensor) for a in args):
             return y, back
         _watch.get()(y)
@@ -201,10 +205,7 @@ def in_layer(name: str):
 
 @contextmanager
 def parameters_later() -> Iterator[list]:
-    """A context in which `backward` appends parameter gradients to the list that it yields, for `add_up`.
-
-    Nothing waits for this half of a backward pass. Its inputs stay in memory until `add_up`.
-    """
+    """A context in which `backward` only lists parameter gradients, for `add_up`: nothing waits for them."""
     with _inside(_later, []):
         yield _later.get()
 
@@ -281,9 +282,7 @@ def _arrays(thing, depth: int = 0) -> Iterator:
 
 
 def first_not_finite(f: Callable) -> str | None:
-    """Run f and return the name of the first layer that produced an infinity or a NaN (None if none did).
-
-    It repeats a step that failed: with the same key it is the same computation, dropout included.
+    """Run f, say a failed step, and return the first layer that gave an infinity or a NaN (None: none did).
 
     >>> first_not_finite(lambda: Tensor(np.array(-1.0)) * np.inf)
     ''

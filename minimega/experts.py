@@ -48,7 +48,7 @@ def gates(probs, chosen):
     p = wide(probs[places])  # (N, k)
     several = chosen.shape[1] > 1
     total = p.sum(axis=1, keepdims=True) if several else 1
-    y = narrow(p / total, probs)
+    y = narrow(p / total, probs)  # kept
 
     def back(dy):
         dy = wide(dy)
@@ -145,8 +145,7 @@ def grouped(rows, w, counts: list[int]):
             lambda: xp.stack([product(rows[s].T, dy[s]) for s in its]),  # zeros for an expert without rows
         )
 
-    y = xp.concatenate([product(rows[s], m) for s, m in zip(its, w, strict=True)])
-    return narrow(y, rows), back
+    return xp.concatenate([product(rows[s], m) for s, m in zip(its, w, strict=True)]), back
 
 
 @op
@@ -159,10 +158,10 @@ def weighted(rows, gates):
         dy = wide(dy)[:, None]  # (N, 1, D)
         return (gates[..., None] * dy).reshape(shape), lambda: (rows * dy).sum(axis=-1)
 
-    return narrow((wide(rows) * gates[..., None]).sum(axis=1), rows), back
+    return (wide(rows) * gates[..., None]).sum(axis=1), back
 
 
-@op
+@op(exact=True)
 def balance(probs, chosen, total=lambda sums: sums):
     """How unevenly each sequence uses the experts, 1 if all equally: (B, T, E), (B, T, k) -> (B,).
 

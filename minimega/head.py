@@ -15,7 +15,7 @@ from minimega.precision import wide
 from minimega.ranks.group import SELF, Group
 
 
-@op
+@op(exact=True)
 def cross_entropy(
     logits,
     targets,

@@ -6,7 +6,7 @@ B batch, T time, I and O the widths of input and output.
 from minimega.autograd import op
 from minimega.layer import Layer
 from minimega.parameter import Parameter
-from minimega.precision import narrow, product, wide
+from minimega.precision import product, wide
 
 
 @op
@@ -34,7 +34,7 @@ def linear(x, w, b=None, transposed: bool = False):
             lambda: wide(dy).sum(axis=0),
         )
 
-    return narrow(y, x).reshape(*shape[:-1], w.shape[1]), back
+    return y.reshape(*shape[:-1], w.shape[1]), back
 
 
 class ColumnLinear(Layer):

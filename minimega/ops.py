@@ -7,8 +7,9 @@ part of the gradient.
 Gradients that may not be needed (of a constant, say) are returned as functions, called only if they are
 needed. A closure keeps in memory every array that it names: if a shape is enough, it names the shape.
 
-16-bit floats: sums and anything of several steps are computed in float32 and rounded once; a single step
-(a + b) does the same by itself. A gradient may be float32: the engine rounds it.
+16-bit floats: sums and anything of several steps are computed in float32 (`wide`) and rounded once; a single
+step (a + b) does the same by itself. `@op` rounds y and the engine the gradients. `narrow` is only for what a
+closure keeps, which would otherwise take the memory of float32.
 """
 
 import math
@@ -37,20 +38,20 @@ def unbroadcast(dy, shape: tuple[int, ...]):
 def add(a, b):
     """a + b, broadcasting."""
     sa, sb = np.shape(a), np.shape(b)
-    return narrow(a + b, a, b), lambda dy: (lambda: unbroadcast(dy, sa), lambda: unbroadcast(dy, sb))
+    return a + b, lambda dy: (lambda: unbroadcast(dy, sa), lambda: unbroadcast(dy, sb))
 
 
 @op
 def subtract(a, b):
     """a - b, broadcasting."""
     sa, sb = np.shape(a), np.shape(b)
-    return narrow(a - b, a, b), lambda dy: (lambda: unbroadcast(dy, sa), lambda: unbroadcast(-dy, sb))
+    return a - b, lambda dy: (lambda: unbroadcast(dy, sa), lambda: unbroadcast(-dy, sb))
 
 
 @op
 def multiply(a, b):
     """a * b, broadcasting: each factor's gradient is dy times the other one."""
-    return narrow(a * b, a, b), lambda dy: (
+    return a * b, lambda dy: (
         lambda: unbroadcast(wide(dy) * b, np.shape(a)),
         lambda: unbroadcast(wide(dy) * a, np.shape(b)),
     )
@@ -59,7 +60,7 @@ def multiply(a, b):
 @op
 def divide(a, b):
     """a / b, broadcasting."""
-    y, shape = narrow(a / b, a, b), np.shape(a)
+    y, shape = narrow(a / b, a, b), np.shape(a)  # kept
 
     def back(dy):
         dy = wide(dy)
@@ -72,7 +73,7 @@ def divide(a, b):
 def power(a, b):
     """a to the power of b, broadcasting (a must not be negative if b needs a gradient)."""
     # each slope is 0 where its formula gives 0 times infinity: the first at b = 0, the second at a = 0
-    return narrow(a**b, a, b), lambda dy: (
+    return a**b, lambda dy: (
         lambda: unbroadcast(wide(dy) * b * wide(a) ** (wide(b) - 1 + (b == 0)), np.shape(a)),
         lambda: unbroadcast(wide(dy) * wide(a) ** b * library(a, b).log(wide(a) + (a == 0)), np.shape(b)),
     )
@@ -96,7 +97,7 @@ def matmul(a, b):
             lambda: unbroadcast(product(a.swapaxes(-1, -2), dy), b.shape),
         )
 
-    return narrow(product(a, b), a, b), back
+    return product(a, b), back
 
 
 @op
@@ -132,7 +133,7 @@ def sum(x, axis=None, keepdims: bool = False):
     axes = normal_axis(axis, x.ndim)
     kept = tuple(1 if i in axes else n for i, n in enumerate(x.shape))
     shape = x.shape
-    y = narrow(wide(x).sum(axis=axes, keepdims=keepdims), x)
+    y = wide(x).sum(axis=axes, keepdims=keepdims)
     # every summand passes dy on unchanged
     return y, lambda dy: library(dy).broadcast_to(dy.reshape(kept), shape)
 
@@ -142,7 +143,7 @@ def mean(x, axis=None, keepdims: bool = False):
     """The mean over the given axes (None: over all)."""
     y, back = sum(wide(x), axis, keepdims)
     count = math.prod(x.shape[a] for a in normal_axis(axis, x.ndim))
-    return narrow(y / count, x), lambda dy: back(wide(dy) / count)
+    return y / count, lambda dy: back(wide(dy) / count)
 
 
 @op
@@ -209,7 +210,7 @@ def softmax(x, axis: int = -1):
     """exp(x) over its sum along an axis; the largest entry is subtracted first, so exp cannot overflow."""
     y = library(x).exp(wide(x) - x.max(axis=axis, keepdims=True))
     y /= y.sum(axis=axis, keepdims=True)
-    y = narrow(y, x)
+    y = narrow(y, x)  # kept
     # dy_i/dx_j = y_i (1[i=j] - y_j): the second term, summed over i, is y_j times the same number for every j
     return y, lambda dy: y * (wide(dy) - (wide(dy) * y).sum(axis=axis, keepdims=True))
 
@@ -218,14 +219,15 @@ def softmax(x, axis: int = -1):
 def log_softmax(x, axis: int = -1):
     """The logarithm of softmax(x), without dividing."""
     shifted = wide(x) - x.max(axis=axis, keepdims=True)
-    y = narrow(shifted - library(x).log(library(x).exp(shifted).sum(axis=axis, keepdims=True)), x)
+    y = shifted - library(x).log(library(x).exp(shifted).sum(axis=axis, keepdims=True))
+    y = narrow(y, x)  # kept
     return y, lambda dy: dy - library(y).exp(wide(y)) * wide(dy).sum(axis=axis, keepdims=True)
 
 
 @op
 def relu(x):
     """x where it is positive, 0 elsewhere."""
-    return narrow(library(x).maximum(x, 0), x), lambda dy: dy * (x > 0)
+    return library(x).maximum(x, 0), lambda dy: dy * (x > 0)
 
 
 GELU_SCALE, GELU_CUBE, SATURATED = float(np.sqrt(2 / np.pi)), 0.044715, 1e4  # 1 - t^2 is 0 long before
@@ -263,8 +265,8 @@ def gelu(x):
     y = t + 1
     y *= 0.5
     y *= x
-    t = narrow(t, x)
-    return narrow(y, x), back
+    t = narrow(t, x)  # kept
+    return y, back
 
 
 @op
@@ -277,7 +279,7 @@ def dropout(x, keep=None, p: float = 0.0):
     if keep is None:
         return x, lambda dy: dy
     scale = 1 / (1 - p)
-    return narrow(wide(x) * keep() * scale, x), lambda dy: wide(dy) * keep() * scale
+    return wide(x) * keep() * scale, lambda dy: wide(dy) * keep() * scale
 
 
 def _install() -> None:

@@ -103,20 +103,24 @@ def wide(x):
 
 
 def narrow(y, *xs):
-    """y rounded to the 16-bit dtype of the arrays among xs; y itself if they have another dtype, or differ.
+    """y rounded to the 16-bit dtype of the float arrays among xs; y itself if they have another, or differ.
 
     Values out of range become infinity, without a warning: the check for non-finite values finds them.
 
     >>> narrow(np.float32([1e-9, 1e9]), np.ones(2, "float16"), 0.5)
     array([ 0., inf], dtype=float16)
     """
-    types = {x.dtype for x in xs if hasattr(x, "dtype")}
-    if len(types) != 1 or not types.issubset(HALF):
+    types = {x.dtype for x in xs if _is_float(x)}
+    if len(types) != 1 or not types.issubset(HALF) or not _is_float(y):
         return y
     with np.errstate(over="ignore"):
         if HALF[0] in types and y.dtype == "float32" and library(y) is np:
             return half.to_float16(y)
         return y.astype(*types, copy=False)
+
+
+def _is_float(x) -> bool:
+    return hasattr(x, "dtype") and x.dtype.kind not in "iub"  # bfloat16 is of kind V
 
 
 def product(a, b):

@@ -12,7 +12,7 @@ import pytest
 
 from minimega import linear, ops, optim, train
 from minimega.attention import attention, self_attention
-from minimega.autograd import Tensor, saved_bytes
+from minimega.autograd import Tensor, op, saved_bytes
 from minimega.checkpoint.checkpoint import fill, open_parts
 from minimega.commands import compare
 from minimega.commands import rounding as verdict
@@ -125,6 +125,22 @@ def test_an_operation_is_that_of_float32_but_for_rounding(name, dtype):
     # one rounding of the largest is half a step; attention rounds its weights too
     assert value <= (1.1 if "attention" in name or name == "times a number" else 0.51)
     assert gradient <= OFF.get(name, 1)
+
+
+@TYPES
+def test_op_rounds_what_an_operation_of_16_bits_gives(dtype):
+    """Raw or on Tensors, whatever integers it takes too; not if it is exact, or if it gives no float."""
+
+    def thirds(x, ids):
+        return wide(x) / 3, lambda dy: dy / 3
+
+    x, ids = np.ones(2, dtype), np.arange(2)
+    for take in (lambda f: f(x, ids)[0], lambda f: f(Tensor(x), ids).data):
+        assert take(op(thirds)).dtype == dtype
+        assert take(op(exact=True)(thirds)).dtype == np.float32
+        assert take(op(lambda x, ids: (ids, lambda dy: dy))).dtype == ids.dtype
+    assert op(thirds)(wide(x), ids)[0].dtype == np.float32
+    assert op(lambda x: (2.0, lambda dy: dy))(x)[0] == 2
 
 
 @pytest.mark.parametrize("name", ["linear", "layer_norm", "add", "sum"])
