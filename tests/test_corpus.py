@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from minimega import random
-from minimega.data import corpus
-from minimega.data.corpus import MEN, WOMEN, Tales, bigram_floor, open_corpus, read, surprises, tell
+from minimega.data import corpus, documents
+from minimega.data.corpus import MEN, WOMEN, Tales, bigram_floor, open_corpus, surprises, tell
+from minimega.data.documents import read
 from minimega.data.tokens import WORD
 from minimega.errors import BadInput
 
@@ -190,7 +191,7 @@ def test_pydoc_is_there_in_a_fixed_order():
 
 @pytest.mark.parametrize("block", [5, 64, 2**20])
 def test_a_file_comes_whole_in_pieces_and_splits_at_a_line_end(tmp_path, monkeypatch, block):
-    monkeypatch.setattr(corpus, "BLOCK", block)
+    monkeypatch.setattr(documents, "BLOCK", block)
     whole = "".join(f"līne {i} — ünd 🎈\r\n" for i in range(400))
     path = tmp_path / "text.txt"
     path.write_bytes(whole.encode())
@@ -240,8 +241,8 @@ def test_the_mark_at_the_beginning_of_a_file_is_no_text(tmp_path):
         ("hello".encode("utf-16"), "byte 3 "),
     ],
 )
-def test_what_is_no_text_is_refused_with_its_place(tmp_path, monkeypatch, content, byte, block):
-    monkeypatch.setattr(corpus, "BLOCK", block)
+def test_what_is_not_text_is_refused_with_its_place(tmp_path, monkeypatch, content, byte, block):
+    monkeypatch.setattr(documents, "BLOCK", block)
     (tmp_path / "data").write_bytes(content)
     with pytest.raises(BadInput, match=byte) as said:
         joined(read(tmp_path / "data"))

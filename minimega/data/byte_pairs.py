@@ -1,4 +1,4 @@
-"""Byte-level byte pairs (Sennrich et al. 2015), by the `tokenizers` library."""
+"""Byte-level byte-pair encoding (Sennrich et al. 2015), by the `tokenizers` library."""
 
 import json
 import re
@@ -11,35 +11,38 @@ from tokenizers import Tokenizer as Library
 from minimega.data.tokens import NAMES, START, Tokenizer
 
 LINES = re.compile(r"(?<=\S)(?=\n)")
-# Learning takes the square of a piece's length. No word is this long, but a line without spaces may be: a
-# longer run of letters, digits, marks or white space is learned and encoded in pieces of 512 characters.
+# Learning takes time quadratic in a piece's length. No word is this long, but a line without spaces can be:
+# a run of letters, digits, marks or white space is cut into pieces of 512 characters to learn and to encode.
 LONG = "|".join(f"{kind}{{512}}" for kind in (r"\p{L}", r"\p{N}", r"[^\s\p{L}\p{N}]", r"\s"))
 
 
 class BytePairs(Tokenizer):
-    """Tokens that are runs of bytes: nothing is unknown to it."""
+    """A tokenizer whose tokens are runs of bytes: no text is unknown to it."""
 
     kind = "bpe"
 
     def __init__(self, library: Library):
         self.library = library
-        self.library.encode_special_tokens = True  # "<start>" in a text is seven characters, not the token
+        self.library.encode_special_tokens = True  # "<start>" in a text is seven characters, not a token
         self.size = library.get_vocab_size()
         self.tokens = json.loads(library.to_str())
 
     def lacks(self, text: str) -> list[str]:
+        """Nothing: every byte has a token."""
         return []
 
     def encode(self, text: str) -> np.ndarray:
-        parts = self.library.encode_batch_fast(LINES.split(text))  # lines are worked on in parallel
+        """The ids of a text: int64, (N,)."""
+        parts = self.library.encode_batch_fast(LINES.split(text))  # encodes lines in parallel
         return np.array([i for part in parts for i in part.ids], np.int64)
 
     def decode(self, ids: Iterable[int]) -> str:
+        """The text of these ids; start tokens add nothing."""
         return self.library.decode([int(i) for i in ids if i != START], skip_special_tokens=False)
 
 
 def train(texts: Iterator[str], vocab_size: int) -> BytePairs:
-    """Byte pairs learned from these texts: `vocab_size` tokens at most, the two special ones included."""
+    """Learn byte pairs from these texts: at most `vocab_size` tokens, including the two special ones."""
     library = Library(models.BPE())
     bytewise = pre_tokenizers.ByteLevel(add_prefix_space=False)
     short = pre_tokenizers.Split(Regex(LONG), "isolated")
@@ -52,5 +55,5 @@ def train(texts: Iterator[str], vocab_size: int) -> BytePairs:
 
 
 def read(content: dict) -> BytePairs:
-    """What `BytePairs.tokens` gave; the library raises a plain Exception for anything else."""
+    """Rebuild the tokenizer from its `tokens`. The library raises a plain Exception for anything else."""
     return BytePairs(Library.from_str(json.dumps(content)))

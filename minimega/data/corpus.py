@@ -1,32 +1,30 @@
-"""The built-in texts, and a file of one's own.
+"""Corpora: the built-in tales, and `open_corpus` for all (documents.py: Python's documentation, files).
 
-A corpus is a row of documents, split into a part to learn from and a part held out. A document is a str, or
-an iterator of str pieces where it comes from a file, so that a text may be larger than memory.
+A corpus is a list of documents, split into a training part and a held-out part. A document is a str, or, if
+it comes from a file, an iterator of str pieces.
 
-The tales are written by a grammar. Each choice in it is one of n options, equally likely, and shows in the
-very next word, because no two options begin with the same word. So a perfect reader who knows the grammar
-loses log n nats at that word and none elsewhere: the loss that no model can beat is known exactly.
+A grammar writes the tales. Each of its choices has n equally likely options and shows in the very next word,
+because no two options begin with the same word. A perfect reader, who knows the grammar, therefore loses
+log n nats at that word and nothing elsewhere: the lowest possible loss is known exactly.
 """
 
-import codecs
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from math import log
-from pathlib import Path
 
 import numpy as np
 
 from minimega import random
-from minimega.errors import BadInput
+from minimega.data.documents import Texts, pydoc, read
 
 WOMEN = "Anna|Amina|Clara|Greta|Ida|Julia|Mei|Nora|Olga|Priya|Rosa|Vera"
 MEN = "Adam|Boris|David|Felix|Hugo|Jonas|Kofi|Leo|Omar|Peter|Ravi|Simon"
 FORMS = {"she": ("she", "he"), "her": ("her", "him")}
 
-# {rule}: an option of the rule. {role=rule}: the same, kept under the name of the role, and no option is kept
-# twice. {role}: what was kept. {role=$other}: an option of the rule that is named by what `other` keeps.
-# {she:role}: the pronoun of whoever has the role. A | stands between options.
+# {rule}: an option of the rule. {role=rule}: the same, stored under the role; no option is stored twice.
+# {role}: the stored option. {role=$other}: an option of the rule whose name is stored under `other`.
+# {she:role}: the pronoun for the person stored under the role. A | separates options.
 GRAMMAR = {
     "tale": "{opening} {finder=person} {finding} a {look=look} {thing=$look} {where=where} the {spot=$where}."
     " {turn} {giving} {thanks} {ending}",
@@ -92,18 +90,17 @@ GRAMMAR = {
     "dreams": "dreams|thinks|talks",
     "friends": "friends|partners|allies",
 }
-# each option taken apart: text, slot, text, slot, ..., text
+# each option split into text, slot, text, slot, ..., text
 _RULES = {rule: [re.split(r"\{(.*?)\}", o) for o in options.split("|")] for rule, options in GRAMMAR.items()}
 _NUMBERS = np.arange(40)  # more than any tale has choices
-_WORD = re.compile(r" ?\w+|[^\w\s]")  # what the tokenizer `word` makes of a tale
-BLOCK = 2**20
+_WORD = re.compile(r" ?\w+|[^\w\s]")  # the tokens of the tokenizer "word" in a tale
 BUILT_IN = "tales", "pydoc"
 
 
 def tell(numbers: Iterator[float]) -> tuple[str, list[tuple[int, int]]]:
     """Write one tale; each choice takes the next number in [0, 1).
 
-    Gives the text, and for each choice the place of the character where it shows and the number of options.
+    Returns the text and, per choice, the index of the character where it shows and the number of options.
 
     >>> text, choices = tell(iter([0.5] * 40))
     >>> text[:46], choices[:2]
@@ -136,7 +133,7 @@ def tell(numbers: Iterator[float]) -> tuple[str, list[tuple[int, int]]]:
 
 
 def surprises(text: str, choices: list[tuple[int, int]]) -> np.ndarray:
-    """What a perfect reader loses at each word of a tale, and at its end: -log p in nats, (words + 1,).
+    """A perfect reader's loss at each word of a tale and at its end: -log p in nats, (words + 1,).
 
     >>> surprises("Once it rained.", [(0, 4), (8, 2)]).round(2).tolist()
     [1.39, 0.0, 0.69, 0.0, 0.0]
@@ -150,7 +147,7 @@ def surprises(text: str, choices: list[tuple[int, int]]) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Tales:
-    """Tales first, first + 1, ... of the endless row that a seed gives; the held-out ones follow on them.
+    """`count` tales from number `first` on, of the endless sequence of a seed; the held-out ones come next.
 
     >>> learned, held_out = Tales(count=200, seed=1).split()
     >>> len(list(learned.documents())), len(list(held_out.documents())), held_out.first
@@ -162,120 +159,35 @@ class Tales:
     first: int = 0
 
     def told(self) -> Iterator[tuple[str, list[tuple[int, int]]]]:
-        """Each tale and its choices, as `tell` gives them."""
+        """Each tale and its choices, as `tell` returns them."""
         for i in range(self.first, self.first + self.count):
             yield tell(iter(random.uniform(random.key(self.seed, "tales", i), _NUMBERS).tolist()))
 
     def documents(self) -> Iterator[str]:
+        """The texts of the tales."""
         return (text for text, _ in self.told())
 
     def split(self, share: float = 0.05) -> tuple["Tales", "Tales"]:
+        """All of these to train on, and `share` times as many further tales (at least 1), held out."""
         further = max(1, round(self.count * share))
         return self, replace(self, count=further, first=self.first + self.count)
 
     def floor(self) -> float:
-        """The mean loss of a perfect reader over all words and ends: what no model can beat."""
+        """The lowest possible loss in nats per token: a perfect reader's mean over all words and ends."""
         return float(np.concatenate([surprises(*tale) for tale in self.told()]).mean())
 
 
-@dataclass(frozen=True)
-class Document:
-    """A text, or a file, from a place to a place: characters of a text, bytes of a file."""
-
-    source: str | Path
-    begin: int
-    end: int
-
-    def pieces(self) -> str | Iterator[str]:
-        return self.source[self.begin : self.end] if isinstance(self.source, str) else _read(self)
-
-    def line_end(self, at: int) -> int:
-        """A place from `at` on to cut: after a line end inside, or else between two characters."""
-        if isinstance(self.source, str):
-            return self.source.find("\n", at, min(at + BLOCK, self.end - 1)) + 1 or at
-        with open(self.source, "rb") as file:
-            file.seek(at)
-            block = file.read(min(BLOCK, self.end - at))
-        first = next((i for i, byte in enumerate(block) if byte & 0xC0 != 0x80), len(block))  # in UTF-8
-        return at + (block.find(b"\n", 0, self.end - 1 - at) + 1 or first)
-
-
-@dataclass(frozen=True)
-class Texts:
-    """Documents that are there: the last share of their text is held out, from a line end on."""
-
-    rows: tuple[Document, ...]
-
-    def documents(self) -> Iterator[str | Iterator[str]]:
-        return (document.pieces() for document in self.rows)
-
-    def split(self, share: float = 0.05) -> tuple["Texts", "Texts"]:
-        left = int(sum(d.end - d.begin for d in self.rows) * (1 - share))
-        row = 0
-        while left >= (length := self.rows[row].end - self.rows[row].begin) and row < len(self.rows) - 1:
-            left, row = left - length, row + 1
-        cut = self.rows[row]
-        at = cut.line_end(cut.begin + left)
-        rows = (*self.rows[:row], replace(cut, end=at)), (replace(cut, begin=at), *self.rows[row + 1 :])
-        return tuple(Texts(tuple(d for d in part if d.begin < d.end)) for part in rows)
-
-    def floor(self) -> None:
-        """Nobody knows it."""
-
-
-Corpus = Tales | Texts  # both: documents(), the same at each call; split() -> learned, held out; floor()
-
-
-def pydoc() -> Texts:
-    """The documentation that every Python carries: its topics, in the order of their names (700 kB)."""
-    from pydoc_data.topics import topics
-
-    return Texts(tuple(Document(topics[name], 0, len(topics[name])) for name in sorted(topics)))
-
-
-def read(path: str | Path) -> Texts:
-    """A UTF-8 file, or all in a folder and its folders, hidden ones left out, in the order of their names.
-
-    Raises BadInput where it is missing or empty; and while it is read, where it is not UTF-8.
-    """
-    path = Path(path)
-    if not path.exists():
-        raise BadInput(f"there is no file or folder {path}. Built in are: tales, pydoc.")
-    files = [path]
-    if path.is_dir():
-        names = sorted(f.relative_to(path) for f in path.rglob("*") if f.is_file())
-        files = [path / name for name in names if not any(part.startswith(".") for part in name.parts)]
-    sizes = {file: file.stat().st_size for file in files}
-    if not any(sizes.values()):
-        raise BadInput(f"{path} is empty. Give a file with text in it.")
-    return Texts(tuple(Document(file, 0, size) for file, size in sizes.items() if size))
-
-
-def _read(document: Document) -> Iterator[str]:
-    file, at = document.source, document.begin
-    decoder = codecs.getincrementaldecoder("utf-8")()
-    cure = "Give a text file in UTF-8; an editor or iconv can convert one."
-    try:
-        with open(file, "rb") as opened:
-            opened.seek(at)
-            while at < document.end and (block := opened.read(min(BLOCK, document.end - at))):
-                if 0 in block:
-                    raise BadInput(f"{file} is no text: byte {at + block.index(0)} is zero. {cure}")
-                at += len(block)
-                text = decoder.decode(block, final=at >= document.end)
-                yield text.removeprefix("\ufeff") if at == len(block) else text  # a mark of some editors
-    except UnicodeDecodeError as wrong:
-        bad = at - len(wrong.object) + wrong.start
-        raise BadInput(f"{file} is not UTF-8: byte {bad} fits no character. {cure}") from None
-    except OSError as why:
-        raise BadInput(f"{file} cannot be read: {why.strerror}.") from None
+Corpus = Tales | Texts  # both: documents(), the same at each call; split() -> training, held out; floor()
 
 
 def open_corpus(name: str, seed: int = 0, tales: int = 12_000) -> Corpus:
-    """The corpus of this name: `tales` (so many of them, from the seed), `pydoc`, or a path.
+    """Open a corpus: "tales" (`tales` of them, drawn from the seed), "pydoc", or a file or folder.
 
-    >>> next(open_corpus("tales").documents())[:9]
-    'When the '
+    Raises BadInput if the path is missing or empty.
+
+    >>> learned, held_out = open_corpus("tales", tales=200).split()
+    >>> next(learned.documents())[:9], len(list(held_out.documents()))
+    ('When the ', 10)
     """
     if name == "tales":
         return Tales(tales, seed)
@@ -283,9 +195,9 @@ def open_corpus(name: str, seed: int = 0, tales: int = 12_000) -> Corpus:
 
 
 def bigram_floor(inputs: np.ndarray, targets: np.ndarray) -> float:
-    """The lowest mean loss, in nats, that any bigram model can reach on these targets (below 0: not counted).
+    """The lowest loss of any bigram model on these targets, in nats per token (targets below 0: not counted).
 
-    It is the entropy of the next token given the present one, by their counts in this very text.
+    It is the entropy of the next token given the current one, from their counts in this text.
 
     >>> bigram_floor(np.array([1, 1, 2, 2]), np.array([2, 2, 1, 3])) == log(2) / 2
     True

@@ -1,8 +1,8 @@
-"""Text <-> integers (characters, words; data/byte_pairs.py); the stream of a text; windows on it; batches.
+"""Text <-> integers (byte pairs: byte_pairs.py); the token stream of a text; windows on it; batches.
 
-A tokenizer knows a vocabulary, made from the training text alone. `tokenize` writes a text as one stream of
-integers: a start token before each document, and one at the end. The target of each token is the next one, so
-every token but the very first is a target exactly once an epoch.
+A tokenizer's vocabulary comes from the training text alone. `tokenize` writes a text as one stream of
+integers, with a start token before each document and one at the end. The target of each token is the next
+one, so every token except the first is a target exactly once per epoch.
 
 T context, N tokens of the stream, B batch.
 """
@@ -25,22 +25,22 @@ NAMES = ["<start>", "<unk>"]
 KINDS = ("char", "word", "whitespace", "bpe")
 FORMAT, VERSION = "minimega tokenizer", 1
 
-# A word takes the space before it along, so that joining the tokens gives the text back; an apostrophe, as in
-# "didn't", is inside the word. Punctuation goes by single characters: "?!" needs no entry of its own then.
+# A word includes the space before it, so joining the tokens restores the text; it can contain an apostrophe,
+# as in "didn't". Each punctuation character is a token: "?!" then needs no entry of its own.
 WORD = re.compile(r" ?\w+(?:['\u2019]\w+)*| ?[^\w\s]|\s")
 SPLIT = {"char": list, "word": WORD.findall, "whitespace": str.split}
-LAST_CUT = re.compile(r"(?s).*\S(?=[ \t\r\n])")  # no kind has a token that crosses such a place
+LAST_CUT = re.compile(r"(?s).*\S(?=[ \t\r\n])")  # no token of any kind crosses this point
 JOIN = {"char": "", "word": "", "whitespace": " "}
 
 Documents = Iterable[str | Iterable[str]]
 
 
 class Tokenizer:
-    """What all kinds share. Make one with `train` or `load`.
+    """The base of all kinds of tokenizer. Make one with `train` or `load`.
 
-    `encode(text)` gives an int64 array, and never a start token: a text that says "<start>" stays that text.
-    `decode(ids)` gives the text; start tokens are silent in it. `lacks(text)` gives what becomes the unknown
-    token. `size` counts the two special tokens too.
+    `encode(text)` returns int64 ids (N,), never a start token: the text "<start>" stays ordinary text.
+    `decode(ids)` returns the text; start tokens add nothing to it. `lacks(text)` lists what would become the
+    unknown token. `size` includes the two special tokens.
     """
 
     start, unknown = START, UNKNOWN
@@ -48,7 +48,7 @@ class Tokenizer:
     size: int
 
     def save(self, path: str | Path) -> None:
-        """Write one JSON file, that `load` reads."""
+        """Write one JSON file, which `load` reads. Raises OSError, naming the path, if that fails."""
         content = {
             "format": "minimega tokenizer",
             "version": VERSION,
@@ -60,7 +60,7 @@ class Tokenizer:
 
 
 class Vocabulary(Tokenizer):
-    """Tokens by a list: characters, words and punctuation, or what stands between white space.
+    """A list of tokens: characters; words and punctuation; or the text between white space.
 
     >>> t = train("word", ["Who didn't sing? She did."])
     >>> t.decode(t.encode("Who did? She didn't.")), t.decode(t.encode("Who cried?"))
@@ -73,33 +73,37 @@ class Vocabulary(Tokenizer):
         self._ids = {token: i for i, token in enumerate(tokens, len(NAMES))}
 
     def lacks(self, text: str) -> list[str]:
-        """The tokens of a text that the vocabulary does not have, each once."""
+        """The tokens of a text that are not in the vocabulary, each once."""
         return list(dict.fromkeys(t.strip() or t for t in SPLIT[self.kind](text) if t not in self._ids))
 
     def encode(self, text: str) -> np.ndarray:
+        """The ids of a text: int64, (N,)."""
         get = self._ids.get
         return np.array([get(token, UNKNOWN) for token in SPLIT[self.kind](text)], np.int64)
 
     def decode(self, ids: Iterable[int]) -> str:
-        unknown = " <unk>" if self.kind == "word" else "<unk>"  # an unknown word had its space inside
+        """The text of these ids; start tokens add nothing."""
+        unknown = " <unk>" if self.kind == "word" else "<unk>"  # a word includes its space
         texts = ["", unknown, *self.tokens]
         return JOIN[self.kind].join(texts[i] for i in ids if i != START)
 
 
 def train(kind: str, documents: Documents, vocab_size: int | None = None) -> Tokenizer:
-    """A tokenizer for these documents: of `vocab_size` tokens at most, the two special ones included.
+    """Make a tokenizer for these documents: "char", "word", "whitespace" or "bpe" (byte pairs).
 
-    Without `vocab_size`, everything that occurs gets a token; byte pairs get 1024. Where there is too much,
-    the most frequent stay; ties, and the order of the numbers, are settled by the token itself.
+    It has at most `vocab_size` tokens, including the two special ones: the most frequent ones, and of equally
+    frequent ones the first in character order. By default, everything that occurs has a token, and byte pairs
+    get 1024.
 
-    Raises BadInput for an unknown kind and a vocabulary too small for the kind.
+    Raises BadInput for an unknown kind, or a vocabulary too small for the kind.
 
-    >>> train("char", ["abba c"], vocab_size=4).tokens
-    ['a', 'b']
+    >>> tokenizer = train("char", ["abba c"], vocab_size=4)
+    >>> tokenizer.tokens, tokenizer.encode("bac").tolist(), tokenizer.decode([3, 2, 2])
+    (['a', 'b'], [3, 2, 1], 'baa')
     """
     if kind not in KINDS:
-        raise BadInput(f"there is no tokenizer {kind!r}. Take one of: {', '.join(KINDS)}.")
-    least = 256 + len(NAMES) if kind == "bpe" else 1 + len(NAMES)  # a byte-level vocabulary holds all bytes
+        raise BadInput(f"there is no tokenizer {kind!r}. Choose one of: {', '.join(KINDS)}.")
+    least = 256 + len(NAMES) if kind == "bpe" else 1 + len(NAMES)  # a byte-level vocabulary has all bytes
     if vocab_size is not None and vocab_size < least:
         raise BadInput(f"a vocabulary of {vocab_size} is too small: {kind} needs at least {least}.")
     texts = (text for document in documents for text in _texts(document))
@@ -115,7 +119,7 @@ def train(kind: str, documents: Documents, vocab_size: int | None = None) -> Tok
 
 
 def load(path: str | Path) -> Tokenizer:
-    """Read what `save` wrote. Raises BadInput where the file is missing, damaged or of another version."""
+    """Read what `save` wrote. Raises BadInput if the file is missing, damaged or of another version."""
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
         if (content["format"], content["version"]) != (FORMAT, VERSION):
@@ -129,13 +133,13 @@ def load(path: str | Path) -> Tokenizer:
     except OSError as why:
         raise BadInput(f"{path} cannot be read: {why.strerror}") from None
     except Exception as why:  # the `tokenizers` library raises plain Exceptions
-        raise BadInput(f"{path} cannot be read as a tokenizer: {why}. Take a whole run's folder.") from None
+        raise BadInput(f"{path} cannot be read as a tokenizer: {why}. Use a complete run folder.") from None
 
 
 def _texts(document: str | Iterable[str]) -> Iterator[str]:
     """A document in parts that no token crosses, however its pieces were cut.
 
-    What is held at once is one piece, and what came since the last space or line end.
+    In memory at once: one piece, and the text since the last space or line end.
     """
     carry = ""
     for piece in [document] if isinstance(document, str) else document:
@@ -147,17 +151,17 @@ def _texts(document: str | Iterable[str]) -> Iterator[str]:
 
 
 def tokenize(documents: Documents, tokenizer: Tokenizer, path: str | Path) -> np.ndarray:
-    """Write the stream of these documents to `path` (.npy) and open it, memory-mapped and read-only: (N,).
+    """Write the token stream of these documents to `path` (.npy); returns it memory-mapped, read-only: (N,).
 
-    The stream is a start token before each document, its tokens, and a start token at the end: so the end of
-    every document is a target too. uint16 where the vocabulary allows it, else uint32.
+    Each document is a start token and its tokens; one more start token ends the stream, so the end of every
+    document is a target too. uint16 if the vocabulary fits, else uint32.
 
-    Raises BadInput where fewer than two tokens come out, OSError where the disk is full, and leaves nothing.
+    Raises BadInput if there are fewer than two tokens, OSError if the disk is full; then leaves no file.
     """
     path = Path(path)
     temporary = path.with_name(path.name + ".tmp")
     dtype = np.dtype("<u2" if tokenizer.size <= 2**16 else "<u4")
-    count = text = 0  # entries, and those that are no start tokens
+    count = text = 0  # entries, and those that are not start tokens
     try:
         with naming(path), open(temporary, "wb") as file:
             header = {"descr": dtype.str, "fortran_order": False, "shape": (0,)}
@@ -167,8 +171,9 @@ def tokenize(documents: Documents, tokenizer: Tokenizer, path: str | Path) -> np
                 count += len(ids)
                 text += int((ids != START).sum())
             if text < 2:
-                raise BadInput(f"the text has {text} tokens; at least 2 are needed. Take a longer text.")
-            file.seek(0)  # NumPy left room in the header for any count
+                few = f"{text} token{'s' * (text != 1)}"
+                raise BadInput(f"the text has {few}; it needs at least 2. Choose a longer text.")
+            file.seek(0)  # NumPy's header has room for any count
             np.lib.format.write_array_header_1_0(file, {**header, "shape": (count,)})
         os.replace(temporary, path)
     except BaseException:
@@ -185,11 +190,11 @@ def _stream(documents: Documents, tokenizer: Tokenizer) -> Iterator[np.ndarray]:
 
 
 class Windows:
-    """A stream in pieces of `context` inputs, each with its targets: what a model is shown at once.
+    """A token stream as windows of `context` inputs and their targets.
 
-    A document that a window would cut is shown again from its start in the next window, and only counts
-    there: so short documents are always seen whole, and a long one is cut into contiguous windows. Each
-    target counts in one window; elsewhere it is -1. The last window is filled up with start tokens.
+    A document that a window would cut starts again in the next window and counts only there. So the model
+    always sees a short document whole, and a long one in contiguous windows. Each target counts in exactly
+    one window; elsewhere it is -1. Start tokens fill up the last window.
 
     Raises BadInput for a context below 1.
 
@@ -201,16 +206,16 @@ class Windows:
 
     def __init__(self, stream: np.ndarray, context: int):
         if context < 1:
-            raise BadInput(f"a context of {context} tokens is too short. Take at least 1.")
+            raise BadInput(f"a context of {context} tokens is too short. Choose at least 1.")
         self.stream, self.context = stream, context
-        # window k counts the targets after edges[k], up to edges[k + 1]
+        # window k counts the targets after edges[k], up to and including edges[k + 1]
         self.edges = np.array([*_edges(stream, context), len(stream) - 1])
 
     def __len__(self) -> int:
         return len(self.edges) - 1
 
     def take(self, which) -> tuple[np.ndarray, np.ndarray]:
-        """The inputs and the targets of the windows with these numbers: (B, T) and (B, T), int64."""
+        """The inputs (B, T) and targets (B, T) of the windows with these B numbers, int64."""
         which = np.asarray(which, np.int64)
         places = self.edges[which][:, None] + np.arange(self.context + 1)  # (B, T+1)
         rows = self.stream[np.minimum(places, len(self.stream) - 1)].astype(np.int64)
@@ -232,17 +237,17 @@ def _edges(stream: np.ndarray, context: int) -> Iterator[int]:
 
 
 def _starts(stream: np.ndarray, block: int = 2**22) -> np.ndarray:
-    blocks = range(0, len(stream), block)  # a mapped file is never whole in memory
+    blocks = range(0, len(stream), block)  # a mapped file is never all in memory
     return np.concatenate([i + np.flatnonzero(stream[i : i + block] == START) for i in blocks])
 
 
 class Batches:
-    """Which windows each optimizer step sees: a function of the seed and the step (from 1), with no state.
+    """The batch of each step, a function of the seed and the step (from 1) alone.
 
-    An epoch is a permutation of all windows, drawn from the seed and the epoch (from 1). Its last batch is
-    filled up with rows that count nothing: all batches have one shape, and every window comes once an epoch.
+    An epoch is a permutation of all windows, drawn from the seed and the epoch (from 1). Rows that do not
+    count fill up its last batch: all batches have one shape, and every window comes once per epoch.
 
-    Raises BadInput for a batch below 1, or larger than there are windows.
+    Raises BadInput for a batch size below 1 or above the number of windows.
 
     >>> b = Batches(Windows(np.array([0, 5, 6, 0, 7, 8, 0]), context=3), batch_size=2, seed=0)
     >>> inputs, targets, epoch = b(step=4)
@@ -254,11 +259,11 @@ class Batches:
         if not 1 <= batch_size <= len(windows):
             raise BadInput(
                 f"a batch of {batch_size} cannot be made from this text: it has {len(windows)} windows of"
-                f" {windows.context} tokens. Take a batch from 1 to {len(windows)}, or a longer text."
+                f" {windows.context} tokens. Choose a batch from 1 to {len(windows)}, or a longer text."
             )
         self.windows, self.batch_size, self.seed = windows, batch_size, seed
         self.steps_per_epoch = ceil(len(windows) / batch_size)
-        self._order = 0, np.empty(0)  # the epoch that was asked for last, and its permutation
+        self._order = 0, np.empty(0)  # the latest epoch and its permutation
 
     def __call__(self, step: int) -> tuple[np.ndarray, np.ndarray, int]:
         """The inputs (B, T) and targets (B, T; -1: not counted) of a step, and its epoch."""
