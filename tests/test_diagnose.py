@@ -18,7 +18,7 @@ def normal(*shape, seed=0):
     return np.random.default_rng(seed).normal(size=shape)
 
 
-def shares(wrongs, seeds) -> np.ndarray:
+def rates(wrongs, seeds) -> np.ndarray:
     with np.errstate(all="ignore"):
         counts, _ = tally(wrongs, seeds)
     total = sum(counts.values())
@@ -33,7 +33,7 @@ def shares(wrongs, seeds) -> np.ndarray:
 def test_caught_and_named(group, first, among):
     """One seed here; `python -m tests.wrong_backwards` takes five."""
     wrongs = SUITE[group][:: 4 if group == "generated" else 1]
-    caught, named, listed = shares(wrongs, range(1))
+    caught, named, listed = rates(wrongs, range(1))
     assert caught == 1
     assert named >= first
     assert listed >= among
@@ -93,13 +93,13 @@ def test_name_factor_prefers_a_length_to_a_root():
 
 
 def test_special_values_do_not_mislead():
-    def symmetric(x):  # dx transposed cannot be seen where x is symmetric and dy is not yet looked at
+    def symmetric(x):  # if x is symmetric, a transposed dx shows only through dy
         return x * x, lambda dy: (2 * dy * x).T
 
-    def square_path(x):  # x + x^2, only the residual: looks like a factor where all entries are equal
+    def square_path(x):  # x + x^2, only the residual: looks like a factor if all entries are equal
         return x + x * x, lambda dy: dy.copy()
 
-    def short_cube(x):  # 2 x for 3 x^2: the factor 1/3 where every x is 2
+    def short_cube(x):  # 2 x for 3 x^2: the factor 1/3 if every x is 2
         return x * x * x, lambda dy: 2 * dy * x
 
     assert cause_of(symmetric, np.ones((3, 3)))[0] == "transposed"
@@ -143,14 +143,14 @@ def test_unknown_says_what_was_seen():
 def test_dy_left_out():
     cause, detail = cause_of(lambda x: (np.array((x * x).sum()), lambda dy: 2 * x), normal(3))
     assert cause == "scale"
-    assert "dy is left out" in detail
+    assert "dy is missing" in detail
     cause, detail = cause_of(lambda x: (np.exp(x), lambda dy: np.exp(x)), normal(3))
     assert cause == "unknown"
-    assert "dy is left out" in detail
+    assert "dy is missing" in detail
 
 
 def large():
-    """Arrays that are looked at along directions first, then on a box."""
+    """Arrays that are checked along directions first, then examined on a box."""
     x, w = normal(8, 16, 64), normal(64, 64, seed=1)
     ids = np.arange(40).reshape(2, 20) % 17
 
@@ -194,18 +194,18 @@ def test_large_arrays(cause, f, arrays, argument):
     assert report.arguments[argument].entries
 
 
-# ---------------------------------------------------------------- what a report says in figures
+# ---------------------------------------------------------------- the numbers in a report
 
 
 def test_a_gradient_that_back_rounds_is_not_called_a_sign():
     x = normal(3, 4)
     report = check(lambda x: (np.sin(x), lambda dy: (dy * np.cos(x)).astype("f4")), x)
-    assert report.ok and "to the rounding of the float32 that back gives" in str(report)
+    assert report.ok and "to the rounding of float32, which back gives" in str(report)
     inside = check(lambda x: (np.sin(x), lambda dy: np.float64((dy * np.cos(x)).astype("f4"))), x)
     assert inside.arguments[0].candidates == ["precision"]
-    assert "right but for its last digits" in inside.arguments[0].detail
+    assert "right except for the last digits" in inside.arguments[0].detail
     for line in str(inside).splitlines()[3:]:  # no two numbers that print alike
-        given, truth = line.split("back gives ")[1].split(", differences ")
+        given, truth = line.split("back gives ")[1].split(", finite differences give ")
         assert given != truth
     wrong = check(lambda x: (np.sin(x), lambda dy: (dy * np.cos(x) * 1.01).astype("f4")), x)
     assert wrong.arguments[0].cause == "scale"
@@ -223,9 +223,9 @@ def test_a_mistake_below_the_resolution_is_not_any_form_that_happens_to_fit():
     one_row = check(
         lambda x: (np.sin(x), lambda dy: dy * np.cos(x) * np.array([[1], [1 + 5e-7], [1]])), x
     ).arguments[0]
-    assert (one_row.cause not in ("sign", "scale") and "Only index 1 of axis 0 differ" in one_row.detail) or (
-        one_row.cause == "precision"
-    )
+    assert (
+        one_row.cause not in ("sign", "scale") and "differs only at index 1 of axis 0." in one_row.detail
+    ) or (one_row.cause == "precision")
 
 
 def test_a_missing_two_is_a_two_before_it_is_a_length():
@@ -235,7 +235,7 @@ def test_a_missing_two_is_a_two_before_it_is_a_length():
 
 
 def test_places_of_a_large_array_are_its_own():
-    """Only a box of its entries is looked at: what is said of them holds in the array, not in the box."""
+    """Only a box of its entries is examined, but the report's indices are those of the array."""
 
     def empty(x):
         def back(dy):
@@ -262,7 +262,7 @@ def test_places_of_a_large_array_are_its_own():
 
     report = check(flipped, normal(100, 100))
     detail = report.arguments[0].detail
-    assert "1 of " in detail and "entries that were looked at" in detail
+    assert "1 of " in detail and "examined entries" in detail
     report = check(column, normal(3, 400))
     a = report.arguments[0]
     assert all(place[1] == 391 for place, *_ in a.entries), str(report)
@@ -273,7 +273,7 @@ def test_places_of_a_large_array_are_its_own():
 
 
 def test_shown_points_are_gradients_for_the_same_dy():
-    """Of a large array too: what `back gives` is what back gave, not a mixture that the diagnosis made."""
+    """For a large array too, "back gives" is what back gave, not a mixture from the diagnosis."""
     seen = []
 
     def f(x):

@@ -1,4 +1,4 @@
-"""The checker: right backwards pass, wrong ones do not, and what cannot be judged is an error."""
+"""The checker: right backwards pass, wrong ones fail, and what cannot be judged is an error."""
 
 import threading
 from types import SimpleNamespace
@@ -123,7 +123,7 @@ def test_a_report_reads_well():
     assert "short_softmax: the backward pass is WRONG" in text
     assert "x (3, 4): WRONG" in text
     assert "Cause: rank-one." in text
-    assert "the term y * sum(dy * y), over axis 1, is missing" in text
+    assert "the term y * sum(dy * y) over axis 1 is missing" in text
     assert text.count("back gives") == 4
     right = str(check(ops.softmax, normal(3, 4)))
     assert "x (3, 4): right, every entry" in right
@@ -195,7 +195,7 @@ def test_kinks_are_noted_and_not_judged():
     wrong = check(lambda x: (np.maximum(x, 0), lambda dy: dy), x)
     assert not wrong.ok
     assert wrong.arguments[0].cause == "mask"
-    # a kink near by is no kink here, nor is one within a large step
+    # a kink nearby does not count, not even within a large step
     assert not check(ops.relu, np.array([1e-5, 1.0])).arguments[0].kinks
 
 
@@ -343,7 +343,7 @@ def test_wrong_adjoints_over_ranks():
 
     for wrong, says in (
         (f_without_its_sum, "differs between ranks"),
-        (g_with_a_sum_too_many, "3 times the left one: the number of ranks"),
+        (g_with_a_sum_too_many, "3 times the left side: the number of ranks"),
         (said_to_be_whole, "differs between ranks"),
     ):
         results = Ranks(3).run(wrong)
@@ -357,7 +357,7 @@ def test_adjoint_of_one_rank():
     assert check_adjoint(lambda x: x @ w, lambda y: y @ w.T, ((2, 4), (2, 3))).ok
     assert not check_adjoint(lambda x: x @ w, lambda y: y @ w.T * 2, ((2, 4), (2, 3))).ok
     assert "not linear" in check_adjoint(lambda x: x @ w + 1, lambda y: y @ w.T, ((2, 4), (2, 3))).detail
-    for kinds, says in ((("cut", "none"), "no kind"), ((("cut", "whole"), "cut"), "no inner product")):
+    for kinds, says in ((("cut", "none"), "not a kind"), ((("cut", "whole"), "cut"), "no inner product")):
         with pytest.raises(BadInput, match=says):
             check_adjoint(same, same, ((2,), (2,)), kinds)
     with pytest.raises(BadInput, match="shape"):

@@ -1,6 +1,5 @@
-"""Is the backward pass right, and if not: why?
+"""Check a backward pass against finite differences of its forward, and name the mistake.
 
-`check` compares what `back` gives with differences of the forward alone, and names the mistake;
 docs/gradcheck.md explains how.
 """
 
@@ -23,12 +22,13 @@ __all__ = ["Argument", "CannotJudge", "Report", "assert_gradients", "check", "ch
 
 
 def check(f: Callable, *arrays, seed: int = 0, directions: int | None = None) -> Report:
-    """Compare the backward pass of f at these arrays with differences of its forward, and say what is wrong.
+    """Check the backward pass of f at these arrays against finite differences, and say what is wrong.
 
-    f gives (y, back) on arrays, or a Tensor on Tensors, or is a layer or a model (`model.loss` is checked),
-    whose parameters count as arguments too. Every entry of small arrays is checked, random directions for
-    large ones; `directions` asks for that many everywhere. Arrays of float32 are checked as float64 first,
-    then within float32's rounding. Raises CannotJudge (a BadInput) where no verdict is possible.
+    f takes arrays and returns (y, back), or takes Tensors and returns a Tensor, or is a layer or a model
+    (whose `loss` is checked); their parameters are checked as further arguments. Small arrays are checked
+    entry by entry, large ones along random directions; `directions` sets their number for all arrays.
+    float32 arrays are checked in float64 first, then within float32's rounding. Raises CannotJudge (a
+    BadInput) if no verdict is possible.
 
     >>> x = np.array([[0.1, 0.7, -0.3]])
     >>> check(lambda x: (x * x, lambda dy: 2 * dy * x), x).ok
@@ -45,6 +45,6 @@ def check(f: Callable, *arrays, seed: int = 0, directions: int | None = None) ->
 
 
 def assert_gradients(f: Callable, *arrays, seed: int = 0, directions: int | None = None) -> None:
-    """Raise AssertionError with the whole report unless every gradient is right: see `check`."""
+    """Like `check`, but raise AssertionError with the whole report unless every gradient is right."""
     report = check(f, *arrays, seed=seed, directions=directions)
     assert report.ok, f"\n{report}"

@@ -1,7 +1,7 @@
-"""The adjoint identity <A x, y> = <x, At y>, for linear maps that may run over several ranks.
+"""Check the adjoint identity <A x, y> = <x, At y> of a linear map, on one rank or on several.
 
-An array over a group of ranks is one of three kinds: *whole* (equal on all ranks), *cut* (each rank holds a
-piece) or *partial* (the sum over the ranks is the value).
+An array on a group of ranks is one of three kinds: *whole* (equal on all ranks), *cut* (each rank holds a
+piece) or *partial* (the value is the sum over the ranks).
 """
 
 from collections.abc import Callable
@@ -12,16 +12,16 @@ import numpy as np
 from minimega.errors import BadInput
 from minimega.ranks.group import SELF, Group
 
-GRADIENT = {
+GRADIENT = {  # the default kind of the gradient, by the kind of the value
     "whole": "whole",
     "cut": "cut",
     "partial": "whole",
-}  # of a value of each kind, unless said otherwise
+}
 
 
 @dataclass(frozen=True)
 class Adjoint:
-    """Both sides of the identity, and a sentence when they differ."""
+    """Both sides of the identity, and in `detail` how they differ; `error` is relative to the larger side."""
 
     ok: bool
     left: float
@@ -42,21 +42,21 @@ def check_adjoint(
     group: Group = SELF,
     seed: int = 0,
 ) -> Adjoint:
-    """Whether At is the adjoint of the linear map A: <A x, y> = <x, At y> for random x and y.
+    """Check that At is the adjoint of the linear map A: <A x, y> = <x, At y> for random x and y.
 
-    `shapes` are those of x and of A x on this rank. `kinds` says of both what kind of array they are, as a
-    word, or as a pair of words for the value and for its gradient (which is whole for a whole or partial
-    value and cut for a cut one unless said otherwise). The f of tensor parallelism takes whole and gives
-    whole, and its backward takes partial: kinds ("whole", ("whole", "partial")); g takes partial and gives
-    whole. Every rank of the group calls this, and all get the same answer. Raises BadInput for kinds that
-    have no product.
+    `shapes` are the shapes of x and of A x on this rank. `kinds` gives the kind of each: one word, or a pair
+    of words for the value and its gradient. By default the gradient of a cut value is cut, any other is
+    whole. Megatron-LM's f maps whole to whole and its backward takes partial: kinds ("whole", ("whole",
+    "partial")); g maps partial to whole: ("partial", "whole"). Every rank of the group calls this, and all
+    get the same answer. Raises BadInput if a kind is unknown, two kinds have no inner product, or a result
+    has another shape.
 
     >>> cut_rows = lambda x: x[:2]
     >>> put_back = lambda y: np.concatenate([y, np.zeros(1)])
     >>> check_adjoint(cut_rows, put_back, ((3,), (2,))).ok
     True
     >>> check_adjoint(cut_rows, lambda y: 2 * put_back(y), ((3,), (2,))).detail
-    'the right side is 2 times the left one'
+    'the right side is 2 times the left side'
     """
     (x_kind, dx_kind), (y_kind, dy_kind) = (_pair(kind) for kind in kinds)
     x, other = _draw(shapes[0], x_kind, group, seed), _draw(shapes[0], x_kind, group, seed + 1)
@@ -64,7 +64,7 @@ def check_adjoint(
     y, dx = np.asarray(A(x.copy())), np.asarray(At(dy.copy()))
     for name, array, shape in (("A x", y, shapes[1]), ("At y", dx, shapes[0])):
         if array.shape != tuple(shape):
-            raise BadInput(f"check_adjoint: {name} has the shape {array.shape}, not {tuple(shape)}")
+            raise BadInput(f"check_adjoint: {name} has shape {array.shape}; expected {tuple(shape)}")
     faults = []
     mixed = np.asarray(A(2 * x - 3 * other)) - (2 * y - 3 * np.asarray(A(other.copy())))
     if (
@@ -79,7 +79,7 @@ def check_adjoint(
                 group.all_reduce(np.array(float(np.any(off > 1e-9 * np.max(np.abs(array), initial=1e-300)))))
                 > 0
             ):
-                faults.append(f"{name} is said to be whole, but differs between ranks")
+                faults.append(f"{name} is declared whole, but differs between ranks")
     left, right = _product(y, y_kind, dy, dy_kind, group), _product(x, x_kind, dx, dx_kind, group)
     if abs(left - right) > 1e-9 * max(abs(left), abs(right)):
         faults.append(_factor(left, right, group.size))
@@ -89,9 +89,7 @@ def check_adjoint(
 def _pair(kind) -> tuple[str, str]:
     value, gradient = (kind, GRADIENT.get(kind)) if isinstance(kind, str) else kind
     if {value, gradient} - set(GRADIENT):
-        raise BadInput(
-            f"check_adjoint: {kind!r} is no kind; it can be whole, cut or partial, or a pair of them"
-        )
+        raise BadInput(f"check_adjoint: {kind!r} is not a kind; use whole, cut or partial, or a pair of them")
     if (value, gradient) == ("partial", "partial") or (value == "cut") != (gradient == "cut"):
         raise BadInput(f"check_adjoint: a {value} value has no inner product with a {gradient} gradient")
     return value, gradient
@@ -102,7 +100,7 @@ def _draw(shape: tuple[int, ...], kind: str, group: Group, seed: int) -> np.ndar
 
 
 def _product(a: np.ndarray, a_kind: str, b: np.ndarray, b_kind: str, group: Group) -> float:
-    """The inner product over the group: whole with whole counts once, all else adds up over the ranks."""
+    """The inner product over the group: whole with whole counts once, any other pair sums over the ranks."""
     here = np.array(np.sum(a * b))
     return float(here if a_kind == b_kind == "whole" else group.all_reduce(here))
 
@@ -115,5 +113,5 @@ def _factor(left: float, right: float, ranks: int) -> str:
         (-1, "the sign"),
     ):
         if ranks > 1 and abs(ratio / n - 1) < 1e-6:
-            return f"the right side is {n:.6g} times the left one: {what}"
-    return f"the right side is {ratio:.6g} times the left one"
+            return f"the right side is {n:.6g} times the left side: {what}"
+    return f"the right side is {ratio:.6g} times the left side"

@@ -1,7 +1,7 @@
-"""Why is a backward pass wrong? Gathers the two Jacobians, asks every detector, and tells twins apart.
+"""Why is a backward pass wrong? Measure both Jacobians, ask every detector, and tell similar causes apart.
 
-The analytic Jacobian is read by giving `back` one output at a time, the true one by differences, entry by
-entry. Large arrays are looked at on a box of neighbouring entries.
+The analytic Jacobian comes from calling `back` with one output at a time, the true one from finite
+differences, one input entry at a time. Of a large array only a box of neighbouring entries is examined.
 """
 
 import itertools
@@ -12,19 +12,17 @@ from minimega.gradcheck.causes import CAUSES, CLOSE, Evidence, Finding
 from minimega.gradcheck.causes.rest import unknown
 from minimega.gradcheck.differences import Slope, Subject, scales, slope
 
-WHOLE, BOX = (
-    256,
-    64,
-)  # a diagnosis looks at arrays up to the first size whole, at so many entries of larger ones
-REACH = 100_000  # outputs up to which all are looked at for those that an entry reaches
-MIXTURES = 6  # random cotangents where single outputs show nothing
+WHOLE = 256  # arrays up to this size are examined whole
+BOX = 64  # entries examined of a larger array
+REACH = 100_000  # with more outputs than this, do not search for those that an entry reaches
+MIXTURES = 6  # random cotangents, used if single outputs show nothing
 
 
 def explain(subject: Subject, x: list[np.ndarray], i: int, seed: int) -> tuple[list[Finding], Evidence]:
-    """The causes that fit the wrong gradient of argument i, the likeliest first, and their evidence.
+    """The causes that fit the wrong gradient of argument i, likeliest first, and the evidence for them.
 
-    A cause has to fit at other arrays of the same shapes too, random ones without symmetry: what fits only
-    because these values are special is struck out.
+    A cause must also fit at random arrays of the same shapes: some fit only because these values are special
+    (all ones, a symmetric matrix).
     """
     given = gather(subject, x, i, seed)
     found, tried, hidden = candidates(given), 0, False
@@ -32,7 +30,7 @@ def explain(subject: Subject, x: list[np.ndarray], i: int, seed: int) -> tuple[l
         rng = np.random.default_rng((seed, attempt))
         try:
             other = gather(subject, [_another(a, rng, attempt) for a in x], i, seed)
-        except Exception:  # f may refuse other values in any way; then these arrays have to do
+        except Exception:  # f may raise anything at other values; skip them
             continue
         if not np.isfinite(other.J).all():
             continue  # outside the domain
@@ -46,14 +44,14 @@ def explain(subject: Subject, x: list[np.ndarray], i: int, seed: int) -> tuple[l
         found = with_transposed(subject, x, i, seed, given) + found
     if hidden and found[0].cause == "zero" and not found[0].mark:
         found = [
-            Finding("mask", "zeros only, but right at other values of x: here no gradient passes"),
+            Finding("mask", "only zeros here, but right at other values of x: here no gradient passes"),
             *found,
         ]
     return found, given
 
 
 def with_transposed(subject: Subject, x: list[np.ndarray], i: int, seed: int, e: Evidence) -> list[Finding]:
-    """Whether the gradient would be right with another argument transposed, as in dy @ w for dy @ w.T."""
+    """The finding, if the gradient would be right with another argument transposed (dy @ w for dy @ w.T)."""
     for j, a in enumerate(x):
         if j != i and a.ndim > 1 and a.shape[-1] == a.shape[-2] > 1 and e.unit and e.whole:
             turned = gather(subject, [b.swapaxes(-1, -2) if j == k else b for k, b in enumerate(x)], i, seed)
@@ -63,18 +61,18 @@ def with_transposed(subject: Subject, x: list[np.ndarray], i: int, seed: int, e:
 
 
 def _agree(found: list[Finding], elsewhere: list[Finding]) -> list[Finding]:
-    """What fits both here and elsewhere; if nothing does, what fits elsewhere and then what fits here."""
+    """The findings that fit both here and elsewhere; if none does, those from elsewhere, then those here."""
     both = [f for f in found if any(f.agrees(g) for g in elsewhere)]
     if both:
         return both
     if {f.cause for f in elsewhere} == {"unknown"}:
         return elsewhere
-    changed = {f.cause for f in found} & {g.cause for g in elsewhere}  # the same word with another number
+    changed = {f.cause for f in found} & {g.cause for g in elsewhere}  # the same cause with another number
     return list({f.cause: f for f in [*elsewhere, *found] if f.cause not in changed | {"unknown"}}.values())
 
 
 def _another(a: np.ndarray, rng: np.random.Generator, attempt: int) -> np.ndarray:
-    """Random values in the range of these; close to them at the last attempt: the domain may be narrow."""
+    """Random values in the range of these; on the last attempt close to them: the domain may be narrow."""
     if not a.size:
         return a
     low, high = float(a.min()), float(a.max())
@@ -86,15 +84,15 @@ def _another(a: np.ndarray, rng: np.random.Generator, attempt: int) -> np.ndarra
 
 
 def candidates(e: Evidence) -> list[Finding]:
-    """Every cause that the evidence fits, in the order of the table; the looser signs only if none does."""
+    """Every cause that fits the evidence, in the order of the table; looser signs count only if none does."""
     if not np.isfinite(e.A).all():
         return [unknown(e)]
     found = _ask(e, "sees")
     first = found[0].cause if found else None
     if first in ("zero", "sign", "scale") and e.same(e.A, _factor(e) * e.J):
-        # one constant factor explains all; 1/2 may also be one of two equal terms
+        # one constant factor explains everything; 1/2 may also be one of two equal terms
         half = first == "scale" and abs(_factor(e) - 0.5) < 1e-6
-        twin = [Finding("path", "or one of two equal terms is left out")] if half else []
+        twin = [Finding("path", "or one of two equal terms is missing")] if half else []
         return found[:1] + twin
     return found or _ask(e, "suspects") or [unknown(e)]
 
@@ -108,7 +106,7 @@ def _ask(e: Evidence, how: str) -> list[Finding]:
     for word, cause in CAUSES.items():
         before = {f.cause for f in found}
         if (word == "mask" and before - {"zero", "path"}) or (word == "path" and "mean" in before):
-            continue  # each rule that leaves entries or sums out is one of these; the found one says more
+            continue  # these would fit too, but the cause already found says more
         answer = getattr(cause, how) and getattr(cause, how)(e)
         if answer:
             text, mark = answer if isinstance(answer, tuple) else (answer, None)
@@ -117,7 +115,7 @@ def _ask(e: Evidence, how: str) -> list[Finding]:
 
 
 def gather(subject: Subject, x: list[np.ndarray], i: int, seed: int) -> Evidence:
-    """Both Jacobians of argument i at these arrays, on boxes of y and x where the wrong entries show."""
+    """Both Jacobians of argument i at these arrays, on boxes of y and x that contain wrong entries."""
     look = _Look(subject, x, i, np.random.default_rng(seed))
     y = look.at.y
     places = np.arange(y.size).reshape(y.shape)
@@ -133,7 +131,7 @@ def gather(subject: Subject, x: list[np.ndarray], i: int, seed: int) -> Evidence
 
 
 class _Look:
-    """A forward pass with its backward, and both Jacobians of one argument for whichever dys and entries."""
+    """One forward pass and its backward; measures both Jacobians of argument i on chosen dys and entries."""
 
     def __init__(self, subject: Subject, x: list[np.ndarray], i: int, rng: np.random.Generator):
         self.subject, self.x, self.i, self.rng = subject, x, i, rng
@@ -144,6 +142,7 @@ class _Look:
         self.linear = _equal(self.back(one + other), self.back(one) + self.back(other))
 
     def back(self, dy: np.ndarray) -> np.ndarray:
+        """The gradient of argument i for this dy, in float64; zeros if back gives None."""
         g = self.at.back(dy.reshape(self.at.y.shape).copy())[self.i]
         return (
             np.zeros(self.x[self.i].shape)
@@ -152,13 +151,13 @@ class _Look:
         )
 
     def outputs(self, places: np.ndarray) -> np.ndarray:
-        """One dy for each of these outputs: 1 there, 0 elsewhere."""
+        """One dy per output in `places`: 1 there, 0 elsewhere."""
         dys = np.zeros((places.size, self.at.y.size))
         dys[np.arange(places.size), places.ravel()] = 1
         return dys
 
     def reached(self, box: list[np.ndarray]) -> np.ndarray:
-        """Outputs that the entries of a box reach, in their order; none where there are too many to try."""
+        """The outputs that the entries of a box reach, in order; none if there are too many to try."""
         if self.at.y.size > REACH:
             return np.array([], int)
         x, touched = self.x[self.i], np.zeros(self.at.y.size)
@@ -171,7 +170,7 @@ class _Look:
         return np.sort(most[touched[most] > 0])
 
     def evidence(self, places: np.ndarray | None, box: list[np.ndarray]) -> Evidence:
-        """Both Jacobians for the outputs at these places (or mixtures of all) and the entries in the box."""
+        """Both Jacobians for the outputs at `places` (None: random mixtures of all) and the box's entries."""
         x, y, names = self.x, self.at.y, self.subject.names
         mixed = places is None or not places.size
         A, J = self.jacobians(self.mixtures if mixed else self.outputs(places), box)
@@ -197,12 +196,13 @@ class _Look:
         )
 
     def misses(self, e: Evidence) -> bool:
-        """Whether these outputs are the wrong ones to see: others give gradients where these give none."""
+        """Whether other outputs give these entries a gradient and the chosen ones do not."""
         some = np.abs(self.back(self.mixtures[0])[np.ix_(*e.box)])
         given = [np.any(T.reshape(-1, *some.shape), axis=0) for T in (e.A, e.J)]
         return bool(np.any((some > 1e-9 * np.max(some, initial=0)) & ~given[0] & given[1]))
 
     def slope(self, dys: np.ndarray, line: np.ndarray) -> Slope:
+        """The slopes of <dy, y> for each of `dys` (rows) as argument i moves along the line."""
         before, x, after = self.x[: self.i], self.x[self.i], self.x[self.i + 1 :]
 
         def g(t):
@@ -212,7 +212,7 @@ class _Look:
         return slope(g, dys @ y, np.abs(dys) @ np.abs(y))
 
     def jacobians(self, dys: np.ndarray, box: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-        """What back gives, and the truth: (dys, *box). Entries with a kink are 0 in both."""
+        """What back gives, and the true slopes, both (dys, *box); entries with a kink are 0 in both."""
         A = np.stack([self.back(dy)[np.ix_(*box)] for dy in dys])
         J, reach = np.zeros_like(A), scales(self.x[self.i])
         for place, entry in zip(np.ndindex(A.shape[1:]), itertools.product(*box), strict=True):
@@ -225,7 +225,7 @@ class _Look:
         return A, J
 
     def wrong_part(self) -> list[np.ndarray]:
-        """A box of entries with a wrong gradient, found by halving: each half is tried along a direction."""
+        """A box of entries with a wrong gradient, by bisection: keep the half that is further off."""
         x, dys = self.x[self.i], self.mixtures[:1]
         box, g = [np.arange(n) for n in x.shape], self.back(dys[0])
         while np.prod([len(k) for k in box]) > BOX:
@@ -240,7 +240,7 @@ class _Look:
         return box
 
     def dy_left_out(self) -> bool:
-        """Whether back pays no heed to its dy: it gives the same for another one."""
+        """Whether back ignores dy: it gives the same gradient for another one."""
         return not self.linear and _equal(self.back(self.mixtures[0]), self.back(self.mixtures[1]))
 
 
@@ -249,9 +249,9 @@ def _equal(a: np.ndarray, b: np.ndarray) -> bool:
 
 
 def _box(shape: tuple[int, ...], u: float) -> list[np.ndarray]:
-    """The entries to look at along each axis: all of a small array, else a box of neighbours.
+    """The indices to examine along each axis: all of a small array, else a box of neighbours.
 
-    One u in [0, 1) for all arrays, so that axes of equal length are looked at in the same place.
+    u in [0, 1) places the box. Arrays share one u, so axes of equal length are examined at the same place.
     """
     if np.prod(shape) <= WHOLE:
         return [np.arange(n) for n in shape]
@@ -260,7 +260,7 @@ def _box(shape: tuple[int, ...], u: float) -> list[np.ndarray]:
 
 
 def _lengths(names: list[str], x: list[np.ndarray], i: int, y: np.ndarray) -> list[tuple[str, int]]:
-    """What a factor may be named by: axis lengths and counts, of the argument itself first."""
+    """The lengths and counts that may name a factor, the argument's own first."""
     arrays = [
         (names[i], x[i]),
         ("y", y),

@@ -1,8 +1,8 @@
-"""What the gradient checker stands on: one face for all that can be checked, and derivatives by differences.
+"""One interface to everything that can be checked, and derivatives by finite differences.
 
-The differences look at the forward alone. Along a line x + t v, with values y(t), the central difference
+Finite differences use the forward alone. Along a line x + t v, with values y(t), the central difference
 (y(h) - y(-h)) / 2h is off by c h^2 + c' h^4 + ...; three of them, at h, h/2 and h/4, cancel the first two
-terms (Richardson 1911, Romberg 1955), so that a large step can be taken and rounding stays small.
+terms (Richardson 1911, Romberg 1955). The step can then be large, which keeps rounding small.
 """
 
 import inspect
@@ -21,29 +21,29 @@ from minimega.layer import Layer
 from minimega.parameter import Parameter
 
 TINY = 1e-30  # the complex step
-STEP, SHRINK, TRIES = 4e-3, 0.1, 6  # the first step, relative to the values; then ever smaller ones
+STEP, SHRINK, TRIES = 4e-3, 0.1, 6  # the first step, relative to the values; each next one is smaller
 
 
 class CannotJudge(BadInput):
-    """The gradients can be called neither right nor wrong: says what stands in the way."""
+    """The gradients cannot be called right or wrong; the message says why."""
 
 
 @dataclass
 class Linearized:
-    """One forward pass: its value, the arrays that it was given, and its backward pass."""
+    """One forward pass: its value, the arrays it was given, and its backward pass."""
 
     y: np.ndarray
     inputs: list
     back: Callable[[np.ndarray], list]
-    outputs: object = None  # the very array that the forward returned, to see whether somebody changes it
+    outputs: object = None  # the array object that the forward returned, to detect changes in place
 
 
 class Subject:
-    """A raw operation, a function of Tensors, a layer or a model as one function of floating-point arrays.
+    """Presents a raw operation, a function of Tensors, a layer or a model as a function of float arrays.
 
-    `names` and `arrays` are what is differentiated: the floating-point inputs, then the parameters of a
-    layer. `evaluations` counts forward passes. Every call works on copies. Raises CannotJudge for inputs
-    that have no gradient.
+    `names` and `arrays` are the arguments to differentiate: the float inputs, then a layer's parameters.
+    `evaluations` counts forward passes. Every call works on copies. Raises CannotJudge if an input has no
+    gradient.
     """
 
     def __init__(self, f: Callable, inputs: tuple):
@@ -64,7 +64,7 @@ class Subject:
         self.kept = [(p.data, p.grad) for p in self.parameters]
         self.arrays += [np.asarray(to_numpy(p.data)) for p in self.parameters]
         self._refuse_what_has_no_gradient()
-        self.no_operation: CannotJudge | None = None  # what f gives on arrays, where that is no (y, back)
+        self.no_operation: CannotJudge | None = None  # set if f returns no (y, back)
         self.raw = self.layer is None and self._is_raw()
 
     def _parameters(self) -> list[Parameter]:
@@ -80,7 +80,7 @@ class Subject:
         for name, a in zip(self.names, self.arrays, strict=True):
             if a.dtype.kind == "O":
                 raise CannotJudge(
-                    f"{name} holds no numbers: bind what is no array with a lambda, and draw a layer's "
+                    f"{name} holds no numbers: bind non-array arguments with a lambda, and draw a layer's "
                     "parameters first (layer.draw(seed=0))"
                 )
             if a.dtype.kind != "f":
@@ -92,10 +92,10 @@ class Subject:
                 raise CannotJudge(f"{name} holds a value that is not finite, at {_first(~np.isfinite(a))}")
 
     def _is_raw(self) -> bool:
-        """Whether f gives (y, back) on arrays; a function of Tensors gives a Tensor on Tensors instead."""
+        """Whether f takes arrays and returns (y, back), rather than taking and returning Tensors."""
         try:
             result = self.f(*self._arguments([self.xp.array(a) for a in self.arrays]))
-        except Exception as error:  # a function of Tensors may fail on arrays in any way
+        except Exception as error:  # a function of Tensors may raise anything when given arrays
             reason = error
         else:
             try:
@@ -119,7 +119,7 @@ class Subject:
         return arguments
 
     def _call(self, arrays: list) -> Tensor:
-        """The Tensor that a function of Tensors gives, the parameters holding their share of the arrays."""
+        """Call a function of Tensors; the last arrays become the parameters' values."""
         split = len(arrays) - len(self.parameters)
         for p, a in zip(self.parameters, arrays[split:], strict=True):
             p.data, p.grad = a, None
@@ -127,7 +127,7 @@ class Subject:
         return self.f(*self._arguments(self.leaves[:split]))
 
     def linearize(self, arrays: list) -> Linearized:
-        """The forward pass and its `back`, which gives one NumPy array (or None) for each of the arrays."""
+        """Run the forward; the result's `back` gives one NumPy array (or None) per array."""
         self.evaluations += 1
         passed = [self.xp.array(a) for a in arrays]
         if self.raw:
@@ -145,7 +145,7 @@ class Subject:
         return Linearized(_output(made.data), passed, back, made.data)
 
     def _raw_gradients(self, back: Callable, dy) -> list:
-        # a `back` that f has from another operation may give gradients of the constants that f passes to it
+        # a `back` borrowed from another operation may also give gradients of constants that f passes to it
         own = getattr(back, "__qualname__", "").startswith(
             f"{getattr(self.f, '__qualname__', '?')}.<locals>."
         )
@@ -159,7 +159,7 @@ class Subject:
         return [None if given[i] is None else np.array(to_numpy(given[i])) for i in self.places]
 
     def value(self, arrays: list) -> np.ndarray:
-        """The forward pass alone, as a float64 array."""
+        """Run the forward alone; y as a float64 array."""
         self.evaluations += 1
         passed = [self.xp.array(a) for a in arrays]
         if self.raw:
@@ -168,31 +168,31 @@ class Subject:
             return _output(self._call(passed).data)
 
     def complex_slope(self, arrays: list, i: int, line: np.ndarray) -> np.ndarray | None:
-        """dy/dt along a line from one evaluation at x + i t v (Squire and Trapp 1998), or None if f refuses.
+        """dy/dt along a line from one evaluation at x + i t v (Squire and Trapp 1998); None if f refuses.
 
-        Nothing cancels, so it is right to rounding; but `abs`, `np.var` or a comparison inside f make it
-        wrong without a word. Trust it only where it agrees with real differences.
+        Nothing cancels, so it is right to rounding. But `abs`, `np.var` or a comparison inside f silently
+        makes it wrong: trust it only if it agrees with real differences.
         """
         self.evaluations += 1
         passed = [self.xp.array(a) for a in arrays]
         passed[i] = passed[i] + 1j * TINY * self.xp.asarray(line)
         try:
             with warnings.catch_warnings(), no_grad():
-                warnings.simplefilter("error")  # an imaginary part that is thrown away
+                warnings.simplefilter("error")  # NumPy only warns when it drops an imaginary part
                 y = self.f(*self._arguments(passed))[0] if self.raw else self._call(passed).data
-        except Exception:  # f may refuse complex numbers in any way
+        except Exception:  # f may raise anything when given complex numbers
             return None
         y = np.asarray(to_numpy(y))
         return y.imag / TINY if y.dtype.kind == "c" and np.isfinite(y).all() else None
 
     def restore(self) -> None:
-        """Give the layer's parameters back the arrays that they held."""
+        """Put the layer's original arrays back into its parameters."""
         for p, (data, grad) in zip(self.parameters, self.kept, strict=True):
             p.data, p.grad = data, grad
 
 
 def _passed_on(x, layer: Layer | None) -> bool:
-    """Token numbers, places and options go to a layer as they are: its parameters are what is checked."""
+    """Whether x goes to a layer unchanged: token ids, places and options have no gradient."""
     return layer is not None and not (hasattr(x, "dtype") and x.dtype.kind == "f")
 
 
@@ -222,7 +222,7 @@ def _first(where: np.ndarray) -> tuple[int, ...]:
 
 @dataclass
 class Slope:
-    """dy/dt along a line; how far it may be off, and by rounding alone; whether left and right disagree."""
+    """dy/dt along a line: its error bound, the part of it due to rounding, and whether there is a kink."""
 
     value: np.ndarray
     error: np.ndarray
@@ -231,11 +231,11 @@ class Slope:
 
 
 def slope(g: Callable[[float], np.ndarray], y0: np.ndarray, size: np.ndarray | None = None) -> Slope:
-    """The derivative at t = 0 of a vector g(t) with g(0) = y0, by differences (six calls of g, or more).
+    """The derivative at t = 0 of a vector g(t) with g(0) = y0, by finite differences (at least six calls).
 
-    The step shrinks until two extrapolations agree. A kink is found where the slope to the right and the one
-    to the left stay apart as the step is halved. `size` is the size of the numbers that were added up to g
-    (|g| unless given): it sets the rounding. Raises CannotJudge where no step stays in g's domain.
+    The step shrinks until two extrapolations agree. There is a kink if the left and right slopes stay apart
+    as the step is halved. `size` is the magnitude of the numbers summed in g (default: |g|); it sets the
+    rounding. Raises CannotJudge if no step stays in g's domain.
 
     >>> s = slope(lambda t: np.array([np.exp(t)]), np.ones(1))
     >>> bool(abs(s.value[0] - 1) < 1e-12), s.kink
@@ -254,7 +254,7 @@ def slope(g: Callable[[float], np.ndarray], y0: np.ndarray, size: np.ndarray | N
         first, second = (4 * d[1] - d[0]) / 3, (4 * d[2] - d[1]) / 3  # h^2 gone
         value, error = (16 * second - first) / 15, np.abs(second - first)  # h^4 gone
         rounding = np.finfo(float).eps * size / steps[-1]
-        # right slope less left slope: halves with the step where y is smooth
+        # right slope minus left slope: halves with the step if y is smooth
         gap = [np.abs(r - 2 * y0 + m) / t for r, m, t in zip(right, left, steps, strict=True)]
         wide = gap[2] > 1e-6 * np.max(np.abs(d[2]) + gap[2], initial=0) + 1e3 * rounding
         kink = bool(np.any(wide & (gap[2] > 0.75 * gap[1])))
@@ -264,7 +264,7 @@ def slope(g: Callable[[float], np.ndarray], y0: np.ndarray, size: np.ndarray | N
             break
     if not found:
         raise CannotJudge(
-            "next to the input the values are not finite, however small the step (every step is too large)"
+            "near these inputs the values are not finite, however small the step; choose other inputs"
         )
     smooth = [
         s for s in found if not s.kink and np.max(s.error) <= 1e-3 * np.max(np.abs(s.value)) + 3 * s.rounding
@@ -273,6 +273,6 @@ def slope(g: Callable[[float], np.ndarray], y0: np.ndarray, size: np.ndarray | N
 
 
 def scales(x: np.ndarray) -> np.ndarray:
-    """How far each entry moves for a step of 1: its size, or the typical size in the array if larger."""
+    """How far each entry moves for a step of 1: its magnitude, or the array's RMS if that is larger."""
     typical = np.sqrt(np.mean(x * x)) if x.size else 0
     return np.maximum(np.abs(x), typical if typical > 0 else 1.0)

@@ -1,4 +1,4 @@
-"""One gradient check under way: what is measured, and when a gradient is called right."""
+"""One gradient check: what is measured, and when a gradient counts as right."""
 
 import numpy as np
 
@@ -11,26 +11,27 @@ from minimega.gradcheck.differences import CannotJudge, Linearized, Slope, Subje
 from minimega.gradcheck.report import Argument, Report
 from minimega.gradcheck.rounding import SUM, beyond_rounding
 
-SMALL, SMALL_IN_ALL = 256, 2048  # entries of one array, and of all, up to which every one of them is checked
+SMALL, SMALL_IN_ALL = 256, 2048  # most entries, of one array and of all, for checking every entry
 DIRECTIONS = 2  # random directions for a larger array
-# causes that lie in a computation, not in one argument's gradient
+# causes that lie in a computation shared by several arguments' gradients
 SHARED = ("transposed", "shifted", "mean", "rank-one", "mask")
-AGREE = 1e-5  # complex steps that differ more than this from real differences are not trusted
-SOME = 64  # entries of a large array that are looked at where every direction meets a kink
-TOLERANCE = 1e-8  # of the largest entry; the differences' own uncertainty comes on top
+AGREE = 1e-5  # a complex step is trusted if it agrees with real differences to this
+SOME = 64  # entries of a large array to check if every direction crosses a kink
+TOLERANCE = 1e-8  # of the largest entry; the finite differences' own uncertainty is added
 
 
 class Judge:
-    """One check under way."""
+    """One gradient check of a subject; `directions` as in `check`."""
 
     def __init__(self, subject: Subject, seed: int, directions: int | None):
         self.subject, self.directions, self.seed = subject, directions, seed
         self.rng = np.random.default_rng(seed)
-        self.guessed: list[Argument] = []  # wrong, and no firm sign of why
+        self.guessed: list[Argument] = []  # wrong, without a firm cause
         self.x = [a.astype(np.float64) for a in subject.arrays]
         self.arguments = [Argument(n, a.shape) for n, a in zip(subject.names, self.x, strict=True)]
 
     def run(self) -> Report:
+        """Check every argument. Raises CannotJudge if no verdict is possible."""
         s = self.subject
         at = s.linearize(self.x)
         self.y = at.y
@@ -38,9 +39,9 @@ class Judge:
             raise CannotJudge(f"{s.name}: the output holds a value that is not finite")
         if _differ(s.value(self.x), at.y):
             for a in self.arguments:
-                a.blame([Finding("random", "the forward gives another output when it is called again")])
+                a.blame([Finding("random", "the forward gives a different output when it is called again")])
             return Report(s.name, self.arguments, s.evaluations, s.no_operation is None)
-        # no weight near 0, so that no output goes unseen
+        # no weight near 0: every output must count
         signs = self.rng.choice([-1.0, 1.0], (2, *at.y.shape))
         self.dys = signs * self.rng.uniform(0.5, 1.5, signs.shape)
         try:
@@ -60,13 +61,13 @@ class Judge:
         return Report(s.name, self.arguments, s.evaluations, s.no_operation is None)
 
     def _back_twice(self, at: Linearized) -> list:
-        """The gradients for the first dy; changed arrays and a second answer unlike the first are blamed."""
+        """The gradients for the first dy. Blames arrays changed in place and a second call that differs."""
         dy = self.dys[0].copy()
         first = at.back(dy)
         changed = [not np.array_equal(a, b) for a, b in zip(at.inputs, self.x, strict=True)]
         everybody = []
         if not np.array_equal(dy, self.dys[0]):
-            everybody.append("back changes its dy in place")
+            everybody.append("back changes dy in place")
         if not np.array_equal(to_numpy(at.outputs), at.y):
             everybody.append("back changes the output y in place")
         second = at.back(self.dys[0].copy())
@@ -76,11 +77,13 @@ class Judge:
             elif everybody:
                 a.blame([Finding("mutated", everybody[0])])
             if g is not None and (h is None or _differ(g, h)):
-                a.blame([Finding("stateful", "a second call of back with this dy gives another gradient")])
+                a.blame(
+                    [Finding("stateful", "a second call of back with the same dy gives a different gradient")]
+                )
         return first
 
     def _measure(self, i: int) -> tuple[list[np.ndarray], list[Slope]]:
-        """The lines along which argument i is looked at, and the slopes of <dy, y> there for both dys."""
+        """The lines along which argument i is checked, and the slopes of <dy, y> there for both dys."""
         x, count, a = self.x[i], self.directions, self.arguments[i]
         reach = scales(x)
         if count is None and x.size <= SMALL and sum(a.size for a in self.x) <= SMALL_IN_ALL:
@@ -91,7 +94,7 @@ class Judge:
             slopes = [self._slope(i, line) for line in lines]
             if not all(m.kink for m in slopes):
                 return lines, slopes
-            entries = self.rng.choice(x.size, min(x.size, SOME), replace=False)  # not all of them are kinks
+            entries = self.rng.choice(x.size, min(x.size, SOME), replace=False)  # few of them are kinks
             a.how = f"{len(entries)} random entries, since every direction crosses a kink"
         lines = [np.zeros_like(x) for _ in entries]
         for j, line in zip(entries, lines, strict=True):
@@ -110,7 +113,7 @@ class Judge:
         return slope(g, y0, size)
 
     def _refuse_flat(self, measured: list) -> None:
-        """Raise CannotJudge where rounding hides every slope, or no step makes the differences settle."""
+        """Raise CannotJudge if rounding hides every slope, or the differences settle at no step."""
         found = [m for _, slopes in measured for m in slopes]
         name, rounding = self.subject.name, max(m.rounding for m in found)
         errors = max([float(np.max(m.error)) for m in found if not m.kink], default=0)
@@ -124,13 +127,13 @@ class Judge:
             and self._steepest(measured) <= 10 * errors
         ):
             raise CannotJudge(
-                f"{name}: the output is too flat: nothing changes it beyond rounding, and any gradient "
-                "near 0 would pass; choose inputs at which it changes"
+                f"{name}: the output is too flat: no input changes it beyond rounding, so any gradient "
+                "near 0 would pass; choose inputs that change it"
             )
         if errors > max(1e-6 * self.largest, 100 * rounding):
             raise CannotJudge(
-                f"{name}: the differences settle nowhere: every step is too large for a function so rough, "
-                "or it jumps, or computes in low precision; choose other inputs, and float64 inside"
+                f"{name}: the finite differences do not settle at any step: the function is too rough, "
+                "jumps, or computes in low precision; choose other inputs, or compute in float64"
             )
 
     def _steepest(self, measured: list) -> float:
@@ -160,9 +163,9 @@ class Judge:
         given = [g[i] for g in self.gradients]
         types = {g.dtype for g in given if g is not None and g.dtype.kind == "f"}
         eps = max((np.finfo(t).eps for t in types), default=0.0)
-        if eps > np.finfo(float).eps:  # somebody's back rounds what it gives: it cannot be nearer than that
+        if eps > np.finfo(float).eps:  # back rounds its gradients to this precision
             allowed += SUM * eps * scale
-            a.how += f", to the rounding of the {max(types, key=lambda t: np.finfo(t).eps)} that back gives"
+            a.how += f", to the rounding of {max(types, key=lambda t: np.finfo(t).eps)}, which back gives"
         if any(g is not None and g.shape != x.shape for g in given):
             first = numerical[:, :1], allowed[:, :1], judged
             a.blame(explain_shape(given[0], x.shape, lambda g: _within(along([g]), *first)))
@@ -183,7 +186,7 @@ class Judge:
             i, lines, analytic[:, 0] * np.ravel(length), numerical[:, 0] * np.ravel(length)
         )
         if wrong.any() and "stateful" in a.candidates:
-            a.ok = False  # each call of back gives something else: there is no one Jacobian to read
+            a.ok = False  # calls of back disagree: there is no Jacobian to measure
         elif wrong.any():
             self._explain(i)
         elif a.ok and a.kinks:
@@ -192,7 +195,7 @@ class Judge:
     def _second_opinion(
         self, i: int, lines: list, analytic: np.ndarray, numerical: np.ndarray
     ) -> float | None:
-        """The error by complex steps, right to rounding; None where they fail or disagree with real ones."""
+        """The error by complex steps, exact to rounding; None if they fail or disagree with real ones."""
         slopes = []
         for line in lines:
             dy = self.subject.complex_slope(self.x, i, line)
@@ -209,7 +212,7 @@ class Judge:
         a.blame(findings)
         if not findings[0].firm:
             self.guessed.append(a)
-        if a.analytic is None:  # only directions were looked at: show the box that the diagnosis looked at
+        if a.analytic is None:  # only directions were checked: show the box that the diagnosis examined
             mix = self.rng.uniform(0.5, 1.5, seen.A.shape[: seen.p])
             a.analytic, a.numerical = (np.tensordot(mix, T, seen.p) for T in (seen.A, seen.J))
             off = np.abs(a.analytic - a.numerical) > 1e-6 * np.max(np.abs(a.numerical), initial=0)
@@ -222,7 +225,7 @@ class Judge:
                 a.entries.append((place, 0.0 if g is None else float(g[place]), truth))
 
     def _share_causes(self) -> None:
-        """One mistake often spoils several gradients: one with no form of its own takes over a cause."""
+        """One mistake often spoils several gradients: an argument without a firm cause takes another's."""
         known = [a for a in self.arguments if not a.ok and a not in self.guessed and a.cause in SHARED]
         for a in self.guessed:
             if known:
@@ -230,7 +233,7 @@ class Judge:
                 a.detail = f"most likely the same mistake as in {known[0].name}; here: {a.detail}"
 
     def _judge_rounding(self) -> None:
-        """Arrays of lower precision: is the gradient right within their rounding, not only in float64?"""
+        """For arrays of lower precision: is the gradient also right within their rounding?"""
         right = [a.ok for a in self.arguments]
         for fault in beyond_rounding(
             self.subject, self.x, self.dys[0], self.gradients[0], self.largest, self.rng
@@ -243,7 +246,7 @@ class Judge:
 
 
 def _differ(a: np.ndarray, b: np.ndarray) -> bool:
-    """Whether two results that should be the same are not (threads may add up in another order)."""
+    """Whether two results that should be equal differ by more than the order of a threaded sum explains."""
     near = 1e-11 * np.max(np.abs(b), initial=0)
     return a.shape != b.shape or not np.allclose(a, b, rtol=0, atol=near, equal_nan=True)
 

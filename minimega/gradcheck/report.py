@@ -1,4 +1,4 @@
-"""What a gradient check found: for a person to read, and as heat maps."""
+"""The results of a gradient check, as text and as heat maps."""
 
 from dataclasses import dataclass, field
 from os import PathLike
@@ -10,14 +10,13 @@ from minimega.gradcheck.causes import Finding
 
 @dataclass(eq=False)
 class Argument:
-    """What was found about the gradient of one argument.
+    """The result for the gradient of one argument.
 
     `error` is the largest difference, relative to the largest true entry. `cause` is the first of the
-    `candidates`, or None; `detail` says it in a sentence. `entries` are the first that differ: (index,
-    analytic, numerical). `kinks` are entries at which the function has no derivative; they are not judged.
-    `sharp` is the error by complex steps, where these can be trusted. `analytic` and `numerical` are the
-    gradients for one random dy, on the entries that were looked at one by one (None where only directions
-    were).
+    `candidates`, or None; `detail` explains it in a sentence. `entries` are the first that differ: (index,
+    analytic, numerical). `kinks` are entries where the function has no derivative; they are not judged.
+    `sharp` is the error by complex steps, or None if these cannot be trusted. `analytic` and `numerical` are
+    the gradients for one random dy, on the entries checked one by one (None if only directions were).
     """
 
     name: str
@@ -36,7 +35,7 @@ class Argument:
     cause = property(lambda self: self.candidates[0] if self.candidates else None)
 
     def blame(self, findings: list[Finding]) -> None:
-        """Take over why this gradient is wrong, the likeliest first."""
+        """Mark this gradient as wrong and add the causes, likeliest first."""
         self.ok = False
         new = [f for f in findings if f.cause not in self.candidates]
         self.detail = self.detail or (new[0].detail if new else "")
@@ -45,20 +44,23 @@ class Argument:
     def __str__(self) -> str:
         head = f"  {self.name} {self.shape}: "
         if self.ok:
-            note = (
-                f"; not judged at {len(self.kinks)} kink(s), first at {self.kinks[0]}" if self.kinks else ""
-            )
+            count, note = len(self.kinks), ""
+            if count:
+                note = f"; {count} kink{'s' * (count > 1)} not judged, the first at {self.kinks[0]}"
             sharp = f" (by complex steps {self.sharp:.0e})" if self.sharp is not None else ""
             return f"{head}right, {self.how}, error {self.error:.1e}{sharp}{note}"
         others = f" (or {', '.join(self.candidates[1:])})" if len(self.candidates) > 1 else ""
         error = f", error {self.error:.2g}" if np.isfinite(self.error) else ""
         lines = [f"{head}WRONG{error}. Cause: {self.cause}{others}.", f"      {self.detail}"]
-        lines += [f"      at {i}: back gives {a}, differences {n}" for i, a, n in map(_digits, self.entries)]
+        lines += [
+            f"      at {i}: back gives {a}, finite differences give {n}"
+            for i, a, n in map(_digits, self.entries)
+        ]
         return "\n".join(lines)
 
 
 def _digits(entry: tuple) -> tuple:
-    """The two numbers of an entry with as many digits as tell them apart.
+    """The two numbers of an entry, with enough digits to tell them apart.
 
     >>> _digits(((0,), 1.5, 1.5 + 3e-8))
     ((0,), '1.5', '1.50000003')
@@ -73,24 +75,27 @@ def _digits(entry: tuple) -> tuple:
 
 @dataclass
 class Report:
-    """All arguments of one check, in their order: the inputs, then a layer's parameters."""
+    """The result of one check: its arguments in order, the inputs first, then a layer's parameters.
+
+    `ok` is True if every gradient is right; `evaluations` counts forward passes.
+    """
 
     name: str
     arguments: list[Argument]
     evaluations: int
-    own: bool = True  # whether it is the function's own backward, and not the engine's of a plain function
+    own: bool = True  # False if the function has no backward and the engine's was checked
 
     ok = property(lambda self: all(a.ok for a in self.arguments))
 
     def __str__(self) -> str:
         verdict = "the backward pass is right" if self.ok else "the backward pass is WRONG"
         if not self.own:
-            verdict += f", but it is the engine's: {self.name} returns no (y, back) and has none of its own"
+            verdict += f", but it is the engine's: {self.name} returns no (y, back)"
         lines = [f"{self.name}: {verdict} ({self.evaluations} evaluations of the forward)"]
         return "\n".join(lines + [str(a) for a in self.arguments])
 
     def picture(self, path: str | PathLike) -> None:
-        """Draw each gradient as `back` gives it, as differences give it, and the difference of both.
+        """Draw each gradient from `back`, the one from finite differences, and the difference, to a PNG.
 
         Raises BadInput if the file cannot be written.
         """

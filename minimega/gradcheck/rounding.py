@@ -1,7 +1,7 @@
 """Is a gradient right within the rounding of its own precision?
 
-What rounding may do is measured, not guessed: the float64 gradient at inputs that were moved by their own
-rounding. A backward pass that is off by much more than that loses digits which the inputs had.
+The effect of rounding is measured: how much the float64 gradient changes when the inputs move by their own
+rounding. A backward pass that is off by much more loses digits that the inputs had.
 """
 
 from collections.abc import Iterator
@@ -12,10 +12,8 @@ import numpy as np
 from minimega.backend import to_numpy
 from minimega.gradcheck.differences import Subject
 
-SUM, SHAKEN = (
-    32,
-    16,
-)  # how many roundings a sum may add up to, and how many times the moved inputs' change is allowed
+SUM = 32  # roundings allowed in one sum
+SHAKEN = 16  # allowed multiple of the change caused by moving the inputs by their rounding
 
 
 @dataclass
@@ -33,10 +31,10 @@ class Fault:
 def beyond_rounding(
     subject: Subject, x: list, dy: np.ndarray, gradients: list, largest: float, rng: np.random.Generator
 ) -> Iterator[Fault]:
-    """The arguments whose gradient, computed in their own precision, is further off than rounding explains.
+    """Yield the arguments whose gradient, in their own precision, is further off than rounding explains.
 
-    x are the float64 arrays, `gradients` those for dy there, `largest` the largest slope of all arguments: a
-    gradient that is 0 in theory is held to that one's rounding.
+    x are the float64 arrays and `gradients` their gradients for dy. `largest` is the largest slope of all
+    arguments: a gradient that is 0 in theory is compared with the rounding of that slope.
     """
     eps = max(np.finfo(a.dtype).eps for a in subject.arrays)
     if eps <= np.finfo(np.float64).eps:
@@ -56,6 +54,6 @@ def beyond_rounding(
         if not np.max(off) <= allowed:
             place = tuple(int(k) for k in np.unravel_index(np.argmax(off), off.shape))
             error = float(np.max(off) / size) if size else np.inf
-            explained = f"rounding explains {allowed / size:.1e}" if size else "the right one is 0"
+            explained = f"rounding explains only {allowed / size:.1e}" if size else "the true gradient is 0"
             text = f"right in float64, off by {error:.1e} in {subject.arrays[i].dtype}; {explained}"
             yield Fault(i, place, float(g[place]), float(high[place]), error, text)

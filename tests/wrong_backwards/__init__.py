@@ -1,13 +1,13 @@
 """Wrong backward passes, each with the cause that the checker should name.
 
-python -m tests.wrong_backwards checks them all, prints the table of caught and named and writes it into
-docs/gradcheck.md. Four groups:
+python -m tests.wrong_backwards checks them all, prints how many are caught and named, and writes the tables
+into docs/gradcheck.md. Four groups:
 
-generated   a right operation of minimega and one of a list of mistakes, applied to one argument's gradient
+generated   an operation of minimega with one of a list of mistakes in one argument's gradient
 by hand     subtler mistakes, in operations, layers and compositions of minimega
 held out    operations that minimega does not have, written after the detectors, with mistakes of every kind;
-            what the first run showed was then mended where a detector was at fault
-unseen      more of that kind, written last; no detector was changed for what they showed
+            detectors that failed in the first run were then fixed
+unseen      more of the same, written last; no detector was changed because of them
 
 B batch, T time, D width, H heads, C head width, V vocabulary.
 """
@@ -21,7 +21,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Wrong:
-    """A wrong backward: `make(rng)` gives f and its arrays, `argument` is where the cause is to be read."""
+    """A wrong backward: `make(rng)` returns f and its arrays; `argument` has the wrong gradient."""
 
     name: str
     cause: str
@@ -42,7 +42,7 @@ def suite() -> dict[str, list[Wrong]]:
 
 
 def gradients(back: Callable, dy, count: int) -> list:
-    """What a right back gives, as a list of arrays of its own."""
+    """The gradients that a right back gives, copied into a list."""
     result = back(dy)
     result = result if isinstance(result, tuple) else (result,)
     return [np.array(g() if callable(g) else g) for g in result[:count]]
@@ -65,7 +65,7 @@ def spoiled(f: Callable, i: int, change: Callable) -> Callable:
 
 
 def wrong(cause: str, argument: int = 0, group: str = "by hand") -> Callable:
-    """Register a function of rng that gives (f, arrays); its docstring says what the mistake is."""
+    """Register a function of rng that returns (f, arrays); its docstring says what the mistake is."""
 
     def register(make):
         add(Wrong(f"{make.__name__.replace('_', ' ')}: {make.__doc__}", cause, make, argument, group))

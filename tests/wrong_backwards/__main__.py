@@ -1,6 +1,6 @@
-"""python -m tests.wrong_backwards: check every wrong backward, the right ones too, and write the tables.
+"""python -m tests.wrong_backwards: check every wrong backward and every right one, and write the tables.
 
-With --benchmark: how long a model of 100,000 parameters takes (set OPENBLAS_NUM_THREADS=1 for one core).
+--benchmark: time the check of a model of 100,000 parameters (set OPENBLAS_NUM_THREADS=1 for one core).
 """
 
 import argparse
@@ -33,7 +33,7 @@ def judge(wrong: Wrong, seed: int) -> tuple[bool, bool, bool]:
 
 
 def tally(wrongs: Iterable[Wrong], seeds: Iterable[int]) -> tuple[dict[str, np.ndarray], list[str]]:
-    """By planted cause: (checks, caught, named first, among the candidates); and the misses in words."""
+    """By planted cause: (checks, caught, named first, among the candidates); and the misses, in words."""
     counts: dict[str, np.ndarray] = {}
     misses = Counter()
     for wrong in wrongs:
@@ -46,7 +46,7 @@ def tally(wrongs: Iterable[Wrong], seeds: Iterable[int]) -> tuple[dict[str, np.n
 
 
 def alarms(seeds: Iterable[int], dtype: str) -> tuple[int, int]:
-    """How many right backwards were checked at random shapes, and how many of them were called wrong."""
+    """How many right backwards were checked at random shapes, and how many were called wrong."""
     wrong = total = 0
     for seed in seeds:
         for make in RIGHT.values():
@@ -87,7 +87,7 @@ def meanings() -> str:
 
 
 def opinions() -> str:
-    """How far off each way to differentiate is along one random direction, measured by a right backward."""
+    """The error of each way to differentiate, along one random direction, relative to a right backward."""
 
     def by_std(x):  # np.std takes absolute values of complex numbers
         c, d = x - x.mean(), np.std(x)
@@ -143,8 +143,10 @@ def benchmark() -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seeds", type=int, default=5, help="how many shapes and values for each (5)")
-    parser.add_argument("--benchmark", action="store_true", help="only time the check of a whole model")
+    parser.add_argument(
+        "--seeds", type=int, default=5, help="how many sets of shapes and values (default: 5)"
+    )
+    parser.add_argument("--benchmark", action="store_true", help="only time the check of a model")
     options = parser.parse_args()
     if options.benchmark:
         benchmark()

@@ -51,7 +51,7 @@ simple(
 )
 simple("mask", "relu: no mask", ops.relu, lambda dy, y, x: dy.copy(), matrix)
 simple("mask", "relu: the mask of dy", ops.relu, lambda dy, y, x: dy * (dy > 0), matrix)
-simple("mask", "relu: the mask turned round", ops.relu, lambda dy, y, x: dy * (x > 0.5), matrix)
+simple("mask", "relu: wrong threshold", ops.relu, lambda dy, y, x: dy * (x > 0.5), matrix)
 simple(
     "sign",
     "abs: dx = dy",
@@ -156,7 +156,7 @@ simple(
 simple("transposed", "transpose: dx = dy on a square", ops.transpose, lambda dy, y, x: dy.copy(), square)
 simple(
     "transposed",
-    "transpose 1 2 0: the same order again",
+    "transpose 1 2 0: the same order twice",
     lambda x: ops.transpose(x, 1, 2, 0),
     lambda dy, y, x: dy.transpose(1, 2, 0),
     lambda r: [n(r, 3, 3, 3)],
@@ -376,7 +376,7 @@ simple(
     "scale", "cross-entropy: not divided by the count", entropy, lambda dy, y, x: _ce(dy, x, count=1), logits
 )
 simple("scale", "cross-entropy: divided by all rows", entropy, lambda dy, y, x: _ce(dy, x, count=5), logits)
-simple("scale", "cross-entropy: dy left out", entropy, lambda dy, y, x: _ce(1.0, x), logits)
+simple("scale", "cross-entropy: dy missing", entropy, lambda dy, y, x: _ce(1.0, x), logits)
 simple("path", "cross-entropy: the softmax alone", entropy, lambda dy, y, x: _ce(dy, x, onehot=0.0), logits)
 simple("rank-one", "cross-entropy: the one-hot alone", entropy, lambda dy, y, x: _ce(dy, x, p=0.0), logits)
 simple(
@@ -400,7 +400,7 @@ def four_by_five(rng):
 simple("scale", "dropout: not scaled", dropped, lambda dy, y, x: dy * KEEP, four_by_five)
 simple("scale", "dropout: scaled twice", dropped, lambda dy, y, x: dy * KEEP / 0.36, four_by_five)
 simple("mask", "dropout: no mask", dropped, lambda dy, y, x: dy / 0.6, four_by_five)
-simple("mask", "dropout: another mask", dropped, lambda dy, y, x: dy * OTHER / 0.6, four_by_five)
+simple("mask", "dropout: wrong mask", dropped, lambda dy, y, x: dy * OTHER / 0.6, four_by_five)
 IDS = np.array([[0, 1, 1, 3], [3, 1, 2, 0]])
 
 
@@ -429,13 +429,13 @@ simple(
 )
 simple(
     "zero",
-    "embedding: row 0 taken for padding",
+    "embedding: row 0 treated as padding",
     look_up,
     lambda dy, y, x: _scatter(dy * (IDS > 0)[..., None], x, IDS),
     table,
 )
 simple(
-    "shape", "embedding: one gradient a token", look_up, lambda dy, y, x: dy.reshape(-1, x.shape[1]), table
+    "shape", "embedding: one gradient per token", look_up, lambda dy, y, x: dy.reshape(-1, x.shape[1]), table
 )
 simple(
     "mask", "embedding: only the first sample", look_up, lambda dy, y, x: _scatter(dy[:1], x, IDS[:1]), table
@@ -551,7 +551,7 @@ simple("zero", "self-attention: v's place never filled", fused, _repack(_without
 
 @wrong("stateful")
 def adds_up(rng):
-    """a back that adds to what it gave before"""
+    """a back that adds to its previous result"""
     total = np.zeros((3, 4))
 
     def f(x):
@@ -566,14 +566,14 @@ def adds_up(rng):
 
 @wrong("stateful")
 def draws_again(rng):
-    """dropout that draws another mask in every back"""
+    """dropout that draws a new mask in every back"""
     source = np.random.default_rng(1)
     return replaced(dropped, 0, lambda dy, y, x: dy * (source.random(x.shape) < 0.6) / 0.6), [n(rng, 4, 5)]
 
 
 @wrong("stateful")
 def uses_up(rng):
-    """exp whose back overwrites what the closure kept"""
+    """exp whose back overwrites its saved array"""
 
     def f(x):
         y = np.exp(x)
@@ -617,7 +617,7 @@ def tanh_in_place(rng):
 
 @wrong("mutated")
 def shifts_its_input(rng):
-    """the forward takes the largest entry off x in place"""
+    """the forward subtracts the maximum from x in place"""
 
     def f(x):
         x -= x.max(axis=-1, keepdims=True)
@@ -628,7 +628,7 @@ def shifts_its_input(rng):
 
 @wrong("mutated", 1)
 def second_input(rng):
-    """multiply that negates b in place in its back"""
+    """multiply whose back negates b in place"""
 
     def f(a, b):
         def back(dy):
@@ -665,7 +665,7 @@ def noisy(rng):
 
 @wrong("precision")
 def half_precision(rng):
-    """dx computed in float16 where x is float32"""
+    """dx computed in float16 though x is float32"""
 
     def f(x):
         low = np.float64 if x.dtype == np.float64 else np.float16
@@ -690,7 +690,7 @@ def variance_by_squares(rng):
 
 @wrong("precision")
 def softmax_overflows(rng):
-    """softmax without taking the largest entry off"""
+    """softmax without subtracting the maximum"""
 
     def f(x):
         y = np.exp(x) / kept(np.exp(x))

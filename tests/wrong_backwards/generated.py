@@ -45,24 +45,24 @@ def _touch(i):
 MISTAKES: dict[str, tuple[str, Callable]] = {
     "zeros": ("zero", lambda g, dy, xs, y: 0 * g),
     "only the first row filled": ("zero", _half_empty),
-    "minus": ("sign", lambda g, dy, xs, y: -g),
+    "negated": ("sign", lambda g, dy, xs, y: -g),
     "twice": ("scale", lambda g, dy, xs, y: 2 * g),
     "divided by the last axis": ("scale", lambda g, dy, xs, y: g / g.shape[-1] if g.ndim else g / 2),
     "times the root of the first axis": ("scale", lambda g, dy, xs, y: g * g.shape[0] ** 0.5),
     "flat": ("shape", lambda g, dy, xs, y: g.ravel()),
-    "an axis too many": ("shape", lambda g, dy, xs, y: g[None]),
+    "an extra axis": ("shape", lambda g, dy, xs, y: g[None]),
     "transposed": ("transposed", lambda g, dy, xs, y: g.swapaxes(0, -1)),
     "transposed and reshaped": ("transposed", lambda g, dy, xs, y: g.swapaxes(0, -1).reshape(g.shape)),
     "shifted around": ("shifted", _shifted(-1, True)),
     "shifted with an empty edge": ("shifted", _shifted(-1, False)),
-    "another mask": ("mask", _mask),
+    "wrong mask": ("mask", _mask),
     "dy changed": ("mutated", _double_dy),
     "x changed": ("mutated", _touch(0)),
 }
 
 
 def _shows(f: Callable, arrays: list, i: int, cause: str, change: Callable) -> bool:
-    """Whether the mistake makes a difference here: a constant gradient, say, can be shifted without harm."""
+    """Whether the mistake changes anything here: a constant gradient, for example, can be shifted freely."""
     y, back = f(*arrays)
     dy = np.random.default_rng(1).normal(size=np.shape(y))
     right = gradients(back, dy, len(arrays))[i]

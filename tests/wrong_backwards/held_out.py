@@ -1,4 +1,4 @@
-"""Operations that minimega does not have: written after the detectors, to see how far these reach."""
+"""Operations that minimega does not have, written after the detectors to see how far these generalise."""
 
 from collections.abc import Callable
 
@@ -31,7 +31,7 @@ def soft(x, axis=-1):
 
 
 def only(f: Callable) -> Callable:
-    """The forward f with a back that is never asked: the gradient of its argument is given apart."""
+    """The forward f with a back that is never called: the test supplies the gradient separately."""
     return lambda *xs: (f(*xs), lambda dy: tuple(0 * x for x in xs))
 
 
@@ -98,7 +98,7 @@ def tall(rng):
 
 held("mean", "BatchNorm: without the mean of dy", batch_norm, _batch_dx(0, 1), tall)
 held("mean", "BatchNorm: without the part along xhat", batch_norm, _batch_dx(1, 0), tall)
-held("mean", "BatchNorm: statistics taken as constant", batch_norm, _batch_dx(0, 0), tall)
+held("mean", "BatchNorm: statistics treated as constant", batch_norm, _batch_dx(0, 0), tall)
 
 
 def _group(x):
@@ -225,7 +225,7 @@ held(
 )
 held(
     "shifted",
-    "max-pool: the place beside",
+    "max-pool: the neighbouring place",
     pool,
     lambda dy, y, x: np.roll(np.repeat(dy, 2, 1) * (x == np.repeat(y, 2, 1)), 1, 1),
     even,
@@ -238,7 +238,7 @@ def _conv(x, k=KERNEL):
     return sum(k[j] * padded[:, j : j + x.shape[1]] for j in range(3))
 
 
-held("transposed", "convolution: the kernel not turned round", only(_conv), lambda dy, y, x: _conv(dy), even)
+held("transposed", "convolution: the kernel not flipped", only(_conv), lambda dy, y, x: _conv(dy), even)
 held(
     "shifted",
     "convolution: one place off",
@@ -333,7 +333,7 @@ def _turn(x, way=1):
     ).reshape(x.shape)
 
 
-held("sign", "rotary positions: turned the same way", only(_turn), lambda dy, y, x: _turn(dy), even)
+held("sign", "rotary positions: rotated the same way", only(_turn), lambda dy, y, x: _turn(dy), even)
 mse = with_right(
     lambda a, b: ((a - b) ** 2).mean(),
     lambda dy, a, b: (2 * dy * (a - b) / a.size, -2 * dy * (a - b) / a.size),
@@ -396,14 +396,14 @@ held(
 tied = only(lambda w: np.tanh(M1 @ w) @ w.T)
 held(
     "path",
-    "tied weights: the second use alone",
+    "tied weights: only the second use",
     tied,
     lambda dy, y, w: dy.T @ np.tanh(M1 @ w),
     lambda r: [n(r, 5, 4)],
 )
 held(
     "path",
-    "tied weights: the first use alone",
+    "tied weights: only the first use",
     tied,
     lambda dy, y, w: M1.T @ ((dy @ w) * (1 - np.tanh(M1 @ w) ** 2)),
     lambda r: [n(r, 5, 4)],
@@ -424,7 +424,7 @@ def _last_step(dy, y, w):
 
 held(
     "path",
-    "recurrence: the last step alone",
+    "recurrence: only the last step",
     only(lambda w: _recur(w)[-1]),
     _last_step,
     lambda r: [n(r, 4, 4)],
@@ -531,7 +531,7 @@ def random_features(rng):
 
 @wrong("stateful", 0, "held out")
 def momentum(rng):
-    """a back that mixes in the gradient before"""
+    """a back that mixes in the previous gradient"""
     before = [0.0]
 
     def f(x):
@@ -546,7 +546,7 @@ def momentum(rng):
 
 @wrong("precision", 0, "held out")
 def log_sum_exp_overflows(rng):
-    """logsumexp without taking the largest entry off, in float32"""
+    """logsumexp without subtracting the maximum, in float32"""
 
     def f(x):
         e = np.exp(x)

@@ -16,7 +16,7 @@ from tests.wrong_backwards.by_hand import IDS, _into, _ln_dx
 
 @op
 def linear_dw_mean(x, w, b):
-    """linear whose dw is a mean over the rows."""
+    """linear, but dw is a mean over the rows."""
     y, back = linear(x, w, b)
     rows = x.size // x.shape[-1]
 
@@ -29,7 +29,7 @@ def linear_dw_mean(x, w, b):
 
 @op
 def embedding_assigned(table, ids):
-    """embedding whose back assigns."""
+    """embedding, but back assigns instead of adding."""
     return table[ids], lambda dy: _into(ids, table, dy)
 
 
@@ -54,19 +54,19 @@ def layer_norm_short(x, w, b):
 
 @op
 def gelu_short(x):
-    """gelu with its first term alone."""
+    """gelu with only its first term."""
     y, _ = ops.gelu(x)
     return y, lambda dy: dy * y / x
 
 
 @op
 def swallow(x):
-    """the identity that passes no gradient on."""
+    """The identity, but without a gradient."""
     return x.copy(), lambda dy: 0 * dy
 
 
 def drawn(layer, rng):
-    """A layer with random float64 parameters, none of them special."""
+    """The layer with random float64 parameters (no zeros or ones)."""
     layer.named().draw(0, "float64")
     for p in layer.parameters().values():
         p.data = rng.normal(size=p.whole_shape)
@@ -142,13 +142,13 @@ def block_without_residual(rng):
 
 @wrong("path")
 def tensors_without_residual(rng):
-    """x + softmax(x), the residual swallowed"""
+    """x + softmax(x), the residual's gradient dropped"""
     return lambda x: swallow(x) + ops.softmax(x), matrix(rng)
 
 
 @wrong("path")
 def tensors_with_the_residual_alone(rng):
-    """x + softmax(x), the softmax swallowed"""
+    """x + softmax(x), the softmax's gradient dropped"""
     return lambda x: x + ops.softmax(swallow(x)), matrix(rng)
 
 

@@ -1,4 +1,4 @@
-"""The right operations of minimega, with shapes to draw."""
+"""minimega's operations, all right, with random shapes."""
 
 from collections.abc import Callable
 
@@ -13,7 +13,7 @@ from minimega.norm import layer_norm
 
 
 def _right() -> dict[str, Callable]:
-    """By name, a function of rng that gives (f, arrays)."""
+    """By name, a function of rng that returns (f, arrays)."""
 
     def n(rng, *shape):
         return rng.normal(size=shape)

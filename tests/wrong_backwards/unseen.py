@@ -1,4 +1,4 @@
-"""A second group that was held out: written last, and no detector was changed for what it showed."""
+"""A second held-out group: written last, and no detector was changed because of it."""
 
 import numpy as np
 
@@ -74,14 +74,14 @@ unseen(
 QUERY = np.random.default_rng(5).normal(size=4)
 unseen(
     "path",
-    "pooling by attention: the weights taken as constant",
+    "pooling by attention: weights treated as constant",
     only(lambda x: soft(x @ QUERY) @ x),
     lambda dy, y, x: np.outer(soft(x @ QUERY), dy),
     lambda r: [n(r, 5, 4)],
 )
 unseen(
     "path",
-    "x / max(x): the largest taken as constant",
+    "x / max(x): maximum treated as constant",
     only(lambda x: x / x.max(-1, keepdims=True)),
     lambda dy, y, x: dy / x.max(-1, keepdims=True),
     lambda r: [r.uniform(0.5, 2, (3, 5))],
@@ -95,7 +95,7 @@ unseen(
 )
 unseen(
     "path",
-    "highway: x's own way",
+    "highway: x's direct path",
     only(lambda x: sigmoid(x) * np.tanh(x) + (1 - sigmoid(x)) * x),
     lambda dy, y, x: dy * (_slope(x) * np.tanh(x) + sigmoid(x) * (1 - np.tanh(x) ** 2) - _slope(x) * x),
     matrix,

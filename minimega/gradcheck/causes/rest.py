@@ -1,4 +1,4 @@
-"""What is said where no Jacobians can be compared, since the shapes differ, and where no cause fits."""
+"""The findings if the shapes differ, so that no Jacobians can be compared, and if no cause fits."""
 
 import itertools
 from collections.abc import Callable, Iterator
@@ -9,42 +9,42 @@ from minimega.gradcheck.causes.evidence import CLOSE, Evidence, Finding, fits
 
 
 def digits(e: Evidence) -> str | None:
-    """The looser sign: every entry is nearly right, and what is left has no form."""
+    """Looser: every entry is nearly right, and the errors have no form."""
     if e.apart > CLOSE:
         return None
     return (
-        f"right but for its last digits, off by {e.apart:.1e} of the largest entry at most "
+        f"right except for the last digits, off by at most {e.apart:.1e} of the largest entry "
         f"(float32 rounds by {np.finfo('f4').eps:.1e}): something in back has fewer digits than float64"
     )
 
 
 def unknown(e: Evidence) -> Finding:
-    """No word fits: say which entries are wrong, and how the wrong ones relate to the right ones."""
+    """No cause fits: say which entries are wrong, and how they relate to the true ones."""
     return Finding("unknown", " ".join(p for p in _patterns(e) if p), firm=False)
 
 
 def _patterns(e: Evidence) -> Iterator[str]:
     bad = ~np.isfinite(e.A)
     if bad.any():
-        yield f"{e.share(int(bad.reshape(-1, e.x.size).any(axis=0).sum()))} are not finite."
+        yield f"The gradient is not finite at {e.share(int(bad.reshape(-1, e.x.size).any(axis=0).sum()))}."
         return
     if e.dy_left_out:
-        yield "back gives the same for every dy: the factor dy is left out."
+        yield "back gives the same gradient for every dy: the factor dy is missing."
     wrong = e.there(e.D)
     for a in e.x_axes:
         rows = np.flatnonzero(np.moveaxis(wrong, a, 0).reshape(wrong.shape[a], -1).any(axis=1))
         if len(rows) < wrong.shape[a]:
-            yield f"Only {e.indices(a, rows.tolist())} of {e.axis(a)} differ." if len(rows) else ""
+            yield f"It differs only at {e.indices(a, rows.tolist())} of {e.axis(a)}." if len(rows) else ""
     with np.errstate(all="ignore"):
         ratio = np.where(e.there(e.J), e.A / e.J, np.nan).reshape(-1, e.x.size)
         low, high = np.nanmin(ratio, axis=0, initial=np.inf), np.nanmax(ratio, axis=0, initial=-np.inf)
         if np.array_equal(e.there(e.J), e.there(e.A)) and np.allclose(low, high, rtol=1e-5):
             factors = np.where(np.isfinite(low), low, np.nan).reshape(e.x.shape)
             low, high = np.nanmin(factors), np.nanmax(factors)
-            yield f"Every entry has its own factor, from {low:.3g} to {high:.3g}{_named_factors(e, factors)}."
+            yield f"Each entry has its own factor, from {low:.3g} to {high:.3g}{_named_factors(e, factors)}."
     a, j = e.A.ravel(), e.J.ravel()
     norm = np.linalg.norm(a) * np.linalg.norm(j)
-    yield f"Its correlation with the right one is {a @ j / norm:.2f}." if norm else ""
+    yield f"Its correlation with the true gradient is {a @ j / norm:.2f}." if norm else ""
 
 
 def _named_factors(e: Evidence, factors: np.ndarray) -> str:
@@ -63,11 +63,11 @@ def _named_factors(e: Evidence, factors: np.ndarray) -> str:
 
 
 def explain_shape(g: np.ndarray | None, shape: tuple[int, ...], fits: Callable) -> list[Finding]:
-    """Why a gradient has another shape than its argument: a sum left out, an axis order, or only the shape.
+    """Why a gradient's shape differs from its argument's: a missing sum, an axis order, or the shape alone.
 
     `fits(g)` says whether an array of the right shape is the right gradient.
     """
-    text, size, found = f"the gradient has the shape {g.shape}, the argument {shape}", int(np.prod(shape)), []
+    text, size, found = f"the gradient has shape {g.shape}, the argument {shape}", int(np.prod(shape)), []
     for order in itertools.permutations(range(g.ndim)):
         if not found and g.transpose(order).shape == shape and fits(g.transpose(order)):
             found.append(Finding("transposed", f"{text}; it is right with its axes in the order {order}"))
@@ -77,9 +77,8 @@ def explain_shape(g: np.ndarray | None, shape: tuple[int, ...], fits: Callable) 
         for axes in itertools.combinations(range(g.ndim), count):
             total = g.sum(axis=axes)
             if total.size == size < g.size and fits(total.reshape(shape)):
-                found.append(
-                    Finding("broadcast", f"{text}; it is right when summed over {axes}: x was repeated there")
-                )
+                where = f"axes {axes}" if count > 1 else f"axis {axes[0]}"
+                found.append(Finding("broadcast", f"{text}; summed over {where} it is right"))
     words: dict[str, Finding] = {}
     for f in [*found, Finding("shape", text)]:
         words.setdefault(f.cause, f)
