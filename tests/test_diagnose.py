@@ -88,6 +88,11 @@ def test_factors_are_named(factor, says):
     assert re.search(says, detail), detail
 
 
+def test_a_missing_residual_is_dy_without_a_factor():
+    cause, detail = cause_of(lambda x: (x + np.tanh(x), lambda dy: dy * (1 - np.tanh(x) ** 2)), normal(3, 4))
+    assert cause == "path" and detail.startswith("the term dy is missing")
+
+
 def test_name_factor_prefers_a_length_to_a_root():
     assert name_factor(0.125, [("the length of a", 64), ("the length of b", 8)]).endswith("the length of b")
 

@@ -143,9 +143,7 @@ def benchmark() -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument(
-        "--seeds", type=int, default=5, help="how many sets of shapes and values (default: 5)"
-    )
+    parser.add_argument("--seeds", type=int, default=5, help="how many draws of shapes and values (5)")
     parser.add_argument("--benchmark", action="store_true", help="only time the check of a model")
     options = parser.parse_args()
     if options.benchmark:

@@ -10,7 +10,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from minimega.gradcheck.causes.evidence import Evidence, Slices
+from minimega.gradcheck.causes.evidence import FINE, Evidence, Slices
 
 EXACT = 1e-6  # a factor this close to a number is that number
 
@@ -72,6 +72,8 @@ def name_factor(factor: float, lengths: list[tuple[str, int]]) -> str:
     ('1/2 (2 is also the length of axis 0 of x)', '(1 + 1.0e-06)')
     """
     minus, size = "-" if factor < 0 else "", abs(factor)
+    if abs(size - 1) < FINE:
+        return f"{minus}1"
     if abs(size - 1) < 1e-3:
         return f"{minus}(1 {'+' if size > 1 else '-'} {abs(size - 1):.1e})"
     forms = (("{}", 1), ("1/{}", -1), ("sqrt({})", 0.5), ("1/sqrt({})", -0.5), ("{}^2", 2), ("1/{}^2", -2))

@@ -101,7 +101,8 @@ def path(e: Evidence) -> str | None:
         whole = (lacks.sum(axis=1) == 1).all() if e.p else False
         if whole:
             factor = name_factor(float(D[lacks][0]), [])
-            return f"dy times {factor} is missing: a path past the function, such as a residual"
+            term = "dy" if factor == "1" else f"dy times {factor}"
+            return f"the term {term} is missing: a path past the function, such as a residual"
         ones = e.along((e.p + e.x.ndim - 1,), lacks.reshape(e.D.shape)) if e.x.ndim else lacks
         if (ones.sum(axis=-1) <= 1).all() and e.x.size > 2 and e.there(e.A).mean() > 0.5:
             return "a term that reaches one entry of each row is missing"
