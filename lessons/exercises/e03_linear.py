@@ -38,7 +38,7 @@ def judge(f) -> Verdict:
         (4, 3),
         (3, 3),
         (3,),
-        right="dx, dw and db agree with differences of the forward",
+        right="dx, dw and db agree with finite differences of the forward",
         says={
             ("b", "broadcast"): "db is not summed over the rows: every row used the same b",
             ("b", "shape"): "db does not have the shape of b",

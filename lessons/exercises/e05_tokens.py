@@ -38,7 +38,7 @@ def judge(f) -> Verdict:
         lambda table: f(table, IDS.copy()),
         lambda table: embedding(table, IDS),
         (6, 4),
-        right="dtable agrees with differences, for tokens that stand once, twice, three times and never",
+        right="dtable agrees with finite differences, for tokens that occur never, once, twice or more",
         says={
             ("table", "overwritten"): KEPT,
             ("table", "shape"): "dtable does not have the shape of the table: dy has a row for each place",

@@ -52,7 +52,7 @@ def judge(f) -> Verdict:
         lambda logits: f(logits, TARGETS.copy()),
         lambda logits: cross_entropy(logits, TARGETS),
         LOGITS,
-        right="dlogits agrees with differences of the loss; each of its rows adds up to 0",
+        right="dlogits agrees with finite differences of the loss; each of its rows adds up to 0",
         says={
             ("logits", "mutated"): "an array is changed in place that others still need",
             ("logits", "stateful"): "dlogits is another one when back is called again: what has changed?",

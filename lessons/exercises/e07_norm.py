@@ -51,7 +51,7 @@ def judge(f) -> Verdict:
         X,
         W,
         B,
-        right="dx, dw and db agree with differences of the forward; dx has both of its terms",
+        right="dx, dw and db agree with finite differences of the forward; dx has both of its terms",
         says={
             ("w", "broadcast"): "dw is not summed over the rows: every row used the same w",
             ("b", "broadcast"): "db is not summed over the rows: every row used the same b",

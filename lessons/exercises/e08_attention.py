@@ -52,7 +52,7 @@ def judge(f) -> Verdict:
         Q,
         K,
         V,
-        right="dq, dk and dv agree with differences of the forward",
+        right="dq, dk and dv agree with finite differences of the forward",
         says={
             (
                 "q",

@@ -33,7 +33,7 @@ def my_gelu(x):
 def judge(f) -> Verdict:
     """The checker finds that dx is wrong; which term it is, is read off the slope."""
     x = np.linspace(-2.4, 3.1, 12).reshape(3, 4)
-    found = backward(f, gelu, x, right="dx agrees with differences of the forward, at twelve places")
+    found = backward(f, gelu, x, right="dx agrees with finite differences of the forward, at twelve places")
     if found.ok or not found.sentence.startswith("dx"):
         return found
     slope = np.asarray(f(x)[1](np.ones_like(x)), float)

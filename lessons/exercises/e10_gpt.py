@@ -38,7 +38,7 @@ def block(x, attention, mlp, norm1, norm2):
 def judge(f) -> Verdict:
     """The checker finds what is wrong; which wire it is, is read off the values."""
     four, x = _four(), _draw(1, 3, 4)
-    right = "the value is a pre-norm block's, and dx agrees with differences of it"
+    right = "the value is a pre-norm block's, and dx agrees with finite differences of it"
     found = backward(lambda x: f(x, *four), lambda x: (_forward(x, *four)["right"], None), x, right=right)
     if found.ok:
         return found

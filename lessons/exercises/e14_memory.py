@@ -84,7 +84,7 @@ def judge(recompute) -> Verdict:
     if again > 1:
         return Verdict(False, f"f runs {again} times in one backward; one run gives all it needs")
     return Verdict(
-        True, f"dx agrees with differences, and of f's three arrays back holds x alone: {held} bytes"
+        True, f"dx agrees with finite differences, and of f's three arrays back holds x alone: {held} bytes"
     )
 
 

@@ -1,6 +1,7 @@
-"""What a lesson's notebook imports: checks, hints, the library's own source, ranks from a cell, pictures.
+"""What a lesson's notebook imports: checks, hints, the library's source, ranks started from a cell, pictures.
 
-lessons/NN_name.py is a lesson, exercises/eNN_name.py its exercise; CONTRIBUTING.md says how to add one.
+lessons/NN_name.py is a lesson, lessons/exercises/eNN_name.py its exercise; CONTRIBUTING.md explains how to
+add one.
 """
 
 from minimega.learn.page import check, hint, ranks, show, solution

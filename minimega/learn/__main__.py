@@ -1,4 +1,4 @@
-"""What each process of a learner's code does: see stage.py."""
+"""The process that runs a learner's code: see sandbox.py."""
 
 import sys
 

@@ -1,8 +1,8 @@
-"""python -m minimega.learn.build [NN ...]: build lessons/NN_name.ipynb, executed, from lessons/NN_name.py.
+"""python -m minimega.learn.build [NN ...]: execute lessons/NN_name.py and write lessons/NN_name.ipynb.
 
-With --check nothing is written: every lesson is executed, and a notebook whose cells, or whose code shown
-from the library, are not those of today is an error. What would differ on another machine may not stand in an
-output: addresses, paths, times; and nothing may be written to the error stream.
+--check writes nothing: it executes every lesson and fails if a notebook's cells, or the library code that it
+shows, are out of date. Outputs must not depend on the machine (no addresses, paths or times), and a cell must
+not write to stderr.
 """
 
 import os
@@ -21,12 +21,12 @@ METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
     "language_info": {"name": "python"},
 }
-# an address, a temporary or home folder, an installed package
+# text that depends on the machine: an address, a temporary or home folder, an installed package
 MACHINE = re.compile(r"0x[0-9a-f]{6,}|/tmp/|/home/|/root/|/Users/|/var/|site-packages")
 
 
 def source_notebook(lesson: shelf.Lesson):
-    """The notebook that the source stands for, not executed."""
+    """The notebook built from the source, not executed. Raises BadInput if jupytext is missing."""
     try:
         import jupytext
     except ImportError as error:
@@ -41,7 +41,7 @@ def source_notebook(lesson: shelf.Lesson):
 
 
 def execute(lesson: shelf.Lesson):
-    """The notebook with its outputs; RunFailed where a cell fails, or an output is not fit to be kept."""
+    """The notebook with its outputs. Raises RunFailed if a cell fails or prints machine-dependent text."""
     from nbclient import NotebookClient
     from nbclient.exceptions import CellExecutionError, CellTimeoutError
 
@@ -65,14 +65,14 @@ def execute(lesson: shelf.Lesson):
         for output in cell.outputs:
             said = output.get("text", "") or output.get("data", {}).get("text/plain", "")
             if output.get("name") == "stderr":
-                raise RunFailed(f"{lesson.name}: cell [{i + 1}] writes to the error stream: {said}")
+                raise RunFailed(f"{lesson.name}: cell [{i + 1}] writes to stderr: {said}")
             if found := MACHINE.search(said):
-                raise RunFailed(f"{lesson.name}: cell [{i + 1}] prints {found[0]}, which is of this machine")
+                raise RunFailed(f"{lesson.name}: cell [{i + 1}] prints {found[0]}: it depends on the machine")
     return notebook
 
 
 def _joined(outputs: list) -> list:
-    """Text that came in several pieces, as one output."""
+    """The outputs, with consecutive pieces of one stream joined."""
     joined: list = []
     for output in outputs:
         if joined and output.get("name") and joined[-1].get("name") == output["name"]:
@@ -83,16 +83,16 @@ def _joined(outputs: list) -> list:
 
 
 def out_of_step(lesson: shelf.Lesson, notebook) -> str:
-    """Why the committed notebook is not the one built from the source, in a sentence; "" if it is."""
+    """How the committed notebook differs from the one just built, in a sentence; "" if it does not."""
     import nbformat
 
     if not lesson.notebook.exists():
         return f"{lesson.name}.ipynb is missing"
     kept = nbformat.read(lesson.notebook, as_version=4)
     if [_face(c) for c in kept.cells] != [_face(c) for c in notebook.cells]:
-        return f"the cells of {lesson.name}.ipynb are not those of {lesson.name}.py"
+        return f"the cells of {lesson.name}.ipynb differ from those of {lesson.name}.py"
     if [_shown(c) for c in kept.cells] != [_shown(c) for c in notebook.cells]:
-        return f"{lesson.name}.ipynb shows code that the library has changed since"
+        return f"{lesson.name}.ipynb shows library code that has changed since"
     return ""
 
 
@@ -101,13 +101,13 @@ def _face(cell) -> tuple:
 
 
 def _shown(cell) -> list[str]:
-    """The library's code in a cell's outputs; line numbers may move."""
+    """The library code in a cell's outputs, without its line numbers, which may move."""
     shown = (o.get("data", {}).get("text/markdown", "") for o in cell.get("outputs", ()))
     return [text.partition("```")[2] for text in shown]
 
 
 def main(argv: list[str]) -> int:
-    """Build or check the lessons named, or all of them."""
+    """Build or check the named lessons, or all of them; the exit status."""
     import nbformat
 
     words = [word for word in argv if word != "--check"]
@@ -116,7 +116,7 @@ def main(argv: list[str]) -> int:
         notebook = execute(lesson)
         if "--check" in argv:
             if problem := out_of_step(lesson, notebook):
-                raise RunFailed(f"{problem}: run make notebooks, look at it, and commit it")
+                raise RunFailed(f"{problem}: run make notebooks, review the result and commit it")
         else:
             nbformat.write(notebook, lesson.notebook)
         print(f"{lesson.notebook.name}: {time.monotonic() - begin:.1f} s", flush=True)

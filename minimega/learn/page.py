@@ -1,4 +1,4 @@
-"""What the cells of a lesson call: each prints or shows, and gives nothing that a notebook would print."""
+"""The functions that a lesson's cells call. Most print or display, and return None."""
 
 import inspect
 import sys
@@ -17,24 +17,24 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 class RanksFailed(RunFailed):
-    """Ranks that a cell started failed; a notebook shows the sentence alone, without a traceback."""
+    """Ranks started from a cell failed; a notebook shows only the message, without a traceback."""
 
     def _render_traceback_(self) -> list[str]:
         return [str(self)]
 
 
 def check(number: int, function) -> None:
-    """Judge an exercise and say what is wrong; what passes is remembered, and brings the next lesson."""
+    """Judge an exercise and print the verdict. If it passes, record that and link to the next lesson."""
     lesson = shelf.find(number)
     found = verdict(shelf.exercise(lesson.number), function)
     say(line(lesson.number, found))
     if found.ok and shelf.record(lesson.number, Path()) and (after := shelf.following(Path(), lesson.number)):
         path, _ = shelf.start(after, Path())
-        _show(f"Next: [{after.number}, {after.title}]({path})")  # Jupyter opens it where it is clicked
+        _show(f"Next: [{after.number}, {after.title}]({path})")  # a link that Jupyter opens
 
 
 def line(number: str, found: Verdict) -> str:
-    """The verdict as it is printed, its first word in colour where colours show."""
+    """The verdict as printed, with "passed" or "not yet" in colour on a terminal or in a notebook."""
     word = "passed" if found.ok else "not yet"
     if sys.stdout.isatty() or _notebook():
         word = f"\033[{32 if found.ok else 31}m{word}\033[0m"
@@ -43,17 +43,17 @@ def line(number: str, found: Verdict) -> str:
 
 
 def hint(number: int) -> None:
-    """The next thought for an exercise."""
+    """Print the hint of an exercise."""
     say(shelf.exercise(shelf.find(number).number).HINT)
 
 
 def solution(number: int) -> None:
-    """The exercise's cell, solved."""
+    """Show the solution of an exercise."""
     _show_code(f"```python\n{shelf.exercise(shelf.find(number).number).SOLUTION}```")
 
 
 def show(thing) -> None:
-    """The source of a function or class of the library, as it stands now, under its file and line."""
+    """Show the current source of a library function or class, with its file and line."""
     thing = inspect.unwrap(thing)
     lines, first = inspect.getsourcelines(thing)
     path = Path(inspect.getsourcefile(thing)).relative_to(ROOT).as_posix()
@@ -61,19 +61,19 @@ def show(thing) -> None:
 
 
 def _notebook() -> bool:
-    """Whether this runs in a notebook's kernel."""
+    """Whether this code runs in a notebook's kernel."""
     shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
     return hasattr(shell, "kernel")
 
 
 def _show_code(markdown: str) -> None:
-    # nbconvert's pages set code in an output in no typewriter face of their own
+    # nbconvert's pages do not set code in outputs in a monospace font
     face = '<div style="font-family: monospace; font-size: 87%">\n\n{}\n\n</div>'
     _show(face.format(markdown) if _notebook() else markdown)
 
 
 def _show(markdown: str) -> None:
-    """Markdown where there is a notebook, else plain text."""
+    """Display Markdown in a notebook, else print it."""
     if _notebook():
         from IPython.display import Markdown, display
 
@@ -83,10 +83,11 @@ def _show(markdown: str) -> None:
 
 
 def ranks(count: int, program: str, limit: float = 30.0) -> list[dict[str, np.ndarray]]:
-    """Run a program on so many ranks, print what each of them says, and give what each kept.
+    """Run a program on `count` ranks, print what each rank prints, and return the arrays that each kept.
 
-    The program finds `np`, `mm` and `group`, all the ranks; `keep(name=array)` hands an array to the cell. A
-    rank that raises, ranks that do not meet in one collective, and a hang end the cell with a sentence.
+    The program can use `np`, `mm` and `group` (all ranks); `keep(name=array)` returns an array to the cell.
+    Raises RanksFailed if a rank raises, the ranks enter different collectives, no MPI is installed, or they
+    take longer than `limit` seconds.
 
     >>> ranks(1, "print(group.rank, 'of', group.size); keep(x=np.ones(2))")
     rank 0 | 0 of 1
@@ -95,7 +96,7 @@ def ranks(count: int, program: str, limit: float = 30.0) -> list[dict[str, np.nd
     job = {"program": textwrap.dedent(program), "patience": limit / 3}
     try:
         left, trouble = stage.apart(job, count, limit)
-    except BadInput as error:  # no MPI is here
+    except BadInput as error:  # no MPI is installed
         raise RanksFailed(str(error)) from None
     for rank, one in enumerate(left):
         for said in one.said.splitlines():

@@ -1,4 +1,4 @@
-"""Pictures of a lesson, in the colours of Okabe and Ito 2008; drawn by pyplot, which a notebook shows."""
+"""Pictures for the lessons, in the colours of Okabe and Ito 2008, drawn with pyplot."""
 
 from typing import NamedTuple
 
@@ -13,14 +13,14 @@ WHOLE = "#EEEEEE"
 
 
 def picture(columns: int = 1, width: float = 7.0, height: float = 3.6):
-    """A figure and its axes (several in a row for `columns`), laid out so that no label is cut off."""
+    """A figure and its axes, `columns` of them in a row, sized in inches; no label is cut off."""
     load_matplotlib()
     from matplotlib import pyplot
 
     how = {"figsize": (width, height), "dpi": 110, "layout": "constrained"}
     try:
         figure, axes = pyplot.subplots(1, columns, **how)
-    except ImportError:  # MPLBACKEND names windows where there are none, or a module that is not there
+    except ImportError:  # MPLBACKEND names a backend without a display, or a missing module
         pyplot.switch_backend("agg")
         figure, axes = pyplot.subplots(1, columns, **how)
     for one in np.ravel(axes):
@@ -29,10 +29,10 @@ def picture(columns: int = 1, width: float = 7.0, height: float = 3.6):
 
 
 class Cut(NamedTuple):
-    """A matrix as ranks hold it: its title, itself or its shape, and how it is cut.
+    """A matrix as ranks hold it: its title, the matrix or only its shape, and how it is cut.
 
-    `axis` 0 or 1: each rank has its piece of that axis. None: it is whole on every rank. "partial": each
-    rank has a matrix of this shape, and their sum is meant. The numbers of a matrix stand in its fields.
+    `axis` 0 or 1: each rank has its piece of that axis. None: whole on every rank. "partial": each rank has a
+    matrix of this shape, and the value is their sum. A given matrix is drawn with its numbers.
     """
 
     title: str
@@ -41,7 +41,7 @@ class Cut(NamedTuple):
 
 
 def pieces_picture(*matrices: Cut, ranks: int, width: float = 7.0, height: float = 2.8) -> None:
-    """Draw each rank's piece of each matrix, a colour a rank.
+    """Draw each rank's piece of each matrix, one colour per rank.
 
     `pieces_picture(Cut("x, whole", (6, 8)), Cut("w, by columns", (8, 12), 1), ranks=4)`
     """
@@ -67,11 +67,11 @@ def pieces_picture(*matrices: Cut, ranks: int, width: float = 7.0, height: float
 
 
 def _boxes(shape: tuple[int, int], axis, ranks: int):
-    """A colour, a corner (x, y) and a size (width, height) for each piece."""
+    """Yield a colour, a corner (x, y) and a size (width, height) per piece."""
     rows, columns = shape
     if axis is None:
         yield WHOLE, (0, 0), (columns, rows)
-    elif axis == "partial":  # a card a rank, one behind the other
+    elif axis == "partial":  # one card per rank, one behind the other
         for rank in reversed(range(ranks)):
             yield RANKS[rank], (0.3 * rank, -0.3 * rank), (columns, rows)
     else:

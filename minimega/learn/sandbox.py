@@ -1,8 +1,8 @@
-"""A learner's code apart from this process: alone, or on ranks, and always with a time limit.
+"""Run a learner's code in its own processes: one, or one per rank, always with a time limit.
 
-`apart` starts the processes and reads what they left in a folder. The rest is what each of them does: run a
-program with a `group` in it, or define a learner's function and hand it to a judge. What one rank says goes
-to a file of its own, so that the lines of several ranks come in the order of the ranks.
+`apart` starts the processes and reads the files they leave in a folder. `main` is what each process does: run
+a program with a `group`, or define a learner's function and pass it to a judge. Each rank's output goes to a
+file of its own, so it can be printed rank by rank.
 """
 
 import ast
@@ -29,12 +29,12 @@ from minimega.ranks.job import line_for_ranks
 from minimega.ranks.mpi import world
 from minimega.ranks.watch import watched
 
-APART = "ranks do not meet"  # how the report of a watched group begins
-CELL = "your cell"  # the file name of a learner's code, in what is said about it
+APART = "ranks do not meet"  # how a watched group's error begins
+CELL = "your cell"  # the file name of a learner's code in error messages
 
 
 class Left(NamedTuple):
-    """What one process left: what it printed and kept, its verdict, the error that ended it, or no end."""
+    """What one process left: its output, kept arrays, verdict and error, and whether it ended normally."""
 
     said: str
     kept: dict[str, np.ndarray]
@@ -44,15 +44,16 @@ class Left(NamedTuple):
 
 
 def apart(job: dict, ranks: int = 1, limit: float = 30.0) -> tuple[list[Left], str]:
-    """Do the job in so many processes; what each left, and in a sentence what went wrong ("" if nothing).
+    """Run the job on `ranks` processes; returns what each left, and a sentence about any failure (or "").
 
-    No process outlives this call: not those that hang, nor those whose cell is interrupted.
+    No process outlives this call, even if it hangs, takes longer than `limit` seconds, or the cell is
+    interrupted. Raises BadInput if no MPI is installed.
     """
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "job.json").write_text(json.dumps(job), encoding="utf-8")
         argv = ["-m", "minimega.learn", name]
-        launch.check_crowd(ranks, cure=": take fewer")
+        launch.check_crowd(ranks, cure=": use fewer")
         line, env = launch.command(argv, ranks) if ranks > 1 else (python(*argv), dict(os.environ))
         with open(folder / "noise", "w", encoding="utf-8") as noise, line_for_ranks() as (_, told):
             how = {"stdin": subprocess.DEVNULL, "stdout": noise, "stderr": noise, "start_new_session": True}
@@ -91,7 +92,7 @@ def _left(folder: Path, rank: int) -> Left:
 def _trouble(left: list[Left], limit: float, noise: str) -> str:
     ranks = len(left)
     errors = {rank: one.error for rank, one in enumerate(left) if one.error}
-    # where one rank raises, others may report that it does not come: that is no cause
+    # if one rank raises, others may report that it is missing: a consequence, so sort those last
     for rank, error in sorted(errors.items(), key=lambda item: item[1].startswith(APART)):
         whole = ranks == 1 or error.startswith(APART) or list(errors.values()) == [error] * ranks
         return error if whole else f"rank {rank} of {ranks}: {error}"
@@ -100,14 +101,14 @@ def _trouble(left: list[Left], limit: float, noise: str) -> str:
         return ""
     who = "" if ranks == 1 else f" of rank{'s' * (len(late) > 1)} {', '.join(late)}"
     if limit:
-        why = "a loop without an end?" if ranks == 1 else "do they wait for a message that nobody sends?"
+        why = "an endless loop?" if ranks == 1 else "waiting for a message that nobody sends?"
         return f"no end{who} within {limit:g} s: {why}"
     said = " ".join(noise.strip().splitlines()[-2:])
-    return f"the process{who} ended without a word" + (f"; the last ones: {said}" if said else "")
+    return f"the process{who} ended without an error message" + (f"; last output: {said}" if said else "")
 
 
 def what_happened(error: BaseException, file: str = CELL) -> str:
-    """An exception in a sentence, with the line of this file where it happened.
+    """An exception as a sentence, with the line of `file` where it happened.
 
     >>> try:
     ...     define("def f(x):\\n    return x / 0\\n")["f"](1)
@@ -132,9 +133,9 @@ def what_happened(error: BaseException, file: str = CELL) -> str:
 
 
 def define(source: str, given: dict | None = None) -> dict:
-    """The names that a learner's cell defines: its functions, imports and values; what it calls is left out.
+    """Execute a learner's cell without its bare calls; returns the names that it defines.
 
-    It sees np, mm and op, and what the exercise gives.
+    The cell sees np, mm and op, and the names in `given`, which come from the exercise.
     """
     tree = ast.parse(source, CELL)
     tree.body = [part for part in tree.body if not isinstance(part, ast.Expr)]
@@ -145,10 +146,10 @@ def define(source: str, given: dict | None = None) -> dict:
 
 
 def main(name: str) -> int:
-    """What each process does: see `apart`."""
+    """Run the job in this folder, as one of the processes of `apart`; the exit status."""
     folder = Path(name)
     job = json.loads((folder / "job.json").read_text(encoding="utf-8"))
-    sys.path.append(os.getcwd())  # a learner's own modules; at the end, where they hide nobody else's
+    sys.path.append(os.getcwd())  # for a learner's own modules; last, so they hide no others
     group = world()
     kept: dict[str, np.ndarray] = {}
     with open(folder / f"{group.rank}.said", "w", encoding="utf-8") as said, redirect_stdout(said):

@@ -1,7 +1,7 @@
-"""The lessons in their order, the learner's own copies of them, and what the learner has done.
+"""The lessons in order, the learner's copies of them, and the learner's progress.
 
 A lesson is lessons/NN_name.py, and the notebook built from it. A learner works in a folder of copies, which
-nothing here ever writes over; its progress.json lists the lessons whose exercise passed.
+are never overwritten; its progress.json lists the lessons whose exercise passed.
 """
 
 import importlib.util
@@ -20,7 +20,7 @@ PROGRESS = "progress.json"
 
 
 class Lesson(NamedTuple):
-    """One lesson; title and question are read from its source."""
+    """One lesson; `title` and `question` are read from its source."""
 
     number: str
     name: str
@@ -40,13 +40,13 @@ class Cell(NamedTuple):
 
 
 def folder() -> Path:
-    """Where the lessons are: beside the package in a checkout, else in the package that travels with it."""
+    """The folder of the lessons: beside the package in a checkout, else the installed minimega_lessons."""
     beside = Path(__file__).resolve().parents[2] / "lessons"
     return beside if beside.is_dir() else Path(str(resources.files("minimega_lessons")))
 
 
 def package() -> None:
-    """Make the lessons importable as `minimega_lessons`, also from a checkout that nobody installed."""
+    """Make the lessons importable as `minimega_lessons`, also from a checkout that is not installed."""
     if importlib.util.find_spec("minimega_lessons") is None:
         here = folder()
         where = {"submodule_search_locations": [str(here)]}
@@ -56,7 +56,7 @@ def package() -> None:
 
 
 def exercise(number: str) -> ModuleType:
-    """The exercise of a lesson: a module with TASK, HINT, SOLUTION and `judge`.
+    """The exercise of a lesson: a module with TASK, HINT, SOLUTION and `judge`. BadInput if there is none.
 
     >>> exercise("03").TASK.startswith("Write")
     True
@@ -68,12 +68,12 @@ def exercise(number: str) -> ModuleType:
 
 
 def stub(number: str) -> str:
-    """What the learner begins with: the lesson's cell that is tagged `exercise`."""
+    """The stub that the learner starts with: the lesson's cell tagged `exercise`."""
     return exercise_cell(find(number).source)
 
 
 def wanted(number: str) -> str:
-    """The name of the function that the learner writes: the first one of the stub.
+    """The name of the function that the learner writes: the first function in the stub.
 
     >>> wanted("03")
     'my_linear'
@@ -82,7 +82,7 @@ def wanted(number: str) -> str:
 
 
 def lessons() -> list[Lesson]:
-    """All of them, in order.
+    """All lessons, in order.
 
     >>> [lesson.name for lesson in lessons()][0][:3]
     '01_'
@@ -101,7 +101,7 @@ def _read(path: Path) -> Lesson:
 
 
 def find(word: str | int) -> Lesson:
-    """The lesson of this number or name.
+    """The lesson with this number or name. Raises BadInput if there is none.
 
     >>> find("2").name == find(2).name == find("derivative").name == find("02_derivative").name
     True
@@ -115,7 +115,7 @@ def find(word: str | int) -> Lesson:
 
 
 def cells(path: Path) -> list[Cell]:
-    """The cells of a notebook, or of a source in percent format."""
+    """The cells of a notebook, or of a source in percent format. Raises BadInput if it cannot be read."""
     try:
         text = path.read_text(encoding="utf-8")
         if path.suffix == ".ipynb":
@@ -139,17 +139,17 @@ def cells(path: Path) -> list[Cell]:
 
 
 def exercise_cell(path: Path) -> str:
-    """The source of the cell tagged `exercise`."""
+    """The source of the cell tagged `exercise`. Raises BadInput if there is none."""
     for cell in cells(path):
         if "exercise" in cell.tags:
             return cell.source
-    raise BadInput(f'{path} has no cell tagged "exercise": start the lesson anew in another --folder')
+    raise BadInput(f'{path} has no cell tagged "exercise": restart the lesson in another --folder')
 
 
 def start(lesson: Lesson, mine: Path) -> tuple[Path, bool]:
-    """Copy a lesson's notebook, without its outputs, to where the learner works; False if a copy is there.
+    """Copy a lesson's notebook into the learner's folder; returns the path, and False if it was there before.
 
-    The outputs are left out for the learner to make: predict first, then run.
+    The copy has no outputs: the learner predicts them first, then runs the cells.
     """
     target = mine / lesson.notebook.name
     if target.exists():
@@ -158,7 +158,7 @@ def start(lesson: Lesson, mine: Path) -> tuple[Path, bool]:
     for cell in notebook["cells"]:
         cell.update({"outputs": [], "execution_count": None} if cell["cell_type"] == "code" else {})
     mine.mkdir(parents=True, exist_ok=True)
-    # "x": not even a copy made this very moment is lost
+    # "x": do not overwrite a copy made in the meantime
     with naming(target), open(target, "x", encoding="utf-8") as file:
         file.write(json.dumps(notebook, indent=1, ensure_ascii=False) + "\n")
     if not (mine / PROGRESS).exists():
@@ -167,29 +167,31 @@ def start(lesson: Lesson, mine: Path) -> tuple[Path, bool]:
 
 
 def copy_of(lesson: Lesson, mine: Path) -> Path | None:
-    """The learner's copy: the notebook, or a .py in percent format where there is no notebook."""
+    """The learner's copy: the notebook, else a .py in percent format, else None."""
     kinds = (mine / f"{lesson.name}.ipynb", mine / f"{lesson.name}.py")
     return next((path for path in kinds if path.is_file()), None)
 
 
 def passed(mine: Path) -> set[str]:
-    """The numbers of the lessons whose exercise passed."""
+    """The numbers of the lessons whose exercise passed. Raises BadInput if the file is unreadable."""
     try:
         return set(json.loads((mine / PROGRESS).read_text(encoding="utf-8"))["passed"])
     except FileNotFoundError:
         return set()
     except (OSError, ValueError, KeyError, TypeError):
-        raise BadInput(f"{mine / PROGRESS} cannot be read; delete it to begin with no lesson done") from None
+        raise BadInput(
+            f"{mine / PROGRESS} cannot be read; delete it to start over with no lessons done"
+        ) from None
 
 
 def following(mine: Path, number: str = "") -> Lesson | None:
-    """The first lesson after this one that is not done, else the first of all; None where all are done."""
+    """The first unfinished lesson after this one, else the first unfinished one; None if all are done."""
     done, order = passed(mine), sorted(lessons(), key=lambda lesson: lesson.number <= number)
     return next((lesson for lesson in order if lesson.number not in done), None)
 
 
 def record(number: str, mine: Path) -> bool:
-    """Remember that an exercise passed, if the folder is a learner's: one in which a lesson was started."""
+    """Record that an exercise passed, if a lesson was started in this folder; returns whether one was."""
     if here := (mine / PROGRESS).exists():
         _write(mine, passed(mine) | {number})
     return here

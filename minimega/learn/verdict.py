@@ -1,7 +1,7 @@
-"""Judging a learner's function: what is wrong with it, in a sentence that never holds the solution.
+"""Judge a learner's function: say what is wrong in a sentence that never gives away the solution.
 
-Each exercise has a `judge(f)` that gives a Verdict, made from the helpers here. Where the function raises,
-or is not written yet, `verdict` says so.
+Each exercise has a `judge(f)` that returns a Verdict, built with the helpers here. If the function raises or
+is not written yet, `verdict` says so.
 """
 
 import inspect
@@ -20,7 +20,7 @@ from minimega.learn import sandbox, shelf
 
 
 class Verdict(NamedTuple):
-    """Whether the function is right, why not in a sentence, and what shows it."""
+    """Whether the function is right, a sentence that says why not, and the numbers that show it."""
 
     ok: bool
     sentence: str
@@ -31,14 +31,14 @@ class Verdict(NamedTuple):
 
 
 class NotWritten(BadInput):
-    """The stub, or a part of it, is still there."""
+    """The stub, or a part of it, is unchanged."""
 
     def __init__(self, what: str):
         super().__init__(f"not written yet: {what}")
 
 
 def verdict(exercise: ModuleType, f: Callable) -> Verdict:
-    """The judge's verdict of f; what f raises, and a stub, become a sentence too."""
+    """The judge's verdict on f; an exception from f, or a stub, becomes a verdict too."""
     try:
         return exercise.judge(f)
     except (Exception, SystemExit) as error:
@@ -47,16 +47,16 @@ def verdict(exercise: ModuleType, f: Callable) -> Verdict:
 
 
 def verdict_apart(number: str, source: str, limit: float = 60.0) -> Verdict:
-    """The verdict of a cell's source, in a process of its own with a time limit."""
+    """The verdict on a cell's source, judged in its own process, within `limit` seconds."""
     return _apart(source, shelf.wanted(number), shelf.exercise(number).judge, 1, limit)
 
 
 def on_ranks(f: Callable, ranks: int, on_rank: Callable, limit: float = 30.0) -> Verdict:
-    """Run f on ranks: `on_rank(f, group)`, a function of the exercise's file, judges it on each of them.
+    """Run f on several ranks; `on_rank(f, group)`, from the exercise's file, judges it on each of them.
 
-    The source of f's cell travels. Each collective is watched: ranks that enter different ones end with a
-    sentence. So `on_rank` calls f in the same way on all ranks. It may end at the first value that is wrong,
-    even if other ranks find theirs right and go on: what a rank found comes before that others miss it.
+    The source of f's cell is sent to the ranks. Every collective is watched, so ranks that enter different
+    ones end with a message; `on_rank` must call f the same way on all ranks. It may return at the first wrong
+    value while other ranks go on: its verdict wins over their complaint that it is missing.
     """
     return _apart(source_of(f), f.__name__, on_rank, ranks, limit)
 
@@ -67,7 +67,7 @@ def _apart(source: str, name: str, judge: Callable, ranks: int, limit: float) ->
     raised = any(one.error and not one.error.startswith(sandbox.APART) for one in left)
     verdicts = [Verdict(*one.verdict) if one.verdict else None for one in left]
     for rank, one in enumerate(verdicts):
-        if one and not one.ok and not raised:  # then others may have waited for this rank in vain
+        if one and not one.ok and not raised:  # other ranks may have waited for this one in vain
             alike = all(other and other.sentence == one.sentence for other in verdicts)
             return one if alike else one._replace(sentence=f"on rank {rank} of {ranks}: {one.sentence}")
     if trouble:
@@ -77,13 +77,13 @@ def _apart(source: str, name: str, judge: Callable, ranks: int, limit: float) ->
 
 
 def source_of(f: Callable) -> str:
-    """The source of f: of its whole cell, or of f alone where it stands in a file."""
+    """The source of f's whole cell, or of f alone if it is defined in a file."""
     file = inspect.unwrap(f).__code__.co_filename
     return inspect.getsource(f) if Path(file).exists() else "".join(linecache.getlines(file))
 
 
 def written(value, what: str):
-    """The value, unless it is what a stub gives: `...`, or nothing."""
+    """The value; raises NotWritten if it is what a stub gives: `...` or None."""
     if value is Ellipsis:
         raise NotWritten(f"{what} is still `...`")
     if value is None:
@@ -95,14 +95,14 @@ TWO_THINGS = "your function should give two things: y, and the function back"
 
 
 def parts(value, names: Sequence[str], otherwise: str) -> tuple:
-    """The things of these names that a function gives, each of them written; BadInput(otherwise) if not."""
+    """The tuple `value`, one part per name. Raises BadInput(otherwise) if it is not, NotWritten if a stub."""
     if not (isinstance(written(value, "what your function gives"), tuple) and len(value) == len(names)):
         raise BadInput(otherwise)
     return tuple(written(part, name) for part, name in zip(value, names, strict=True))
 
 
 def gradients(given, names: Sequence[str]) -> tuple:
-    """What back gave: a gradient of each name, all of them written; BadInput says what it is instead.
+    """What back gave, as a tuple with one gradient per name. Raises BadInput or NotWritten if it is not.
 
     >>> gradients((1.0, 2.0), ["dx"])
     Traceback (most recent call last):
@@ -120,7 +120,7 @@ def gradients(given, names: Sequence[str]) -> tuple:
 
 
 class Case(NamedTuple):
-    """Arguments, the value wanted there, and what to say of another one: a sentence, or a function of it."""
+    """Arguments, the expected value, and the sentence for a wrong one (or a function of the wrong value)."""
 
     arguments: tuple
     value: object
@@ -129,9 +129,9 @@ class Case(NamedTuple):
 
 
 def values(f: Callable, cases: list[Case], right: str) -> Verdict:
-    """Hold f to the value of each case, in their order: the first that differs is the verdict.
+    """Compare f with the value of each case, in order; the first that differs gives the verdict.
 
-    What is no array of numbers, or has another shape, is said as it is, without the case's sentence.
+    A result that is not numeric, or has the wrong shape, is reported as such, without the case's sentence.
 
     >>> cases = [Case((2.0,), 4.0, "the square of 2 is not 2 + 2")]
     >>> values(lambda x: 3 * x, cases, "a square").sentence
@@ -150,16 +150,16 @@ def values(f: Callable, cases: list[Case], right: str) -> Verdict:
 
 
 def unlike(got, value, what: str, tolerance: float = 1e-6) -> str:
-    """How `got` differs from the value it should have, in words; "" where it does not.
+    """How `got` differs from the expected value, in words; "" if it does not.
 
     >>> unlike(np.ones((2, 3)), np.ones(3), "y")
-    'y has the shape (2, 3); it should be (3,)'
+    'y has shape (2, 3); it should be (3,)'
     """
     numbers, value = _numbers(got), np.asarray(value, float)
     if numbers is None:
         return f"{what} {_no_numbers(got)}"
     if (got := numbers).shape != value.shape:
-        return f"{what} has the shape {got.shape}; it should be {value.shape}"
+        return f"{what} has shape {got.shape}; it should be {value.shape}"
     off = np.abs(got - value)
     if np.all(off <= tolerance * (1 + np.abs(value))):
         return ""
@@ -169,7 +169,7 @@ def unlike(got, value, what: str, tolerance: float = 1e-6) -> str:
 
 
 def which(got, known: Iterable[tuple[str, object]], otherwise: str = "") -> str:
-    """The sentence of the first typical value that `got` is; `otherwise` where it is none of them.
+    """The sentence of the first typical value that `got` equals; `otherwise` if it equals none.
 
     >>> which(6.0, {"that is the sum": 5.0, "that is the product": 6.0}.items())
     'that is the product'
@@ -178,13 +178,13 @@ def which(got, known: Iterable[tuple[str, object]], otherwise: str = "") -> str:
 
 
 def sharper(found: Verdict, says: str) -> Verdict:
-    """The verdict with this sentence for what is wrong, if there is one; what it says of the rest stays."""
+    """The verdict with its first part (up to ";") replaced by `says`, unless that is empty."""
     _, mark, rest = found.sentence.partition(";")
     return found._replace(sentence=says + mark + rest) if says else found
 
 
 def _no_numbers(thing) -> str:
-    return f"is no array of numbers, but of the type {type(thing).__name__}"
+    return f"is not an array of numbers but of type {type(thing).__name__}"
 
 
 def _numbers(thing) -> np.ndarray | None:
@@ -194,24 +194,24 @@ def _numbers(thing) -> np.ndarray | None:
         return None
 
 
-# How each cause that the gradient checker names is said of dx, the gradient of x.
+# The sentence about dx, the gradient of x, for each cause that the gradient checker names.
 SAYS = {
-    "random": "your forward gives another value when it is called again",
-    "mutated": "an array is changed in place that others still need",
+    "random": "your forward gives a different value when it is called again",
+    "mutated": "an array that is still needed is changed in place",
     "stateful": "{dx} changes when back is called a second time",
-    "count": "back does not give one gradient for each argument, in a tuple",
+    "count": "back does not give a tuple with one gradient per argument",
     "shape": "{dx} does not have the shape of {x}",
     "zero": "{dx} is zero where it should not be",
     "sign": "{dx} has the wrong sign",
     "scale": "{dx} is off by a constant factor",
-    "broadcast": "{dx} is not summed over what was repeated",
+    "broadcast": "{dx} is not summed over the axis along which {x} is repeated",
     "transposed": "{dx} is transposed",
     "shifted": "{dx} is off by one place",
     "overwritten": "{dx} keeps one of several gradients that should be added up",
     "mean": "{dx} lacks a mean term",
     "rank-one": "{dx} lacks the term that comes from the sum in the softmax",
-    "path": "{dx} lacks one of its terms: {x} reaches the result in more than one way",
-    "mask": "{dx} is not masked as the forward is",
+    "path": "{dx} lacks one of its terms: {x} reaches the result on more than one path",
+    "mask": "{dx} is not masked like the forward",
     "precision": "{dx} loses digits",
     "unknown": "{dx} is wrong",
 }
@@ -221,18 +221,18 @@ def backward(
     f: Callable,
     reference: Callable,
     *arrays: tuple[int, ...] | np.ndarray,
-    right: str = "every gradient agrees with differences of the forward",
+    right: str = "every gradient agrees with finite differences of the forward",
     says: dict[tuple[str, str], str] | None = None,
 ) -> Verdict:
-    """Hold f, which gives (y, back), to the reference's y, and its gradients to differences of its forward.
+    """Compare f, which returns (y, back), with the reference's y, and its gradients with finite differences.
 
-    An argument is given as an array, or as a shape to draw it in. `says` has better sentences than SAYS for
-    this exercise, by argument and cause: {("b", "broadcast"): "db is not summed over the rows"}.
+    Each argument is an array, or a shape to draw one. `says` overrides SAYS for this exercise, by argument
+    and cause: {("b", "broadcast"): "db is not summed over the rows"}.
     """
     drawn = [draw(i, a) if isinstance(a, tuple) else a for i, a in enumerate(arrays)]
     y, back = parts(f(*(a.copy() for a in drawn)), ("y", "back"), TWO_THINGS)
     if problem := unlike(y, reference(*(a.copy() for a in drawn))[0], "y"):
-        return Verdict(False, "the forward is not right yet, so its backward cannot be", problem)
+        return Verdict(False, "the forward is not right yet, so the backward cannot be judged", problem)
     if not callable(back):
         return Verdict(False, "the second thing that your function gives should be the function back")
     names = list(inspect.signature(f).parameters)[: len(drawn)]
@@ -248,12 +248,12 @@ def backward(
     rest = [f"d{a.name}" for a in wrong[1:]]
     sentence += f"; {_and(rest)} {'is' if len(rest) == 1 else 'are'} wrong too" if rest else ""
     sentence += f"; {_and(fine)} {'is' if len(fine) == 1 else 'are'} right" if fine else ""
-    shown = [f"at {i}: back gives {a:.6g}, differences give {n:.6g}" for i, a, n in first.entries[:1]]
+    shown = [f"at {i}: back gives {a:.6g}, finite differences give {n:.6g}" for i, a, n in first.entries[:1]]
     return Verdict(False, sentence, "; ".join([first.detail, *shown]))
 
 
 def draw(number: int, shape: tuple[int, ...]) -> np.ndarray:
-    """Normal numbers, the same on every rank and machine."""
+    """Standard normal numbers of this shape, the same on every rank and machine; `number` is the seed."""
     return random.normal(random.key(number, "exercise"), np.arange(int(np.prod(shape)))).reshape(shape)
 
 

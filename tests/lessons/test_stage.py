@@ -1,4 +1,4 @@
-"""Code that runs apart from its caller ends with a sentence, whatever it does."""
+"""Code that runs in its own process always ends with a sentence, whatever it does."""
 
 import re
 
@@ -21,22 +21,22 @@ def mpi():
 @pytest.mark.parametrize(
     ("source", "says"),
     [
-        ("while True: pass\ndef slope(f, x): return 1.0", r"^no end within 2 s: a loop without an end\?$"),
+        ("while True: pass\ndef slope(f, x): return 1.0", r"^no end within 2 s: an endless loop\?$"),
         ("def slope(f, x):\n    while True: pass", "no end within 2 s"),
         ("def slope(f, x:", r"^SyntaxError at line 1, `def slope\(f, x:`"),
         ("def other(f, x): return 1.0", "the cell defines no slope"),
-        ("1 / 0\ndef slope(f, x): return ...", "not written yet"),  # what the cell calls is left out
+        ("1 / 0\ndef slope(f, x): return ...", "not written yet"),  # bare calls are skipped
         ("y = 1 / 0", "^ZeroDivisionError at line 1, `y = 1 / 0`: division by zero"),
         ("def slope(f, x): raise NotImplementedError", "^not written yet"),
         ("def slope(f, x): return 2 * ...", r"^not written yet: a value is still `\.\.\.` at line 1, `def"),
-        ("import os\ndef slope(f, x): os._exit(3)", "ended without a word"),
+        ("import os\ndef slope(f, x): os._exit(3)", "ended without an error message"),
         ("def slope(f, x): exit()", "^SystemExit at line 1"),
-        ("def slope(f, x): return 'steep'", "^the result is no array of numbers, but of the type str$"),
+        ("def slope(f, x): return 'steep'", "^the result is not an array of numbers but of type str$"),
         ("def slope(f): return 1.0", r"^TypeError: slope\(\) takes 1 positional argument but 2 were given"),
     ],
 )
 def test_a_cell_is_judged_apart(source, says):
-    found = verdict_apart(shelf.exercise("02"), source, limit=2 if "while" in source else 30)
+    found = verdict_apart("02", source, limit=2 if "while" in source else 30)
     assert not found.ok and re.search(says, str(found)), found
     assert "Traceback" not in str(found)
 
@@ -59,10 +59,10 @@ def test_ranks_say_and_keep_in_their_order(mpi, capsys):
         ),
         ("x = y", r"^NameError at line 1, `x = y`: name 'y' is not defined$"),
         ("if group.rank == 1: group.barrier()", "^ranks do not meet in one collective"),
-        ("while group.rank == 1: pass", r"^no end of ranks? (0, )?1 within 8 s: do they wait"),
+        ("while group.rank == 1: pass", r"^no end of ranks? (0, )?1 within 8 s: waiting for a message"),
         (
             "if group.rank == 1:\n    import os\n    os._exit(3)\ngroup.barrier()",
-            "rank 0|ended without a word",
+            "rank 0|ended without an error message",
         ),
     ],
 )
@@ -123,7 +123,7 @@ def test_pieces_of_a_matrix_are_drawn(axis, tmp_path, monkeypatch):
 def test_the_library_is_shown_as_it_stands(capsys):
     show(stage.define)
     said = capsys.readouterr().out
-    assert said.startswith("`minimega/learn/sandbox.py`, line ") and '"""The names that a learner' in said
+    assert said.startswith("`minimega/learn/sandbox.py`, line ") and '"""Execute a learner' in said
 
 
 def test_a_function_that_leaves_is_a_wrong_answer():

@@ -68,6 +68,6 @@ WRONG = [
     (
         "the norm of a matrix by a dot product",
         HEAD + "    return np.sqrt(group.all_reduce(sum(g @ g / n for g, n in own)))",
-        r"^the result has the shape \(2, 2\); it should be \(\)$",
+        r"^the result has shape \(2, 2\); it should be \(\)$",
     ),
 ]
