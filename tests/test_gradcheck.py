@@ -165,7 +165,7 @@ def test_picture(tmp_path):
         (lambda x: ops.softmax(x).sum(), (normal(3),), "too flat"),
         (ops.relu, (np.zeros(3),), "differ at every entry"),
         (lambda x: (np.argsort(x), lambda dy: dy), (normal(3),), "only floats"),
-        (lambda x: 2.0, (normal(3),), "give"),
+        (lambda x: 2.0, (normal(3),), "must return"),
     ],
 )
 def test_what_cannot_be_judged_is_an_error(f, arrays, says):
