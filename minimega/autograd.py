@@ -27,8 +27,7 @@ _later = ContextVar("later", default=None)
 class Operation:
     """A node of the graph, an operation that ran: holds its closure, but not its value, which may be freed.
 
-    `inputs` says where each argument's gradient goes: to the Operation that made it, to a leaf, or nowhere
-    (None). `back` may return at most `most` gradients.
+    `inputs` says where each gradient goes: an Operation, a leaf or nowhere (None); `back` gives up to `most`.
     """
 
     __slots__ = ("back", "dtype", "inputs", "layer", "most", "name", "shape")
@@ -82,7 +81,7 @@ def op(f: Callable | None = None, *, exact: bool = False) -> Callable:
     may be left out). A gradient is an array, None, or a function that returns the array. Such a function is
     called only if the gradient is needed, and late, so that messages overlap with computation. Raises
     WrongOperation if f or `back` returns anything else. If the arguments are 16-bit, y is rounded to their
-    type, and so are the gradients; an operation `@op(exact=True)` keeps y as computed.
+    type; with `@op(exact=True)` it stays as computed.
 
     >>> @op
     ... def double(x):
@@ -148,7 +147,7 @@ def backward(y: Tensor, dy=None, keep_graph: bool = False) -> None:
 
 
 def _computed(dx, x: Tensor | Operation, user: str):
-    """A gradient as an array of its final type; a function is called for it.
+    """A gradient as an array of its final type; calls it if it is a function.
 
     Gradients of 16-bit activations are rounded to 16 bits, like the activations. Those of parameters stay
     float32: many are added up, and they update float32 weights.
@@ -283,6 +282,8 @@ def _arrays(thing, depth: int = 0) -> Iterator:
 
 def first_not_finite(f: Callable) -> str | None:
     """Run f, say a failed step, and return the first layer that gave an infinity or a NaN (None: none did).
+
+    With the same key a step run again is the same computation, dropout included.
 
     >>> first_not_finite(lambda: Tensor(np.array(-1.0)) * np.inf)
     ''

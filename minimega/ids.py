@@ -1,4 +1,4 @@
-"""Checks of token ids, targets and windows: a model would train on wrong ones without an error.
+"""Checks of token ids, targets and windows; without them a model would train on invalid ones silently.
 
 A piece of a cut table gives zeros for the ids of other ranks, so it cannot detect an id that no rank has.
 Here ids are checked against the whole vocabulary and context, once per batch, before anything is computed.
@@ -56,7 +56,7 @@ def _check_integers(what: str, ids) -> None:
 
 
 def _numbers(*scalars) -> list[int]:
-    """Arrays of one number each as numbers. Waits for a GPU once.
+    """Scalar arrays as Python numbers. Waits for a GPU once.
 
     The loss waits for it anyway: the number of targets on this rank decides the size of an array.
     """
