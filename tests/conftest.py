@@ -1,4 +1,4 @@
-"""What the tests share: random arrays, and the texts that only some machines have."""
+"""Fixtures: random arrays, and larger texts that only some machines have."""
 
 import os
 from pathlib import Path

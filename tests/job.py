@@ -1,4 +1,4 @@
-"""Small programs on several ranks, each with a time limit of its own."""
+"""Small programs on several ranks, each with its own time limit."""
 
 import signal
 import subprocess

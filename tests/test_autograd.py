@@ -1,4 +1,4 @@
-"""The engine: what it adds up, what it keeps, when it calls, and what it lets go of."""
+"""The engine: what it adds up, what it keeps, when it calls a backward, and what it frees."""
 
 import gc
 import tracemalloc

@@ -1,4 +1,4 @@
-"""mpirun's own words are taken out; what ranks write passes as it is."""
+"""mpirun's own messages are removed; the output of ranks passes unchanged."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The benchmark: what it prints, the operations that it counts, and how it takes turns."""
+"""The benchmark: what it prints, how it counts operations, and how it alternates."""
 
 import importlib.util
 import sys

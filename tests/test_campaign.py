@@ -1,4 +1,4 @@
-"""The random campaign: its short form, and that its oracle sees what it is there for."""
+"""The random campaign, shortened; and its oracle catches planted violations."""
 
 import os
 import shutil

@@ -1,4 +1,4 @@
-"""Checkpoints are whole or absent, and what is not ours is refused in a sentence."""
+"""Checkpoints are atomic, and foreign files are refused with one sentence."""
 
 import json
 import shutil

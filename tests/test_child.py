@@ -1,4 +1,4 @@
-"""Processes that this program starts find Python's own modules, and what it tells the user to type works."""
+"""Child processes find Python's own modules, and the commands that messages suggest work."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""The command line as a person types it: what is wrong is said in at most three lines, with its status."""
+"""The command line as a user types it: errors have at most three lines and the right exit status."""
 
 import errno
 import importlib

@@ -1,4 +1,4 @@
-"""Two runs side by side: rounding is told from mistakes, and mistakes are told where they begin."""
+"""minimega compare tells rounding from bugs, and names where a bug begins."""
 
 import re
 import shutil

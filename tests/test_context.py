@@ -1,4 +1,4 @@
-"""Ring attention in one process, whose ranks are threads: the balance, and the numbers of plain attention.
+"""Ring attention with threads as ranks: balanced, and equal to plain attention.
 
 What needs an MPI, and the model, is in mpi/cases_context.py.
 """

@@ -1,4 +1,4 @@
-"""The tales and their exact floor; texts from files, and what is wrong with some."""
+"""The tales and their exact floor; texts from files, and errors in them."""
 
 from collections import Counter, defaultdict
 from itertools import pairwise

@@ -1,4 +1,4 @@
-"""The doctor: a line for each thing that a run may need, ending in ok or in what to do."""
+"""The doctor prints a line for each thing that a run may need: ok, or what to do."""
 
 import subprocess
 from importlib import metadata

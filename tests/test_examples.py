@@ -1,4 +1,4 @@
-"""The examples as their first lines say, each with a time limit: what they print; their assertions hold."""
+"""The examples run as their docstrings say, each with a time limit, and print the right lines."""
 
 import subprocess
 import sys

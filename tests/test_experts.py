@@ -1,4 +1,4 @@
-"""Experts on one rank: each operation and the layer against differences; the choice, the balance loss."""
+"""Experts on one rank: operations and layer against finite differences; routing; the balance loss."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""minimega held to numbers that torch computed: tests/golden, made by parity/make_golden.py."""
+"""minimega against numbers that torch computed: tests/golden, made by parity/make_golden.py."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""float16 by its bits against NumPy's own conversion, to the bit."""
+"""The float16 kernel equals NumPy's conversion, to the bit."""
 
 import numpy as np
 import pytest

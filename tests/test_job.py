@@ -1,4 +1,4 @@
-"""Ranks and their launcher: neither outlives the other, and the last words are ours."""
+"""Ranks and their launcher: neither outlives the other, and the last message is ours."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""Rooms import downwards only, and what lies flat is a GPT that is closed under import."""
+"""Folders import downwards only; the flat files are a GPT that needs nothing else."""
 
 import ast
 from itertools import pairwise

@@ -1,4 +1,4 @@
-"""Starting ranks, handing signals on, and ending every rank when one of them fails."""
+"""Starting ranks, forwarding signals, and ending all ranks when one fails."""
 
 import os
 import signal

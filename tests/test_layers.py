@@ -1,4 +1,4 @@
-"""The layers, at every option: gradients, attention's rules, dropout as a function of the place."""
+"""Layers at every option: gradients, attention's masks, dropout as a function of the place."""
 
 import numpy as np
 import pytest

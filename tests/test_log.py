@@ -1,4 +1,4 @@
-"""log.jsonl: what is read of a damaged one, and what a failing or a vanished file does to it."""
+"""log.jsonl: damaged lines, failing writes, a deleted file."""
 
 import json
 import math

@@ -1,4 +1,4 @@
-"""Activation memory: the paper's formulas, what is kept here, and what the engine holds."""
+"""Activation memory: the paper's formulas, ours, and what the engine holds."""
 
 import re
 from itertools import product

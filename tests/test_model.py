@@ -1,4 +1,4 @@
-"""The whole model at every option: gradients, types, causality, counts, accumulation, first values."""
+"""The whole model at every option: gradients, dtypes, causality, counts, accumulation, initial values."""
 
 import itertools
 import tracemalloc

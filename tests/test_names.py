@@ -1,4 +1,4 @@
-"""Names that other programs use lead to the option here, on the command line and in a file."""
+"""Other programs' option names lead to ours, on the command line and in a file."""
 
 import pytest
 

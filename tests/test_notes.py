@@ -1,4 +1,4 @@
-"""A line for each option whose value has no use, and none for a run as it should be."""
+"""A note for each option that has no effect, and none for a sensible run."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Every operation against finite differences, over shapes of every kind; and what goes wrong silently."""
+"""Every operation against finite differences, over shapes of every kind; and errors that would be silent."""
 
 import math
 

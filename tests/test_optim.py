@@ -1,4 +1,4 @@
-"""Optimizers against the formulas of their papers, entry by entry; schedules by tables; clipping."""
+"""Optimizers against their papers' formulas, entry by entry; schedules against tables; clipping."""
 
 import math
 

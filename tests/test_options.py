@@ -1,4 +1,4 @@
-"""The table of options, what wins over what, the TOML file, and the documentation made from the table."""
+"""The table of options, their precedence, the TOML file, and the page generated from the table."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The cut into stages, and the halves of a backward pass; what needs ranks is in mpi/cases_pipeline.py."""
+"""Cutting into stages, and split backward passes; cases on ranks are in mpi/cases_pipeline.py."""
 
 from types import SimpleNamespace
 

@@ -1,4 +1,4 @@
-"""The planner against what runs measure, and against published sizes."""
+"""The memory planner against measurements and published sizes."""
 
 import tracemalloc
 from itertools import product

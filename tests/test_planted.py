@@ -1,4 +1,4 @@
-"""The planted mistakes fit the source, and one is planted here; for all of them: python -m tests.planted."""
+"""The planted mistakes match the source, and one is tried here; to try all: python -m tests.planted."""
 
 import ast
 

@@ -1,4 +1,4 @@
-"""16-bit numbers: each operation and whole runs beside float32, masters, and the scale of the loss.
+"""16-bit numbers: operations and whole runs against float32, master weights, the loss scale.
 
 Finite differences say nothing in 16 bits. An operation is held to itself in float32 at the same (rounded)
 inputs instead, by max|a - b| / max|b| in steps (eps) of the 16-bit type.

@@ -1,4 +1,4 @@
-"""What a run says while it works, also one that goes on."""
+"""What a run prints while it trains, resumed runs included."""
 
 import sys
 

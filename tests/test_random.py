@@ -1,4 +1,4 @@
-"""The hash behind all randomness: its bits, its statistics, and that any slicing gives the same.
+"""The hash behind all random numbers: its bits, its statistics, and slices equal to the whole.
 
 Every test is deterministic (the hash has no state): no bound of 5 standard deviations is crossed by chance.
 """

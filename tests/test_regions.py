@@ -1,4 +1,4 @@
-"""Regions in a group of one: the identity, which costs nothing."""
+"""Regions in a group of one: the identity, at no cost."""
 
 import numpy as np
 import pytest

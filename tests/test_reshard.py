@@ -1,4 +1,4 @@
-"""A run that was cut anew has lost nothing, nor has one that goes on: also not what only they read."""
+"""Resharded and resumed runs lose nothing, not even state that only resume reads."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""Ranks that wait for long say for whom and where; with --check-collectives the job ends."""
+"""Ranks that wait for long name the rank they wait for; with --check-collectives the job ends."""
 
 import pytest
 from job import run

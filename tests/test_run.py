@@ -1,4 +1,4 @@
-"""Runs as a user starts them: what they write, how they stop, go on, and refuse."""
+"""Runs as a user starts them: what they write, how they stop, resume and refuse."""
 
 import json
 import math

@@ -1,4 +1,4 @@
-"""What a run may remove from its folder, and what it makes of a folder that somebody has worked on."""
+"""What a run may remove from its folder, and how it treats a folder that a user has edited."""
 
 import os
 import shutil

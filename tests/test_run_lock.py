@@ -1,4 +1,4 @@
-"""Two runs never write into one folder; a run that was killed is in nobody's way."""
+"""Two runs never write to one folder; a killed run blocks nobody."""
 
 import errno
 import os

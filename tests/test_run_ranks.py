@@ -1,4 +1,4 @@
-"""Runs on several ranks as a user starts, stops and resumes them, held to the run of one process.
+"""Runs on several ranks as a user starts, stops and resumes them, compared with one process.
 
 Every command has a time limit. What a run must give is that of `serial`: its losses, norms, held-out loss.
 """

@@ -1,4 +1,4 @@
-"""Generation: the cache changes nothing, the window slides as it says, sampling is what its options mean."""
+"""Generation: the cache changes nothing, the window slides, sampling follows its options."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Every schedule for all p <= 8, m <= 32, v <= 4 that are allowed: no deadlock; the figures of the papers."""
+"""Every schedule for all allowed p <= 8, m <= 32, v <= 4: no deadlock, and the papers' figures."""
 
 from collections import Counter
 from itertools import pairwise

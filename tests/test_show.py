@@ -1,4 +1,4 @@
-"""Pictures: they are written whatever the data, and what they must show is in them."""
+"""Pictures are written for any data, and show what they must."""
 
 import os
 import subprocess

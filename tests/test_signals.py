@@ -1,4 +1,4 @@
-"""Signals outside of the steps: what a command had written for the time being is gone, and a run is saved."""
+"""Signals outside the training steps: temporary files are removed, and a run is saved."""
 
 import os
 import pty

@@ -1,4 +1,4 @@
-"""The texts and the tokenizer of a run: those of another run are noticed, and unknown tokens are told of."""
+"""The texts and the tokenizer of a run: another run's are noticed, and unknown tokens are reported."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""How many threads BLAS gets, who decides it, and that a run keeps its number."""
+"""How many threads BLAS gets, what decides it, and that a resumed run keeps the number."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""A record made by hand and what is made of it; the command from end to end. Ranks: mpi/cases_timeline.py."""
+"""minimega timeline from a hand-made record, and end to end. On ranks: mpi/cases_timeline.py."""
 
 import json
 import os

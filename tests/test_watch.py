@@ -1,4 +1,4 @@
-"""--check-collectives: what would hang in every MPI is reported, with both places, and ends the job."""
+"""--check-collectives: a mismatch that would hang is reported with both places, and ends the job."""
 
 import pytest
 from job import run

@@ -1,4 +1,4 @@
-"""A case: what is typed, where, and what happens meanwhile. Data alone, so it can be replayed and shrunk."""
+"""A case: a command, its folder, and what happens meanwhile. Pure data, so it can be replayed and reduced."""
 
 import os
 import shlex

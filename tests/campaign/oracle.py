@@ -1,4 +1,4 @@
-"""What must hold after a case, whatever was typed: each breach is a Violation with its kind."""
+"""What must hold after every case; each breach is a Violation with its kind."""
 
 import hashlib
 import json

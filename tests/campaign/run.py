@@ -1,4 +1,4 @@
-"""One case: prepared in a box of its own, run, judged; a failing one is made smaller."""
+"""One case: set up in its own folder, run, judged; a failing one is reduced."""
 
 import os
 import shutil

@@ -1,4 +1,4 @@
-"""What the golden numbers are of: the inputs, which are drawn and not stored, and minimega's answers.
+"""The cases of the golden numbers: inputs, which are drawn and not stored, and minimega's answers.
 
 Every function gives arrays by name. torch's answers, under the same names, come from parity/torch_cases.py
 (`make parity`, which needs torch); those to a few fixed inputs are stored here as JSON, so that every test

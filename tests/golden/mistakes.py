@@ -1,4 +1,4 @@
-"""Mistakes that people make in such code, to plant: the golden numbers and torch must each notice every one.
+"""Common mistakes in such code, to plant: the golden numbers and torch must each notice every one.
 
 Each takes pytest's monkeypatch and puts something wrong in the place of something right.
 """

@@ -1,4 +1,4 @@
-"""python -m tests.lessons: every wrong answer, and what is said of it, as a table."""
+"""python -m tests.lessons: every wrong answer and its verdict, as a table."""
 
 from minimega.learn import shelf
 from tests.lessons.wrong import judge, wrong_answers

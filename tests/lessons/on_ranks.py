@@ -1,4 +1,4 @@
-"""What test_stage.py does on ranks: a judge in the place of an exercise's."""
+"""What test_stage.py runs on ranks: a judge that replaces an exercise's."""
 
 import numpy as np
 

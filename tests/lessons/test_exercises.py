@@ -1,4 +1,4 @@
-"""Every exercise: its solution passes, its stub is not written yet, and a wrong answer hears why."""
+"""Every exercise: the solution passes, the stub is "not written yet", each wrong answer gets its sentence."""
 
 import re
 

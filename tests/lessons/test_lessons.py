@@ -1,4 +1,4 @@
-"""Each lesson has its parts, and what it names exists; the learner's folder, and the command `learn`."""
+"""Each lesson has its parts, and the paths it names exist; the learner's folder, and `minimega learn`."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""What any layout writes any other reads, to the bit, and goes on as one rank would have; or nobody does."""
+"""Any layout reads what any other wrote, to the bit, and continues as one rank would; or all ranks refuse."""
 
 import functools
 from dataclasses import fields, replace

@@ -1,4 +1,4 @@
-"""Collectives against what they mean, computed from every rank's array by NumPy."""
+"""Collectives against NumPy on the arrays of all ranks."""
 
 import numpy as np
 from adjoint import assert_whole

@@ -1,4 +1,4 @@
-"""Sequences that are cut give the serial model: ring attention among ranks, and every layout with --cp."""
+"""Cut sequences equal the serial model: ring attention on ranks, and every layout with --cp."""
 
 from contextlib import ExitStack
 from dataclasses import replace

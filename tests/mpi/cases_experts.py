@@ -1,4 +1,4 @@
-"""Experts shared out over ranks are those of one rank: every layout, what travels, and what must be noticed.
+"""Experts over ranks equal those of one rank: every layout, the messages, and planted mistakes.
 
 N tokens, E experts, k experts a token, D width.
 """

@@ -1,4 +1,4 @@
-"""How arrays of a GPU travel, with a CuPy that only pretends: its arrays may not be given to MPI as they are.
+"""How GPU arrays travel, with a fake CuPy whose arrays must not be passed to MPI directly.
 
 The NCCL that pretends has the calls of CuPy's module (arguments in their order), and does them over MPI.
 """

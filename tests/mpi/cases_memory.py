@@ -1,4 +1,4 @@
-"""What one rank of many keeps is the same beside real ranks as beside pretended ones."""
+"""What one of many ranks holds is the same with real ranks as on paper."""
 
 from itertools import product
 

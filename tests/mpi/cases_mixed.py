@@ -1,4 +1,4 @@
-"""16-bit models on many ranks: the one that one rank trains but for rounding, with masters and loss scale."""
+"""16-bit models on many ranks equal the serial one up to rounding, master weights and loss scale included."""
 
 from dataclasses import replace
 from itertools import product

@@ -1,4 +1,4 @@
-"""The model on many ranks is the one that one rank trains: every layout, with every pair of factors."""
+"""The model on many ranks equals the serial one: every layout, with every pair of factors."""
 
 from dataclasses import replace
 from itertools import combinations, product

@@ -1,4 +1,4 @@
-"""Every pair of features that the table of combinations allows, held to the serial model; and the whole.
+"""Every pair of features that the table allows, and larger compositions, against the serial model.
 
 Dropout is on, widths divide by no number of ranks, stages have unequal numbers of layers, and micro-batches
 are not as many as stages.

@@ -1,4 +1,4 @@
-"""The model in stages is the one that one rank trains: every schedule, alone and beside the other cuts."""
+"""The model in stages equals the serial one: every schedule, alone and with the other cuts."""
 
 from itertools import product
 from types import SimpleNamespace

@@ -1,4 +1,4 @@
-"""Mistakes planted in the parallel code: the comparison with the serial model has to see each of them.
+"""Mistakes planted in the parallel code: the comparison with the serial model must notice each.
 
 Those in the regions alone are in `cases_regions`. D width, V vocabulary.
 """

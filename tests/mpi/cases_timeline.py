@@ -1,4 +1,4 @@
-"""What a Stopwatch writes down is what happened, on clocks that agree; and it changes nothing."""
+"""A Stopwatch records what happened, on clocks that agree, and changes nothing."""
 
 import time
 from itertools import pairwise, product

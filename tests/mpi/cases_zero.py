@@ -1,4 +1,4 @@
-"""ZeRO: the three stages are the model that one rank trains; what they send and hold is what formulas say."""
+"""ZeRO: all three stages equal the serial model; the formulas match what they send and hold."""
 
 import tracemalloc
 from collections.abc import Iterator

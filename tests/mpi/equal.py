@@ -1,4 +1,4 @@
-"""A model cut over ranks, held to the whole one in the same process: loss, gradients, norm, weights.
+"""A cut model against the whole one in the same process: loss, gradients, norm, weights.
 
 Two tensors differ by max|a - b| / max|b|. Equal means: float64 within 1e-10; float32 within 2e-6, but the
 weights after AdamW within lr / 100, since its first steps are almost the sign of the gradient. A gradient

@@ -1,4 +1,4 @@
-"""Runs cases among ranks: `mpirun -n 4 python ranks.py cases_comm.case_a cases_regions.case_b ...`.
+"""Runs cases on ranks: `mpirun -n 4 python ranks.py cases_comm.case_a cases_regions.case_b ...`.
 
 A case is a function of the group of all ranks, in a file `cases_*.py` beside this one. Rank 0 writes
 `ok NAME` when all ranks are through. What fails, or hangs for longer than LIMIT, ends the job with its

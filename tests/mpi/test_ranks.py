@@ -1,4 +1,4 @@
-"""Every case of `cases_*.py`, on 1, 2, 3, 4 and 8 ranks: one mpirun for each number runs all its cases."""
+"""Every case of `cases_*.py`, on 1, 2, 3, 4 and 8 ranks: one mpirun per number of ranks."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""Mistakes planted in the source, one at a time, to see that the tests notice: `python -m tests.planted`.
+"""Mistakes planted in the source, one at a time: do the tests notice? `python -m tests.planted`.
 
 run.py, parallel.py   the mistakes, by what they are in      __main__.py   plants them and runs their tests
 

@@ -1,4 +1,4 @@
-"""Mistakes in what ranks do together: the second of two groups, one rank for all, weights that are old."""
+"""Mistakes between ranks: the second of two groups, one rank instead of all, stale weights."""
 
 from tests.planted import Mistake
 

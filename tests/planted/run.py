@@ -1,4 +1,4 @@
-"""Mistakes in what a run does around its steps: order, staleness, what only resume and reshard read."""
+"""Mistakes around the steps of a run: order, staleness, state that only resume and reshard read."""
 
 from tests.planted import Mistake
 
