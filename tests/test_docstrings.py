@@ -4,7 +4,7 @@ import ast
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-MISSING = 45  # to be lowered to 0
+MISSING = 18  # to be lowered to 0
 
 
 def undocumented(source: str) -> list[str]:
