@@ -62,7 +62,7 @@ def test_a_cut_run_is_rounding(right, compared, capsys):
     assert main(["compare", f"{serial} --tp 2 --cp 2 --sequence-parallel", serial]) == 0
     said = capsys.readouterr().out
     assert "verdict: rounding" in said and "(--tp 2 --dp 1 --cp 2 --sequence-parallel, float32)" in said
-    assert "the batch of step 4" in said and "training, after step 3" in said and "  !" not in said
+    assert "batch of step 4 in both" in said and "training, after step 3" in said and "  !" not in said
 
 
 def test_a_weight_that_was_changed_is_named(right, compared, tmp_path):
@@ -74,7 +74,7 @@ def test_a_weight_that_was_changed_is_named(right, compared, tmp_path):
     save_file(weights, file, metadata=header)
     status, last = compared(wrong, right)
     assert status == 1 and last.startswith("verdict: a bug")
-    assert "their training parts at block1.mlp.branch.up.weight (weight)" in last
+    assert "training diverges at block1.mlp.branch.up.weight (weight)" in last
 
 
 @pytest.mark.parametrize(
@@ -113,7 +113,7 @@ def named(name, first, words, compared, tmp_path, monkeypatch) -> None:
         wrong = train(tmp_path / "wrong", *words)
     status, last = compared(wrong, right)
     assert status == 1
-    assert f"their training parts at {name} " in last
+    assert f"training diverges at {name} " in last
 
 
 def gelu_wrong_forward(x):
@@ -130,7 +130,7 @@ def gelu_wrong_backward(x):
     ("mistake", "says"),
     [
         (gelu_wrong_forward, "It begins in the forward pass of block0.mlp."),
-        (gelu_wrong_backward, "in the backward pass, at block1.mlp.branch.up, and goes on to embedding."),
+        (gelu_wrong_backward, "in the backward pass, at block1.mlp.branch.up, and continues to embedding."),
     ],
 )
 def test_code_that_computes_something_else_is_named(right, compared, monkeypatch, mistake, says):

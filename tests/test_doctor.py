@@ -39,7 +39,7 @@ def test_here(capsys):
 def test_without_mpi_it_is_advice(capsys, monkeypatch):
     monkeypatch.setattr(module, "_version", lambda package: "")
     assert doctor() == 0
-    cure = f"not installed: for more than one rank, {pip('mpi4py', 'mpich')}"
+    cure = f"not installed: to use several ranks, {pip('mpi4py', 'mpich')}"
     assert lines(capsys)["MPI"].startswith(cure)
 
 
@@ -56,12 +56,12 @@ def some_mpi(monkeypatch):
         (
             {"returncode": 3, "stderr": "no route\n"},
             "ranks start",
-            "they fail (no route); by hand: /bin/mpirun -n 2",
+            "failed (no route); to reproduce: /bin/mpirun -n 2",
         ),
         (
             subprocess.TimeoutExpired("mpirun", 60),
             "ranks start",
-            "no answer within 60 s; by hand: /bin/mpirun",
+            "no answer within 60 s; to reproduce: /bin/mpirun",
         ),
         (
             {
@@ -69,7 +69,7 @@ def some_mpi(monkeypatch):
                 "stdout": '{"right": false, "group": "g", "latency": 1, "bandwidth": 1, "threads": 1}\n',
             },
             "all-reduce",
-            "the sum is wrong: install MPI anew",
+            "wrong sum: reinstall MPI",
         ),
     ],
 )
@@ -85,7 +85,7 @@ def test_what_is_broken_says_what_to_do(capsys, some_mpi, job, step, words):
     assert doctor() == 1
     said = lines(capsys)
     assert words in said[step]
-    assert said["GPU"] == "none found: nothing to do: everything runs on the CPU"
+    assert said["GPU"] == "none found: not needed, everything runs on the CPU"
 
 
 def test_a_gpu_without_cupy(capsys, some_mpi):

@@ -116,7 +116,7 @@ def test_a_run_that_cannot_write_its_log_says_how_to_go_on(tmp_path, capsys, mon
     assert main([*RUN.split(), "--save-dir", str(run), "--num-steps", "4", "--save-every", "1"]) == 1
     said = capsys.readouterr().err
     assert f"{run}/log.jsonl: No space left on device; free some space" in said
-    assert "The checkpoint of step 1 is whole; go on with" in said and said.count("\n") <= 3
+    assert "The checkpoint of step 1 is complete; resume with" in said and said.count("\n") <= 3
 
 
 def test_a_picture_that_cannot_be_drawn_fails_no_run(tmp_path, capsys):

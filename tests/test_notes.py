@@ -26,19 +26,19 @@ SMALL = [
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        ("--warmup 101", "--warmup 101 is above the 100 steps: the learning rate only comes to 0.00099"),
+        ("--warmup 101", "--warmup 101 is above the 100 steps: the learning rate only reaches 0.00099"),
         ("--save-every 101 --save-dir x", "--save-every 101 is above the 100 steps"),
         ("--eval-every 101", "--eval-every 101 is above the 100 steps"),
-        ("--vocab-size 51", "--vocab-size 51 is above the 50 tokens that the text gives"),
-        ("--keep 5", "--keep has no use here: no --save-dir"),
-        ("--num-steps 100 --num-epochs 4", "--num-epochs has no use here: --num-steps decides"),
-        ("--schedule constant --min-lr 1e-4", "--min-lr has no use here: --schedule constant"),
-        ("--optimizer sgd --beta1 0.8", "--beta1 has no use here: --optimizer sgd"),
-        ("--optimizer momentum --beta2 0.8", "--beta2 has no use here: --optimizer momentum"),
-        ("--optimizer adagrad --beta1 0.8", "--beta1 has no use here: --optimizer adagrad"),
-        ("--balance 0.5", "--balance has no use here: no --experts"),
-        ("--tales 5 --train-filename pydoc", "--tales has no use here: no tales"),
-        ("--pipeline gpipe", "--pipeline has no use here: one stage"),
+        ("--vocab-size 51", "--vocab-size 51 is above the 50 tokens found in the text"),
+        ("--keep 5", "--keep has no effect: no --save-dir"),
+        ("--num-steps 100 --num-epochs 4", "--num-epochs has no effect: --num-steps overrides it"),
+        ("--schedule constant --min-lr 1e-4", "--min-lr has no effect: --schedule constant"),
+        ("--optimizer sgd --beta1 0.8", "--beta1 has no effect: --optimizer sgd"),
+        ("--optimizer momentum --beta2 0.8", "--beta2 has no effect: --optimizer momentum"),
+        ("--optimizer adagrad --beta1 0.8", "--beta1 has no effect: --optimizer adagrad"),
+        ("--balance 0.5", "--balance has no effect: no --experts"),
+        ("--tales 5 --train-filename pydoc", "--tales has no effect: no tales"),
+        ("--pipeline gpipe", "--pipeline has no effect: one stage"),
     ],
 )
 def test_what_has_no_use_in_training_is_said(words, says):
@@ -66,7 +66,7 @@ def test_nothing_is_said_of_a_run_as_it_should_be(words):
     ("words", "says"),
     [
         ("--top-k 51", "--top-k 51 is above the 50 tokens of the vocabulary"),
-        ("--temperature 0 --top-p 0.5", "--top-p has no use here: --temperature 0"),
+        ("--temperature 0 --top-p 0.5", "--top-p has no effect: --temperature 0"),
         ("--top-k 50 --top-p 0.5", None),
     ],
 )
@@ -86,4 +86,4 @@ def test_the_lines_stand_where_a_user_sees_them(tmp_path, capsys):
     assert main(["generate", "--model-filename", str(run), *words, "--top-k", "9"]) == 0
     said = capsys.readouterr()
     assert said.out == plain.out and plain.err == ""
-    assert said.err == "note: --top-k has no use here: --temperature 0 takes the likeliest token\n"
+    assert said.err == "note: --top-k has no effect: --temperature 0 takes the likeliest token\n"

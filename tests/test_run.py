@@ -157,7 +157,7 @@ def test_a_finished_run_says_so_and_how_to_go_on(tmp_path, start, capsys):
     files = {f: f.read_bytes() for f in run.iterdir() if f.is_file()}
     assert main([*resume, "--num-steps", "4"]) == 2
     said = capsys.readouterr()
-    assert f"{run} has made 6 steps already, and is asked for 4 in all" in said.err
+    assert f"{run} has already made 6 steps, more than the 4 requested" in said.err
     assert said.err.count("\n") == 1 and said.out == ""
     assert {f: f.read_bytes() for f in run.iterdir() if f.is_file()} == files
     assert all((before[n] == a).all() for n, a in weights_of(run).items())
@@ -196,12 +196,12 @@ def test_a_run_goes_on_from_another_folder_and_with_a_text_that_was_moved(
     assert "name it anew: --train-filename PATH" in said and said.count("\n") == 2
     assert main(["evaluate", "--model-filename", "../run"]) == 2
     said = capsys.readouterr().err
-    assert "no longer there" in said and "--eval-filename names" in said and said.count("\n") == 2
+    assert "no longer there" in said and "--eval-filename" in said and said.count("\n") == 2
     assert main(["evaluate", "--model-filename", "../run", "--eval-filename", "moved.txt"]) == 0
     with open("other.txt", "w") as other:
         other.write("Something else. " * 200)
     assert main([*resume, "6", "--train-filename", "other.txt"]) == 2
-    assert "other.txt is not the text that this run began with" in capsys.readouterr().err
+    assert "other.txt is not the text that this run was trained on" in capsys.readouterr().err
     assert main([*resume, "6", "--train-filename", "moved.txt"]) == 0
     monkeypatch.chdir(tmp_path)
     assert main(["train", "--save-dir", "run", "--resume", "--num-steps", "7"]) == 0  # named once for all
@@ -292,7 +292,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, start, capsys):
     said = capsys.readouterr().err
     assert "step 2" in said
     assert "block0" in said or "embedding" in said
-    assert "step 1 is whole" in said
+    assert "step 1 is complete" in said
     assert said.count("\n") <= 3
     assert run_folder.newest(run).name == "step-1"
     assert all(np.isfinite(a).all() for a in weights_of(run).values())
@@ -311,7 +311,7 @@ def test_what_is_not_finite_at_the_end_is_not_saved_over_what_is(tmp_path, start
     resume = ["train", "--save-dir", str(run), "--resume", "--num-steps", "7", "--save-every", "1"]
     assert main([*resume, "--keep", "1"]) == 1
     said = capsys.readouterr().err
-    assert "step 7: " in said and "is not finite" in said and "step 6 is whole" in said
+    assert "step 7: " in said and "is not finite" in said and "step 6 is complete" in said
     assert run_folder.newest(run).name == "step-6"
     assert all(np.isfinite(a).all() for a in weights_of(run).values())
 
@@ -321,7 +321,7 @@ def test_weights_that_are_not_finite_are_not_saved_between_evaluations(tmp_path,
     more = how.split()
     assert start(tmp_path / "run", *more, "--eval-every", "100") == 1
     said = capsys.readouterr().err
-    assert "step 1: embedding.tokens is not finite any more" in said and said.count("\n") <= 3
+    assert "step 1: embedding.tokens is no longer finite" in said and said.count("\n") <= 3
     assert not list((tmp_path / "run").glob("step-*"))
 
 
@@ -338,7 +338,7 @@ def test_a_full_disk_stops_the_run_and_keeps_the_last_checkpoint(tmp_path, start
     assert start(tmp_path / "run", "--save-every", "2") == 1
     said = capsys.readouterr().err
     assert "No space left" in said
-    assert "step 2 is whole" in said
+    assert "step 2 is complete" in said
     assert said.count("\n") <= 3
     assert run_folder.newest(tmp_path / "run").name == "step-2"
 
@@ -449,7 +449,7 @@ def test_the_launcher_knows_the_newest_checkpoint(tmp_path, start, monkeypatch):
     told = {}
     monkeypatch.setattr(lifeline, "tell", lambda step=0, left="", **_: told.update({step: left}))
     assert start(tmp_path / "run", "--save-every", "2", steps=5) == 0
-    saved = {step: re.search("of step ([0-9]+) is whole", left) for step, left in told.items()}
+    saved = {step: re.search("of step ([0-9]+) is complete", left) for step, left in told.items()}
     assert {step: int(found[1]) for step, found in saved.items() if found} == {2: 2, 3: 2, 4: 4, 5: 5}
 
 

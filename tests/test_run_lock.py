@@ -162,7 +162,7 @@ def test_a_run_that_another_one_continued_meanwhile_is_not_gone_on_with(tmp_path
         return usual(o, body)
 
     monkeypatch.setattr(run, "on_ranks", late)
-    assert "another newest checkpoint" in refused(["train", "--save-dir", tmp_path, "--resume"], capsys)
+    assert "a newer checkpoint now" in refused(["train", "--save-dir", tmp_path, "--resume"], capsys)
 
 
 def test_a_folder_that_may_not_be_written_into_is_refused(tmp_path, capsys, monkeypatch):

@@ -149,7 +149,7 @@ def test_ranks_that_share_out_the_tokens_train_the_serial_run(tmp_path, serial):
         one, two = (minimega(*words, "--model-filename", run, *more) for more in ((), ("--cp", "2")))
         assert (two.returncode, two.stdout, two.stderr) == (0, one.stdout, "") and one.stdout
     ended = minimega("reshard", run, "--cp", "4", "--save-dir", tmp_path / "out")
-    assert "--tp 1 --dp 1 --cp 4; go on with" in ended.stdout, ended.stderr
+    assert "--tp 1 --dp 1 --cp 4; resume with" in ended.stdout, ended.stderr
     assert "cp = 4\n" in (tmp_path / "out" / "config.toml").read_text()
 
 
@@ -390,7 +390,7 @@ def test_a_signal_to_the_launcher_saves_on_all_ranks(number, tmp_path):
     assert job.returncode == 128 + number
     assert err == ""
     step = int(re.search(r"stopped after step (\d+)\.", out)[1])
-    assert out.count("--resume") == 1 and f"The checkpoint of step {step} is whole" in out
+    assert out.count("--resume") == 1 and f"The checkpoint of step {step} is complete" in out
     assert (run / "latest").read_text() == f"step-{step}" and list(log_of(run, "loss"))[-1] == step
     ended = minimega("train", "--save-dir", run, "--resume", "--num-steps", step + 1)
     assert (ended.returncode, ended.stderr) == (0, "")
@@ -448,7 +448,7 @@ def test_a_signal_that_one_rank_alone_was_sent_stops_all_at_one_step(tmp_path):
     words = [str(path), "train", *OPTIONS, "--dp", "2", "--save-dir", str(run)]
     line, env = launch.command(words, 2, threads=1)
     ended = subprocess.run(line, capture_output=True, text=True, timeout=LIMIT, env=env)
-    assert "SIGUSR1: stopped after step 2. The checkpoint of step 2 is whole" in ended.stdout, ended.stderr
+    assert "SIGUSR1: stopped after step 2. The checkpoint of step 2 is complete" in ended.stdout, ended.stderr
     assert ended.returncode == 128 + signal.SIGUSR1 and list(log_of(run, "loss")) == [1, 2]
 
 

@@ -51,7 +51,7 @@ def test_the_tokenizer_of_another_run_is_noticed_by_every_reader(tmp_path, train
         before = {f: f.read_bytes() for f in run.rglob("*") if f.is_file()}
         assert main(words) == 2, name
         said = capsys.readouterr()
-        assert f"{run}/tokenizer.json is another run's" in said.err and said.err.count("\n") == 2, name
+        assert f"{run}/tokenizer.json belongs to another run" in said.err and said.err.count("\n") == 2, name
         assert {f: f.read_bytes() for f in run.rglob("*") if f.is_file()} == before
 
 
@@ -106,7 +106,7 @@ def test_unknown_tokens_stand_beside_each_loss_and_many_are_warned_of(tmp_path, 
     words = ["train", "--init-from", str(run), "--train-filename", str(strange), *SMALL[-4:], "--save-dir"]
     assert main([*words, str(tmp_path / "on")]) == 0
     said = capsys.readouterr().out
-    assert "% of the tokens of the text to learn from" in said
+    assert "% of the tokens of the training text" in said
     assert "of the tokens of the held-out text are not in the vocabulary" in said
     for line in said.splitlines():
         assert "% of its tokens are unknown)" in line or not line.startswith(("step 2: held", "held out"))
@@ -117,7 +117,7 @@ def test_unknown_tokens_stand_beside_each_loss_and_many_are_warned_of(tmp_path, 
 def test_few_unknown_tokens_are_told_of_without_a_warning(train, capsys):
     train("few", WORDS * 400 + "once ", "--vocab-size", "20")
     said = capsys.readouterr().out
-    assert "the text to learn from (" not in said and "of its tokens are unknown)" in said
+    assert "training text (" not in said and "of its tokens are unknown)" in said
     assert "warning" not in said
 
 

@@ -61,7 +61,7 @@ def test_a_resumed_run_keeps_its_number_unless_it_is_given_another(tmp_path, she
     resume = ["train", "--save-dir", str(run), "--resume", "--num-steps"]
     shell.setenv("OPENBLAS_NUM_THREADS", "1")
     assert main([*resume, "2"]) == 0
-    assert "2 BLAS threads (as the run began)" in capsys.readouterr().out
+    assert "2 BLAS threads (as in the run so far)" in capsys.readouterr().out
     assert threads.used() == recorded(run) == 2
     assert main([*resume, "3", "--threads", "1"]) == 0
     assert threads.used() == recorded(run) == 1

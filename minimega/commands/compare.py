@@ -1,8 +1,8 @@
-"""`minimega compare`: two runs side by side. Rounding, or a bug, and where it begins.
+"""`minimega compare`: is the difference between two runs rounding or a bug, and where does it begin?
 
-The second run, B, is held to be right. One batch goes through the model twice, cut as A's run cuts it and as
-B's does, both times at the weights of B: this compares two ways of computing, with nothing else between them.
-Weights, what the optimizer remembers, and the logs compare what the two runs made of it.
+The second run, B, is the reference. One batch goes through the model twice, both times with B's weights: once
+in A's layout and once in B's. Only the computation differs. Then the weights, the optimizer's state and the
+logs show how the training of both runs went.
 """
 
 import os
@@ -19,6 +19,7 @@ from minimega.checkpoint import checkpoint, log, run_folder
 from minimega.commands import kinks, options
 from minimega.commands import option_table as table
 from minimega.commands import rounding as verdict
+from minimega.commands.notes import counted
 from minimega.commands.one_batch import measure
 from minimega.commands.progress import say
 from minimega.commands.rounding import Off, off
@@ -29,27 +30,27 @@ from minimega.ranks import child, launch
 from minimega.ranks.job import line_for_ranks
 
 PLURAL = {"weight": "weights", "velocity": "velocities", "mean": "means", "square": "squares"}
-WIDE = 64  # of what a line is about
-SHOWN = 8  # lines of what is beyond rounding, of each kind
-STEPS = 3  # of a run that is given as a command
-ROUNDS = {"dtype"}  # it may differ beside MAY_CHANGE: it changes the rounding alone
+WIDE = 64  # characters before a line's figures
+SHOWN = 8  # lines per kind for distances beyond rounding
+STEPS = 3  # steps of a run given as a command
+ROUNDS = {"dtype"}  # may differ, like MAY_CHANGE: it changes only rounding
 
 
 def run(o: Options) -> int:
-    """Compare two run folders, or two commands in quotes: 0 for equal and for rounding, 1 for a bug.
+    """Compare two run folders or quoted commands. Returns 0 for equal or rounding, 1 for a bug.
 
-    A command ("train --tp 2 ...") is run for 3 steps into a temporary folder. BadInput for runs that differ
-    in more than their layout: another option, vocabulary or text.
+    A command ("train --tp 2 ...") runs for 3 steps in a temporary folder. Raises BadInput if the runs differ
+    in more than their layout: in another option, the vocabulary or the text.
     """
     if (launch.ranks_given() or 1) > 1:
-        raise BadInput("compare starts the ranks that it needs itself: leave mpirun out")
+        raise BadInput("compare starts its own ranks: run it without mpirun")
     with tempfile.TemporaryDirectory(prefix="minimega-") as work:
         a, b = (_folder(run, Path(work) / name) for run, name in ((o.run_a, "a"), (o.run_b, "b")))
         return Comparison(a, b, Path(work), (o.run_a, o.run_b)).report()
 
 
 def _folder(run: str, target: Path) -> Path:
-    """The run's folder; of a command, after a few steps of it."""
+    """The run folder; a command runs for STEPS steps first."""
     typed = _words(run)
     if Path(run).is_dir() or typed[:1] != ["train"]:
         run_folder.newest(Path(run))
@@ -66,7 +67,7 @@ def _folder(run: str, target: Path) -> Path:
 
 
 def _words(run: str) -> list[str]:
-    """The words of a command as a shell would cut them, without the program's own name.
+    """Split a command as a shell would, and drop the program's name.
 
     >>> _words('minimega train --train-filename "my book.txt"')
     ['train', '--train-filename', 'my book.txt']
@@ -83,7 +84,7 @@ def _words(run: str) -> list[str]:
 
 
 class Comparison:
-    """All that can be told of two runs. Findings: for each kind ("gradient", "weight"...) Off by name."""
+    """Compares two runs. Findings are dicts: kind ("gradient", "weight", ...) -> name -> Off."""
 
     def __init__(self, run_a: Path, run_b: Path, work: Path, names: tuple[str, str]):
         self.runs, self.work, self.names = (run_a, run_b), work, names
@@ -95,13 +96,13 @@ class Comparison:
         dtype = max((o.dtype for o in self.o), key=verdict.eps)  # the coarser one
         self.kinks: kinks.Kinks | None = None
         norms = [r["grad_norm"] for run in self.logs for r in run.values()]
-        self.clip = o.clip if o.clip and max(norms, default=0.0) > o.clip else 0.0  # where it acted
+        self.clip = o.clip if o.clip and max(norms, default=0.0) > o.clip else 0.0  # 0 if it never acted
         self.limit, self.formula = verdict.explained(dtype, self.config, o.train_batch_size)
-        self.room: dict[str, float] = {}  # what explains more of a gradient's entries: see commands/kinks.py
-        self.norm = 0.0  # and of their norm, relative
+        self.room: dict[str, float] = {}  # extra tolerance of a gradient's entries: see commands/kinks.py
+        self.norm = 0.0  # extra tolerance of the gradient norm, relative
 
     def check_comparable(self) -> None:
-        """BadInput where the runs must differ."""
+        """Raise BadInput if the runs cannot give the same result."""
         a, b = self.o
         both = f"{self.names[0]} and {self.names[1]} cannot be equal"
         for name, option in table.of_command("train").items():
@@ -111,29 +112,29 @@ class Comparison:
         if len({(run / "tokenizer.json").read_bytes() for run in self.runs}) > 1:
             raise BadInput(f"{both}: their vocabularies differ")
         if len({_state(run)["digest"] for run in self.runs}) > 1:
-            raise BadInput(f"{both}: they learned from different texts")
+            raise BadInput(f"{both}: they were trained on different texts")
         for step in sorted(self.logs[0].keys() & self.logs[1].keys()):
             if self.logs[0][step]["lr"] != self.logs[1][step]["lr"]:
                 raise BadInput(
-                    f"{both}: their learning rates differ at step {step} (give both one --num-steps)"
+                    f"{both}: their learning rates differ at step {step} (give both the same --num-steps)"
                 )
 
     def report(self) -> int:
-        """Write what is found, and give the exit status."""
+        """Print all findings and the verdict; return the exit status."""
         for letter, name, o in zip("AB", self.names, self.o, strict=True):
             say(f"{letter}: {name} ({options.layout_of(o)}, {o.dtype})")
         say(
-            f"\nEach distance is max|A - B| / max|B|. Rounding explains {self.limit:.1e} in one step\n"
-            f"({self.formula}), and n times that after n steps.\n"
+            f"\nA distance is max|A - B| / max|B|. Rounding explains {self.limit:.1e} after one step\n"
+            f"({self.formula}) and n times that after n steps.\n"
             "The ratio of the two decides: up to 100% is rounding, more is a bug (!)."
         )
         found = self.one_batch()
         if self.kinks:
             k = self.kinks
             say(
-                f"\nA ReLU bends at 0, and {k.near:,} of its {k.count:,} inputs lie so near that rounding\n"
-                "may decide their slope. For this batch both runs took the same side there. In training\n"
-                "they need not, so that more is explained: what the gradients change by when these switch."
+                f"\nA ReLU's slope jumps at 0, and {k.near:,} of {k.count:,} inputs are so close to 0 that\n"
+                "rounding may decide their slope. For this batch both runs were led to the same side. In\n"
+                "training they were not, so the gradient change of switching these is explained as well."
             )
         at, trained = self.training()
         say(f"\n{at:<{WIDE}}{verdict.HEAD}")
@@ -141,32 +142,30 @@ class Comparison:
             _rows(PLURAL.get(kind, kind), row)
         logs = self.logged()
         common = len(self.logs[0].keys() & self.logs[1].keys())
-        say(f"\n{f'the logs, {common} common steps':<{WIDE}}{verdict.HEAD}")
+        say(f"\n{'logs, ' + counted(common, 'common step'):<{WIDE}}{verdict.HEAD}")
         for name, (step, x) in logs.items():
-            say(f"{f'  {name}, furthest at step {step}':<{WIDE}}{x}")
+            say(f"{f'  {name}, largest at step {step}':<{WIDE}}{x}")
         bug = verdict.begins(found | trained)
         if not bug and (name := next((name for name, (_, x) in logs.items() if x.wrong), "")):
-            bug = (
-                f"The logs part at step {logs[name][0]} ({name}); no checkpoint of an early step says where."
-            )
+            bug = f"The logs diverge at step {logs[name][0]} ({name}); no early checkpoint shows where."
         furthest = max(x.share for kind in (found | trained).values() for x in kind.values())
         furthest = max([furthest, *(x.share for _, x in logs.values())])
         if bug:
-            say(f"\nverdict: a bug: up to {furthest:,.3g} times as far as rounding explains. {bug}")
+            say(f"\nverdict: a bug: up to {furthest:,.3g} times what rounding explains. {bug}")
         elif furthest:
-            say(f"\nverdict: rounding: no distance is above {_percent(furthest)} of what it explains")
+            say(f"\nverdict: rounding: no distance is above {_percent(furthest)} of what rounding explains")
         else:
             say("\nverdict: equal")
         return 1 if bug else 0
 
     def one_batch(self) -> dict[str, dict[str, Off]]:
-        """The next batch of B's run through both, at B's weights."""
+        """Compare both layouts on the next batch of B's run, with B's weights."""
         o, step = self.o[1], _state(self.runs[1])["step"] + 1
         self.texts = texts = read_texts(
             o, self.config.context, self.work, open_tokenizer(self.newest, self.runs[1])
         )
         if texts.digests["digest"] != _state(self.runs[1])["digest"]:
-            raise BadInput(f"{o.train_filename} is not the text that {self.names[1]} began with")
+            raise BadInput(f"{o.train_filename} is not the text that {self.names[1]} was trained on")
         inputs, targets, _ = self.batch(step)
         if self.config.activation == "relu":
             steps = max(self.logs[0].keys() & self.logs[1].keys(), default=1)
@@ -183,7 +182,7 @@ class Comparison:
             with np.load(out) as file:
                 made.append({name: file[name] for name in file})
         a, b = made
-        # inside experts nothing is led to one side: their rows travel
+        # experts exchange rows, so their ReLUs are not steered
         room = self.kinks.room if self.kinks and self.config.experts else {}
         norm = self.kinks.norm * float(b["number/gradient norm"]) if room else 0.0
         found: dict[str, dict[str, Off]] = {}
@@ -193,7 +192,7 @@ class Comparison:
             near = max((np.abs(b[p]).max() for p in b if p.startswith(layer)), default=0.0)
             more = norm if name == "gradient norm" else room.get(name, 0.0) if kind == "gradient" else 0.0
             found.setdefault(kind, {})[name] = off(a[path], b[path], self.limit, near, more)
-        say(f"\n{f'the batch of step {step} through both, at the weights of B':<{WIDE}}{verdict.HEAD}")
+        say(f"\n{f'the batch of step {step} in both layouts, with the weights of B':<{WIDE}}{verdict.HEAD}")
         for name, x in found["number"].items():
             both = ", ".join(f"{run[f'number/{name}']:.8g}" for run in made)
             say(f"{f'  {name}: {both}':<{WIDE}}{x}")
@@ -202,10 +201,10 @@ class Comparison:
         return found
 
     def training(self) -> tuple[str, dict[str, dict[str, Off]]]:
-        """Weights and the optimizer's arrays at the first common checkpoint that is wrong, or at the last.
+        """Compare weights and optimizer state at the first common checkpoint that is wrong, else at the last.
 
-        Runs begin at the same weights. After that each step begins at weights that are a little apart: the
-        gradients change by what a right model's do between them.
+        Both runs start from the same weights. Later steps start from slightly different weights, so each
+        step's tolerance includes how much a correct model's gradients differ between them.
         """
         a, b = (run_folder.checkpoints(run).keys() for run in self.runs)
         free: dict[str, np.ndarray] = {}
@@ -222,25 +221,27 @@ class Comparison:
                 return f"training, after step {step}", made.found
             self.carry(step, made.moved)
             last, free = step, made.free
-        return "no checkpoint of one step is in both", {}
+        return "no step has a checkpoint in both runs", {}
 
     def computed(self) -> Options:
+        """The dtype and the clip of B, as kinks.py needs them."""
         return Options(dtype=self.o[1].dtype, clip=self.clip)
 
     def batch(self, step: int) -> kinks.Batch:
+        """The batch of this step in B's run."""
         o = self.o[1]
         inputs, targets, _ = tokens.Batches(self.texts.train, o.train_batch_size, o.seed)(step)
         return kinks.Batch(inputs, targets, random.key(o.seed, "step", step))
 
     def carry(self, step: int, moved: dict[str, np.ndarray]) -> None:
-        """Let the room hold what the gradients of the next step change by from B's weights to those of A."""
+        """Add to the tolerance how much the next step's gradients differ between A's weights and B's."""
         weights = self.runs[1] / f"step-{step}"
         room, norm = kinks.carried(weights, moved, self.computed(), self.batch(step + 1))
         self.room = {name: max(r, self.room.get(name, 0.0)) for name, r in room.items()}
         self.norm = max(norm, self.norm)
 
     def logged(self) -> dict[str, tuple[int, Off]]:
-        """Loss and gradient norm in both logs: the first step that is beyond rounding, or the furthest."""
+        """Loss and gradient norm in both logs: the first step beyond rounding, else the largest ratio."""
         a, b = self.logs
         found: dict[str, tuple[int, Off]] = {}
         for name, key in (("loss", "loss"), ("gradient norm", "grad_norm")):
@@ -253,11 +254,11 @@ class Comparison:
 
 
 def _rows(what: str, row: dict[str, Off]) -> None:
-    """The furthest of these, and the first of those that are beyond rounding, a line for each."""
+    """Print the largest ratio, then up to SHOWN others beyond rounding."""
     if not row:
         return
     furthest = max(row, key=lambda name: row[name].share)
-    say(f"{f'  {len(row)} {what}, furthest: {furthest}':<{WIDE}}{row[furthest]}")
+    say(f"{f'  {len(row)} {what}, largest: {furthest}':<{WIDE}}{row[furthest]}")
     for name in [name for name, x in row.items() if x.wrong and name != furthest][:SHOWN]:
         say(f"{f'    also {name}':<{WIDE}}{row[name]}")
 
@@ -271,7 +272,7 @@ def _state(run: Path) -> dict:
 
 
 def _log(path: Path) -> dict[int, dict]:
-    """The steps of a log that were made (see precision.py for those that were not)."""
+    """The steps of a log, without those that the loss scale skipped (see precision.py)."""
     records, lost = log.read(path)
     if lost:
         say(log.skipped(path, lost))

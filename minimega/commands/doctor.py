@@ -1,4 +1,4 @@
-"""`minimega doctor`: what is here, step by step; each line ends in ok or in what to do."""
+"""`minimega doctor`: checks the setup step by step. Each line ends in ok or in what to do."""
 
 import json
 import platform
@@ -21,15 +21,15 @@ from minimega.ranks.job import line_for_ranks
 from minimega.ranks.mpi import world
 from minimega.ranks.streams import say
 
-SECONDS = 60  # for ranks to start and try a few messages
+SECONDS = 60  # time limit for ranks to start and exchange a few messages
 PYTHON = (3, 11)
 
 
 def run(options: SimpleNamespace | None = None) -> int:
-    """Look at everything that a run may need and say it, a line for each; 0 where the CPU has all it needs.
+    """Check everything that a run may need and print a line for each. Returns 0 if CPU runs work, else 1.
 
-    What only a GPU or more ranks need is advice where it is not installed. `options.ranks` is the number of
-    ranks that are tried (2).
+    What only a GPU or several ranks need is advice if it is not installed. `options.ranks` ranks are tried
+    (default 2).
     """
     ranks = getattr(options, "ranks", None) or 2
     launch.check_crowd(ranks, getattr(options, "oversubscribe", False))
@@ -39,7 +39,7 @@ def run(options: SimpleNamespace | None = None) -> int:
     return int(any(cure and needed for _, _, cure, needed in steps))
 
 
-# A step: what was looked at, what was found, what to do ("" for nothing), and whether the CPU needs it.
+# A step: what was checked, what was found, what to do ("" if nothing), and whether CPU runs need it.
 Step = tuple[str, str, str, bool]
 
 
@@ -52,15 +52,13 @@ def _python() -> Step:
 def _numpy() -> Step:
     blas = np.show_config(mode="dicts").get("Build Dependencies", {}).get("blas", {})
     name = f"{blas.get('name', 'no BLAS')} {blas.get('version', '')}".strip()
-    slow = (
-        "" if blas.get("found") else f"products of matrices will be slow: {pip('--force-reinstall', 'numpy')}"
-    )
+    slow = "" if blas.get("found") else f"matrix products will be slow: {pip('--force-reinstall', 'numpy')}"
     return "NumPy", f"{np.__version__} with {name}", slow, False
 
 
 def _ranks(ranks: int) -> list[Step]:
     if not _version("mpi4py"):
-        return [("MPI", "not installed", f"for more than one rank, {launch.INSTALL}", False)]
+        return [("MPI", "not installed", f"to use several ranks, {launch.INSTALL}", False)]
     try:
         mpi = launch.find_mpi()
     except BadInput as error:
@@ -72,23 +70,23 @@ def _ranks(ranks: int) -> list[Step]:
         with line_for_ranks() as (_, told):
             job = subprocess.run(line, env=env | told, capture_output=True, text=True, timeout=SECONDS)
         said = (job.stderr.strip().splitlines() or [f"exit status {job.returncode}"])[-1]
-        failed = f"they fail ({said}); by hand: {shlex.join(line)}" if job.returncode else ""
+        failed = f"failed ({said}); to reproduce: {shlex.join(line)}" if job.returncode else ""
     except subprocess.TimeoutExpired:
-        failed = f"no answer within {SECONDS} s; by hand: {shlex.join(line)}"
+        failed = f"no answer within {SECONDS} s; to reproduce: {shlex.join(line)}"
     took = time.perf_counter() - start
     if failed:
         return [*steps, ("ranks start", f"{ranks} ranks", failed, True)]
     found = json.loads(job.stdout.splitlines()[-1])
-    right = "" if found["right"] else f"the sum is wrong: install MPI anew, {launch.INSTALL}"
+    right = "" if found["right"] else f"wrong sum: reinstall MPI, {launch.INSTALL}"
     cores = launch.cores()
-    crowd = f"more ranks than the {cores} cores wait for each other" if ranks > cores else ""
+    crowd = "more ranks than cores, so ranks wait for each other" if ranks > cores else ""
     return [
         *steps,
         ("ranks start", f"{ranks} ranks in {took:.1f} s", "", True),
         ("all-reduce", found["group"], right, True),
         ("latency", f"{found['latency'] * 1e6:.0f} us for an all-reduce of 8 bytes", "", False),
         ("bandwidth", f"{size(found['bandwidth'])}/s in an all-reduce of 8 MB", "", False),
-        ("threads", f"{found['threads']} for each of {ranks} ranks, {cores} cores", crowd, False),
+        ("threads", f"{found['threads']} per rank, {ranks} ranks, {cores} cores", crowd, False),
     ]
 
 
@@ -105,20 +103,18 @@ def _gpu() -> list[Step]:
     except (OSError, subprocess.TimeoutExpired):
         gpus = []
     if not gpus:
-        return [("GPU", "none found", "nothing to do: everything runs on the CPU", False)]
+        return [("GPU", "none found", "not needed, everything runs on the CPU", False)]
     steps = [("GPU", "; ".join(gpus), "", False)]
     try:
         cupy = import_module("cupy")
         works = float(cupy.ones(3).sum()) == 3
-    except Exception as error:  # whatever a broken installation raises
+    except Exception as error:  # a broken installation may raise anything
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         return [
             *steps,
             ("CuPy", reason, f"for --device cuda, {pip('cupy-cuda12x')} (or cupy-cuda13x)", False),
         ]
-    steps.append(
-        ("CuPy", cupy.__version__, "" if works else "a sum on the GPU is wrong: install it anew", False)
-    )
+    steps.append(("CuPy", cupy.__version__, "" if works else "wrong sum on the GPU: reinstall CuPy", False))
     if not _version("mpi4py"):
         return steps
     nccl, cuda = transport.has_nccl(), transport.knows_cuda()
@@ -143,7 +139,7 @@ def _version(package: str) -> str:
 
 
 def measure(group: Group) -> dict:
-    """A right sum, the time of a small all-reduce (seconds) and the speed of a large one (bytes a second)."""
+    """Check an all-reduce and time it: latency in seconds (8 bytes), bandwidth in bytes per second (8 MB)."""
 
     def fastest(x, repeats: int) -> float:
         times = []
@@ -166,7 +162,7 @@ def measure(group: Group) -> dict:
     }
 
 
-if __name__ == "__main__":  # what each rank does
+if __name__ == "__main__":  # runs on each rank
     everyone = world()
     found = measure(everyone)
     if everyone.rank == 0:

@@ -1,4 +1,4 @@
-"""A trained model at work: how well it predicts a text, and what it writes."""
+"""`minimega evaluate`: a trained model's loss and perplexity on a text."""
 
 import math
 import zlib
@@ -30,7 +30,7 @@ from minimega.train import perplexity
 
 
 def load(o: Options, grid: Grid) -> tuple[Model, tokens.Tokenizer, Path]:
-    """The model that `--model-filename` names, cut as the grid says, its tokenizer and its checkpoint."""
+    """Load `--model-filename` in the layout of the grid: the model, its tokenizer, its checkpoint's path."""
     keep_memory()
     source = run_folder.find(o.model_filename)
     tokenizer = open_tokenizer(source, run_folder.run_of(source))
@@ -39,7 +39,10 @@ def load(o: Options, grid: Grid) -> tuple[Model, tokens.Tokenizer, Path]:
 
 
 def run(o: Options) -> int:
-    """`minimega evaluate`: the loss on a text, by default on what the model's run held out."""
+    """Print the loss on a text, by default the held-out text of the model's run; return the exit status.
+
+    Raises BadInput if the text or the model cannot be used, and RunFailed if the loss is not finite.
+    """
     return on_ranks(o, lambda grid: _evaluate(o, grid))
 
 
@@ -55,23 +58,23 @@ def _evaluate(o: Options, grid: Grid) -> int:
         if (state / "state.json").exists():
             digest = run_folder.read_state(state).get("held_out")  # older checkpoints do not say
         for name in (run.train_filename, run.eval_filename):
-            check_found(name, "--eval-filename names the text to evaluate on")
+            check_found(name, "Choose another text with --eval-filename.")
         text = open_texts(run)[1]
     with workspace() as work:
         stream = tokens.tokenize(text.documents(), tokenizer, work / "text.npy")
         if digest not in (None, zlib.crc32(stream)):
             raise BadInput(
-                "the text of this run has changed since, and what it held out is no longer there\n"
-                "--eval-filename names a text to evaluate on."
+                "the text of this run has changed, so its held-out part is lost\n"
+                "Choose another text with --eval-filename."
             )
         share = unknown_share(stream)
-        with np.errstate(all="ignore"):  # what is not finite is said below
+        with np.errstate(all="ignore"):  # non-finite values are reported below
             windows = tokens.Windows(stream, model.config.context)
             loss = team_of(model, grid).evaluate(model, windows, o.eval_batch_size)
     if not math.isfinite(loss):
-        raise RunFailed(f"the loss is not finite: the weights of {source} are damaged, or too large")
+        raise RunFailed(f"the loss is not finite: the weights of {source} are damaged or too large")
     if grid.first:
-        say(f"loss {loss:.4f} nats a token, perplexity {perplexity(loss):.2f}{unknown(share)}")
+        say(f"loss {loss:.4f} nats per token, perplexity {perplexity(loss):.2f}{unknown(share)}")
         for line in doubt(share, "this text"):
             say(line)
     return 0

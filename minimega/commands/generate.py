@@ -1,11 +1,11 @@
-"""`minimega generate`: texts that a trained model writes."""
+"""`minimega generate`: generates texts with a trained model."""
 
 from pathlib import Path
 from types import SimpleNamespace as Options
 
 from minimega.commands import threads
 from minimega.commands.evaluate import load
-from minimega.commands.notes import notes
+from minimega.commands.notes import counted, notes
 from minimega.commands.on_ranks import on_ranks
 from minimega.commands.progress import say
 from minimega.data import tokens
@@ -15,11 +15,14 @@ from minimega.parallel.grid import Grid
 from minimega.ranks.streams import tell
 from minimega.sample import generate
 
-TOGETHER = 64  # texts written at once: as many as memory surely holds
+TOGETHER = 64  # texts generated at once: few enough for any memory
 
 
 def run(o: Options) -> int:
-    """`minimega generate`: texts that continue the prompt, to the screen or one a line to a file."""
+    """Continue the prompt; print the texts or write them to a file, one per line. Returns the exit status.
+
+    Raises BadInput if the model cannot be used or the file cannot be written.
+    """
     return on_ranks(o, lambda grid: _generate(o, grid))
 
 
@@ -28,7 +31,7 @@ def _generate(o: Options, grid: Grid) -> int:
     threads.settle(o, grid.world, model.config, min(TOGETHER, o.generate_num_sentences))
     if grid.first and (lacks := tokenizer.lacks(o.prompt or "")):
         named = ", ".join(map(repr, lacks[:8])) + ", ..." * (len(lacks) > 8)
-        tell(f"minimega: the vocabulary has no {named}: in the prompt, each is an unknown word (<unk>)")
+        tell(f"minimega: the vocabulary has no {named}: the prompt has <unk> instead")
     if grid.first:
         for line in notes(o, words=tokenizer.size):
             tell(line)
@@ -45,14 +48,17 @@ def _generate(o: Options, grid: Grid) -> int:
                 Path(o.generate_filename).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
         except (FileNotFoundError, IsADirectoryError, PermissionError) as why:
             raise BadInput(f"--generate-filename {o.generate_filename}: {why.strerror}") from None
-        say(f"{len(lines)} texts in {o.generate_filename}")
+        say(f"{counted(len(lines), 'text')} in {o.generate_filename}")
     else:
         say("\n\n".join(lines))
     return 0
 
 
 def write(model: Model, tokenizer: tokens.Tokenizer, numbers: range, o: Options) -> list[str]:
-    """The texts with these numbers, each up to its first start token (the end of a document) or `--stop`."""
+    """Generate the texts with these numbers, each up to the next start token (end of document) or `--stop`.
+
+    A number decides the randomness of its text, so texts do not depend on how many are generated at once.
+    """
     prompt = [tokenizer.start, *(tokenizer.encode(o.prompt) if o.prompt else [])]
     choice = {"temperature": o.temperature, "top_k": o.top_k, "top_p": o.top_p}
     never = (tokenizer.unknown,)
@@ -67,5 +73,5 @@ def write(model: Model, tokenizer: tokens.Tokenizer, numbers: range, o: Options)
         if all(ended):
             break
     texts = [tokenizer.decode(prompt + row) for row in rows]
-    begun = len(tokenizer.decode(prompt))  # the prompt may hold the stop text itself
+    begun = len(tokenizer.decode(prompt))  # the prompt may contain the stop string
     return [t[:begun] + t[begun:].split(o.stop)[0] if o.stop else t for t in texts]

@@ -1,4 +1,4 @@
-"""`minimega gradcheck`: the verdict on a function in somebody's file."""
+"""`minimega gradcheck`: checks the backward pass of a function in a user's file."""
 
 import importlib.util
 from collections.abc import Callable, Iterator
@@ -18,14 +18,14 @@ from minimega.ranks.streams import say
 def run(o: Options) -> int:
     """`minimega gradcheck FILE.py:function --shapes 3x4,4x5`: check it at random arrays of these shapes.
 
-    Prints the report, draws it if a picture is asked for, and gives the exit status: 0 if the backward pass
-    is right, 1 if not. Raises BadInput for a file, function or shape that cannot be used.
+    Prints the report and, with --picture, draws it. Returns 0 if the backward pass is right, else 1. Raises
+    BadInput if the file, function or shapes cannot be used.
     """
     rng = np.random.default_rng(o.seed)
     arrays = [rng.normal(size=shape) for shape in _shapes(o.shapes)]
     f = _load(o.target)
-    with _theirs(f"{o.target} fails on arrays of the shapes {o.shapes}"):
-        if problem := Subject(f, tuple(arrays)).no_operation:  # the engine's backward would be checked
+    with _theirs(f"{o.target} fails on arrays of shapes {o.shapes}"):
+        if problem := Subject(f, tuple(arrays)).no_operation:  # else we would check the engine's backward
             raise problem
         report = check(f, *arrays, seed=o.seed)
     say(report)
@@ -36,12 +36,12 @@ def run(o: Options) -> int:
 
 @contextmanager
 def _theirs(what: str) -> Iterator[None]:
-    """Whatever somebody's code does to end this block, a call of sys.exit too, is BadInput in one line."""
+    """Turn any exception of the user's code, SystemExit included, into a one-line BadInput."""
     try:
         yield
     except (BadInput, KeyboardInterrupt):
         raise
-    except WrongOperation as error:  # it says all that there is to say
+    except WrongOperation as error:  # its message needs no prefix
         raise BadInput(str(error)) from None
     except SystemExit:
         raise BadInput(f"{what}: it calls sys.exit(), so there is no verdict") from None
@@ -60,7 +60,7 @@ def _shapes(text: str) -> list[tuple[int, ...]]:
         sizes = [] if part.strip() == "scalar" else part.strip().split("x")
         if not all(n.isdecimal() and int(n) > 0 for n in sizes):
             raise BadInput(
-                f"--shapes: {part!r} is no shape; write one for each argument, as in 3x4,4x5 or 7,scalar"
+                f"--shapes: {part!r} is not a shape; write one per argument, as in 3x4,4x5 or 7,scalar"
             )
         shapes.append(tuple(int(n) for n in sizes))
     return shapes
@@ -71,9 +71,9 @@ def _load(target: str) -> Callable:
     name, colon, function = target.rpartition(":")
     path = Path(name)
     if not colon or not function or path.suffix != ".py":
-        raise BadInput(f"{target!r} names no function: write FILE.py:function")
+        raise BadInput(f"{target!r} does not name a function: write FILE.py:function")
     if not path.is_file():
-        raise BadInput(f"{name}: there is no such file")
+        raise BadInput(f"{name}: no such file")
     spec = importlib.util.spec_from_file_location(path.stem, path)
     module = importlib.util.module_from_spec(spec)
     with _theirs(f"{name} cannot be run"):

@@ -1,10 +1,10 @@
-"""Where a ReLU bends, rounding decides: which entries may switch, and what their switching does.
+"""Near a ReLU's kink rounding decides the slope: which inputs may switch sides, and what that changes.
 
-The slope of a ReLU jumps at 0. Of an input nearer to 0 than rounding moves it, two right runs may take
-different sides: the values agree, the gradients differ by all that passes there. `find` looks for these
-inputs in one batch. Two runs that are steered to one side there have the same gradients but for rounding
-(`steered`), and switching all of them by chance shows how far two runs that are not steered may part
-(`Kinks.room`). From there on their weights differ, and so do the gradients of the next step (`carried`).
+The slope of a ReLU jumps at 0. If rounding can move an input across 0, two correct runs may take different
+sides: their values agree, but their gradients differ by all that passes there. `find` looks for these inputs
+in one batch. Two runs that are steered to the same side have equal gradients up to rounding (`steered`).
+Switching all of these inputs at random shows how far two unsteered runs may diverge (`Kinks.room`). Then
+their weights differ, and so do the gradients of the next step (`carried`).
 
 B batch, T time, F hidden width.
 """
@@ -28,40 +28,42 @@ from minimega.model import Model
 from minimega.precision import HALF
 from minimega.train import Alone
 
-DRAWS = 8  # how often all that may switch is drawn anew
-SIGMAS = 4  # standard deviations that chance explains: a sum of what switches is nearly normal
-SOME = 64  # of each layer's inputs, those nearest to 0, switch in a draw: other batches have others there
+DRAWS = 8  # random draws of the sides
+SIGMAS = 4  # standard deviations to tolerate: a sum of many switches is nearly normal
+SOME = 64  # inputs per layer, those nearest to 0, that always switch: other batches have others there
 
 
 @op
 def steer(x, on, reach: float):
-    """x, but that what is within reach of 0 lies above it where `on` says so, and below elsewhere."""
+    """Move entries of x within `reach` of 0 to the side that `on` says (above 0 if true). Gradient 1."""
     xp, tiny = library(x), float(ml_dtypes.finfo(x.dtype).smallest_normal)
     other = (abs(x) <= reach) & ((x > 0) != on)
     return xp.where(other, xp.where(on, tiny, -tiny).astype(x.dtype), x), lambda dy: dy
 
 
 class Steered(Layer):
-    """A layer whose result goes through a function of it and of its place."""
+    """A layer followed by a function of its result and its place."""
 
     def __init__(self, layer: Layer, change: Callable):
         self.layer, self.change, self.name = layer, change, layer.name
 
     def parts(self):
+        """The parts of the wrapped layer."""
         return self.layer.parts()
 
     def forward(self, x, place):
+        """The wrapped layer's result, changed; same shape."""
         return self.change(self.layer(x, place), place)
 
 
 @dataclass
 class Kinks:
-    """What may switch in one batch: by layer, and what comes of it.
+    """The inputs of one batch that may switch, by layer, and what their switching changes.
 
-    `on` are the sides (B, T, F) that B takes, `reach` how near to 0 rounding may decide. `room` is what an
-    entry of a parameter's gradient changes by, clipped or not, and `norm` what their norm does, relative,
-    when what is that near, or SOME of a layer, switches by chance: SIGMAS times the root of the mean square,
-    of the entry where that is largest. Of `count` inputs `near` are within reach.
+    `on` holds the sides (B, T, F) that run B takes. Within `reach` of 0 rounding may decide the side. If the
+    inputs within reach, or SOME of a layer, switch at random, an entry of a parameter's gradient changes by
+    `room`, clipped or not, and the gradient norm by `norm`, relative: SIGMAS times the root mean square, for
+    the entry where that is largest. Of `count` inputs, `near` are within reach.
     """
 
     on: dict[str, np.ndarray]
@@ -72,13 +74,13 @@ class Kinks:
     count: int
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """For a file: see `steered`."""
+        """The arrays of a file that `steered` takes: on/LAYER, packed bits; reach/LAYER."""
         packed = {f"on/{name}": np.packbits(on, axis=-1) for name, on in self.on.items()}
         return packed | {f"reach/{name}": np.float64(self.reach[name]) for name in self.on}
 
 
 def steered(model: Model, arrays: dict) -> None:
-    """Let the MLPs of a model, cut or whole, take the sides of `Kinks.arrays`."""
+    """Make the MLPs of a model, cut or whole, take the sides in `Kinks.arrays`."""
     for layer in _bent(model):
         if f"on/{layer.name}" in arrays:
             layer.up = Steered(
@@ -99,7 +101,7 @@ def _to(packed: np.ndarray, reach, layer: MLP) -> Callable:
 
 
 class Batch(NamedTuple):
-    """Of one step: inputs (B, T), targets (B, T), and the key of its dropout."""
+    """The batch of a step: inputs (B, T), targets (B, T), and the key of its dropout."""
 
     inputs: np.ndarray
     targets: np.ndarray
@@ -107,10 +109,10 @@ class Batch(NamedTuple):
 
 
 def find(weights: Path, o: Options, batch: Batch, limit: float, steps: int) -> Kinks:
-    """The kinks in reach of rounding when a model computes this batch.
+    """Find the inputs that rounding may switch when a model computes this batch.
 
-    `limit` is the distance that rounding explains in a step; in one of several steps the runs are up to
-    `steps` times that apart, and more may switch.
+    `limit` is the distance that rounding explains after one step. After several steps the runs are up to
+    `steps` times as far apart, so more inputs may switch.
     """
     inputs, targets, key = batch
     model = checkpoint.load_model(weights, _wide(o.dtype))
@@ -146,7 +148,7 @@ def find(weights: Path, o: Options, batch: Batch, limit: float, steps: int) -> K
 
 
 def carried(weights: Path, moved: dict[str, np.ndarray], o: Options, batch: Batch) -> tuple[dict, float]:
-    """What the gradients change by when a model's weights become `moved`: as Kinks' room and norm."""
+    """How much the gradients change if the weights become `moved`: (room, norm), as in Kinks."""
     model = checkpoint.load_model(weights, _wide(o.dtype))
     right = _gradients(model, batch)
     for name, p in model.parameters().items():
@@ -157,9 +159,9 @@ def carried(weights: Path, moved: dict[str, np.ndarray], o: Options, batch: Batc
 
 
 def _changes(other: dict, right: dict, clip: float) -> Iterator[tuple[str, np.ndarray]]:
-    """By name, how far gradients are apart as they are, and after a clip that acts: (2, *shape).
+    """By name, the difference of the gradients, unclipped and clipped: (2, *shape).
 
-    A clip divides all by one norm, so that what a single kink does to that reaches every parameter.
+    A clip divides all gradients by one norm, so a single kink can reach every parameter.
     """
     a, b = (clip / (_norm(g) or 1.0) if clip else 1.0 for g in (other, right))
     for name, g in right.items():
@@ -171,7 +173,7 @@ def _wide(dtype: str) -> str:
 
 
 def _bent(layer: Layer) -> Iterator[MLP | Experts]:
-    """The layers in this one that have an activation inside."""
+    """The layers inside this one that have an activation."""
     if isinstance(layer, MLP | Experts):
         yield layer
         return
@@ -181,7 +183,7 @@ def _bent(layer: Layer) -> Iterator[MLP | Experts]:
 
 
 def _put(layer: MLP | Experts, change: Callable):
-    """Let the input of the activation go through `change`; gives what stood there."""
+    """Apply `change` to the input of the activation; return what it replaced."""
     if isinstance(layer, MLP):
         before, layer.up = layer.up, Steered(layer.up, lambda z, _: change(z))
     else:

@@ -1,4 +1,4 @@
-"""`minimega learn`: the lessons with what is done, and a lesson's copy, check, hint and solution."""
+"""`minimega learn`: lists the lessons and your progress; copies, checks, hints and solutions of each."""
 
 import importlib.util
 import os
@@ -13,28 +13,31 @@ from minimega.ranks.child import program, python
 from minimega.ranks.streams import say
 
 ACTIONS = ("open", "start", "check", "hint", "solution")
-CHOOSES = ("open", "start")  # without a number: the first lesson that is not done
+CHOOSES = ("open", "start")  # without a number: the first lesson not done
 
 
 def run(o: Options) -> int:
-    """Do what `minimega learn [ACTION [LESSON]]` says; 1 where a check says "not yet"."""
-    # a shell that stands in the learner's folder means that folder
+    """`minimega learn [ACTION [LESSON]]`. Returns 1 if a check fails, else 0.
+
+    Raises BadInput if the action or lesson is unknown, or Jupyter is missing.
+    """
+    # inside a learner's folder, that folder is meant
     mine = Path() if "folder" not in o.given and Path(shelf.PROGRESS).exists() else Path(o.folder)
     if not o.action:
         say(overview(mine))
         return 0
     if o.action not in ACTIONS:
         near = nearest(o.action, ACTIONS) or f": it takes {', '.join(ACTIONS)}, or nothing for the list"
-        raise BadInput(f"learn does not know {o.action!r}{near}")
+        raise BadInput(f"unknown action {o.action!r} of learn{near}")
     if not o.lesson and o.action not in CHOOSES:
-        raise BadInput(f"learn {o.action} needs the number of a lesson: {program()} learn {o.action} 02")
+        raise BadInput(f"learn {o.action} needs a lesson's number: {program()} learn {o.action} 02")
     lesson = shelf.find(o.lesson) if o.lesson else shelf.following(mine) or shelf.lessons()[-1]
     if o.action in CHOOSES:
-        jupyter = _jupyter(lesson) if o.action == "open" else []  # asked for before anything is copied
+        jupyter = _jupyter(lesson) if o.action == "open" else []  # may raise, so it comes before the copy
         path, new = shelf.start(lesson, mine)
-        say(f"{path} is {'yours now' if new else 'there already: it is yours, and stays as it is'}")
+        say(f"{path} is your copy" if new else f"{path} is your copy already: it was not changed")
         if jupyter:
-            say("Jupyter opens it in your browser; Ctrl-C here ends Jupyter.")
+            say("Jupyter opens it in your browser; press Ctrl-C here to stop Jupyter.")
             os.execv(sys.executable, [*jupyter, str(mine)])
         say(_then(lesson))
     elif o.action == "check":
@@ -48,7 +51,7 @@ def _check(lesson: shelf.Lesson, mine: Path) -> int:
     path = shelf.copy_of(lesson, mine)
     if path is None:
         raise BadInput(
-            f"{mine} holds no {lesson.name}.ipynb; begin with: {program()} learn start {lesson.number}"
+            f"{mine} has no {lesson.name}.ipynb; start with: {program()} learn start {lesson.number}"
         )
     found = verdict_apart(lesson.number, shelf.exercise_cell(path))
     if found.ok:
@@ -60,21 +63,21 @@ def _check(lesson: shelf.Lesson, mine: Path) -> int:
 
 
 def _then(lesson: shelf.Lesson) -> str:
-    words = "To open it in Jupyter: {0} open {1}; to judge it here: {0} check {1}"
+    words = "To open it in Jupyter: {0} open {1}; to check it here: {0} check {1}"
     return words.format(f"{program()} learn", lesson.number)
 
 
 def _jupyter(lesson: shelf.Lesson) -> list[str]:
-    """How Jupyter is called, from this very environment: another one's may know no minimega."""
+    """The command line of Jupyter in this environment; another one's might not have minimega."""
     if importlib.util.find_spec("notebook") is None:
-        raise BadInput(f"there is no Jupyter beside this Python: {pip('notebook')}")
+        raise BadInput(f"Jupyter is not installed in this environment: {pip('notebook')}")
     root = ["--allow-root"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
     page = f"--JupyterNotebookApp.default_url=/notebooks/{lesson.name}.ipynb"
     return python("-m", "notebook", "--log-level=WARN", page, *root)
 
 
 def overview(mine: Path) -> str:
-    """The list: number, title, whether it is done or there is a copy, and what to type next."""
+    """The list of lessons: number, title, done or where your copy is; then what to type next."""
     done, known, rows = shelf.passed(mine), shelf.lessons(), []
     width, where = max(len(lesson.title) for lesson in known), "here" if mine == Path() else f"in {mine}"
     for lesson in known:
@@ -86,7 +89,7 @@ def overview(mine: Path) -> str:
 def _what_next(mine: Path, number: str = "") -> str:
     lesson = shelf.following(mine, number)
     if lesson is None:
-        return "All of them are done."
+        return "All lessons are done."
     if shelf.copy_of(lesson, mine):
         return f"You are at lesson {lesson.number}. {_then(lesson)}"
     return f"Next: {program()} learn open {lesson.number}"

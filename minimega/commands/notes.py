@@ -1,18 +1,18 @@
-"""Options whose values have no use in this call: a line for each, so that nobody waits for what they do."""
+"""Notes about options that have no effect in this call, and about unknown tokens."""
 
 from collections.abc import Iterator
 from types import SimpleNamespace as Options
 
 from minimega.commands.option_table import TABLE
 
-# What each optimizer reads of those options that not all of them do.
+# Of the options that only some optimizers read, those that each one does.
 READS = {"sgd": (), "momentum": ("beta1",), "adagrad": ("eps",)}
 
 
 def notes(o: Options, steps: int = 0, words: int | None = None) -> list[str]:
-    """The lines for a command of so many steps; `words`: the size of a vocabulary that was made just now.
+    """One line per option without effect in a run of `steps` steps; `words` is the size of a new vocabulary.
 
-    Values alone decide, not who gave them: a run that goes on was given all of its own.
+    Only values count, not whether they were typed: a resumed run gets all of them from its folder.
     """
     found = _of_training(o, steps, words) if o.command == "train" else _of_writing(o, words)
     return [f"note: {line}" for line in found]
@@ -25,16 +25,16 @@ def _changed(o: Options, *names: str) -> list[str]:
 def _of_training(o: Options, steps: int, words: int | None) -> Iterator[str]:
     if o.warmup > steps:
         top = o.lr * steps / o.warmup
-        yield f"--warmup {o.warmup} is above the {steps} steps: the learning rate only comes to {top:.3g}"
+        yield f"--warmup {o.warmup} is above the {steps} steps: the learning rate only reaches {top:.3g}"
     if o.save_every > steps:
         yield f"--save-every {o.save_every} is above the {steps} steps: only the last one is saved"
     if o.eval_every > steps:
         yield f"--eval-every {o.eval_every} is above the {steps} steps: only the ends of epochs are evaluated"
     if words is not None and "vocab_size" in o.given and o.vocab_size > words:
-        yield f"--vocab-size {o.vocab_size} is above the {words} tokens that the text gives"
+        yield f"--vocab-size {o.vocab_size} is above the {words} tokens found in the text"
     unused = {
-        "no --save-dir: nothing is saved": [] if o.save_dir else _changed(o, "save-every", "keep"),
-        "--num-steps decides": _changed(o, "num-epochs") if o.num_steps else [],
+        "no --save-dir, so nothing is saved": [] if o.save_dir else _changed(o, "save-every", "keep"),
+        "--num-steps overrides it": _changed(o, "num-epochs") if o.num_steps else [],
         "--schedule constant": _changed(o, "min-lr") if o.schedule == "constant" else [],
         f"--optimizer {o.optimizer}": [
             name
@@ -47,22 +47,31 @@ def _of_training(o: Options, steps: int, words: int | None) -> Iterator[str]:
     }
     for why, names in unused.items():
         for name in names:
-            yield f"{name} has no use here: {why}"
+            yield f"{name} has no effect: {why}"
 
 
 def _of_writing(o: Options, words: int | None) -> Iterator[str]:
     if words is not None and o.top_k > words:
-        yield f"--top-k {o.top_k} is above the {words} tokens of the vocabulary: all may be chosen"
+        yield f"--top-k {o.top_k} is above the {words} tokens of the vocabulary: any may be chosen"
     if o.temperature == 0:
         for name in _changed(o, "top-k", "top-p"):
-            yield f"{name} has no use here: --temperature 0 takes the likeliest token"
+            yield f"{name} has no effect: --temperature 0 takes the likeliest token"
 
 
-MANY = 0.05  # a share of unknown tokens from which on a loss says little of the text
+MANY = 0.05  # with a larger share of unknown tokens, a loss says little
+
+
+def counted(number: int, noun: str) -> str:
+    """A number and its noun, in the plural if needed.
+
+    >>> counted(1, "text"), counted(2, "text")
+    ('1 text', '2 texts')
+    """
+    return f"{number:,} {noun}{'s' * (number != 1)}"
 
 
 def unknown(share: float) -> str:
-    """What stands beside the loss of a text that has unknown tokens.
+    """The remark beside the loss of a text with unknown tokens.
 
     >>> unknown(0.0), unknown(0.0312)
     ('', ' (3.1% of its tokens are unknown)')
@@ -71,10 +80,10 @@ def unknown(share: float) -> str:
 
 
 def doubt(share: float, text: str) -> list[str]:
-    """A warning if the loss of a text is mostly that of guessing its unknown words."""
+    """A warning if too many tokens of a text are unknown, else nothing."""
     if share <= MANY:
         return []
     return [
-        f"warning: {share:.0%} of the tokens of {text} are not in the vocabulary: it counts as right to call "
-        f"them unknown, so that the loss looks better than the model is"
+        f"warning: {share:.0%} of the tokens of {text} are not in the vocabulary. Predicting <unk> for them "
+        f"counts as correct, so the loss looks better than the model is"
     ]

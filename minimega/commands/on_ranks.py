@@ -1,4 +1,4 @@
-"""From the options of a command to the ranks that it runs on."""
+"""Runs a command on the ranks that its options ask for."""
 
 from collections.abc import Callable
 from types import SimpleNamespace as Options
@@ -13,10 +13,10 @@ from minimega.ranks.watch import watched
 
 
 def on_ranks(o: Options, body: Callable[[Grid], int]) -> int:
-    """Call body(grid) on the ranks that the options ask for, and give its exit status.
+    """Call body(grid) on the ranks that the options ask for; return its exit status.
 
-    Ranks that mpirun or srun started are used as they are. Otherwise they are started here, with the same
-    words on the command line. `--dp auto` becomes a number in `o`.
+    Uses the ranks that mpirun or srun started, else starts them with the same command line. Replaces
+    `--dp auto` in `o` by a number. Raises BadInput if the layout does not fit the ranks.
     """
     given, cut = launch.ranks_given(), layout_of(o)
     if o.dp == "auto":

@@ -1,10 +1,10 @@
-"""One batch through a run's model, cut as the run cuts it: every number that comes out, in one file.
+"""Computes one batch in the layout of a run, and writes every result to one file.
 
     python -m minimega.commands.one_batch RUN WEIGHTS BATCH OUT
 
-WEIGHTS is a checkpoint's folder, of any layout, BATCH an .npz of inputs (B, T), targets (B, T) and the step,
-which decides the dropout, and of the sides that ReLUs are to take near their kink (kinks.py). OUT is an .npz:
-output/LAYER (B, T, D), number/loss, number/gradient norm and gradient/PARAMETER, all of them whole.
+WEIGHTS is a checkpoint folder of any layout. BATCH is an .npz with inputs (B, T), targets (B, T), the step
+(it decides the dropout), and the sides that ReLUs take near their kink (kinks.py). OUT is an .npz of whole
+arrays: output/LAYER (B, T, D), number/loss, number/gradient norm and gradient/PARAMETER.
 """
 
 import sys
@@ -33,7 +33,7 @@ from minimega.ranks import launch
 
 
 def measure(run: Path, weights: Path, batch: Path, out: Path) -> int:
-    """Start the ranks that this run needs, and measure there; gives the exit status."""
+    """Start the ranks of this run's layout and compute the batch there; return the exit status."""
     o = options.complete("train", options.read(str(run / "config.toml")))
     o.words = ["-m", "minimega.commands.one_batch", *map(str, (run, weights, batch, out))]
     return on_ranks(o, lambda grid: _measure(o, grid, weights, batch, out))
@@ -63,7 +63,7 @@ def _measure(o: Options, grid: Grid, weights: Path, batch: Path, out: Path) -> i
             x = layer(x, at)
             y = grid.tensor.all_gather(x.data, 1, tokens) if grid.shares.partial else x.data
             whole = xp.zeros((*inputs[rows].shape, y.shape[-1]), y.dtype)
-            whole[:, at.window] = y  # of the other ranks' tokens, zeros
+            whole[:, at.window] = y  # other ranks' tokens stay 0
             whole = grid.context.all_reduce(whole)
             found[f"output/{layer.name}"] = to_numpy(wide(grid.data.all_gather(whole)))
     model = staged(model, grid.pipeline, grid.layout.virtual_stages)
@@ -83,7 +83,7 @@ def _measure(o: Options, grid: Grid, weights: Path, batch: Path, out: Path) -> i
 
 
 def gathered(model: Model, arrays: dict) -> dict[str, np.ndarray]:
-    """What the stages of a pipeline have for their parameters, whole, on the first stage."""
+    """Collect arrays by parameter name from all stages, whole, on the first stage; {} on the others."""
     stages, found = stages_of(model), {}
     group, like = stages.pipeline, next(iter(arrays.values()))
     for name, p in stages.entire.parameters().items():
@@ -100,7 +100,7 @@ def gathered(model: Model, arrays: dict) -> dict[str, np.ndarray]:
 
 
 def _scale(checkpoint_folder: Path, dtype: str) -> float:
-    """That of the run which these weights come from, or the one to begin with."""
+    """The loss scale of the run that wrote these weights, else the initial one."""
     scale = loss_scale(dtype)
     if dtype == "float16":
         vars(scale).update(run_folder.read_state(checkpoint_folder).get("loss_scale", {}))
@@ -108,7 +108,7 @@ def _scale(checkpoint_folder: Path, dtype: str) -> float:
 
 
 def _layers(model: Model) -> Iterator[Layer]:
-    """The layers before the head, a block's two branches each."""
+    """The layers before the head; a block gives its two branches."""
     for name, layer in model.layers.items():
         if isinstance(layer, Block):
             yield from (part for _, part in layer.parts())

@@ -1,4 +1,4 @@
-"""What a run says while it works."""
+"""The progress of a run: a bar or lines."""
 
 import math
 import sys
@@ -8,9 +8,9 @@ from minimega.ranks.streams import say
 
 
 class Progress:
-    """A bar on a terminal; elsewhere a plain line at the start, every ten seconds and at the end.
+    """A bar on a terminal, else a line at the first step, every ten seconds and at the last step.
 
-    Only the first of several ranks speaks.
+    Only the rank with `speaks` prints.
     """
 
     def __init__(self, steps: int, start: int, speaks: bool = True):
@@ -23,6 +23,7 @@ class Progress:
             self.bar = tqdm(total=steps, initial=start, bar_format=form, leave=False)
 
     def show(self, record: dict) -> None:
+        """Show a step: `record` has step, loss (nats per token) and tokens_per_s."""
         step = record["step"]
         text = f"loss {record['loss']:.4f}, {record['tokens_per_s']:,.0f} tokens/s"
         if self.bar is not None:
@@ -34,6 +35,7 @@ class Progress:
             self.say(f"step {step}/{self.steps}: {text}, {left:.0f} s left")
 
     def say(self, text: str) -> None:
+        """Print a text, above the bar if there is one."""
         if self.bar is not None:
             with self.bar.external_write_mode(file=sys.stdout):
                 say(text)
@@ -41,6 +43,7 @@ class Progress:
             say(text)
 
     def close(self) -> None:
+        """Remove the bar. May be called twice."""
         if self.bar is not None:
             self.bar.close()
             self.bar = None

@@ -1,4 +1,4 @@
-"""`minimega reshard`: a run in a new folder, its newest checkpoint cut for another layout."""
+"""`minimega reshard`: copies a run to a new folder, with its newest checkpoint cut for another layout."""
 
 import shutil
 from contextlib import suppress
@@ -23,10 +23,10 @@ from minimega.ranks.paper import Paper
 
 
 def run(o: Options) -> int:
-    """Write the parts that the ranks of the new layout would have written, one after another.
+    """Write the files that the ranks of the new layout would write, one after another. Returns 0.
 
-    No ranks are started, and no more is read at a time than one of them needs. All of it is read and checked
-    before the target becomes a run.
+    Starts no ranks, and reads one rank's arrays at a time. The target becomes a run only after all arrays
+    were read and checked. Raises BadInput if the run or the layout cannot be used.
     """
     source, target = Path(o.run), Path(o.save_dir)
     newest = run_folder.newest(source)
@@ -36,14 +36,14 @@ def run(o: Options) -> int:
     options.check_layout(kept, config)
     if target.resolve() == source.resolve():
         raise BadInput(
-            f"{target} is the run itself; it goes on as it is with any layout: "
+            f"{target} is the run itself; it can be resumed in any layout as it is: "
             + typed("train", "--save-dir", target, "--resume", *str(options.layout_of(kept)).split())
         )
     run_folder.make(target)
     with run_lock.writing(target):
         run_folder.open_folder(target, o.overwrite)
         work = target / f"{newest.name}.tmp"
-        files = {  # the last to appear makes it a run that goes on
+        files = {  # written in reverse: "latest" appears last and makes the folder a run
             "latest": lambda path: path.write_text(newest.name),
             "config.toml": lambda path: path.write_text(options.to_toml(kept), encoding="utf-8"),
         }
@@ -58,12 +58,12 @@ def run(o: Options) -> int:
             with suppress(OSError):
                 run_folder.remove_checkpoint(work)
     go_on = typed("train", "--save-dir", target, "--resume")
-    say(f"{newest} for {options.layout_of(kept)}; go on with: {go_on}")
+    say(f"{newest} for {options.layout_of(kept)}; resume with: {go_on}")
     return 0
 
 
 def _cut_anew(kept: Options, o: Options) -> Options:
-    """The options of a run with the layout that `reshard` was given."""
+    """The options of a run, with the layout given to `reshard`."""
     threads, ranks = kept.threads, kept.tp * kept.cp * kept.dp * kept.pp
     for option in of_command("reshard").values():
         if option.key not in ("save_dir", "overwrite"):
@@ -72,13 +72,13 @@ def _cut_anew(kept: Options, o: Options) -> Options:
         cut = options.layout_of(kept)
         kept.dp = replicas(launch.cores() // cut.ranks, kept.train_batch_size // cut.parts, o.ep)
     if "threads" not in o.given and ranks == options.layout_of(kept).ranks:
-        kept.threads = threads  # another number of ranks has other shares of the cores
+        kept.threads = threads  # with another number of ranks, choose again
     options.check_layout(kept)
     return kept
 
 
 def _write_checkpoint(old: Path, new: Path, config: Config, layout: Layout) -> None:
-    """Read a checkpoint and write it as the ranks of a layout would."""
+    """Read a checkpoint and write it as the ranks of this layout would."""
     state, stored = run_folder.read_state(old), {k: checkpoint.open_parts(old, k) for k in checkpoint.KINDS}
     ranks = layout.ranks
     held = [_pieces(grid(Paper(ranks, rank), layout), config, stored) for rank in range(ranks)]
@@ -95,7 +95,7 @@ def _write_checkpoint(old: Path, new: Path, config: Config, layout: Layout) -> N
 
 
 def _pieces(g: Grid, config: Config, stored: dict[str, Parts]) -> dict[str, list[Piece]]:
-    """What a rank of this grid owns; with `--zero` a span of each of its pieces."""
+    """The pieces that a rank of this grid owns; with `--zero`, a span of each."""
     model, team = build(config, g)
     own = {p.name: p for p in team.owned(model)}
     slots = (path.rsplit("/", 1) for path in stored["optimizer"])

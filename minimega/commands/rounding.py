@@ -1,9 +1,9 @@
 """Rounding or a bug: how far two arrays may be apart, and where a mistake begins.
 
 The distance of two arrays is max|a - b| / max|b|. Rounding explains eps sqrt(n) k of it: a sum of n terms in
-another order is off by about eps sqrt(n), and a number goes through k such sums, two in a block, one in the
-embedding and one in the head. The errors of several steps add up. 16-bit numbers are added up in float32, and
-only the sum is rounded: n is 1 for them.
+another order is off by about eps sqrt(n), and a number goes through k such sums: two per block, one in the
+embedding and one in the head. The errors of several steps add up. 16-bit numbers are summed in float32 and
+only the sum is rounded, so n is 1 for them.
 """
 
 from pathlib import Path
@@ -20,7 +20,7 @@ from minimega.precision import HALF
 
 
 class Off(NamedTuple):
-    """How far two arrays are apart, and the distance that rounding explains between them."""
+    """The distance of two arrays, and the distance that rounding explains."""
 
     distance: float
     explained: float
@@ -45,12 +45,12 @@ Found = dict[str, dict[str, Off]]  # by kind ("gradient", "weight"...) and by na
 
 
 def eps(dtype: str) -> float:
-    """The distance from 1 to the next number of this type."""
+    """The distance from 1 to the next number of this dtype."""
     return float(ml_dtypes.finfo(dtype).eps)
 
 
 def explained(dtype: str, config: Config, batch: int) -> tuple[float, str]:
-    """The distance that rounding explains in one step on a batch of so many sequences; and as a formula.
+    """The distance that rounding explains after one step on `batch` sequences, and its formula as text.
 
     >>> explained("float32", Config(vocab_size=200), batch=16)[1]
     'float32: 1.2e-07 x sqrt(2048) x 6'
@@ -61,9 +61,9 @@ def explained(dtype: str, config: Config, batch: int) -> tuple[float, str]:
 
 
 def off(a, b, limit: float, least: float = 0.0, room: float = 0.0) -> Off:
-    """The distance; where b is zero but for rounding, beside `least`, that is the measure.
+    """The distance of a and b, relative to max|b|, or to `least` if b is zero up to rounding beside it.
 
-    Rounding explains `limit`, and `room` more of an entry, in the unit of b (see commands/kinks.py).
+    Rounding explains `limit`, plus `room` per entry, in units of b (see commands/kinks.py).
 
     >>> off(np.array([1.0, 2.0]), np.array([1.0, 2.2]), limit=1e-5)
     Off(distance=0.09090909090909098, explained=1e-05)
@@ -76,10 +76,10 @@ def off(a, b, limit: float, least: float = 0.0, room: float = 0.0) -> Off:
 
 
 class Trained(NamedTuple):
-    """Two checkpoints of one step, the weights and each array of the optimizer; for the step after it.
+    """The comparison of two checkpoints of one step: weights and optimizer state.
 
-    `free` is how far weights may be apart since the optimizer moved them, `moved` A's weights as far as what
-    lies between them and B's is explained.
+    For the next step: `free` is how far apart the optimizer may have moved the weights. `moved` is A's
+    weights, clipped to the explained distance from B's.
     """
 
     found: Found
@@ -94,11 +94,11 @@ def trained(
 ) -> Trained:
     """Compare A's checkpoint of one step with B's.
 
-    `rates` is the sum of all learning rates since the checkpoint before it, whose weights may be `free`
-    apart. AdamW and its relatives divide a gradient by its own size: an entry whose gradient is small beside
-    the others' is off by as much more, up to the whole step, and any entry by a hundredth of the steps. So
-    may each gradient have been in its own step, as small as it was then. `room` is what a gradient's entry
-    may be off by more in each of the steps, since a ReLU has kinks and weights are a little apart.
+    `rates` is the sum of all learning rates since the previous checkpoint, whose weights may be `free` apart.
+    AdamW and its relatives divide a gradient by its own size, so small gradients amplify rounding: an entry
+    may be off by up to the whole step if its gradient is small beside the others, and any entry by 1% of
+    the steps. `room` is the extra tolerance of a gradient's entry in each step, for ReLU kinks and for
+    weights that are slightly apart.
     """
     weights_a, weights_b, slots_a, slots_b = (
         checkpoint.open_parts(run, kind) for kind in checkpoint.KINDS for run in runs
@@ -129,10 +129,10 @@ def trained(
 
 
 def _in_slot(slot: str, o: Options, y: np.ndarray, step: int, room: float) -> float:
-    """How far an entry of what the optimizer keeps is off when each gradient is off by up to `room`."""
-    if slot == "velocity":  # a sum of gradients, each beta1 times the one before
+    """How far an entry of the optimizer's state may be off if each gradient is off by up to `room`."""
+    if slot == "velocity":  # a sum of gradients, weighted by powers of beta1
         return room * sum(o.beta1**k for k in range(step))
-    if slot == "square":  # a mean of squares, which weigh 1 - beta2^step in all
+    if slot == "square":  # a mean of squares with total weight 1 - beta2^step
         weight = 1 - o.beta2**step
         return 2 * room * float(np.sqrt(y.max() * weight)) + weight * room**2
     if slot == "squares":  # a sum of squares
@@ -141,24 +141,24 @@ def _in_slot(slot: str, o: Options, y: np.ndarray, step: int, room: float) -> fl
 
 
 def begins(found: Found) -> str:
-    """Where a mistake begins, in a sentence; nothing where all is rounding.
+    """A sentence that says where a mistake begins, or "" if all is rounding.
 
-    Data meets the layers in their order, a backward pass in the reverse order.
+    The forward pass runs through the layers in order, the backward pass in reverse.
     """
     wrong = {kind: {name: x.share for name, x in row.items() if x.wrong} for kind, row in found.items()}
     if names := list(wrong.pop("output")):
         return f"It begins in the forward pass of {names[0]}."
     numbers, gradients = wrong.pop("number"), [name.rpartition(".")[0] for name in wrong.pop("gradient")]
     if "loss" in numbers:
-        return "All layers before it agree, the loss does not: it begins in the head."
+        return "All layers agree, but the loss does not: it begins in the head."
     if gradients:
         return f"The forward pass agrees; it begins in the backward pass, at {gradients[-1]}" + (
-            f", and goes on to {gradients[0]}." if gradients[0] != gradients[-1] else "."
+            f", and continues to {gradients[0]}." if gradients[0] != gradients[-1] else "."
         )
     if numbers:
-        return "All gradients agree, their norm does not."
-    # Each further step carries a mistake on into all layers, a little: only what is far off counts here.
+        return "All gradients agree, but their norm does not."
+    # Later steps spread a mistake to all layers. Only entries that are far off count here.
     for kind in (*(k for k in wrong if k != "weight"), "weight"):
         if names := [n for n, share in wrong.get(kind, {}).items() if 10 * share > max(wrong[kind].values())]:
-            return f"One batch gives the same in both now; their training parts at {names[-1]} ({kind})."
+            return f"Both compute this batch alike; training diverges at {names[-1]} ({kind})."
     return ""

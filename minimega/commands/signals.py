@@ -1,7 +1,7 @@
-"""How a command is asked to stop: by Ctrl-C, SIGTERM, SIGHUP (its terminal is gone), or SIGUSR1 on ranks.
+"""Signals that stop a command: Ctrl-C, SIGTERM, SIGHUP (the terminal closed), or SIGUSR1 on ranks.
 
-A run in training saves at its step's end. Everything else ends at once, by way of an exception, so that what
-it wrote for the time being is removed.
+Training finishes its step and saves. Everything else stops at once by an exception, which removes temporary
+files on its way.
 """
 
 import signal
@@ -15,7 +15,7 @@ from minimega.ranks.launch import STOP_SIGNALS
 
 
 class Stopped(KeyboardInterrupt):
-    """A signal that ends a command; `number` says which."""
+    """A signal ended the command; `number` is the signal's number."""
 
     def __init__(self, number: int):
         super().__init__(f"stopped by {signal_name(lifeline.asked(number))}")
@@ -24,18 +24,18 @@ class Stopped(KeyboardInterrupt):
 
 @contextmanager
 def ending() -> Iterator[None]:
-    """The first signal raises Stopped; a second one acts as it did before."""
+    """Inside this block the first signal raises Stopped. A second one acts as usual."""
 
     def end(number):
         raise Stopped(number)
 
-    with _first(end, leave_out=signal.SIGINT):  # Python has its own exception for that one
+    with _first(end, leave_out=signal.SIGINT):  # Python raises KeyboardInterrupt itself
         yield
 
 
 @contextmanager
 def interruptible() -> Iterator[list[int]]:
-    """A list to which the first signal adds its number; a second one acts as it did before."""
+    """Yield a list to which the first signal appends its number. A second one acts as usual."""
     asked: list[int] = []
     with _first(asked.append):
         yield asked
@@ -44,7 +44,7 @@ def interruptible() -> Iterator[list[int]]:
 @contextmanager
 def _first(act: Callable[[int], None], leave_out: int | None = None) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
-        yield  # no other thread may set handlers, or is told of signals
+        yield  # only the main thread may set handlers
         return
 
     def note(number, _frame):
@@ -65,5 +65,5 @@ def _first(act: Callable[[int], None], leave_out: int | None = None) -> Iterator
 
 
 def _heard(number: int) -> bool:
-    """nohup has SIGHUP ignored, so that a run outlives its terminal."""
+    """Whether to handle this signal. nohup ignores SIGHUP; leave it ignored."""
     return number != getattr(signal, "SIGHUP", None) or signal.getsignal(number) != signal.SIG_IGN

@@ -1,4 +1,4 @@
-"""What a run starts from: the options of one to go on with, or the shape of another's model."""
+"""Where a run starts: the options of a resumed run, or the model shape of `--init-from`."""
 
 from dataclasses import fields
 from pathlib import Path
@@ -14,39 +14,43 @@ from minimega.model import SHAPES, Config
 
 
 def resumed(folder: Path, o: Options) -> tuple[Path, Options]:
-    """The newest checkpoint of the folder, and its options with what may change on the way."""
+    """The newest checkpoint of a run, and its options with the changes in `o`.
+
+    Raises BadInput if an option differs that a resumed run cannot change.
+    """
     newest = run_folder.newest(folder)
     kept = options.complete("train", options.read(folder / "config.toml"))
     for name in sorted(o.given - table.MAY_CHANGE):
         if getattr(o, name) != getattr(kept, name):
             raise BadInput(
-                f"--{name.replace('_', '-')} is {getattr(kept, name)} in this run, and cannot change in it; "
+                f"--{name.replace('_', '-')} is {getattr(kept, name)} in this run and cannot change; "
                 f"--init-from {folder} starts a new run from its weights"
             )
     changes = {name: getattr(o, name) for name in o.given & table.MAY_CHANGE}
     if "num_epochs" in changes and "num_steps" not in changes:
         changes["num_steps"] = None
     if any(name in changes and changes[name] != getattr(kept, name) for name in ("tp", "cp", "dp", "pp")):
-        changes = {"threads": None} | changes  # another number of ranks has other shares of the cores
-    # Ranks are started with the same words.
+        changes = {"threads": None} | changes  # with another number of ranks, choose again
+    # Ranks are started with the same command line.
     o = replace_options(kept, words=o.words, given=o.given, **changes)
     for name in {"train_filename", "eval_filename"} - o.given:
-        check_found(getattr(o, name), f"if it was moved, name it anew: --{name.replace('_', '-')} PATH")
+        check_found(getattr(o, name), f"If it was moved, give the new path: --{name.replace('_', '-')} PATH")
     options.check_layout(o)
     return newest, o
 
 
 def replace_options(o: Options, **changes) -> Options:
+    """A copy of the options with these changes."""
     return Options(**{**vars(o), **changes})
 
 
-FREE = "dropout", "balance"  # what another run may change of a model
+FREE = "dropout", "balance"  # the new run may change these
 
 
 def shape_of(source: Path, tokenizer: Tokenizer, o: Options) -> Options:
-    """The options with the shape of the model to start from, as the new run writes them down.
+    """The options with the shape of the model in `source`, as the new run's config.toml records them.
 
-    BadInput for an option that asks for another shape or tokenizer.
+    Raises BadInput if an option asks for another shape or tokenizer.
     """
     config = checkpoint.open_model(source)[1]
     theirs = {field.name: getattr(config, field.name) for field in fields(Config)} | {
@@ -62,5 +66,5 @@ def shape_of(source: Path, tokenizer: Tokenizer, o: Options) -> Options:
         differ, theirs["vocab_size"] = [*differ, "vocab_size"], size
     for name in differ:
         other = f"{theirs[name]}, not {getattr(o, name)}"
-        raise BadInput(f"--init-from {source}: its {name} is {other}; leave the option out")
+        raise BadInput(f"--init-from {source}: its {name} is {other}; omit this option")
     return replace_options(o, **theirs)

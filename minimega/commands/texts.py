@@ -22,7 +22,10 @@ from minimega.ranks.group import SELF, Group
 
 @contextmanager
 def workspace(folder: Path | None = None, world: Group = SELF) -> Iterator[Path]:
-    """A temporary folder that all ranks see, in `folder` if there is one; it is removed at the end."""
+    """A temporary folder that all ranks see, inside `folder` if given. It is removed at the end.
+
+    Raises BadInput if a rank cannot see it.
+    """
     name, made = np.zeros(4096, np.uint8), None
     try:
         if world.rank == 0:
@@ -31,7 +34,7 @@ def workspace(folder: Path | None = None, world: Group = SELF) -> Iterator[Path]
         path = Path(os.fsdecode(world.broadcast(name).tobytes().rstrip(b"\0")))
         if not path.is_dir():
             raise BadInput(
-                f"rank {world.rank} does not see {path}: give a --save-dir that all machines share"
+                f"rank {world.rank} cannot see {path}: choose a --save-dir that all machines share"
             )
         yield path
     finally:
@@ -41,63 +44,63 @@ def workspace(folder: Path | None = None, world: Group = SELF) -> Iterator[Path]
 
 @dataclass(frozen=True)
 class Texts:
-    """What is learned from and what is held out, as windows, and the losses to compare with, if known."""
+    """The training text and the held-out text as windows, and reference losses (nats per token) if known."""
 
     tokenizer: tokens.Tokenizer
     train: tokens.Windows
     held_out: tokens.Windows
     floor: float | None
     bigram: float | None
-    digests: dict[str, object]  # a run that goes on must find the same tokens
-    unknown: tuple[float, float]  # the share of unknown tokens in each of the two
+    digests: dict[str, object]  # a resumed run must find the same tokens
+    unknown: tuple[float, float]  # share of unknown tokens in each text
 
     @property
     def lines(self) -> dict[str, float]:
-        """The horizontal lines of the picture, by name."""
+        """The horizontal lines of the picture: name -> loss."""
         named = {"the best bigram model": self.bigram, "the floor": self.floor}
         return {name: loss for name, loss in named.items() if loss is not None}
 
 
 def tokenizer_digest(tokenizer: tokens.Tokenizer) -> str:
-    """What tells two tokenizers apart: the kind, and which number each token has."""
+    """A digest of a tokenizer: its kind, and the number of each token."""
     bpe = tokenizer.kind == "bpe"
     tokens = sorted(tokenizer.library.get_vocab().items()) if bpe else tokenizer.tokens
     return hashlib.sha256(json.dumps([tokenizer.kind, tokens]).encode()).hexdigest()[:16]
 
 
 def open_tokenizer(source: Path, run: Path) -> tokens.Tokenizer:
-    """The tokenizer in a run's folder, if the model of this checkpoint was trained with it."""
+    """The tokenizer of a run. Raises BadInput if the model in `source` was not trained with it."""
     path, (parts, config) = run / "tokenizer.json", checkpoint.open_model(source)
     tokenizer = tokens.load(path)
     known = parts.header.get("tokenizer")  # older checkpoints do not say
     if tokenizer.size != config.vocab_size or (known and known != tokenizer_digest(tokenizer)):
         raise BadInput(
-            f"{path} is another run's: {source} was not trained with it\n"
-            f"Copy the tokenizer.json of the model's own run there."
+            f"{path} belongs to another run: {source} was not trained with it\n"
+            f"Replace it by the tokenizer.json of the model's own run."
         )
     return tokenizer
 
 
 def unknown_share(stream: np.ndarray, block: int = 2**22) -> float:
-    """The share of a stream's targets that are unknown words."""
+    """The share of unknown words among a stream's targets."""
     count = sum(int((stream[i : i + block] == tokens.UNKNOWN).sum()) for i in range(0, len(stream), block))
     return count / (len(stream) - 1)
 
 
 def check_found(text: str | None, cure: str) -> None:
-    """BadInput, with a cure, where a run's text is no longer where it was."""
+    """Raise BadInput, with `cure` as its second line, if a run's text no longer exists."""
     if text and text not in corpus.BUILT_IN and not Path(text).exists():
         raise BadInput(f"the text of this run is no longer there: {text}\n{cure}")
 
 
 def open_texts(o: Options) -> tuple[corpus.Corpus, corpus.Corpus]:
-    """The text to learn from and the one to evaluate on, as the options name them."""
+    """The training text and the held-out text that the options name."""
     whole = corpus.open_corpus(o.train_filename, seed=o.seed, tales=o.tales)
     return (whole, open_held_out(o.eval_filename, o)) if o.eval_filename else whole.split()
 
 
 def open_held_out(name: str, o: Options) -> corpus.Corpus:
-    """A text to evaluate on; of the tales those that nobody learned from."""
+    """A text to evaluate on; of the tales, only the held-out ones."""
     text = corpus.open_corpus(name, seed=o.seed, tales=o.tales)
     return text.split()[1] if name == "tales" else text
 
@@ -105,7 +108,10 @@ def open_held_out(name: str, o: Options) -> corpus.Corpus:
 def read_texts(
     o: Options, context: int, work: Path, tokenizer: tokens.Tokenizer | None = None, world: Group = SELF
 ) -> Texts:
-    """Tokenize the texts that the options name; the first rank writes the streams into `work` for all."""
+    """Tokenize the texts that the options name. The first rank writes the streams to `work` for all ranks.
+
+    Trains a tokenizer unless one is given. Raises BadInput if a text is too short or cannot be read.
+    """
     learned, held_out = open_texts(o)
     train, other, vocabulary = (work / name for name in ("train.npy", "held_out.npy", "tokenizer.json"))
     floor = None

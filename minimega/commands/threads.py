@@ -1,7 +1,8 @@
-"""How many threads BLAS gets: as the user says, as the run began, or as a short measurement finds best.
+"""The number of BLAS threads: given by the user, recorded by the run, or measured.
 
-With one thread per core BLAS collapses beside other work, since its threads wait for each other, and a small
-product gains nothing from a second thread. Another number of threads gives other bits: a run records its own.
+With one thread per core BLAS collapses beside other work, since its threads wait for each other. A small
+product gains nothing from a second thread. The number of threads changes the bits of a result, so a run
+records it.
 """
 
 import os
@@ -17,23 +18,23 @@ from minimega.precision import wide
 from minimega.ranks import launch
 from minimega.ranks.group import Group
 
-SECONDS = 0.25  # of the measurement
-CLEARLY = 0.8  # of the time with fewer threads: more of them must do with less
-OPERATIONS = 2e8  # of one product at most, some milliseconds
+SECONDS = 0.25  # length of the measurement
+CLEARLY = 0.8  # more threads must take less than this share of the time
+OPERATIONS = 2e8  # at most, in one product: some milliseconds
 
 
 def settle(o: Options, world: Group, config: Config, rows: int | None = None) -> str:
-    """Set the threads of this rank; all ranks take the first one's number, which is put into `o.threads`.
+    """Set the BLAS threads of this rank. All ranks use the first rank's number; `o.threads` becomes it.
 
-    `rows` go through the model at once; by default, the tokens of one part of a training step. Gives the
-    number and how it was chosen, in words; "" where there is nothing to choose: the arrays are on a GPU, or
-    the BLAS here cannot be told.
+    `rows` is the number of tokens that go through the model at once; by default, those of one part of a
+    training step. Returns the number and how it was chosen, in words, or "" if there is no choice: the arrays
+    are on a GPU, or this BLAS cannot be controlled.
     """
     blas = ThreadpoolController().select(user_api="blas")
     if not blas.lib_controllers or (o.device != "cpu" and not o.threads):
         return ""
     if o.threads:
-        threads, why = o.threads, "--threads" if "threads" in o.given else "as the run began"
+        threads, why = o.threads, "--threads" if "threads" in o.given else "as in the run so far"
     elif told := _told(blas.info()[0]["internal_api"]):
         threads, why = told
     elif (most := launch.share()) == 1:
@@ -48,13 +49,13 @@ def settle(o: Options, world: Group, config: Config, rows: int | None = None) ->
 
 
 def used() -> int:
-    """How many threads a product runs in here."""
+    """The number of threads that a matrix product uses now."""
     blas = ThreadpoolController().select(user_api="blas").info()
     return blas[0]["num_threads"] if blas else launch.cores()
 
 
 def _told(library: str) -> tuple[int, str] | None:
-    """What the user's shell says to this library, and in which variable."""
+    """The number of threads set in the user's shell for this library, and the variable's name."""
     if launch.SHARED in os.environ:
         return None
     for name in (f"{library.upper()}_NUM_THREADS", "OMP_NUM_THREADS"):
@@ -64,7 +65,10 @@ def _told(library: str) -> tuple[int, str] | None:
 
 
 def measured(blas, most: int, shape: tuple[int, int, int], o: Options) -> tuple[int, str]:
-    """The fewest threads that no larger number clearly beats at a product of this shape, up to `most`."""
+    """Measure a product of this shape (rows, inner, columns) with up to `most` threads.
+
+    Returns the smallest number that no larger one clearly beats, and the word "measured".
+    """
     counts = [2**n for n in range(most.bit_length()) if 2**n < most] + [most]
     rows, inner, columns = shape
     rows = int(max(1, min(rows, OPERATIONS / (2 * inner * columns))))
@@ -81,16 +85,16 @@ def measured(blas, most: int, shape: tuple[int, int, int], o: Options) -> tuple[
 
 
 def in_turn(counts: list[int], seconds) -> dict[int, float]:
-    """The mean time with each number of threads, in turn, so that other work slows all of them alike."""
+    """The mean seconds for each number of threads, measured in turn so that other work slows all alike."""
     end, spent = time.perf_counter() + SECONDS, {n: [] for n in counts}
     while time.perf_counter() < end or len(spent[counts[-1]]) < 2:
         for n in counts:
             spent[n].append(seconds(n))
-    return {n: sum(times[1:]) / len(times[1:]) for n, times in spent.items()}  # the first one starts threads
+    return {n: sum(times[1:]) / len(times[1:]) for n, times in spent.items()}  # the first starts the threads
 
 
 def fewest(means: dict[int, float]) -> int:
-    """The number that each smaller one is clearly slower than.
+    """The number of threads that is clearly faster than all smaller ones, by their mean times.
 
     >>> fewest({1: 1.0, 2: 0.55, 4: 0.5}), fewest({1: 1.0, 2: 0.9, 4: 0.7}), fewest({1: 1.0, 2: 3.0})
     (2, 4, 1)

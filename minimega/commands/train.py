@@ -1,8 +1,8 @@
-"""A run: its folder, its log and its signals, around the loop of train.py.
+"""`minimega train`: the run folder, the log and signals around the loop of train.py.
 
-RUN/config.toml      every option         RUN/log.jsonl   a line a step, a line an evaluation
-RUN/tokenizer.json   the vocabulary       RUN/loss.png    the picture of both
-RUN/step-N/          see checkpoint/checkpoint.py    RUN/latest      which of them is the newest
+RUN/config.toml      all options          RUN/log.jsonl   a line per step, a line per evaluation
+RUN/tokenizer.json   the vocabulary       RUN/loss.png    a picture of the losses
+RUN/step-N/          see checkpoint/checkpoint.py    RUN/latest      the name of the newest checkpoint
 """
 
 import math
@@ -18,7 +18,7 @@ from minimega.checkpoint import checkpoint, run_folder, run_lock
 from minimega.checkpoint.log import Log, skipped
 from minimega.checkpoint.log import read as read_log
 from minimega.commands import options, threads
-from minimega.commands.notes import doubt, notes, unknown
+from minimega.commands.notes import counted, doubt, notes, unknown
 from minimega.commands.on_ranks import on_ranks
 from minimega.commands.progress import Progress
 from minimega.commands.signals import interruptible
@@ -40,18 +40,21 @@ from minimega.ranks.group import first_text
 from minimega.ranks.job import signal_name
 from minimega.train import Alone, Recipe, perplexity, train
 
-CALMER = "A lower --lr, a longer --warmup or a smaller --clip keeps the weights calmer."
+CALMER = "Try a lower --lr, a longer --warmup or a smaller --clip."
 
 
 def run(o: Options) -> int:
-    """`minimega train`: see commands/option_table.py for what it takes. Gives the exit status."""
+    """Train a model; commands/option_table.py lists the options. Returns the exit status.
+
+    Raises BadInput before anything is written, and RunFailed if training fails.
+    """
     newest = None
     if o.save_dir:
         run_lock.check_free(Path(o.save_dir))
     if o.resume:
         newest, o = resumed(Path(o.save_dir), o)
     elif o.save_dir:
-        options.to_toml(o)  # what it cannot hold is refused now
+        options.to_toml(o)  # raises now if config.toml cannot hold a path
         run_folder.open_folder(Path(o.save_dir), o.overwrite)
     check_type(device(o.device), o.dtype)
     if not o.init_from:
@@ -60,7 +63,7 @@ def run(o: Options) -> int:
 
 
 def check_shape(o: Options) -> None:
-    """BadInput for a model that cannot be cut like this, or does not fit, before ranks start."""
+    """Before ranks start, raise BadInput if the layout does not fit the model, or the model the memory."""
     small = options.model_config(o, o.vocab_size or 1)
     options.check_layout(o, small)
     _check_fits(small, o)
@@ -68,7 +71,7 @@ def check_shape(o: Options) -> None:
 
 def _check_fits(config: Config, o: Options) -> None:
     cut = options.layout_of(o)
-    if o.dp == "auto":  # not known yet: as many replicas as there may be
+    if o.dp == "auto":  # not known yet: the most replicas possible
         cut = replace(cut, dp=o.train_batch_size // cut.parts)
     check_fits(Job(config, cut, o.train_batch_size, o.dtype, o.optimizer))
 
@@ -79,7 +82,7 @@ def _train(o: Options, newest: Path | None, grid: Grid) -> int:
     folder = Path(o.save_dir) if o.save_dir else None
     with run_lock.writing(folder, grid.world):
         if newest and run_folder.newest(folder) != newest:
-            raise BadInput(f"{folder} has another newest checkpoint by now: start again")
+            raise BadInput(f"{folder} has a newer checkpoint now: run the command again")
         if folder and not newest:
             run_folder.open_folder(folder, o.overwrite)
         return _train_in(folder, o, newest, grid)
@@ -109,7 +112,7 @@ def _train_in(folder: Path | None, o: Options, newest: Path | None, grid: Grid) 
 
 
 class _Run:
-    """The loop with all that happens between two steps; the first rank speaks and writes for all."""
+    """The training loop and everything between two steps. The first rank prints and writes for all."""
 
     def __init__(self, o: Options, texts: Texts, model: Model, team: Alone, grid: Grid, chosen: str):
         self.o, self.texts, self.model, self.team, self.grid = o, texts, model, team, grid
@@ -123,27 +126,27 @@ class _Run:
         self.start, self.saved, self.eval_loss = 0, None, math.nan
 
     def resume(self, newest: Path) -> None:
-        """Go on where a checkpoint stopped."""
+        """Continue from a checkpoint."""
         owned = self.team.owned(self.model)
         state = checkpoint.resume(newest, self.model, self.optimizer, owned, self.team.keep)
         if state["digest"] != self.texts.digests["digest"]:
             raise BadInput(
-                f"{self.o.train_filename} is not the text that this run began with; put that one back, "
-                "or begin a new run from this one's weights: --init-from"
+                f"{self.o.train_filename} is not the text that this run was trained on; restore that text, "
+                "or start a new run from these weights with --init-from"
             )
         self.start = self.saved = state["step"]
         if self.start > self.steps:
             raise BadInput(
-                f"{self.folder} has made {self.start} steps already, and is asked for {self.steps} in all: "
+                f"{self.folder} has already made {self.start} steps, more than the {self.steps} requested: "
                 f"choose --num-steps above {self.start}"
             )
         vars(self.scale).update(state.get("loss_scale", {}))
         if self.grid.first:
             with run_folder.whole(self.folder / "config.toml") as work:
-                self.write_options(work)  # another layout, another number of steps: as the run goes on
+                self.write_options(work)  # layout and number of steps may have changed
 
     def begin(self) -> None:
-        """Replace what the folder held by the first files of this run."""
+        """Replace the folder's old run by the first files of this one."""
         if self.folder:
             files = {"config.toml": self.write_options, "tokenizer.json": self.texts.tokenizer.save}
             put = partial(run_folder.put_run, self.folder, files)
@@ -160,7 +163,7 @@ class _Run:
         if self.start == self.steps:
             return self.finished()
         self.progress.say(self.opening())
-        # what is not finite is looked for and named; NumPy need not warn of it too
+        # We detect non-finite values; silence NumPy's warnings.
         with interruptible() as asked, np.errstate(all="ignore"):
             try:
                 log = Log(self.folder / "log.jsonl" if self.folder and first else None, self.start)
@@ -181,7 +184,7 @@ class _Run:
                     if stop and not last:
                         return self.stopped(step, stop)
             except BrokenPipeError:
-                raise  # nobody reads on: no failure of the run
+                raise  # the reader went away: the run did not fail
             except (RunFailed, OSError, MemoryError) as why:
                 said = in_words(why) if isinstance(why, OSError) else str(why) or "the memory is full"
                 raise RunFailed(f"{said}\n{self.what_is_left()}") from None
@@ -192,11 +195,11 @@ class _Run:
         return 0
 
     def agreed(self, asked: list[int]) -> int:
-        """The signal that any rank was sent, on all ranks; 0 for none. They act on it at the same step."""
+        """The signal that any rank received, on all ranks; 0 for none. All act on it at the same step."""
         return int(self.grid.world.all_reduce(np.array(asked[0] if asked else 0), "max", label="signal"))
 
     def tell(self, step: int) -> None:
-        """Leave with the launcher what to say, should this rank be unable to."""
+        """Tell the launcher what to print if this rank dies."""
         lifeline.tell(step=step, left=self.what_is_left())
 
     def evaluate(self, step: int) -> dict[str, float]:
@@ -208,11 +211,11 @@ class _Run:
         return {"eval_loss": self.eval_loss, "perplexity": perplexity(self.eval_loss), "unknown": share}
 
     def check_weights(self, step: int) -> None:
-        """RunFailed, on all ranks, where any weight is not finite."""
+        """Raise RunFailed on all ranks if any weight is not finite."""
         own = self.team.owned(self.model)
         bad = (p.name for p in own if not library(p.data).isfinite(p.data).all())
         if name := first_text(next(bad, ""), self.grid.world):
-            raise RunFailed(f"step {step}: {name} is not finite any more. {CALMER}")
+            raise RunFailed(f"step {step}: {name} is no longer finite. {CALMER}")
 
     def save(self, step: int, epoch: int) -> None:
         self.check_weights(step)
@@ -224,7 +227,7 @@ class _Run:
             self.saved = step
 
     def picture(self) -> str:
-        """Draw the run, and say where; nothing of the run is lost where that fails."""
+        """Draw the run and return a line that says where. A failure to draw does not fail the run."""
         if not (self.folder and self.grid.first):
             return ""
         path = self.folder / "loss.png"
@@ -232,14 +235,14 @@ class _Run:
             run_picture(path, read_log(self.folder / "log.jsonl")[0], self.texts.lines)
         except OSError as why:
             return f"no picture was drawn: {in_words(why)}"
-        return f"the picture: {path}"
+        return f"picture: {path}"
 
     def finished(self) -> int:
-        """A run that was resumed with no step left to make."""
+        """End a run that was resumed with no steps left."""
         with np.errstate(all="ignore"):
             self.evaluate(self.start)
         self.progress.say(
-            f"{self.folder} is finished: all of its {self.steps} steps are made. For more of them: "
+            f"{self.folder} is finished: it has made {counted(self.steps, 'step')}. To train further: "
             + typed("train", "--save-dir", self.folder, "--resume", "--num-steps", 2 * self.steps)
         )
         self.progress.say(self.closing())
@@ -249,9 +252,9 @@ class _Run:
         c = self.model.config
         begin = f"from step {self.start} " if self.start else ""
         said = [
-            f"{self.model.count():,} parameters: {c.num_layers} layers of width {c.d_model}, "
-            f"vocabulary {c.vocab_size}; {len(self.texts.train):,} windows of {c.context} tokens",
-            f"training {begin}to step {self.steps} ({self.epoch} steps an epoch)",
+            f"{self.model.count():,} parameters: {counted(c.num_layers, 'layer')} of width {c.d_model}, "
+            f"vocabulary {c.vocab_size}; {counted(len(self.texts.train), 'window')} of {c.context} tokens",
+            f"training {begin}to step {self.steps} ({counted(self.epoch, 'step')} per epoch)",
         ]
         if self.chosen:
             said.insert(1, self.chosen)
@@ -259,27 +262,27 @@ class _Run:
             said.insert(1, f"{self.grid.layout}; {self.grid.world}")
         learned, held_out = self.texts.unknown
         if learned:
-            said.append(f"the text to learn from{unknown(learned)}")
+            said.append(f"training text{unknown(learned)}")
         made = None if self.start or self.o.init_from else self.texts.tokenizer.size
         said += notes(self.o, self.steps, made)
-        said += doubt(learned, "the text to learn from")
+        said += doubt(learned, "the training text")
         said += doubt(held_out, "the held-out text")
         return "\n".join(said)
 
     def closing(self) -> str:
         loss = self.eval_loss
         beside = unknown(self.texts.unknown[1])
-        said = [f"held out: loss {loss:.4f} nats a token, perplexity {perplexity(loss):.2f}{beside}"]
+        said = [f"held out: loss {loss:.4f} nats per token, perplexity {perplexity(loss):.2f}{beside}"]
         if self.texts.floor is not None:
             floor, bigram = self.texts.floor, self.texts.bigram
             share = (bigram - loss) / (bigram - floor)
             said.append(
-                f"the best that any bigram model reaches: {bigram:.4f}; the floor: {floor:.4f}; "
-                + (f"{share:.0%} of the way down" if share > 0 else "not there yet")
+                f"best possible bigram model: {bigram:.4f}; floor: {floor:.4f}; "
+                + (f"{share:.0%} of the way down" if share > 0 else "still above the bigram model")
             )
         if self.folder:
             said.append(self.picture())
-            said.append(f"its writing: {typed('generate', '--model-filename', self.folder)}")
+            said.append(f"to generate: {typed('generate', '--model-filename', self.folder)}")
         return "\n".join(said)
 
     def stopped(self, step: int, number: int) -> int:
@@ -291,7 +294,7 @@ class _Run:
 
     def what_is_left(self) -> str:
         if self.saved is None:
-            return "Nothing was saved." if self.folder else "Nothing was saved (there was no --save-dir)."
-        return f"The checkpoint of step {self.saved} is whole; go on with: " + typed(
+            return "Nothing was saved." if self.folder else "Nothing was saved (no --save-dir was given)."
+        return f"The checkpoint of step {self.saved} is complete; resume with: " + typed(
             "train", "--save-dir", self.folder, "--resume"
         )

@@ -85,8 +85,8 @@ def put(path: Path, source: str) -> None:
 def test_the_way_of_a_learner(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert "Next: python -m minimega learn open 01" in learn(capsys, "")[1]
-    assert learn(capsys, "start")[1].startswith("my-lessons/01_map.ipynb is yours now\nTo open it")
-    assert learn(capsys, "start 02")[1].startswith("my-lessons/02_derivative.ipynb is yours now\nTo open it")
+    assert learn(capsys, "start")[1].startswith("my-lessons/01_map.ipynb is your copy\nTo open it")
+    assert learn(capsys, "start 02")[1].startswith("my-lessons/02_derivative.ipynb is your copy\nTo open it")
     copy = Path("my-lessons/02_derivative.ipynb")
     assert not any(c.get("outputs") for c in json.loads(copy.read_text(encoding="utf-8"))["cells"])
     assert re.search(r"02 .* in my-lessons\n  03 .*backward\n", learn(capsys, "")[1])
@@ -123,7 +123,7 @@ def test_what_passes_in_a_notebook_is_remembered_too(tmp_path, monkeypatch, caps
     shelf.record("01", tmp_path)
     check(2, slope)
     assert "Next" not in capsys.readouterr().out and shelf.following(tmp_path) is None
-    assert learn(capsys, f"--folder {tmp_path}")[1].endswith("All of them are done.\n")
+    assert learn(capsys, f"--folder {tmp_path}")[1].endswith("All lessons are done.\n")
 
 
 def test_open_hands_over_to_jupyter(tmp_path, monkeypatch, capsys):
@@ -134,7 +134,7 @@ def test_open_hands_over_to_jupyter(tmp_path, monkeypatch, capsys):
     became = []
     monkeypatch.setattr(command.importlib.util, "find_spec", lambda name: name)
     monkeypatch.setattr(command.os, "execv", lambda path, words: became.append([path, *words]))
-    assert learn(capsys, "open 03")[1].startswith("my-lessons/03_linear.ipynb is yours now\nJupyter opens it")
+    assert learn(capsys, "open 03")[1].startswith("my-lessons/03_linear.ipynb is your copy\nJupyter opens it")
     assert became[0][:5] == [sys.executable, sys.executable, "-P", "-m", "notebook"]
     assert became[0][-1] == "my-lessons" and any("notebooks/03_linear.ipynb" in word for word in became[0])
 
@@ -153,12 +153,12 @@ def test_help_on_request(capsys):
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        ("learn begin 02", "learn does not know 'begin'"),
+        ("learn begin 02", "unknown action 'begin' of learn"),
         ("learn chek 02", "did you mean check?"),
         ("learn start 99", "there is no lesson '99'"),
         ("learn start derivativ", "did you mean derivative?"),
-        ("learn check", "learn check needs the number of a lesson"),
-        ("learn check 02 --folder nowhere", "nowhere holds no 02_derivative.ipynb; begin with: "),
+        ("learn check", "learn check needs a lesson's number"),
+        ("learn check 02 --folder nowhere", "nowhere has no 02_derivative.ipynb; start with: "),
         ("learn check 02 03", "unexpected argument '03'"),
         ("learn --folder", "--folder needs a value"),
     ],

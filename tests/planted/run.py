@@ -95,8 +95,8 @@ RUN = (
     ),
     Mistake(
         "config.toml keeps what a resumed run was told to change",
-        "self.write_options(work)  # another layout",
-        'work.write_bytes((self.folder / "config.toml").read_bytes())  # another layout',
+        "self.write_options(work)  # layout and",
+        'work.write_bytes((self.folder / "config.toml").read_bytes())  # layout and',
         ("test_a_run_goes_on_from_another_folder_and_with_a_text_that_was_moved",),
     ),
     Mistake(
