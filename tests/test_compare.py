@@ -280,7 +280,7 @@ def test_runs_that_cannot_be_equal_are_refused(right, compared, tmp_path):
     assert "different texts" in compared(two, one)[1]
     assert "no such run folder" in compared(tmp_path / "none", right)[1]
     status, said = compared("train --nhead 3", right)
-    assert status == 2 and "train --nhead 3: d_model 128 cannot be shared out" in said
+    assert status == 2 and "train --nhead 3: d_model 128 cannot be split" in said
 
 
 def test_what_rounding_explains():

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from minimega.checkpoint import checkpoint, run_folder
-from minimega.commands import evaluate as use
+from minimega.commands import generate as use
 from minimega.commands import progress
 from minimega.commands.cli import main, parse
 from minimega.commands.start import resumed
@@ -193,7 +193,7 @@ def test_a_run_goes_on_from_another_folder_and_with_a_text_that_was_moved(
     assert main([*resume, "6"]) == 2
     said = capsys.readouterr().err
     assert f"the text of this run is no longer there: {tmp_path}/text.txt" in said
-    assert "name it anew: --train-filename PATH" in said and said.count("\n") == 2
+    assert "give the new path: --train-filename PATH" in said and said.count("\n") == 2
     assert main(["evaluate", "--model-filename", "../run"]) == 2
     said = capsys.readouterr().err
     assert "no longer there" in said and "--eval-filename" in said and said.count("\n") == 2
