@@ -44,10 +44,7 @@ CALMER = "Try a lower --lr, a longer --warmup or a smaller --clip."
 
 
 def run(o: Options) -> int:
-    """Train a model; commands/option_table.py lists the options. Returns the exit status.
-
-    Raises BadInput before anything is written, and RunFailed if training fails.
-    """
+    """Train a model; return the exit status. Raises BadInput, or RunFailed if training fails."""
     newest = None
     if o.save_dir:
         run_lock.check_free(Path(o.save_dir))
