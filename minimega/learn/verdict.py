@@ -197,7 +197,7 @@ def _numbers(thing) -> np.ndarray | None:
 # The sentence about dx, the gradient of x, for each cause that the gradient checker names.
 SAYS = {
     "random": "your forward gives a different value when it is called again",
-    "mutated": "an array that is still needed is changed in place",
+    "mutated": "an array is changed in place although it is still needed",
     "stateful": "{dx} changes when back is called a second time",
     "count": "back does not give a tuple with one gradient per argument",
     "shape": "{dx} does not have the shape of {x}",
