@@ -190,7 +190,7 @@ def test_a_resharding_that_ends_between_two_files_leaves_no_run_that_goes_on(don
     [
         ("", "latest is empty; write one of these into it: step-3, step-6"),
         ("\n", "latest is empty"),
-        ("step-6-copy2", "names step-6-copy2, and not a checkpoint such as step-6"),
+        ("step-6-copy2", "names step-6-copy2, not a checkpoint such as step-6"),
         ("../run/step-6", "names ../run/step-6, and not"),
         ("{run}/step-6", "step-6, and not a checkpoint"),
         (".", "names ., and not"),
@@ -343,4 +343,4 @@ def test_a_state_of_other_types_is_told_as_damaged(state, run, capsys):
 def test_weights_in_the_place_of_the_optimizers_state_are_told(run, capsys):
     shutil.copy(run / "step-6" / "model.safetensors", run / "step-6" / "optimizer.safetensors")
     said = told(["train", "--save-dir", run, "--resume", "--num-steps", "8"], capsys)
-    assert "optimizer.safetensors holds no optimizer's state" in said
+    assert "optimizer.safetensors holds no optimizer state" in said

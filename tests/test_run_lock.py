@@ -185,5 +185,5 @@ def test_a_run_that_another_one_began_meanwhile_is_left_alone(tmp_path, capsys, 
         return usual(o, body)
 
     monkeypatch.setattr(run, "on_ranks", late)
-    assert "holds a run already" in refused(words, capsys)
+    assert "already holds a run" in refused(words, capsys)
     assert "seed = 1\n" in (tmp_path / "config.toml").read_text()

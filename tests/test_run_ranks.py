@@ -341,7 +341,7 @@ def test_resharding_refuses(cut, serial, tmp_path, capsys):
     before = sorted(serial.rglob("*"))
     for words, says in [
         ((tmp_path / "none", "--save-dir", tmp_path / "out"), "no such run folder"),
-        ((cut, "--save-dir", serial), "holds a run already"),
+        ((cut, "--save-dir", serial), "already holds a run"),
         ((cut, "--save-dir", cut, "--overwrite"), "is the run itself"),
         ((cut, "--save-dir", tmp_path / "out", "--tp", "3"), "4 heads cannot be cut over 3 ranks"),
         ((cut, "--save-dir", tmp_path / "out", "--dp", "3"), "8 cannot be split over 3 replicas"),

@@ -64,7 +64,7 @@ def test_nothing_is_clipped(drawn):
 
 def test_axes_have_units_and_perplexity_is_the_exponential(drawn):
     axes, right = drawn([1, 2, 3], [4.0, 3.0, 2.0])
-    assert (axes.get_xlabel(), axes.get_ylabel()) == ("steps", "loss (nats a token)")
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("steps", "loss (nats per token)")
     assert right.get_ylabel() == "perplexity" and right.get_ylim() == axes.get_ylim()
     marks = {
         label.get_text(): place

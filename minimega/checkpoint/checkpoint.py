@@ -1,15 +1,15 @@
-"""Checkpoints: a folder for each, renamed when it is whole; safetensors, never pickle.
+"""Checkpoints: one folder each, renamed when complete; safetensors, never pickle.
 
-    RUN/latest                          the name of the newest whole checkpoint (see checkpoint/run_folder.py)
-    RUN/step-200/state.json             the step, the names of the parts, and all else that a resumed run must
-                                        find as it was; the layout, for people
+    RUN/latest                          the name of the newest checkpoint (see checkpoint/run_folder.py)
+    RUN/step-200/state.json             the step, the names of the parts, and all else that a resumed run
+                                        needs; the layout, for people
     RUN/step-200/model.safetensors      the weights; the header holds format, version and the model's
                                         configuration
-    RUN/step-200/optimizer.safetensors  what the optimizer remembers
+    RUN/step-200/optimizer.safetensors  the optimizer's state
 
-One rank alone writes these two. Of several ranks each writes the pieces that it is the first to hold, in
-model-RRRRR.safetensors and optimizer-RRRRR.safetensors, RRRRR its number (see pieces.py).
-So no rank ever holds the whole model, and any layout reads the checkpoint of any other.
+A single rank writes these two. Of several ranks, each writes the pieces that it is the first to hold, into
+model-RRRRR.safetensors and optimizer-RRRRR.safetensors, where RRRRR is its rank (see pieces.py). So no rank
+ever holds the whole model, and any layout reads the checkpoints of any other.
 """
 
 import json
@@ -31,7 +31,7 @@ from minimega.parameter import Parameter
 from minimega.precision import check_type
 from minimega.ranks.group import SELF, Group, first_text
 
-FORMAT, VERSION, READABLE = "minimega", 2, ("1", "2")  # version 1 knew no parts, and reads as one part
+FORMAT, VERSION, READABLE = "minimega", 2, ("1", "2")  # version 1 had no parts: it reads as one
 KINDS = "model", "optimizer"
 
 
@@ -49,9 +49,8 @@ def save(
     Every rank calls it and writes its part into RUN/step-N.tmp; when all are done, the first one renames the
     folder. An OSError (a full disk) on any rank is raised on all of them, and leaves what was there before.
 
-    `state` is what `read_state` finds again (JSON). `owned` is what this rank can write, by default the
-    model's parameters: each has a name, whole shape, piece and span, and data of that shape, as have the
-    arrays that the optimizer keeps for it.
+    `state` is JSON, which `read_state` reads back. `owned` is what this rank may write, by default the
+    model's parameters (Shards under ZeRO). The optimizer's arrays have the shapes of their parameter's data.
     """
     step = state["step"]
     owned = list(model.parameters().values() if owned is None else owned)
@@ -66,7 +65,7 @@ def save(
 
     def begin() -> None:
         drop()
-        if not work.is_dir():  # it is where somebody keeps a file in it
+        if not work.is_dir():  # it remains if it holds a file of somebody else
             work.mkdir()
 
     def write_own() -> None:
@@ -91,7 +90,7 @@ def save(
 
 
 def together(world: Group, act: Callable[[], None] | None) -> None:
-    """Every rank acts, or not; where one fails all raise its OSError, so that nobody waits for it."""
+    """Act on each rank that has an `act`. If one fails, all raise its OSError, so that no rank waits."""
     told = ""
     try:
         if act:
@@ -105,7 +104,7 @@ def together(world: Group, act: Callable[[], None] | None) -> None:
 
 
 def _agreed(kind: str, held: dict[Piece, object], world: Group) -> Division:
-    """Who writes what: every rank tells the keys of the pieces that it holds."""
+    """Which rank writes what, from the keys of the pieces that each rank holds."""
     keys = np.array([piece.key for piece in held], np.int64)
     most = int(world.all_reduce(np.array(len(keys)), "max", label="checkpoint"))
     keys = np.pad(keys, (0, most - len(keys))).reshape(1, -1)
@@ -113,20 +112,21 @@ def _agreed(kind: str, held: dict[Piece, object], world: Group) -> Division:
 
 
 def weights(owned: Iterable[Parameter]) -> dict[Piece, object]:
+    """The parameters' data, by piece."""
     return {piece_of(p): p.data for p in owned}
 
 
 def slots(owned: Iterable[Parameter], optimizer: Optimizer) -> dict[Piece, object]:
-    """What an optimizer remembers: any arrays, of all parameters or of some."""
+    """The optimizer's arrays, by piece; an optimizer may keep any, for all parameters or for some."""
     return {piece_of(p, slot): a for p in owned for slot, a in optimizer.state.get(p.name, {}).items()}
 
 
 def headers_of(
     config: Config, step: int, steps: int, tokenizer: str | None = None
 ) -> dict[str, dict[str, str]]:
-    """What stands in the headers of both kinds of parts.
+    """The headers of both kinds of parts.
 
-    `steps` is the optimizer's own count, `tokenizer` the digest of the one that made the model's tokens.
+    `steps` is the optimizer's own count, `tokenizer` the digest of the model's tokenizer.
     """
     known = {"format": FORMAT, "version": str(VERSION), "step": str(step)}
     told = {"tokenizer": tokenizer} if tokenizer else {}
@@ -137,13 +137,13 @@ def headers_of(
 
 
 def write_part(work: Path, division: Division, rank: int, arrays: dict[Piece, object], header: dict) -> None:
-    """Write what a rank has to write, if it has something."""
+    """Write this rank's part, if it has one. OSError if that fails."""
     if rank in division.names:
         write(work / division.names[rank], arrays, header | {"parts": str(len(division.names))})
 
 
 def finish_folder(work: Path, divisions: dict[str, Division], state: dict) -> None:
-    """Write state.json, when every array is found to be there, whole and once."""
+    """Write state.json. Raises BadInput unless the parts hold every array completely and once."""
     names = {kind: list(division.names.values()) for kind, division in divisions.items()}
     for kind, division in divisions.items():
         written = sum(map(len, Parts([work / name for name in names[kind]]).stored.values()))
@@ -153,7 +153,10 @@ def finish_folder(work: Path, divisions: dict[str, Division], state: dict) -> No
 
 
 def open_parts(source: Path, kind: str = "model") -> Parts:
-    """The arrays of a checkpoint's folder, or of one file that holds them all."""
+    """The arrays of a checkpoint's folder, or of one file that holds them all.
+
+    Raises BadInput if they cannot be read, are not of one step, or are not whole.
+    """
     if source.is_file():
         return Parts([source])
     state = read_state(source) if kind == "optimizer" or (source / "state.json").exists() else {}
@@ -161,12 +164,15 @@ def open_parts(source: Path, kind: str = "model") -> Parts:
     if parts.header.get("step", str(state.get("step"))) != str(state.get("step")):
         raise BadInput(f"{source} is damaged: its {kind} is that of step {parts.header['step']}")
     if kind == "optimizer" and not parts.header.get("steps", "").isdecimal():
-        raise BadInput(f"{parts.where} holds no optimizer's state: its header does not count the steps")
+        raise BadInput(f"{parts.where} holds no optimizer state: its header has no step count")
     return parts
 
 
 def open_model(source: Path) -> tuple[Parts, Config]:
-    """The weights of a checkpoint that minimega wrote, to be read piece by piece; and the model's shape."""
+    """A checkpoint's weights, to be read piece by piece, and the model's configuration.
+
+    Raises BadInput if minimega did not write them, or wrote a version that it cannot read.
+    """
     parts = open_parts(source)
     header = parts.header
     if header.get("format") != FORMAT:
@@ -185,9 +191,10 @@ def open_model(source: Path) -> tuple[Parts, Config]:
 def load_model(
     source: Path, dtype: str | None = None, xp=np, shares: Uncut = Layer.shares, pipeline: Group = SELF
 ) -> Model:
-    """The model of a checkpoint, its numbers as they are or in another dtype.
+    """The model of a checkpoint, in its own dtype or in another.
 
-    `shares` and `pipeline` say how it is cut now, whatever it was when it was written.
+    `shares` and `pipeline` say how it is cut now, whatever the layout that wrote it. Raises BadInput if the
+    checkpoint is damaged.
     """
     parts, config = open_model(source)
     model = staged(gpt(config, shares), pipeline)
@@ -202,9 +209,9 @@ def fill(
     xp=np,
     keep: Callable[[Parameter], None] = lambda p: None,
 ) -> None:
-    """Give every parameter its piece of the array of its name, if names and shapes agree.
+    """Read every parameter's piece of the array of its name. Raises BadInput if names or shapes differ.
 
-    `keep` is told of each, and may take away what this rank does not own of it before the next is read.
+    `keep(p)` is called after each read, and may shard p before the next is read.
     """
     if odd := sorted(stages_of(model).entire.parameters().keys() ^ set(parts)):
         raise BadInput(f"{parts.where} holds another model: {odd[0]} is in only one of the two")
@@ -222,9 +229,10 @@ def resume(
     owned: Iterable[Parameter] | None = None,
     keep: Callable[[Parameter], None] = lambda p: None,
 ) -> dict:
-    """Fill a model and its optimizer from a checkpoint of any layout, and give the rest of its state.
+    """Fill a model and its optimizer from a checkpoint of any layout, and return its state.json.
 
-    `owned`: see `save`; the optimizer remembers as much. `keep`: see `fill`.
+    `owned` is what this rank's optimizer updates (see `save`); `keep` as in `fill`. Raises BadInput if the
+    checkpoint is damaged, or of another model.
     """
     own = {p.name: p for p in (model.parameters().values() if owned is None else owned)}
     xp = library(next(iter(model.parameters().values())).data)

@@ -1,4 +1,4 @@
-"""log.jsonl: what a run did, a JSON object a line. One reader and one writer for all who need it."""
+"""log.jsonl: what a run did, one JSON object per line. All reading and writing of logs is here."""
 
 import json
 import math
@@ -9,9 +9,9 @@ from minimega.errors import naming
 
 
 def read(path: str | Path) -> tuple[list[dict], int]:
-    """The records of a log, and how many of its lines hold none: blank, cut short or damaged ones.
+    """The records of a log, and the number of lines that hold none: blank, cut short or damaged.
 
-    A log that is not there has no records.
+    A missing log has no records.
     """
     path = Path(path)
     lines = path.read_bytes().splitlines() if path.exists() else []
@@ -28,7 +28,7 @@ def _record(line: bytes) -> dict | None:
 
 
 def skipped(path: str | Path, lines: int) -> str:
-    """What to say of lines that could not be read.
+    """The message about lines that could not be read.
 
     >>> skipped("run/log.jsonl", 1)
     'run/log.jsonl: 1 line cannot be read and is left out'
@@ -38,14 +38,14 @@ def skipped(path: str | Path, lines: int) -> str:
 
 
 class Log:
-    """Writes log.jsonl, in full precision; what is not finite becomes null, for JSON knows no NaN.
+    """Writes log.jsonl in full precision; numbers that are not finite become null, since JSON has no NaN.
 
-    Each record is written at once and in one piece: when a write fails, nothing is left to fail at the end.
-    A log that somebody removes meanwhile is put back, from the file that is still open.
+    Each record is written unbuffered, so that an error shows at once and not when the log closes. A log that
+    is deleted meanwhile is restored from the file that is still open. Without a path nothing is written.
     """
 
     def __init__(self, path: Path | None, start: int = 0):
-        """Begin anew, or go on after step `start`: the records after it are dropped, in one atomic step."""
+        """Begin a new log, or continue after step `start`: later records are dropped atomically."""
         self.path, self.file, self.skipped = path, None, 0
         if path:
             records, self.skipped = read(path) if start else ([], 0)
@@ -58,6 +58,7 @@ class Log:
         self.file = self.path.open("ab+", buffering=0)
 
     def write(self, record: dict) -> None:
+        """Append one record. Raises OSError if the file cannot be written."""
         if not self.file:
             return
         if not self.path.exists():
@@ -69,6 +70,7 @@ class Log:
                 line = line[self.file.write(line) :]
 
     def close(self) -> None:
+        """Close the file."""
         if self.file:
             self.file.close()
 

@@ -1,9 +1,9 @@
-"""Arrays in parts: each rank writes what it holds of them, and any other cut of them reads what it needs.
+"""Arrays in parts: each rank writes the pieces it holds, and any other layout reads the pieces it needs.
 
-A part is a .safetensors file. Its header says what it has of each array that is not whole in it: the whole
-shape, the bounds (start and stop along each axis) of the piece, and the span (start and stop) of the piece's
-numbers, one row after another, where these are shared out too (ZeRO: Rajbhandari et al. 2019, section 5).
-A file of whole arrays says nothing of this kind: it is the only part.
+A part is a .safetensors file. Its header describes each array that is not whole in it: the whole shape, the
+bounds (start and stop along each axis) of the piece, and, if ZeRO shards the piece (Rajbhandari et al. 2019,
+section 5), the span (start and stop) of its numbers in row-major order. A file of whole arrays has no such
+header: it is the only part.
 """
 
 import hashlib
@@ -28,7 +28,7 @@ Box = tuple[tuple[int, int], ...]  # start and stop along each axis
 
 
 class Piece(NamedTuple):
-    """What somebody has, or wants, of the array of this name.
+    """A piece of the array of this name: a box of it, or a `span` of that box's numbers in row-major order.
 
     >>> Piece("w", (8, 3), ((2, 6), (0, 3)), span=(2, 7)).boxes
     [((2, 3), (2, 3)), ((3, 4), (0, 3)), ((4, 5), (0, 1))]
@@ -44,12 +44,12 @@ class Piece(NamedTuple):
 
     @property
     def plain(self) -> "Piece":
-        """The same without a span that says nothing: of all numbers."""
+        """The same piece, without a span if that is the whole box."""
         return self._replace(span=None) if self.boxes == [self.bounds] else self
 
     @property
     def key(self) -> int:
-        """A number that tells it from all others; 0 for one without any numbers."""
+        """A 64-bit hash that identifies the piece; 0 if it is empty."""
         told = hashlib.blake2b(repr(self.plain).encode(), digest_size=8).digest()
         return int.from_bytes(told, "big", signed=True) if self.boxes else 0
 
@@ -61,11 +61,12 @@ def piece_of(p: Parameter, slot: str = "") -> Piece:
 
 
 def lengths(box: Box) -> tuple[int, ...]:
+    """The shape of a box."""
     return tuple(stop - start for start, stop in box)
 
 
 def boxes(box: Box, start: int, stop: int) -> list[Box]:
-    """The numbers start to stop of a box, one row after another, as boxes: some of a row, rows, some.
+    """The numbers start to stop of a box in row-major order, as boxes: part of a row, rows, part of a row.
 
     >>> boxes(((0, 4), (0, 3)), 0, 9)
     [((0, 3), (0, 3))]
@@ -89,23 +90,23 @@ def boxes(box: Box, start: int, stop: int) -> list[Box]:
 
 
 def common(a: Box, b: Box) -> Box | None:
-    """What two boxes have in common; None for nothing."""
+    """The intersection of two boxes; None if it is empty."""
     box = tuple((max(i, k), min(j, n)) for (i, j), (k, n) in zip(a, b, strict=True))
     return box if all(start < stop for start, stop in box) else None
 
 
 def place(box: Box, within: Box) -> tuple[slice, ...]:
-    """Where a box lies in an array that is another box."""
+    """The slices that select a box from an array that holds the box `within`."""
     return tuple(slice(i - first, j - first) for (i, j), (first, _) in zip(box, within, strict=True))
 
 
 def write(path: Path, arrays: dict[Piece, object], header: dict[str, str]) -> None:
-    """Write one part; an array is its piece, or the numbers of its span. OSError where it fails."""
+    """Write one part: each array has the shape of its piece. Raises OSError if that fails."""
     plain = {piece.plain: to_numpy(array) for piece, array in arrays.items()}
     cut = {p.name: (p.whole, p.bounds, p.span) for p in plain if lengths(p.bounds) != p.whole or p.span}
     ready = {p.name: np.asarray(a.reshape(p.shape), order="C") for p, a in plain.items()}
     path.touch()
-    mode = path.stat().st_mode  # as the umask wants it; the library's own file is for the owner alone
+    mode = path.stat().st_mode  # by the umask; safetensors makes its file private to the owner
     try:
         save_file(ready, path, metadata=header | ({"pieces": json.dumps(cut, sort_keys=True)} if cut else {}))
     except SafetensorError as why:
@@ -117,10 +118,10 @@ def write(path: Path, arrays: dict[Piece, object], header: dict[str, str]) -> No
 
 
 class Division:
-    """Which rank writes which pieces, the first that holds them, and the names of the parts by rank.
+    """Which rank writes which pieces (the first that holds them), and the names of the parts by rank.
 
-    It is made from the keys of the pieces that each rank holds. The first rank always has a part: one that
-    trains alone has a file of whole arrays, and the headers have to stand somewhere.
+    `keys` lists the keys of the pieces that each rank holds. The first rank always has a part, since some
+    file must carry the headers; a single rank's file holds whole arrays.
     """
 
     def __init__(self, kind: str, keys: list[list[int]]):
@@ -134,15 +135,15 @@ class Division:
             self.names = {0: f"{kind}.safetensors"}
 
     def of(self, rank: int, pieces: Iterable[Piece]) -> list[Piece]:
-        """Those of the pieces that this rank holds which it writes."""
+        """Those of a rank's pieces that it writes."""
         return [piece for piece in pieces if self.first.get(piece.key) == rank]
 
 
 class Parts:
-    """The arrays that lie in some files; opening them reads the headers alone.
+    """The arrays stored in some files; opening them reads only the headers.
 
-    BadInput where a file is missing or damaged, where the files are not of one checkpoint, or an array is
-    not there exactly once.
+    Raises BadInput if a file is missing or damaged, if the files are of different checkpoints, or if an array
+    is not there exactly once.
     """
 
     def __init__(self, paths: list[Path]):
@@ -155,14 +156,14 @@ class Parts:
             raise BadInput(f"{paths[0]} is one part of a checkpoint: give the folder, {paths[0].parent}")
         if number != str(len(paths)):
             raise BadInput(
-                f"{self.where}: state.json names {len(paths)} parts, and they say that they are {number}"
+                f"{self.where}: state.json names {len(paths)} parts, but their headers say {number}"
             )
         for path, header in zip(paths, headers, strict=True):
             if header != self.header:
-                raise BadInput(f"{path} and {paths[0].name} beside it are not of one checkpoint")
+                raise BadInput(f"{path} and {paths[0].name} beside it are of different checkpoints")
         for name, found in self.stored.items():
             if len({(p.whole, file.get_slice(name).get_dtype()) for p, file in found}) > 1:
-                raise BadInput(f"{self.where}: {name} has not one shape and type in all parts")
+                raise BadInput(f"{self.where}: {name} differs in shape or type between parts")
             numbers = sum(math.prod(p.shape) for p, _ in found)
             if numbers != math.prod(self.shape(name)):
                 raise BadInput(
@@ -171,7 +172,7 @@ class Parts:
                 )
 
     def _open(self, path: Path) -> dict[str, str]:
-        """Note what a file has, and give what is equal in all headers."""
+        """Record what a file holds, and return the part of its header that all files share."""
         try:
             path.open("rb").close()
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
@@ -202,12 +203,13 @@ class Parts:
         return self.stored[name][0][0].whole
 
     def whole(self, name: str) -> np.ndarray:
+        """The whole array of this name. Raises BadInput as `read` does."""
         return self.read(Piece(name, self.shape(name), tuple((0, n) for n in self.shape(name))))
 
     def read(self, wanted: Piece) -> np.ndarray:
-        """A piece, put together from all parts that have some of it; no more than that is read.
+        """A piece, assembled from all parts that hold some of it; nothing else is read.
 
-        BadInput where the array is missing, has another shape, or does not fit together.
+        Raises BadInput if the array is missing, has another shape, or is not there exactly once.
         """
         if wanted.name not in self.stored:
             raise BadInput(f"{self.where} holds another model: it has no {wanted.name}")
@@ -223,14 +225,14 @@ class Parts:
             raise BadInput(f"{self.where}: {wanted.name} cannot be read ({why})") from None
 
     def _type(self, name: str) -> np.dtype:
-        """The one place where a type of safetensors becomes NumPy's: an empty slice has it."""
+        """The NumPy dtype of a stored array, which an empty slice of it has."""
         file = self.stored[name][0][1].get_slice(name)
         return file[tuple(slice(0, 0) for _ in file.get_shape())].dtype
 
     def _read(self, name: str, box: Box) -> np.ndarray:
         y, seen = np.empty(lengths(box), self._type(name)), np.zeros(lengths(box), bool)
         for piece, file in self.stored[name]:
-            before = 0  # the numbers of the piece's span that stand before this box of it
+            before = 0  # numbers of the piece before this box
             for held in piece.boxes:
                 if both := common(held, box):
                     here = place(both, box)
@@ -244,10 +246,10 @@ class Parts:
 
 
 def _take(file, piece: Piece, held: Box, before: int, both: Box) -> np.ndarray:
-    """What is in `both` of the box `held`, which begins `before` numbers into the piece's array."""
+    """The part `both` of the box `held`, which begins `before` numbers into the piece's array."""
     if piece.span is None:
         return file[place(both, held)]
-    row, (first, _) = math.prod(lengths(held[1:])), held[0]  # whole rows are read, and cut then
+    row, (first, _) = math.prod(lengths(held[1:])), held[0]  # read whole rows, then cut
     start, stop = both[0]
     rows = file[before + (start - first) * row : before + (stop - first) * row]
     return rows.reshape(stop - start, *lengths(held[1:]))[(slice(None), *place(both, held)[1:])]

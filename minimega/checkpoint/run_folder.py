@@ -1,11 +1,11 @@
-"""A run's folder: which files in it a run wrote, where a new run may begin, which checkpoint is the newest.
+"""A run's folder: which files a run wrote, where a new run may begin, which checkpoint is the newest.
 
     RUN/config.toml, tokenizer.json, log.jsonl, loss.png, latest
     RUN/step-N/          a checkpoint, if it holds a state.json
     RUN/step-N.tmp/, tokens-XXXXXXXX/, config.toml.tmp ...     left by a run that was killed
 
-Only what a run wrote is ever removed: known names, in folders with known names. What else is there stays, and
-the folder around it too. Of a symbolic link the link is removed, never what it leads to.
+Only what a run wrote is ever removed: known names, in folders with known names. Other files stay, and so do
+their folders. A symbolic link is removed, never its target.
 """
 
 import json
@@ -27,14 +27,14 @@ LEFT = {  # folders of a run that was killed, and what it wrote into them
 
 
 def checkpoints(run: Path) -> dict[int, Path]:
-    """The checkpoints that lie in a folder, by their step, the newest last."""
+    """The checkpoints in a folder, by step, the newest last."""
     named = ((STEP.fullmatch(path.name), path) for path in run.iterdir())
     found = {int(name[1]): path for name, path in named if name and (path / "state.json").is_file()}
     return dict(sorted(found.items()))
 
 
 def remove_checkpoint(folder: Path) -> None:
-    """Remove what a run wrote of a checkpoint, whole or not."""
+    """Remove the files that a run wrote for a checkpoint, complete or not."""
     if folder.is_symlink():
         folder.unlink()
     else:
@@ -42,14 +42,14 @@ def remove_checkpoint(folder: Path) -> None:
 
 
 def put_checkpoint(work: Path, folder: Path) -> None:
-    """Give a checkpoint that is written its name; one of that name is replaced."""
+    """Rename a finished checkpoint to its final name, replacing an earlier one of that name."""
     if folder.is_dir():
         remove_checkpoint(folder)
     files = [path for path in _state_last(work) if PART.fullmatch(path.name)]
     if not folder.is_dir() and len(files) == len(list(work.iterdir())):
         work.rename(folder)
         return
-    folder.mkdir(exist_ok=True)  # somebody keeps a file in one of the two
+    folder.mkdir(exist_ok=True)  # one of the two holds a file of somebody else
     for path in files:
         path.replace(folder / path.name)
     with suppress(OSError):
@@ -57,9 +57,9 @@ def put_checkpoint(work: Path, folder: Path) -> None:
 
 
 def prune(run: Path, step: int, keep: int) -> None:
-    """Keep the newest `keep` checkpoints up to this step.
+    """Remove all but the newest `keep` checkpoints up to this step.
 
-    Later ones are there where somebody set `latest` back: a run overwrites them when it gets there.
+    Later ones exist if somebody set `latest` back: the run overwrites them when it gets there.
     """
     for old in [path for n, path in checkpoints(run).items() if n <= step][:-keep]:
         with suppress(OSError):
@@ -67,7 +67,7 @@ def prune(run: Path, step: int, keep: int) -> None:
 
 
 def _remove(folder: Path, ours: re.Pattern) -> None:
-    """Remove the files of these names, and the folder where nothing else is in it."""
+    """Remove the files whose names match, and the folder if nothing else is in it."""
     for path in _state_last(folder):
         if ours.fullmatch(path.name) and not (path.is_dir() and not path.is_symlink()):
             path.unlink()
@@ -76,13 +76,16 @@ def _remove(folder: Path, ours: re.Pattern) -> None:
 
 
 def _state_last(folder: Path) -> list[Path]:
-    """What is in a checkpoint's folder; the file that makes it one comes last."""
+    """The files of a checkpoint's folder; state.json, which makes it a checkpoint, comes last."""
     return sorted(folder.iterdir(), key=lambda path: path.name == "state.json")
 
 
 @contextmanager
 def whole(path: Path) -> Iterator[Path]:
-    """A name to write a file under; the file gets its own when it is whole, and none if that fails."""
+    """Yield a temporary path to write to, then rename it to `path`: the file appears atomically.
+
+    If the block fails, the temporary file is removed; an OSError names `path`.
+    """
     work = path.with_name(f"{path.name}.tmp")
     try:
         with naming(path):
@@ -94,13 +97,13 @@ def whole(path: Path) -> Iterator[Path]:
 
 
 def replace_text(path: Path, text: str) -> None:
-    """Write a text file whole or not at all."""
+    """Write a text file atomically. Raises as `whole` does."""
     with whole(path) as work:
         work.write_text(text, encoding="utf-8")
 
 
 def holds_run(folder: Path) -> bool:
-    """Whether a run was begun here: there is its tokenizer, or a checkpoint."""
+    """Whether a run was begun here: it has left its tokenizer or a checkpoint."""
     with suppress(OSError), (folder / "tokenizer.json").open("rb") as file:
         if b'"minimega tokenizer"' in file.read(100):
             return True
@@ -108,9 +111,9 @@ def holds_run(folder: Path) -> bool:
 
 
 def clear(folder: Path) -> None:
-    """Remove an earlier run."""
+    """Remove an earlier run's files."""
     if holds_run(folder):
-        (folder / "latest").unlink(missing_ok=True)  # from here on nothing half removed is taken for whole
+        (folder / "latest").unlink(missing_ok=True)  # first: a half-removed run must not look complete
         for path in checkpoints(folder).values():
             remove_checkpoint(path)
         for name in FILES:
@@ -118,9 +121,10 @@ def clear(folder: Path) -> None:
 
 
 def put_run(folder: Path, files: dict[str, Callable[[Path], object]], work: Path | None = None) -> None:
-    """Replace an earlier run by a new one, when its first files are written; they appear last to first.
+    """Replace an earlier run by a new one, once its first files are written; they appear last to first.
 
-    `files`: what writes each of them. `work`: the folder step-N.tmp of a checkpoint to begin with.
+    `files` maps each file's name to the function that writes it. `work` is the folder step-N.tmp of a
+    checkpoint to begin with.
     """
     with ExitStack() as stack:
         for name, write in files.items():
@@ -131,7 +135,7 @@ def put_run(folder: Path, files: dict[str, Callable[[Path], object]], work: Path
 
 
 def sweep(folder: Path) -> None:
-    """Remove what a run left that was killed. To be called by who holds the folder's lock."""
+    """Remove what a killed run left. The caller holds the folder's lock."""
     for path in list(folder.iterdir()):
         for name, ours in LEFT.items():
             if name.fullmatch(path.name) and path.is_dir() and not path.is_symlink():
@@ -142,7 +146,7 @@ def sweep(folder: Path) -> None:
 
 
 def make(folder: Path) -> None:
-    """Make the folder of a new run, if it is not there."""
+    """Make the folder of a new run if it does not exist. Raises BadInput if that fails."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError):
@@ -152,12 +156,15 @@ def make(folder: Path) -> None:
 
 
 def open_folder(folder: Path, overwrite: bool) -> None:
-    """Make a new run's folder; a run that it holds is refused, or left until the new one can begin."""
+    """Make a new run's folder. Raises BadInput if it holds a run and not `overwrite`, or a file in the way.
+
+    With `overwrite` the old run stays until `put_run` replaces it.
+    """
     make(folder)
     if holds_run(folder):
         if not overwrite:
             raise BadInput(
-                f"{folder} holds a run already; train --resume goes on with it, --overwrite removes it, "
+                f"{folder} already holds a run; train --resume continues it, --overwrite replaces it, "
                 f"another --save-dir leaves it alone"
             )
     elif taken := [name for name in FILES if (folder / name).exists()]:
@@ -168,9 +175,9 @@ def open_folder(folder: Path, overwrite: bool) -> None:
 
 
 def newest(run: Path) -> Path:
-    """The newest whole checkpoint of a run's folder."""
+    """The newest checkpoint of a run's folder, which `latest` names. Raises BadInput if there is none."""
     if not run.is_dir():
-        raise BadInput(f"{run}: there is no such run folder")
+        raise BadInput(f"{run}: no such run folder")
     try:
         name = (run / "latest").read_text(encoding="utf-8").strip()
     except FileNotFoundError:
@@ -179,9 +186,9 @@ def newest(run: Path) -> Path:
         raise BadInput(f"{run}/latest cannot be read: {why.strerror}") from None
     except ValueError:
         name = "what is no text"
-    # No path, nor a copy: what follows step-N in its name would be lost when the run goes on.
+    # Neither a path nor a copy: the rest of a name such as step-6-copy would be lost when the run continues.
     if not STEP.fullmatch(name):
-        wrong = f"names {name}, and not a checkpoint such as step-6" if name else "is empty"
+        wrong = f"names {name}, not a checkpoint such as step-6" if name else "is empty"
         raise BadInput(f"{run}/latest {wrong}{_instead(run)}")
     if not (run / name / "state.json").is_file():
         raise BadInput(f"{run}/latest names {name}, which is not there{_instead(run)}")
@@ -194,25 +201,31 @@ def _instead(run: Path) -> str:
 
 
 def find(model_filename: str) -> Path:
-    """What `--model-filename` means: a .safetensors, a checkpoint's folder, or the newest one of a run's."""
+    """What `--model-filename` names: a .safetensors file, a checkpoint, or a run's newest checkpoint.
+
+    Raises BadInput if there is none.
+    """
     path = Path(model_filename)
     if path.suffix == ".safetensors":
         if not path.is_file():
-            raise BadInput(f"{path}: there is no such file; give a run's folder or a .safetensors in one")
+            raise BadInput(f"{path}: no such file; give a run's folder or a .safetensors in one")
         return path
     return path if any((path / f).exists() for f in ("state.json", "model.safetensors")) else newest(path)
 
 
 def run_of(weights: Path) -> Path:
-    """The run's folder that a weights file lies in: the one with the tokenizer."""
-    for folder in (*weights.absolute().parents[:2], *weights.resolve().parents[:2]):  # it may be a link
+    """The run's folder that holds a weights file: it has the tokenizer. Raises BadInput if none does."""
+    for folder in (*weights.absolute().parents[:2], *weights.resolve().parents[:2]):  # a link?
         if (folder / "tokenizer.json").is_file():
             return folder
     raise BadInput(f"{weights}: no tokenizer.json beside it or one folder up, as a run's folder has")
 
 
 def read_state(folder: Path) -> dict:
-    """What state.json says: the step, and where they are given the names of the files and the loss scale."""
+    """The content of state.json: the step and, if given, the names of the parts and the loss scale.
+
+    Raises BadInput if it cannot be read or is damaged.
+    """
     path = folder / "state.json"
     try:
         state = json.loads(path.read_text(encoding="utf-8"))

@@ -1,6 +1,6 @@
-"""One run at a time writes into a folder: a lock of the operating system's, which ends with its process.
+"""Only one run at a time writes into a folder: an operating system lock, released when its process ends.
 
-RUN/minimega.lock says who holds it. A file that a killed run left holds nothing.
+RUN/minimega.lock names the process that holds it. A file left by a killed run locks nothing.
 """
 
 import os
@@ -26,14 +26,14 @@ except ImportError:  # Windows
 
 NAME = "minimega.lock"
 HELD = {EACCES, EAGAIN, EDEADLK, EWOULDBLOCK}
-FAR = 2**30  # on Windows nobody may read what is locked, so that is a byte far behind the words
+FAR = 2**30  # Windows forbids reading a locked range: lock a byte far past the text
 
 
 @contextmanager
 def writing(folder: Path | None, world: Group = SELF) -> Iterator[None]:
-    """Keep every other process from writing into a folder meanwhile; BadInput says which one does already.
+    """Lock a folder against other processes. Raises BadInput, on all ranks, naming the process that has it.
 
-    Of several ranks the first one holds the lock, and removes what a killed run left there.
+    The first rank holds the lock, and removes what a killed run left in the folder.
     """
     file, told = None, ""
     if folder and world.rank == 0:
@@ -53,7 +53,7 @@ def writing(folder: Path | None, world: Group = SELF) -> Iterator[None]:
 
 
 def check_free(folder: Path) -> None:
-    """BadInput where another process writes into a folder; for a process alone, before it starts ranks."""
+    """Raise BadInput if another process writes into a folder. Called before ranks start."""
     if folder.is_dir() and ranks_given() is None:
         file = _take(folder)
         if file is not None:
@@ -64,7 +64,7 @@ def _begin(folder: Path, file: int | None) -> None:
     if file is None:
         say(f"{folder} is on a file system without locks: start no second run in it")
         return
-    with suppress(OSError):  # on a full disk the lock holds without words
+    with suppress(OSError):  # on a full disk the lock holds without its text
         os.ftruncate(file, 0)
         os.write(file, f"process {os.getpid()} on {socket.gethostname()} since {time.ctime()}\n".encode())
     with suppress(OSError):
@@ -72,7 +72,7 @@ def _begin(folder: Path, file: int | None) -> None:
 
 
 def _take(folder: Path) -> int | None:
-    """The locked file; None where there are no locks."""
+    """The descriptor of the locked file; None if the file system has no locks."""
     path = folder / NAME
     while True:
         try:
@@ -94,7 +94,7 @@ def _take(folder: Path) -> int | None:
         with suppress(OSError):
             if os.path.samestat(os.fstat(file), os.stat(path)):
                 return file
-        os.close(file)  # who held it removed the file between our opening and locking it
+        os.close(file)  # its holder removed the file between our open and our lock
 
 
 def _lock(file: int) -> None:
@@ -109,7 +109,7 @@ def _lock(file: int) -> None:
 
 
 def _let_go(path: Path, file: int) -> None:
-    """Remove the file while it is locked, so that nobody's new one is removed; Windows wants it closed."""
+    """Remove the file while it is locked, so as not to remove a newer one; Windows needs it closed first."""
     for act in (path.unlink, lambda: os.close(file)) if fcntl else (lambda: os.close(file), path.unlink):
-        with suppress(OSError):  # a folder that is gone, or on Windows a file that the next one has opened
+        with suppress(OSError):  # the folder is gone, or on Windows the next run has the file open
             act()

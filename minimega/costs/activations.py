@@ -1,7 +1,7 @@
-"""What the backward pass of one block keeps, item by item: in the paper and here, and why they differ.
+"""What one block keeps for its backward pass, item by item: in the paper, here, and why they differ.
 
-Korthikanti et al. 2022, section 4 and table 2, count bytes of 16-bit numbers and of dropout masks (one byte
-an entry). What is kept here are numbers of one size, and no masks: dropout draws them again.
+Korthikanti et al. 2022, section 4 and table 2, count 16-bit numbers and dropout masks of one byte per entry.
+Here all numbers have one size, and no masks are kept: dropout draws them again.
 
 B batch, T time, D width, F hidden width, H heads; N = B T tokens, t ranks of a tensor group.
 """
@@ -14,9 +14,9 @@ from minimega.model import Config
 
 
 class Item(NamedTuple):
-    """Something that is kept: so many numbers and entries of masks in the paper, so many numbers here.
+    """Something that is kept: numbers and mask entries in the paper, numbers here.
 
-    `full` are numbers that are float32 beside 16-bit ones too, `places` bytes of whole numbers.
+    `full` counts numbers that stay float32 even in 16-bit training, `places` bytes of integers.
     """
 
     name: str
@@ -28,17 +28,18 @@ class Item(NamedTuple):
     places: float = 0
 
     def bytes(self, dtype: str) -> float:
-        """What is kept here, in this type."""
+        """The bytes kept here, if the model trains in `dtype`."""
         kept, computed = items(dtype)
         return self.here * kept + self.full * computed + self.places
 
     @property
     def paper_bytes(self) -> float:
+        """The paper's bytes: two per number, one per mask entry."""
         return 2 * self.paper + self.masks
 
 
 def items(dtype: str) -> tuple[int, int]:
-    """The bytes of a number that is kept, and of one that is computed with: float32 beside 16-bit ones.
+    """The bytes of a number that is kept, and of one that is computed with (float32 if `dtype` is 16-bit).
 
     >>> items("bfloat16"), items("float64")
     ((2, 4), (8, 8))
@@ -50,9 +51,9 @@ def items(dtype: str) -> tuple[int, int]:
 def block(
     config: Config, batch: int, recompute: str = "none", tp: int = 1, sequence: bool = False, cp: int = 1
 ) -> list[Item]:
-    """What one block keeps on one of `tp` ranks, in the order in which it computes.
+    """What one block keeps on one of `tp` ranks, in the order it computes.
 
-    A rank of `cp` has that share of the tokens, and no weights: the ring computes them again.
+    A context rank (`cp`) holds its share of the tokens and no attention weights: the ring recomputes them.
 
     With no parallelism the paper's bytes are B T D (34 + 5 H T / D), if F = 4 D:
 
@@ -65,23 +66,23 @@ def block(
     heads, scores = width / tp, batch * c.nhead * c.context**2 / tp  # the heads are cut too
     cut = tp if sequence else 1  # the tokens, outside of the pairs of linear layers
     if recompute == "full":
-        return [Item("the block's input", width, 0, width / cut, "cut as the tokens are" if cut > 1 else "")]
+        return [Item("the block's input", width, 0, width / cut, "the rank's own tokens" if cut > 1 else "")]
 
     def into(name: str) -> list[Item]:
-        why = "kept as it was gathered, or backward had to gather it again" if cut > 1 else ""
+        why = "kept as gathered, so backward gathers nothing" if cut > 1 else ""
         return [
-            Item("norm", width / cut, 0, width / cut, "also 1/deviation of each token", full=n / cut),
+            Item("norm", width / cut, 0, width / cut, "also 1/deviation per token", full=n / cut),
             Item(f"input of {name}", width / cut, 0, width, why),
         ]
 
     mask = Item("dropout", 0, width / cut, 0, "its mask is drawn again")
     core = [
-        Item("scaled queries", 0, 0, heads, "they are scaled, not the T x T scores"),
+        Item("scaled queries", 0, 0, heads, "scaled in place of the T x T scores"),
         Item("attention weights", 2 * scores, scores, scores, "dropped weights and mask are drawn again"),
-        Item("heads' outputs", 0, 0, heads, "apart, for softmax's inner sum dy . y"),
+        Item("heads' outputs", 0, 0, heads, "kept for softmax's inner sum dy . y"),
     ]
     if cp > 1:
-        core = [core[-1], Item("log of each row's sum", 0, 0, 0, "in place of the weights", n * c.nhead / tp)]
+        core = [core[-1], Item("log of each row's sum", 0, 0, 0, "instead of the weights", n * c.nhead / tp)]
     attention = [
         *into("qkv"),
         Item("queries, keys, values", 3 * heads, 0, 3 * heads),
@@ -93,7 +94,7 @@ def block(
     inside = [
         Item("before the activation", hidden, 0, k * hidden),
         *(
-            [Item("tanh inside GELU", 0, 0, k * hidden, "not computed twice")]
+            [Item("tanh inside GELU", 0, 0, k * hidden, "kept, not recomputed")]
             if c.activation == "gelu"
             else []
         ),
@@ -105,10 +106,10 @@ def block(
         mlp = [
             *into("router"),
             Item("probabilities and gates", 0, 0, gates, "the paper has no experts"),
-            Item("rows at the experts", 0, 0, k * width, "k rows a token"),
+            Item("rows at the experts", 0, 0, k * width, "k rows per token"),
             *inside,
             Item("rows that came back", 0, 0, k * width, "for the gates' gradient"),
-            Item("where rows go", 0, 0, 0, "whole numbers", places=n * (8 + 5 * 8 * k)),
+            Item("where rows go", 0, 0, 0, "integers", places=n * (8 + 5 * 8 * k)),
             mask,
         ]
     return (attention if c.attention else []) + mlp

@@ -1,4 +1,4 @@
-"""What the backward pass and a model's state hold on one rank, measured on real passes."""
+"""What activations and a model's state take on one rank, measured on real passes."""
 
 from collections import Counter
 from dataclasses import replace
@@ -24,7 +24,7 @@ from minimega.train import Recipe, train_step
 def measured_block(
     config: Config, batch: int, recompute: str, shares: Uncut, dtype: str = "float32", xp=np
 ) -> int:
-    """The bytes that the backward pass of one block holds on this rank, by `saved_bytes`.
+    """The bytes that one block holds for its backward pass on this rank, by `saved_bytes`.
 
     >>> from minimega.parallel.tensor import TensorParallel
     >>> c = Config(vocab_size=8, context=8, d_model=16, nhead=4)
@@ -38,11 +38,12 @@ def measured_block(
 
 
 class Watched(Run):
-    """Notes the most bytes that a rank of a pipeline holds at once, of all micro-batches under way."""
+    """A Run that records the most bytes a pipeline rank holds at once, over all micro-batches under way."""
 
     most = 0
 
     def forward(self, a):
+        """`Run.forward`, then measure."""
         super().forward(a)
         self.most = max(self.most, sum(sum(saved_bytes(y).values()) for _, y in self.kept.values()))
 
@@ -62,7 +63,7 @@ def measured_stage(job: Job, xp=np) -> int:
 
 
 def live(model: Model, reducer: Reducer, optimizer: Optimizer) -> dict[str, int]:
-    """The bytes of a model's state that this rank holds now; an array that is used in part counts whole."""
+    """The bytes of a model's state that this rank holds now. A view counts as its whole base array."""
     parameters = list(model.parameters().values())
     both = [*parameters, *reducer.owned(parameters)]
     arrays = {
@@ -77,17 +78,17 @@ def live(model: Model, reducer: Reducer, optimizer: Optimizer) -> dict[str, int]
 
 
 class State(NamedTuple):
-    """The most bytes that a rank holds of each kind, those between two steps; its largest message."""
+    """Bytes that a rank holds of each kind of state."""
 
-    most: dict[str, int]
-    between: dict[str, int]
-    at_once: int
+    most: dict[str, int]  # at the peak of a step
+    between: dict[str, int]  # between two steps
+    at_once: int  # the numbers in the largest message
 
 
 def measured_state(config: Config, grid: Grid, stage: int, bucket: int = BUCKET, xp=np) -> State:
-    """What a rank holds of a model's state in a step of two parts under ZeRO.
+    """What a rank holds of a model's state in a step of two accumulated parts under ZeRO `stage`.
 
-    Looked at whenever a bucket of gradients is about to leave, with what is then copied into the message.
+    It is measured whenever a bucket of gradients is about to be sent, including the copy in the message.
     """
     grid = replace(grid, layout=replace(grid.layout, zero=stage, accumulate=2))
     model, optimizer, most = gpt(config, grid.shares), AdamW(), Counter()

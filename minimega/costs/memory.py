@@ -1,7 +1,7 @@
-"""What a training run needs in memory, what this machine has, and the nearest shape that fits.
+"""The memory that training needs, what this machine has, and the nearest shape that fits.
 
-B batch, T time, D width, F hidden width, H heads, V vocabulary; N = B T tokens, of which a rank of `cp` that
-share out each sequence has N/cp.
+B batch, T time, D width, F hidden width, H heads, V vocabulary; N = B T tokens, N/cp of them on a context
+rank.
 """
 
 import os
@@ -21,7 +21,7 @@ from minimega.precision import HALF
 
 
 def parameters(config: Config) -> int:
-    """The number of parameters, from models of one and two layers: any number of layers costs the same.
+    """The number of parameters, computed from models of one and two layers, so that depth costs no time.
 
     >>> parameters(Config(vocab_size=50257, context=1024, d_model=768, nhead=12, num_layers=12))
     124439808
@@ -36,7 +36,7 @@ def _block(config: Config) -> int:
 
 
 def used(config: Config) -> int:
-    """The parameters that a token meets: of the experts, those of k.
+    """The parameters that one token passes through: with experts, those of k experts per layer.
 
     >>> c = Config(vocab_size=500, experts=8)
     >>> parameters(c), used(c)
@@ -49,12 +49,12 @@ def used(config: Config) -> int:
 def activations(
     config: Config, batch: int, dtype: str = "float32", recompute: str = "none", cp: int = 1
 ) -> int:
-    """The bytes that the backward pass of one batch holds, as `autograd.saved_bytes` counts them.
+    """The bytes kept for the backward pass of one batch, as `autograd.saved_bytes` counts them.
 
     A block of attention and a GELU MLP keeps 10 N D + 3 N F numbers (22 N D where F = 4 D), and the
-    attention weights, B H T T; `activations.block` lists them. The ring that attention is over several ranks
-    of `cp` keeps no weights, but one number for each row of them. Beside 16-bit numbers the probabilities
-    (N V) and each norm's deviations (N) are float32.
+    attention weights, B H T T; `activations.block` lists them. Ring attention (`cp` > 1) keeps one number
+    per row instead of the weights. In 16-bit training the probabilities (N V) and each norm's deviations (N)
+    are float32.
 
     >>> activations(Config(vocab_size=500), batch=16)
     60814464
@@ -65,22 +65,22 @@ def activations(
     kept = c.num_layers * sum(item.bytes(dtype) for item in block(c, batch, recompute, cp=cp))
     numbers = width * ((c.norm_position == "pre") + (c.positions == "sinusoidal") + 1)  # the head's input
     full = n * c.vocab_size + n * (c.norm_position == "pre")  # the probabilities; each token's 1/deviation
-    # each token and whether its row is here; each target's place, value and whether it counts; the positions
+    # tokens and a flag per row; targets: place, value, flag; positions
     places = n * (9 + 17) + 9 * tokens * (c.positions == "learned")
     return int(kept) + numbers * items(dtype)[0] + full * items(dtype)[1] + places
 
 
 def _tokens(config: Config, cp: int) -> int:
-    """The most tokens of a sequence that one of `cp` ranks has."""
+    """The most tokens of a sequence that one of `cp` ranks holds."""
     return -(-config.context // cp)
 
 
 def workspace(config: Config, batch: int, dtype: str = "float32", cp: int = 1) -> int:
-    """About the bytes of what one operation makes and drops again: the largest operation's.
+    """About the bytes of the temporary arrays of the operation that needs most.
 
-    Measured, not derived: GELU's slope in the backward, the attention weights' gradient (or their dropout
-    mask, drawn from 8-byte integers), or the logits' gradient. In a ring: two blocks of half a rank's tokens,
-    and the keys, values and their gradients that stay and that travel.
+    The formula is fitted to measurements. The largest is GELU's slope in the backward pass, the gradient of
+    the attention weights (or their dropout mask, drawn from 8-byte integers), or the logits' gradient. In a
+    ring: two blocks of half a rank's tokens, and keys, values and their gradients, both held and in flight.
     """
     c, tokens, (kept, item) = config, _tokens(config, cp), items(dtype)
     n = batch * tokens
@@ -98,10 +98,10 @@ def workspace(config: Config, batch: int, dtype: str = "float32", cp: int = 1) -
 def memory(job: Job) -> dict[str, int]:
     """The bytes that training needs, part by part.
 
-    The model's state is one rank's under ZeRO (over `dp` times `cp` ranks). Activations are those of one
-    part of the batch, of all replicas together, on one rank of `cp`. Tensor and pipeline parallelism are not
-    looked at. A 16-bit weight costs Adam 18 bytes: 2, its gradient 4, master, mean and square 12 (Rajbhandari
-    et al. 2019, section 3.1, whose gradients are 16-bit too: 16).
+    The model's state is one rank's under ZeRO (over `dp` times `cp` ranks). Activations are for one part of
+    the batch, all replicas together, on one context rank. Tensor and pipeline parallelism are ignored. A
+    16-bit weight costs Adam 18 bytes: 2, its gradient 4, master, mean and square 12 (Rajbhandari et al. 2019,
+    section 3.1, whose gradients are 16-bit too: 16).
 
     >>> memory(Job(Config(vocab_size=500), batch=16))["optimizer"]        # two numbers per parameter
     3817472
@@ -120,7 +120,7 @@ def memory(job: Job) -> dict[str, int]:
 
 
 def at_once(config: Config, zero: int, ranks: int) -> tuple[int, int]:
-    """The numbers of the largest message of ZeRO, and of a tied table: see `state_bytes`."""
+    """The sizes, in numbers, of ZeRO's largest message and of a tied table: see `zero.state_bytes`."""
     table, block = config.vocab_size * config.d_model, _block(config)
     if not zero or ranks == 1:
         return 0, 0
@@ -129,7 +129,7 @@ def at_once(config: Config, zero: int, ranks: int) -> tuple[int, int]:
 
 
 def recomputed(config: Config, batch: int, dtype: str, recompute: str, cp: int = 1) -> int:
-    """The bytes that one block holds for a while when the backward pass computes it again."""
+    """The extra bytes of one block while the backward pass recomputes it."""
     one, none = (activations(replace(config, num_layers=1), batch, dtype, r, cp) for r in ("none", recompute))
     return one - none
 
@@ -142,11 +142,11 @@ def needs(job: Job) -> int:
 def machine_memory(root: Path = Path("/")) -> int | None:
     """The bytes of memory that this process may use: the machine's, or its control group's limit if lower.
 
-    None where the system does not tell.
+    None if the system does not say. `root` is where /proc and /sys lie.
     """
     try:
         known = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
-    except (AttributeError, ValueError, OSError):  # a system without these names
+    except (AttributeError, ValueError, OSError):  # not a POSIX system
         known = []
     groups = root / "proc/self/cgroup"
     lines = groups.read_text().splitlines() if groups.is_file() else []
@@ -162,14 +162,14 @@ def machine_memory(root: Path = Path("/")) -> int | None:
 def check_fits(job: Job, has: int | None = None) -> None:
     """Raise BadInput if training needs more than `has` bytes (by default, this machine's memory).
 
-    The message says what is needed, what there is, and what comes nearest: fewer sequences at a time, or else
-    the largest named shape that fits.
+    The message says what is needed, what is available, and the nearest fit: fewer sequences at a time, or
+    else the largest named shape that fits.
 
     >>> try:
     ...     check_fits(Job(Config(vocab_size=500, d_model=4096), batch=16), has=8 * 10**9)
     ... except BadInput as told:
     ...     print(str(told).splitlines()[1])
-    6.5 GB of it whatever their number; this machine has 8.0 GB.
+    6.5 GB of it whatever the batch; this machine has 8.0 GB.
     """
     has = machine_memory() if has is None else has
     config, batch = job.config, job.batch // job.layout.parts
@@ -179,7 +179,7 @@ def check_fits(job: Job, has: int | None = None) -> None:
     told = (
         f"{_name(config)} ({_count(parameters(config))} parameters) needs {size(whole)} to train in "
         f"{job.dtype} with {_sequences(batch)} at a time,\n"
-        f"{size(fixed)} of it whatever their number; this machine has {size(has)}.\n"
+        f"{size(fixed)} of it whatever the batch; this machine has {size(has)}.\n"
     )
     if most := _most(job, has):
         raise BadInput(
@@ -201,7 +201,7 @@ def _at_a_time(job: Job, sequences: int) -> Job:
 
 
 def _most(job: Job, has: int) -> int:
-    """The most sequences at a time that fit: all but the weights grows in step with their number."""
+    """The most sequences at a time that fit: all but the state is proportional to their number."""
     fixed, one = (needs(_at_a_time(job, n)) for n in (0, 1))
     return max(0, (has - fixed) // (one - fixed))
 
@@ -218,7 +218,7 @@ def _sequences(count: int) -> str:
 
 
 def size(count: float, digits: int = 2) -> str:
-    """Bytes for a person, in powers of 1000, with at least so many digits where there are any.
+    """A human-readable number of bytes, in powers of 1000, with `digits` significant digits or more.
 
     >>> size(8_473_000_000_000), size(25_200_000_000), size(512), size(999_999)
     ('8.5 TB', '25 GB', '512 B', '1.0 MB')

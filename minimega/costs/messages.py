@@ -23,7 +23,7 @@ Rows = dict[tuple[str, str, str], tuple[int, int]]  # (group, kind, label): (cal
 
 
 def _seat(cut: Layout, rank: int) -> Grid:
-    """The groups of this rank; none of the others is there."""
+    """The groups of this rank, on paper: no other rank runs."""
     return grid(Paper(cut.ranks, rank), cut)
 
 
@@ -40,14 +40,14 @@ def of_layers(job: Job, rank: int = 0) -> Rows:
     once more, with its two g: six.
 
     With sequence parallelism each all-reduce becomes an all-gather and a reduce-scatter, which together
-    put as many bytes on the wire (Korthikanti et al. 2022, section 4.2.2): four of each. They keep only
-    the rank's own tokens of a column-cut layer's input, and gather it once more in the backward pass, to
-    save memory; here it is kept as it was gathered, so there is no third all-gather.
+    put as many bytes on the wire (Korthikanti et al. 2022, section 4.2.2): four of each. The paper keeps only
+    the rank's own tokens of a column-cut layer's input, and gathers it again in the backward pass to save
+    memory; here the gathered input is kept, so there is no third all-gather.
 
-    16-bit numbers travel as they are, but as float32 (4 bytes) to a sum.
+    16-bit numbers are gathered as 16-bit, but summed as float32 (4 bytes).
 
-    If experts replace the MLP, the router's N E probabilities enter beside their input, and
-    ranks with tokens of their own add up two numbers per sequence and expert for the balance loss.
+    If experts replace the MLP, the router's N E probabilities enter beside their input, and sequence-parallel
+    ranks sum two numbers per sequence and expert for the balance loss.
 
     >>> rows = of_layers(Job(Config(vocab_size=64, num_layers=3), Layout(tp=2, accumulate=2), batch=4))
     >>> sum(calls for (_, _, label), (calls, _) in rows.items() if label.startswith("block"))  # 3 x 2 x 4
@@ -63,12 +63,12 @@ def of_layers(job: Job, rank: int = 0) -> Rows:
             rows["tensor", kind, label] = calls, calls * tokens * width * item
 
     def enter(label: str, forward: int, width: int = config.d_model) -> None:
-        """The way into a pair of cut layers, `forward` times forward."""
+        """Into a pair of cut layers, `forward` times in the forward pass."""
         back = "reduce-scatter" if cut.sequence else "all-reduce"
         add(label, width, {back: cut.parts} | ({"all-gather": forward} if cut.sequence else {}))
 
     def leave(label: str, forward: int) -> None:
-        """The way out of it."""
+        """Out of the pair."""
         there = "reduce-scatter" if cut.sequence else "all-reduce"
         add(label, config.d_model, {there: forward} | ({"all-gather": cut.parts} if cut.sequence else {}))
 
@@ -84,7 +84,7 @@ def of_layers(job: Job, rank: int = 0) -> Rows:
             rows["tensor", "all-reduce", f"block{i}.mlp.branch.balance"] = forward, sums
     enter("head", cut.parts)  # the vocabulary is cut at both ends
     leave("embedding", cut.parts)
-    # of each token the largest logit; then the sum of exponentials and the target's logit
+    # per token: the largest logit, then the sum of exponentials and the target's logit
     rows["tensor", "all-reduce", "cross-entropy"] = 2 * cut.parts, cut.parts * 3 * tokens * added
     return rows if cut.tp > 1 else {}
 
@@ -92,10 +92,10 @@ def of_layers(job: Job, rank: int = 0) -> Rows:
 def of_experts(job: Job, routed: list[list[tuple[int, int]]]) -> Rows:
     """What a rank with some of the experts sends for their rows: five messages per layer and micro-batch.
 
-    `routed` lists by layer, for each micro-batch, how many rows of its tokens the rank sent (N k: those to
-    itself count, but not on the wire) and how many came for its experts, which the router decides. Forward,
-    the counts travel, then the rows and the answers; backward, the gradients both ways; a block
-    that is computed again runs forward once more.
+    `routed` lists, by layer and micro-batch, how many rows of its tokens the rank sent (N k; those to itself
+    are counted, but not on the wire) and how many its experts received, which the router decides. Forward,
+    the counts travel, then the rows and the answers; backward, the gradients both ways. A recomputed block
+    runs forward once more.
 
     >>> of_experts(Job(Config(vocab_size=64, num_layers=1, experts=4)), [[(10, 12)]])
     {('experts', 'all-to-all', 'block0.mlp.branch'): (5, 22560)}
@@ -112,9 +112,9 @@ def of_experts(job: Job, routed: list[list[tuple[int, int]]]) -> Rows:
 def of_context(job: Job, rank: int = 0) -> Rows:
     """What a rank sends around the ring of its context group in one step.
 
-    In every layer the keys and values go around once forward and once backward, in cp - 1 sends each: nobody
-    waits for them at home. Their gradients go with them, and home: cp sends (Liu et al. 2023, section 3).
-    Attention that is computed again (selective or full) sends its keys and values once more.
+    In every layer the keys and values go around once forward and once backward, in cp - 1 sends each: they
+    need not come back. Their gradients go with them and do come back: cp sends (Liu et al. 2023, section 3).
+    Recomputed attention (selective or full) sends its keys and values once more.
 
     >>> rows = of_context(Job(Config(vocab_size=64, num_layers=1), Layout(cp=4)))
     >>> rows["context", "send", "kv"]                # 2 x 3 sends of keys and values of 32 x 128 numbers each
@@ -125,7 +125,7 @@ def of_context(job: Job, rank: int = 0) -> Rows:
         return {}
     next_has = _tokens(config, cut, (_seat(cut, rank).context.rank + 1) % cut.cp)
     sequences = job.batch // cut.dp
-    # bytes of all keys and values at one position
+    # bytes of the keys and values at one position
     moved, added = (2 * sequences * config.d_model // cut.tp * item for item in items(job.dtype))
     times, layers = 2 + (cut.recompute != "none"), config.num_layers
     return {
@@ -162,7 +162,9 @@ def of_pipeline(job: Job, rank: int = 0) -> Rows:
 
 
 def of_gradients(job: Job, rank: int = 0, bucket: int = BUCKET) -> Rows:
-    """What the holders of the same parameters send: every gradient once per step; the loss.
+    """What the holders of the same parameters send: every gradient once per step, and the loss.
+
+    Gradients travel in buckets of at least `bucket` numbers, but for each group's last.
 
     The gradients of 16-bit weights are float32.
 
@@ -170,7 +172,7 @@ def of_gradients(job: Job, rank: int = 0, bucket: int = BUCKET) -> Rows:
     {('data', 'all-reduce', 'gradients'): (2, 1685504), ('data', 'all-reduce', 'loss'): (1, 8)}
     """
     seat, rows = _seat(job.layout, rank), {}
-    buckets: dict[tuple[str, int, bool], list[int]] = {}  # the sizes of each group's, shared parameters apart
+    buckets: dict[tuple[str, int, bool], list[int]] = {}  # sizes by group; uncut parameters apart
     for p in reversed(gpt(job.config, seat.shares).parameters().values()):
         group = seat.holders(p)
         filled = buckets.setdefault((group.name, group.size, p.axis is None), [0])
@@ -189,10 +191,11 @@ def of_gradients(job: Job, rank: int = 0, bucket: int = BUCKET) -> Rows:
 def of_zero(job: Job, rank: int = 0, bucket: int = BUCKET) -> Rows:
     """`of_gradients` under ZeRO (Rajbhandari et al. 2019, section 7).
 
-    In place of an all-reduce come its two halves: a reduce-scatter of the gradients, an all-gather of the new
-    weights. Stages 2 and 3 add up the gradients of each accumulated part. Stage 3 has a bucket for the
-    parameters that the same layers use, and gathers them before each forward and each backward pass of such a
-    layer; but the head's are still there when it goes backward, and the embedding needs none for that.
+    The all-reduce is split into its two halves: a reduce-scatter of the gradients and an all-gather of the
+    new weights. Stages 2 and 3 sum the gradients of each accumulated part. Stage 3 has a bucket for the
+    parameters that the same layers use, and gathers it before each forward and backward pass of such a layer;
+    except that the head's weights are still there for its backward pass, and the embedding's backward pass
+    needs none.
 
     >>> of_zero(Job(Config(vocab_size=64), Layout(dp=4, zero=1)))["data", "all-gather", "weights"]
     (2, 1685504)
@@ -211,7 +214,7 @@ def of_zero(job: Job, rank: int = 0, bucket: int = BUCKET) -> Rows:
     for layer, inside in model.layers.items():
         for name in inside.parameters():
             users[name] = *users.get(name, ()), layer
-    sizes: Counter = Counter()  # by bucket: its group, whether all ranks of a replica hold it, its layers
+    sizes: Counter = Counter()  # by bucket: group, ranks, whether uncut, layers
     for name, p in model.parameters().items():
         group = seat.holders(p)
         sizes[group.name, group.size, p.axis is None, users[name]] += p.local_size
@@ -231,15 +234,15 @@ def of_zero(job: Job, rank: int = 0, bucket: int = BUCKET) -> Rows:
 
 
 def of_norm(ranks: int) -> Rows:
-    """The gradient's norm, over all ranks: one number."""
+    """What all ranks send for the gradient's norm: one number."""
     return {("world", "all-reduce", "norm"): (1, 8)} if ranks > 1 else {}
 
 
 def of_checkpoint(ranks: int, weights: int, slots: int) -> Rows:
-    """What ranks tell each other when each writes its part: a key of 8 bytes for each array, never an array.
+    """What ranks send when a checkpoint is written: a key of 8 bytes per array, never an array.
 
-    `weights` and `slots` are the most arrays that a rank has of either kind. Three times they agree that
-    nobody failed: when the folder is there, when the parts are written, and when it was renamed.
+    `weights` and `slots` are the most arrays that a rank has of each kind. Three times the ranks agree that
+    none has failed: when the folder is made, when the parts are written, and when it is renamed.
 
     >>> of_checkpoint(4, weights=30, slots=60)["world", "all-gather", "checkpoint"]
     (2, 2880)
@@ -253,9 +256,9 @@ def of_checkpoint(ranks: int, weights: int, slots: int) -> Rows:
 
 
 def of_stopwatch(p: int, r: int, events: int) -> Rows:
-    """What measuring one step adds on rank r: questions about the time, answers, a table of what was done.
+    """What measuring one step adds on pipeline rank r of p: clock questions, answers, a table of events.
 
-    `events` is the number of the rank that has the most; each is eight numbers of eight bytes.
+    `events` is the largest number of events on any rank; each is eight numbers of eight bytes.
 
     >>> of_stopwatch(p=2, r=1, events=10)["pipeline", "all-gather", "events"]
     (1, 1280)

@@ -1,7 +1,6 @@
-"""A pipeline's run, measured: what each rank does from when to when, by clocks that agree.
+"""Measures a pipeline: what each rank does and when, by synchronized clocks.
 
-`Stopwatch.run` stands in for `Run`, in `train.gradients` and elsewhere; a run that is not measured knows
-nothing of it.
+Pass `Stopwatch.run` to a Team in place of `Run`; a run that is not measured knows nothing of it.
 
 p ranks, r the rank.
 """
@@ -18,17 +17,17 @@ from minimega.parallel.pipeline import Run
 from minimega.parallel.schedules import COSTS, Action, Schedule, Timed
 from minimega.ranks.group import Group
 
-KINDS = (*COSTS, "send", "receive", "reduce", "wait")  # wait: for what a receive has started
+KINDS = (*COSTS, "send", "receive", "reduce", "wait")  # wait: for the message of a receive
 WHATS = ("", "x", "dx")
 ROUNDS = 50  # questions to the first rank; the shortest round trip counts
 
 
 class Event(NamedTuple):
-    """An action as it was: `start` and `end` in seconds of the first rank's clock.
+    """A measured action: `start` and `end` in seconds of the first rank's clock.
 
-    `cost` are the seconds of processor time in it, which no other rank on the same core makes longer; on a
-    GPU, which does not tell them, all of its seconds (ranks that share one make them longer). `held` is the
-    number of micro-batches (through one chunk) whose activations the rank held at its end.
+    `cost` is its CPU time in seconds, unaffected by other ranks on the same core. On a GPU it is wall time
+    (ranks that share a GPU slow each other). `held` is the number of micro-batches (through one chunk) whose
+    activations the rank held at its end.
     """
 
     action: Action
@@ -39,10 +38,10 @@ class Event(NamedTuple):
 
 
 class Stopwatch:
-    """Takes the time of Runs that it makes; `error` is by how much (in seconds) ranks may be apart in it.
+    """Makes Runs and times them; the ranks' clocks agree within `error` seconds.
 
-    All ranks of the pipeline make it together. `xp` owns the model's arrays: a GPU is waited for at every
-    action's end.
+    All ranks of the pipeline must create it together. `xp` owns the model's arrays: with CuPy it waits for
+    the GPU at the end of every action.
     """
 
     def __init__(self, pipeline: Group, xp=np, clock: Callable[[], float] = time.perf_counter):
@@ -51,12 +50,12 @@ class Stopwatch:
         self.events: list[Event] = []
 
     def run(self, *what) -> "TimedRun":
-        """A Run whose events are kept, until the next one is made: of an accumulated step, its last part."""
+        """A Run whose events are kept until the next one: of an accumulated step, the last part's."""
         self.events = []
         return TimedRun(self, *what)
 
     def read(self) -> tuple[float, float]:
-        """The time, and the cost of everything so far."""
+        """The time on the first rank's clock, and the cost of everything so far, in seconds."""
         if self.xp is np:
             return self.clock() + self.offset, time.thread_time()
         self.xp.cuda.get_current_stream().synchronize()
@@ -64,7 +63,7 @@ class Stopwatch:
         return now + self.offset, now
 
     def gathered(self) -> list[list[Event]]:
-        """The events of all ranks of the pipeline, on each of them."""
+        """The events of all ranks of the pipeline, by rank. A collective: every rank calls it."""
         rows = [
             (KINDS.index(a.kind), a.batch, a.chunk, WHATS.index(a.what), *figures)
             for a, *figures in self.events
@@ -83,22 +82,24 @@ class Stopwatch:
 
 
 class TimedRun(Run):
-    """A Run that writes down what it does: each event begins where the one before it ended."""
+    """A Run that records its events: each begins when the one before it ends."""
 
     def __init__(self, watch: Stopwatch, *what):
         super().__init__(*what)
         self.watch = watch
 
     def execute(self, actions: Iterable[Action]) -> Run:
+        """`Run.execute`, timed."""
         self.began = self.watch.read()
         return super().execute(self._noted(actions))
 
     def _noted(self, actions: Iterable[Action]) -> Iterable[Action]:
         for a in actions:
-            yield a  # it is done before the next one is asked for
+            yield a  # it is done when the next one is asked for
             self._note(a)
 
     def receive(self, a: Action) -> None:
+        """`Run.receive`; waiting for its message becomes an event of its own."""
         super().receive(a)
         wait = self.coming[a.what, *a.key]
 
@@ -116,11 +117,12 @@ class TimedRun(Run):
 
 
 def offset(group: Group, clock: Callable[[], float] = time.perf_counter) -> tuple[float, float]:
-    """What has to be added to this rank's clock to get the first one's; and the error of the worst rank.
+    """The seconds to add to this rank's clock to get the first rank's, and the largest error of any rank.
 
-    Each rank asks the first one for its time. The answer was given between question and arrival, so their
-    middle is wrong by half of that at most (Cristian 1989, "Probabilistic clock synchronization", section
-    3). A difference within the error is none: the ranks of one machine read one clock.
+    Each rank asks the first one for its time. The answer was given between the question and its arrival, so
+    their midpoint is off by at most half of that interval (Cristian 1989, "Probabilistic clock
+    synchronization", section 3). An offset within the error counts as zero: ranks on one machine share a
+    clock.
     """
     trip, found, box = 0.0 if group.rank == 0 else np.inf, 0.0, np.zeros(1)
     for r in range(1, group.size):
@@ -140,12 +142,12 @@ def offset(group: Group, clock: Callable[[], float] = time.perf_counter) -> tupl
 
 
 def orders(events: list[list[Event]]) -> Schedule:
-    """What each rank did, one thing after another, as a schedule says it."""
+    """The actions of each rank in the order it did them, as a schedule lists them."""
     return [[e.action for e in of_rank if e.action.kind != "wait"] for of_rank in events]
 
 
 def departure(schedule: Schedule, events: list[list[Event]]) -> str:
-    """Where a rank first did something else than the schedule says; empty where none did."""
+    """The first place where a rank departed from the schedule; empty if none did."""
     for r, (said, did) in enumerate(zip(schedule, orders(events), strict=True)):
         for n in range(max(len(said), len(did))):
             a, b = (actions[n] if n < len(actions) else Action("nothing", -1) for actions in (said, did))
@@ -155,19 +157,19 @@ def departure(schedule: Schedule, events: list[list[Event]]) -> str:
 
 
 def as_it_was(events: list[list[Event]]) -> Timed:
-    """By the clock, from the first event on."""
+    """The measured times, in seconds from the first event."""
     begin = min(of_rank[0].start for of_rank in events)
     return [[(e.action, e.start - begin, e.end - begin) for e in of_rank] for of_rank in events]
 
 
 def costs(events: list[list[Event]]) -> Callable[[int, Action], float | None]:
-    """What each action of each rank did cost, its messages too; for `times`."""
+    """The measured cost of each action, messages included, for `schedules.times`."""
     each = [{e.action: e.cost for e in of_rank if e.action.kind != "wait"} for of_rank in events]
     return lambda r, a: each[r].get(a)
 
 
 def mean_costs(events: list[list[Event]]) -> Callable[[int, Action], float | None]:
-    """What each kind of action costs on each rank and chunk, in the mean; messages take no time."""
+    """The mean cost of each kind of action per rank and chunk, for `schedules.times`; messages are free."""
     found = defaultdict(list)
     for r, of_rank in enumerate(events):
         for e in of_rank:

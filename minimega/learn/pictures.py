@@ -1,15 +1,15 @@
-"""Pictures for the lessons, in the colours of Okabe and Ito 2008, drawn with pyplot."""
+"""Pictures for the lessons, drawn with pyplot."""
 
 from typing import NamedTuple
 
 import numpy as np
 
+from minimega.pictures.colours import AMBER, BLUE, GREEN, GREY, ORANGE, PALE, PINK, SKY, YELLOW
 from minimega.pictures.loss import load_matplotlib
 from minimega.ranks.group import pieces
 
-BLUE, ORANGE, GREEN, PINK = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
-RANKS = ("#56B4E9", "#E69F00", "#009E73", "#CC79A7", "#F0E442", "#D55E00", "#0072B2", "#999999")
-WHOLE = "#EEEEEE"
+RANKS = SKY, AMBER, GREEN, PINK, YELLOW, ORANGE, BLUE, GREY
+WHOLE = PALE
 
 
 def picture(columns: int = 1, width: float = 7.0, height: float = 3.6):

@@ -1,1 +1,1 @@
-"""Pictures: the only files that draw."""
+"""The pictures of the commands. Only this room, lessons and learn/ import matplotlib."""

@@ -1,4 +1,4 @@
-"""The picture of a gradient check: heat maps of what `back` gives, of differences, and of what is between."""
+"""The picture of a gradient check: heat maps of `back`'s gradient, of finite differences, and of the gap."""
 
 from os import PathLike
 from typing import TYPE_CHECKING
@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from minimega.errors import BadInput
+from minimega.pictures.loss import new_figure
 
 if TYPE_CHECKING:
     from minimega.gradcheck import Argument, Report
-from minimega.pictures.loss import new_figure
 
 
 def picture(report: "Report", path: str | PathLike) -> None:
-    """Draw each gradient as `back` gives it, as differences give it, and the difference of both.
+    """Draw each argument's gradient by `back`, by finite differences, and back minus differences.
 
     Raises BadInput if the file cannot be written.
     """

@@ -1,6 +1,7 @@
-"""Pictures. They are drawn without pyplot, so that no window, no backend and no state is involved.
+"""The picture of a run: loss and perplexity against steps.
 
-matplotlib is imported where a picture is drawn: it takes longer to load than all the rest of a rank.
+All pictures are drawn without pyplot, which needs a backend and keeps global state. matplotlib is imported
+only when a picture is drawn: it takes longer to load than the rest of a rank.
 """
 
 import os
@@ -13,17 +14,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from minimega.errors import naming
+from minimega.pictures.colours import BLACK, BLUE, ORANGE
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# Okabe and Ito 2008: colours that people with any kind of colour blindness tell apart.
-BLUE, ORANGE, BLACK = "#0072B2", "#D55E00", "#000000"
 ROUND = [1, 1.5, 2, 3, 5, 7] + [m * 10**e for e in range(1, 10) for m in (1, 2, 5)]  # perplexities to mark
 
 
 def new_figure(**how) -> "Figure":
-    """An empty matplotlib figure. It needs no backend: saving it picks one for the file's type."""
+    """An empty matplotlib Figure(**how). It needs no backend: savefig picks one by the file's type."""
     load_matplotlib()
     from matplotlib.figure import Figure
 
@@ -31,7 +31,7 @@ def new_figure(**how) -> "Figure":
 
 
 def load_matplotlib() -> None:
-    """Import matplotlib, also where MPLBACKEND names no backend: its own import would raise ValueError."""
+    """Import matplotlib even if MPLBACKEND names no backend, where a plain import raises ValueError."""
     if "matplotlib" in sys.modules or not (chosen := os.environ.pop("MPLBACKEND", "")):
         return
     try:
@@ -39,15 +39,15 @@ def load_matplotlib() -> None:
     finally:
         os.environ["MPLBACKEND"] = chosen
     try:
-        matplotlib.rcParams["backend"] = chosen  # as its import does: a notebook's pyplot draws there
+        matplotlib.rcParams["backend"] = chosen  # as a plain import does, for pyplot in a notebook
     except ValueError:
         matplotlib.rcParams["backend"] = "agg"
 
 
 def smooth(values: Sequence[float], window: int) -> np.ndarray:
-    """The mean of each value and those around it, `window` of them where there are so many.
+    """The moving mean of each value over the `window` values around it, fewer at both ends.
 
-    The first values have as few after them as before: a steep beginning is not flattened.
+    Near the start a window takes as many values after a point as before it, so a steep beginning stays steep.
 
     >>> smooth([0.0, 3.0, 6.0, 3.0], 3).tolist()
     [0.0, 3.0, 4.0, 4.5]
@@ -65,17 +65,17 @@ def loss_picture(
     evals: Sequence[tuple[int, float]] = (),
     lines: Mapping[str, float] | None = None,
 ) -> None:
-    """Write a picture of a run: loss against steps, and what it is to be compared with.
+    """Write a picture of a run: loss against steps, with reference lines.
 
-    `losses`, `evals` (step, loss) and the horizontal `lines` by name are in nats a token; what is not
-    finite is left out. Any number of points will do, none too.
+    `losses`, `evals` (step, loss) and the named horizontal `lines` are in nats per token. Values that are not
+    finite are left out; there may be no points at all. Raises OSError if the file cannot be written.
     """
     figure = new_figure(figsize=(8, 5), dpi=150, layout="constrained")
     from matplotlib.ticker import MaxNLocator
 
     axes = figure.add_subplot()
     axes.set_xlabel("steps")
-    axes.set_ylabel("loss (nats a token)")
+    axes.set_ylabel("loss (nats per token)")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.margins(x=0.02)
     axes.spines[["top", "right"]].set_visible(False)
@@ -99,7 +99,7 @@ def loss_picture(
     ends = [float(curve[-1]) for curve in (held_out, losses) if len(curve)] or [0.0]
     for (name, value), dashes in zip(lines.items(), cycle(("--", ":", "-.")), strict=False):
         axes.axhline(value, color=BLACK, linewidth=1, linestyle=dashes)
-        above = value > ends[0]  # the words go to the side that the curves do not come to
+        above = value > ends[0]  # put the label on the side away from the curves
         axes.annotate(
             f"{name}: {value:.3f}",
             (1, value),
@@ -119,7 +119,7 @@ def loss_picture(
 def run_picture(
     path: str | Path, records: Iterable[Mapping], lines: Mapping[str, float] | None = None
 ) -> None:
-    """`loss_picture` of the records of a run's log.jsonl."""
+    """`loss_picture` of the records of a run's log.jsonl; records without a loss are skipped."""
     trained = [(r["step"], r["loss"]) for r in records if r.get("loss") is not None]
     evals = [(r["step"], r["eval_loss"]) for r in records if r.get("eval_loss") is not None]
     loss_picture(path, [step for step, _ in trained], [loss for _, loss in trained], evals, lines)
@@ -133,11 +133,11 @@ def _finite(points) -> tuple[np.ndarray, np.ndarray]:
 def _limits(axes, values: list[float]) -> None:
     low, high = (min(values), max(values)) if values else (0.0, 1.0)
     room = (high - low) or 1.0
-    axes.set_ylim(low - 0.1 * room, high + 0.06 * room)  # room below for a line's words
+    axes.set_ylim(low - 0.1 * room, high + 0.06 * room)  # room below for a line's label
 
 
 def _perplexity(axes) -> None:
-    """The same heights as perplexities, exp(loss), on the right."""
+    """A right axis with the same heights as perplexity, exp(loss)."""
     low, high = axes.get_ylim()
     marks = [p for p in ROUND if low <= np.log(p) <= high]
     right = axes.twinx()

@@ -1,34 +1,32 @@
-"""The picture of a pipeline: what each rank does, from when to when."""
+"""The picture of a pipeline: what each rank does, and when."""
 
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from minimega.errors import naming
-from minimega.parallel.schedules import (
-    COSTS,
-    Timed,
-)
+from minimega.parallel.bubble import waiting
+from minimega.parallel.schedules import COSTS, Timed
+from minimega.pictures.colours import AMBER, BLUE, DARK, GREEN, ORANGE
 from minimega.pictures.loss import new_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-from minimega.parallel.bubble import waiting
 
-# Okabe and Ito 2008, as in pictures/loss.py: a colour for each kind; chunks after the first are paler.
+# A colour for each kind of action; later chunks are paler.
 COLOURS = {
-    "forward": "#0072B2",
-    "backward": "#D55E00",
-    "backward-input": "#E69F00",
-    "backward-weight": "#009E73",
-    "send": "#555555",
+    "forward": BLUE,
+    "backward": ORANGE,
+    "backward-input": AMBER,
+    "backward-weight": GREEN,
+    "send": DARK,
 }
 
 UNIT = "time (a forward pass takes 1)"
 
 
 def picture(path: str | Path, panels: Mapping[str, Timed], unit: str = UNIT) -> None:
-    """`draw` on a figure of its own, and save it."""
+    """Save what `draw` draws to a file. Raises OSError if it cannot be written."""
     figure = new_figure(dpi=150)
     draw(figure, panels, unit)
     with naming(path):
@@ -36,9 +34,10 @@ def picture(path: str | Path, panels: Mapping[str, Timed], unit: str = UNIT) -> 
 
 
 def draw(figure: "Figure", panels: Mapping[str, Timed], unit: str = UNIT) -> None:
-    """Draw what `times` gives, or what a run measured, by its title: one above the other, on one axis.
+    """Draw each panel (what `schedules.times` gives, or a measured run) under its title, on one time axis.
 
-    A row is a rank, a box an action with its micro-batch in it. White is waiting; its share ends the title.
+    Each row is a rank, each box an action labelled with its micro-batch. White is waiting; each title ends
+    with its share.
     """
     rows = [len(timed) for timed in panels.values()]
     figure.set_size_inches(10, 0.9 + sum(0.62 + 0.36 * n for n in rows))
@@ -64,9 +63,9 @@ def _draw(axis, timed: Timed, whole: float) -> None:
     for r, actions in enumerate(timed):
         for a, start, end in (box for box in actions if box[0].kind in COLOURS):
             strength, computes = 1 - 0.65 * a.chunk / chunks, a.kind in COSTS
-            edge = {"edgecolor": "white", "linewidth": 0.3 * computes}  # a message is a thin line without one
+            edge = {"edgecolor": "white", "linewidth": 0.3 * computes}  # a message is a thin line: no edge
             axis.barh(r, end - start, 0.9, start, color=COLOURS[a.kind], alpha=strength, **edge)
-            if computes and (end - start) / whole > 0.007 * (1 + (a.batch > 9)):  # it has room
+            if computes and (end - start) / whole > 0.007 * (1 + (a.batch > 9)):  # the label fits
                 ink = "white" if strength > 0.8 and a.kind != "backward-input" else "black"  # amber is light
                 axis.text((start + end) / 2, r, a.batch, ha="center", va="center", color=ink, fontsize=7)
     axis.set(xlim=(0, whole), ylim=(len(timed) - 0.5, -0.5), yticks=range(len(timed)))
