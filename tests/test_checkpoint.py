@@ -363,7 +363,7 @@ def shape_that_is_not_its_piece(paths, array):
         (offset, "some of w twice|not hold all of w"),
         (other_whole, "w differs in shape or type"),
         (other_type, "w differs in shape or type"),
-        (other_step, "model-00003.safetensors and model-00000.safetensors beside it are not of one"),
+        (other_step, "model-00003.safetensors and model-00000.safetensors beside it are of different"),
         (shape_that_is_not_its_piece, "model-00003.safetensors cannot be read"),
     ],
 )
