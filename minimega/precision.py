@@ -154,6 +154,4 @@ def check_eps(eps: float, dtype) -> None:
     """
     least = float(np.finfo("float32" if np.dtype(dtype) in HALF else dtype).tiny)
     if 0 < eps < least:
-        raise BadInput(
-            f"eps {eps} vanishes beside numbers of {np.dtype(dtype)}: choose at least {1.05 * least:.2g}"
-        )
+        raise BadInput(f"eps {eps} is too small for {np.dtype(dtype)}: choose at least {1.05 * least:.2g}")

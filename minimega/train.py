@@ -44,7 +44,7 @@ class Recipe:
     schedule: str = "constant"  # or another of optim.SCHEDULES
     warmup: int = 0  # steps
     min_lr: float = 0.0
-    clip: float = 1.0  # the largest gradient norm; 0: no clipping
+    clip: float = 1.0  # largest gradient norm; 0: no clipping
     seed: int = 0  # of dropout
 
     def lr_at(self, step: int) -> float:
@@ -158,7 +158,8 @@ def train_step(
     count. `step` counts from 1. With a loss scale, the record also has loss_scale and skipped: a step whose
     gradients overflow is skipped, and its grad_norm is None.
 
-    Raises RunFailed if the loss is not finite, or the gradient is not and there is no loss scale.
+    Raises RunFailed if the loss is not finite; if the gradient is not and there is no loss scale; or if the
+    loss scale falls below its least value.
 
     >>> from minimega import AdamW, Config, gpt
     >>> model, adam = gpt(Config(vocab_size=9, d_model=8, nhead=2)).draw(seed=0), AdamW()

@@ -164,7 +164,7 @@ def test_an_eps_that_vanishes_beside_the_weights_is_refused(name, dtype):
             rule.step([p], 0.1)
             assert (p.data == 1).all()
         else:
-            with pytest.raises(BadInput, match=f"eps {eps} vanishes beside numbers of float"):
+            with pytest.raises(BadInput, match=f"eps {eps} is too small for float"):
                 rule.step([p], 0.1)
 
 
