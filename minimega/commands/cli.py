@@ -113,7 +113,7 @@ def overview() -> str:
     """The text that `minimega` prints without arguments."""
     lines = ["usage: minimega COMMAND [options]", ""]
     lines += [f"  {name:10} {sentence}" for name, sentence in COMMANDS.items()]
-    lines += ["", "minimega COMMAND --help shows the options of a command; minimega --version the version."]
+    lines += ["", "minimega COMMAND --help lists its options; minimega --version prints the version."]
     return "\n".join(lines)
 
 
