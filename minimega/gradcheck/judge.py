@@ -94,7 +94,7 @@ class Judge:
             slopes = [self._slope(i, line) for line in lines]
             if not all(m.kink for m in slopes):
                 return lines, slopes
-            entries = self.rng.choice(x.size, min(x.size, SOME), replace=False)  # few of them are kinks
+            entries = self.rng.choice(x.size, min(x.size, SOME), replace=False)  # not all are kinks
             a.how = f"{len(entries)} random entries, since every direction crosses a kink"
         lines = [np.zeros_like(x) for _ in entries]
         for j, line in zip(entries, lines, strict=True):
