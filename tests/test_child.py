@@ -154,7 +154,7 @@ def test_more_ranks_than_the_cores_can_serve_are_refused(monkeypatch, capsys, wo
     monkeypatch.setattr(launch, "start", lambda *_: pytest.fail("ranks were started"))
     assert main(words.split()) == 2
     said = capsys.readouterr().err
-    assert said == "minimega: 500 ranks are more than 8 on each of 2 cores; --oversubscribe allows it\n"
+    assert said == "minimega: 500 ranks are more than 8 per core (2 here); --oversubscribe allows it\n"
 
 
 def test_oversubscribe_starts_them(monkeypatch):

@@ -118,7 +118,7 @@ def test_a_killed_rank_is_named_with_what_is_left(tmp_path):
     os.kill(ranks[1], signal.SIGKILL)
     out, err = job.communicate(timeout=30)
     first, second = err.splitlines()
-    assert first.startswith("minimega: rank ") and " of 2 was ended by SIGKILL after step " in first
+    assert first.startswith("minimega: rank ") and " of 2 was killed by SIGKILL after step " in first
     assert second.startswith("The checkpoint of step ") and second.endswith(f"{tmp_path / 'run'} --resume")
     assert job.returncode == 1 and "TERMINATED" not in out and all_gone(ranks)
 
@@ -127,7 +127,10 @@ def test_one_ctrl_c_ends_ranks_that_wait_for_one_another(tmp_path):
     wait = "signal.signal(signal.SIGUSR1, signal.SIG_IGN)\nif not group.rank:\n    print('ready')\n"
     wait += "group.start_receive(np.ones(1), 1 - group.rank)()"
     job = run(tmp_path, 2, BEGIN + wait, send=(signal.SIGINT,), patience=1)
-    assert job.status == 130 and job.err == "minimega: Ctrl-C: no rank got on for 1 s, all 2 were ended.\n"
+    assert (
+        job.status == 130
+        and job.err == "minimega: Ctrl-C: no rank made progress for 1 s, all 2 were killed.\n"
+    )
 
 
 def test_a_step_that_takes_long_is_waited_for(tmp_path):
@@ -152,14 +155,14 @@ sys.exit(128 + signal.SIGUSR1)
 ENDS = {
     "os.kill(os.getpid(), signal.SIGSEGV)": (
         (1,),
-        "minimega: rank 1 of 3 was ended by SIGSEGV after .* 7.",
+        "minimega: rank 1 of 3 was killed by SIGSEGV after .* 7.",
     ),
     "os._exit(3)": ((1,), "minimega: rank 1 of 3 .* after step 7[.:].*"),
     "raise ValueError('odd')": ((1,), "ValueError: odd"),
     "print('Abort(3): Fatal error in MPI_Init: Other MPI error, error stack:', file=sys.stderr)\n"
     "    print('PMPI_Init(7)...: no shared memory', file=sys.stderr); os._exit(3)": (
         (1,),
-        "minimega: MPI failed on rank 1 of 3 after step 7. It says: no shared memory",
+        "minimega: MPI failed on rank 1 of 3 after step 7. Its error: no shared memory",
     ),
 }
 

@@ -45,7 +45,7 @@ def test_ranks_given(alone):
 
 def test_a_wrong_number_of_ranks_is_told_the_right_one():
     launch.check_ranks(8, 8, "--tp 2 --dp 4")
-    with pytest.raises(BadInput, match=r"3 ranks were started, but --tp 2 --dp 4 needs 8: say mpirun -n 8"):
+    with pytest.raises(BadInput, match=r"3 ranks were started, but --tp 2 --dp 4 needs 8: use mpirun -n 8"):
         launch.check_ranks(3, 8, "--tp 2 --dp 4")
 
 
@@ -54,7 +54,7 @@ def test_without_mpi_the_message_says_what_to_install(monkeypatch):
     with pytest.raises(BadInput, match=r"No module named 'no_such_mpi4py'\n.* -m pip install mpi4py mpich"):
         launch.find_mpi()
     monkeypatch.setattr(launch, "ASK_MPI4PY", "print('Some MPI|9.9')")
-    with pytest.raises(BadInput, match=r"mpi4py stands on Some MPI 9.9, but no mpirun of it is here"):
+    with pytest.raises(BadInput, match=r"mpi4py uses Some MPI 9.9, but its mpirun was not found"):
         launch.find_mpi()
     monkeypatch.setattr(sys, "platform", "win32")
     with pytest.raises(BadInput, match="empty stubs: use WSL"):

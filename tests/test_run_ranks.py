@@ -175,12 +175,12 @@ def test_a_layout_that_cannot_be_is_refused_before_ranks_start(words, says, tmp_
 def test_a_wrong_number_of_ranks_is_one_sentence(tmp_path):
     ended = mpirun(2, "train", *OPTIONS, "--cp", "3")
     assert (
-        "minimega: 2 ranks were started, but --tp 1 --dp 1 --cp 3 needs 3: say mpirun -n 3\n" in ended.stderr
+        "minimega: 2 ranks were started, but --tp 1 --dp 1 --cp 3 needs 3: use mpirun -n 3\n" in ended.stderr
     )
     ended = mpirun(2, "train", *OPTIONS, "--tp", "2", "--dp", "2")
     assert ended.returncode == 2
     assert ended.stderr.count("minimega: ") == 1
-    assert "minimega: 2 ranks were started, but --tp 2 --dp 2 needs 4: say mpirun -n 4\n" in ended.stderr
+    assert "minimega: 2 ranks were started, but --tp 2 --dp 2 needs 4: use mpirun -n 4\n" in ended.stderr
     assert "Traceback" not in ended.stderr
 
 

@@ -1,1 +1,1 @@
-"""Groups of ranks and the messages between them; starting ranks, and ending them."""
+"""Groups of ranks and the messages between them; starting ranks and ending them."""

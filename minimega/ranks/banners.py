@@ -1,4 +1,4 @@
-"""What mpirun writes when a rank dies, taken out of what the ranks write themselves."""
+"""Removes what mpirun prints when a rank dies from the ranks' own output."""
 
 import re
 
@@ -9,8 +9,8 @@ MPICH, OPEN_MPI = (
         r"(mpirun|mpiexec|prte?run) (has )?(noticed|detected|exited)|MPI_ABORT was|Primary job +terminated"
     ),
 )
-# Beside the fenced block: what MPICH writes below it and about an abort, its launcher's own troubles when
-# its ranks are killed, and Open MPI's counts of messages that it spared.
+# Outside the fenced block: what MPICH prints below it and about an abort, its launcher's own errors when
+# ranks are killed, and Open MPI's counts of suppressed messages.
 LOOSE = re.compile(
     r"YOUR APPLICATION TERMINATED WITH THE EXIT STRING: "
     r"|This typically refers to a problem with your application\."
@@ -20,25 +20,28 @@ LOOSE = re.compile(
     r"|\[\d+\.\d+\] \[\S+:\d+:\d+\] .* UCX +(ERROR|FATAL)"
     r"|\[[^\]]*:\d+\] (\d+ more process|Set MCA parameter|PMIX ERROR)"
 )
-# MPICH's own errors: a line, and below it the functions on the way to the cause, which comes last.
+# MPICH's own errors: one line, then the call stack, with the cause last.
 FATAL = re.compile(r"Abort\(\d+\).*: Fatal error in \w+: (?P<why>.*?)(, error stack:)?$")
 STACK = re.compile(r"\w+\(\d+\)\.*: *(?P<why>.*)$")
 
 
 class Banners:
-    """A filter of whole lines. `signal` is the one that mpirun says ended a rank, `cause` MPI's own error."""
+    """A filter of whole lines; one per stream.
+
+    `signal` is the signal that ended a rank according to mpirun (0: none), `cause` MPI's own error.
+    """
 
     def __init__(self):
         self.signal, self.cause = 0, ""
         self.rest, self.held, self.inside = b"", b"", None
 
     def feed(self, data: bytes) -> bytes:
-        """What may be passed on now; the beginning of a line waits for its end."""
+        """Take more output; returns what can be passed on. An incomplete line waits for its end."""
         *lines, self.rest = (self.rest + data).split(b"\n")
         return b"".join(self._line(line + b"\n") for line in lines)
 
     def end(self) -> bytes:
-        """What is left when no more comes."""
+        """Returns what is left at the end of the output."""
         left, self.rest = self.held + self.rest, b""
         return left
 
@@ -49,7 +52,7 @@ class Banners:
             if fence:
                 self.inside = None
             elif self.inside is MPICH and not MPICH.match(text):
-                return line  # a rank's own words in between
+                return line  # a rank's own output in between
             self._note(text)
             return b""
         kind = next((kind for kind in (MPICH, OPEN_MPI) if kind.match(text)), None)

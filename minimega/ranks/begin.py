@@ -1,9 +1,9 @@
-"""Runs a module of this package in a process of its own, whatever lies in the current folder.
+"""Runs a module of this package in a new process, independent of the current folder.
 
-    python -P .../minimega/ranks/begin.py MODULE WORD...
+    python -P .../minimega/ranks/begin.py MODULE ARGUMENT...
 
-`python -m` puts the current folder on the path, where a user's random.py hides Python's own. The package is
-loaded from where this file lies, so a checkout that nobody installed works too.
+`python -m` puts the current folder on the path, so a user's random.py would hide Python's own. The package is
+loaded from this file's folder, so an uninstalled checkout works too.
 """
 
 import importlib.util
@@ -13,7 +13,7 @@ from pathlib import Path
 
 
 def load_package() -> None:
-    """Put this very package into sys.modules, without a search along the path."""
+    """Load this package into sys.modules without searching the path."""
     here = Path(__file__).resolve().parents[1]
     spec = importlib.util.spec_from_file_location("minimega", here / "__init__.py")
     package = sys.modules["minimega"] = importlib.util.module_from_spec(spec)

@@ -1,4 +1,4 @@
-"""How this program starts another Python, and how it was started itself."""
+"""How this program starts another Python process, and how it was started itself."""
 
 import os
 import shlex
@@ -10,9 +10,9 @@ PROGRAM = "MINIMEGA_PROGRAM"  # tells ranks what the user typed
 
 
 def python(*words: str) -> list[str]:
-    """The command line of this interpreter with these words; the current folder is not on its path.
+    """The command line of this interpreter with these arguments; the current folder is not on its path.
 
-    Modules of this package (`-m minimega...`) are found by ranks/begin.py.
+    Modules of this package (`-m minimega...`) run through ranks/begin.py.
     """
     if words[:1] == ("-m",) and words[1].split(".")[0] == "minimega":
         words = (str(Path(__file__).with_name("begin.py")), *words[1:])
@@ -20,7 +20,7 @@ def python(*words: str) -> list[str]:
 
 
 def typed(*words: object) -> str:
-    """A command of this program for the reader to type: quoted where it must be.
+    """A command of this program for the user to type, quoted if necessary.
 
     >>> typed("train", "--save-dir", "my runs/1").partition(" train")[2]
     " --save-dir 'my runs/1'"
@@ -29,7 +29,7 @@ def typed(*words: object) -> str:
 
 
 def program() -> str:
-    """How this program was called, for a line that the reader may type: `minimega`, or where it lies."""
+    """How the user called this program: `minimega`, its path, or `python -m minimega`, quoted."""
     if told := os.environ.get(PROGRAM):
         return told
     called = sys.argv[0]

@@ -1,4 +1,4 @@
-"""The ranks of one launcher, seen from the launcher: signals, what they write, how they end."""
+"""The launcher's side of a job: it forwards signals and output, and reports how the ranks end."""
 
 import contextlib
 import errno
@@ -20,22 +20,22 @@ from minimega.errors import OUTPUT
 from minimega.ranks import child, lifeline
 from minimega.ranks.banners import Banners
 
-PATIENCE = 4.0  # seconds after a signal in which no rank gets on, before all are ended
+PATIENCE = 4.0  # seconds without progress after a signal until all ranks are killed
 CLEANUP = 2.0  # seconds for mpirun to end once its ranks are gone
 TICK = 0.25
 SIGNALS = [getattr(signal, s) for s in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1") if hasattr(signal, s)]
 
 
 def signal_name(number: int) -> str:
-    """What the user knows a signal by."""
+    """The name by which a user knows a signal: Ctrl-C, SIGTERM..."""
     return "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
 
 
 @contextlib.contextmanager
 def line_for_ranks() -> Iterator[tuple[socket.socket, dict[str, str]]]:
-    """A socket for the ranks' lines, and the environment that tells them of it; closing it ends them."""
+    """A listening socket for the ranks, and the environment that tells them its address (see lifeline.py)."""
     folder = tempfile.mkdtemp(prefix="minimega-")
-    if len(folder) > 90:  # the name of a socket has at most some 100 bytes
+    if len(folder) > 90:  # a socket's path has at most about 100 bytes
         os.rmdir(folder)
         folder = tempfile.mkdtemp(prefix="minimega-", dir="/tmp")
     try:
@@ -49,14 +49,14 @@ def line_for_ranks() -> Iterator[tuple[socket.socket, dict[str, str]]]:
 
 
 class Rank:
-    """What the launcher knows of one rank: what it told, and when it was last seen to get on."""
+    """What the launcher knows of one rank: the state it sent, and when it last made progress."""
 
     def __init__(self, line: socket.socket):
         self.line, self.state, self.unread, self.closed = line, {}, b"", 0.0
         self.answered = self.moved = 0.0
 
     def read(self) -> bool:
-        """Take in what the rank told; False where its line is closed."""
+        """Read what the rank sent; returns False if its socket is closed."""
         try:
             data = self.line.recv(1 << 16)
         except OSError:
@@ -72,12 +72,13 @@ class Rank:
         return bool(data)
 
     def send(self, order: int) -> None:
+        """Send one byte: 0 asks for progress, anything else is a signal's number."""
         with contextlib.suppress(OSError):
             self.line.send(bytes([order]), socket.MSG_DONTWAIT)
 
 
 class Job:
-    """mpirun and its ranks, from their start to the last words."""
+    """mpirun and its ranks, from their start to the exit `status`; creating a Job runs it to its end."""
 
     def __init__(self, line: list[str], env: dict[str, str], ranks: int):
         self.size, self.asked, self.since = ranks, [], 0.0
@@ -85,8 +86,8 @@ class Job:
         self.stuck, self.unwritten = "", None
         self.selector = selectors.DefaultSelector()
         with line_for_ranks() as (self.server, told):
-            # A session of its own keeps the terminal's Ctrl-C from mpirun, which would kill where we want
-            # to save.
+            # In a new session mpirun gets no Ctrl-C from the terminal: it would kill the ranks before they
+            # can save.
             self.mpirun = subprocess.Popen(
                 line,
                 env=env | told,
@@ -106,7 +107,7 @@ class Job:
                 raise self.unwritten
         finally:
             for rank in self.ranks:
-                rank.line.close()  # whatever still runs ends
+                rank.line.close()  # ends ranks that still run
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self.mpirun.wait(CLEANUP)
             self.mpirun.kill()
@@ -118,7 +119,7 @@ class Job:
         return self._last_words(status)
 
     def _hand_on(self, number: int, _frame) -> None:
-        """The first signal asks the ranks to save and stop, a second one ends them."""
+        """The first signal asks the ranks to save and stop, a second one kills them."""
         self.asked.append(number)
         if len(self.asked) > 1:
             self.kill()
@@ -126,10 +127,10 @@ class Job:
         self.since = time.monotonic()
         for rank in self.ranks:
             rank.send(number)
-        self.mpirun.send_signal(signal.SIGUSR1)  # every mpirun hands this one on
+        self.mpirun.send_signal(signal.SIGUSR1)  # every mpirun forwards this one
 
     def kill(self) -> None:
-        """End all ranks, also those that are stopped or stuck."""
+        """Kill all ranks, also those that are stopped or stuck."""
         for rank in self.ranks:
             if not rank.closed and "pid" in rank.state:
                 with contextlib.suppress(ProcessLookupError):
@@ -137,7 +138,7 @@ class Job:
         self.mpirun.send_signal(signal.SIGTERM)
 
     def _follow(self) -> None:
-        """Pass on what is written, and read what the ranks tell, until mpirun and all ranks have ended."""
+        """Pass on output and read the ranks' sockets until mpirun and all ranks have ended."""
         sys.stdout and sys.stdout.flush()
         self.banners = {1: Banners(), 2: Banners()}
         open_pipes = {1: self.mpirun.stdout, 2: self.mpirun.stderr}
@@ -159,11 +160,11 @@ class Job:
                 self._check_that_ranks_get_on()
             if self.mpirun.poll() is not None:
                 ended = ended or time.monotonic()
-                if time.monotonic() - ended > CLEANUP:  # somebody killed mpirun: its ranks hold the pipes
+                if time.monotonic() - ended > CLEANUP:  # mpirun was killed, and its ranks hold the pipes open
                     return
 
     def _hear_out(self) -> None:
-        """Read what the ranks left on their lines: the pipes of mpirun may have closed before."""
+        """Read what is left in the ranks' sockets: the pipes of mpirun may close first."""
         for rank in self.ranks:
             rank.line.setblocking(False)
             while not rank.closed and rank.read():
@@ -180,21 +181,21 @@ class Job:
             shutil.rmtree(Path(self.server.getsockname()).parent, ignore_errors=True)
 
     def _pass_on(self, pipe, target: int) -> bool:
-        """Write what came, less mpirun's banners; False at the end of the pipe."""
+        """Write new output without mpirun's banners; returns False at the end of the pipe."""
         data = os.read(pipe.fileno(), 1 << 16)
         banners = self.banners[target]
         text = banners.feed(data) if data else banners.end()
         try:
             if not self.unwritten:
                 _write(target, text)
-        except OSError as why:  # the ranks are asked to end, so that they tidy up
+        except OSError as why:  # ask the ranks to stop, so that they clean up
             self.unwritten = why
             if not self.asked:
                 self._hand_on(signal.SIGTERM, None)
         return bool(data)
 
     def _check_that_ranks_get_on(self) -> None:
-        """End the job where a rank does not answer, or all of them wait for one another."""
+        """Kill the job if a rank does not answer, or all ranks wait for one another."""
         now = time.monotonic()
         alive = [rank for rank in self.ranks if not rank.closed and "bye" not in rank.state]
         for rank in alive:
@@ -203,17 +204,17 @@ class Job:
         if silent:
             self.stuck = f"{_named(sorted(silent))} did not answer for {PATIENCE:g} s"
         elif alive and now - max(self.since, *(max(r.moved, r.closed) for r in self.ranks)) > PATIENCE:
-            self.stuck = f"no rank got on for {PATIENCE:g} s"
+            self.stuck = f"no rank made progress for {PATIENCE:g} s"
         if self.stuck:
             self.kill()
 
     def _last_words(self, status: int) -> int:
-        """Say what the ranks could not say themselves, and give the exit status."""
+        """Report what the ranks could not report themselves; returns the exit status."""
         said = any(rank.state.get("said") for rank in self.ranks)
         lost = [rank for rank in self.ranks if "bye" not in rank.state]
         text = ""
         if self.asked and (lost or self.stuck or not self.ranks):
-            why = f": {self.stuck}, all {self.size} were ended" if self.stuck else ": stopped"
+            why = f": {self.stuck}, all {self.size} were killed" if self.stuck else ": stopped"
             text = f"minimega: {signal_name(self.asked[0])}{why}{self._place()}"
             status = 128 + self.asked[0]
         elif self.asked and status == 128 + signal.SIGUSR1:
@@ -228,18 +229,18 @@ class Job:
         return status if status >= 0 else 128 - status
 
     def _death(self, lost: list[Rank], status: int) -> tuple[str, int]:
-        """Name the rank whose line closed first: mpirun's banner may name one that it killed afterwards."""
+        """Name the rank whose socket closed first: mpirun may name one that it killed afterwards."""
         first = min(lost, key=lambda rank: rank.closed or time.monotonic())
         who = f"rank {first.state.get('rank', '?')} of {self.size}"
         number = next((b.signal for b in self.banners.values() if b.signal), 0)
         if status < 0 and not number:
             who, number = "mpirun", -status
-        how = f"ended with status {status}" if status else "ended without a word"
+        how = f"ended with exit status {status}" if status else "ended without an error message"
         if cause := next((b.cause for b in self.banners.values() if b.cause), ""):
-            return f"minimega: MPI failed on {who}{self._place()} It says: {cause}", 1
+            return f"minimega: MPI failed on {who}{self._place()} Its error: {cause}", 1
         if number in set(signal.Signals):
-            out_of_memory = ": is the memory full?" if number == signal.SIGKILL else "."
-            how = f"was ended by {signal.Signals(number).name}"
+            out_of_memory = ": out of memory?" if number == signal.SIGKILL else "."
+            how = f"was killed by {signal.Signals(number).name}"
             return f"minimega: {who} {how}{self._place(out_of_memory)}", 1
         return f"minimega: {who} {how}{self._place()}", 1
 
@@ -249,7 +250,7 @@ class Job:
 
 
 def _heard(number: int) -> bool:
-    """Whether a signal is to be handed on: nohup asks that a SIGHUP is not."""
+    """Whether to forward a signal: under nohup SIGHUP is ignored."""
     return number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN
 
 
@@ -258,7 +259,7 @@ def _named(ranks: list[int]) -> str:
 
 
 def _write(target: int, data: bytes) -> None:
-    """Pass bytes on to standard output (1) or error (2); what a terminal that is gone cannot show is lost."""
+    """Write bytes to standard output (1) or error (2); if the terminal is gone, they are lost."""
     while data:
         try:
             data = data[os.write(target, data) :]

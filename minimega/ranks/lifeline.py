@@ -1,8 +1,8 @@
-"""A rank's line to the launcher that started it: a socket that closes when the launcher is gone.
+"""A rank's socket to the launcher that started it, which closes when the launcher is gone.
 
-The rank ends with its launcher, also where it is stuck inside MPI. It leaves its state there (JSON, a line
-each), for words about a rank that can say none itself. The launcher sends single bytes: 0 asks whether
-the rank gets on, any other number is the signal that the user sent.
+A rank ends with its launcher, even if it is stuck inside MPI. It sends its state (one line of JSON each), so
+the launcher can report on a rank that died. The launcher sends single bytes: 0 asks whether the rank makes
+progress, any other number is the signal that the user sent.
 """
 
 import atexit
@@ -19,31 +19,31 @@ MESSAGES = ("transport", "watch", "rollcall", "group", "mpi")  # where a rank wa
 
 
 def hold(rank: int) -> None:
-    """Connect to the launcher that the environment names, if any, and end with it from here on."""
+    """Connect rank number `rank` to the launcher in the environment, if any; from here on it ends with it."""
     global _line
-    address = os.environ.pop(ADDRESS, None)  # not for the processes that this one starts
+    address = os.environ.pop(ADDRESS, None)  # child processes must not inherit it
     if address:
         _line = Line(address, rank)
 
 
 def held() -> bool:
-    """Whether this rank has a launcher of ours: it has set the environment already."""
+    """Whether our launcher started this rank, and has set its environment."""
     return _line is not None
 
 
 def tell(**state) -> None:
-    """Leave this with the launcher; without one, do nothing."""
+    """Send this state to the launcher; without one, do nothing."""
     if _line:
         _line.tell(state)
 
 
 def asked(number: int) -> int:
-    """The signal that the user sent; every one of them reaches the ranks as SIGUSR1."""
+    """The signal that the user sent, given the one that arrived: the launcher sends every one as SIGUSR1."""
     return _line.asked if _line and _line.asked and number == signal.SIGUSR1 else number
 
 
 class Line:
-    """The rank's end of the line; a thread of its own listens there."""
+    """The rank's end of the socket; a thread listens to it."""
 
     def __init__(self, address: str, rank: int):
         self.asked, self.lock, self.unsent = 0, threading.Lock(), b""
@@ -57,11 +57,11 @@ class Line:
         threading.Thread(target=self._listen, daemon=True).start()
 
     def tell(self, state: dict) -> None:
-        """Send what fits: a launcher that reads nothing must not hold up the rank."""
+        """Send what fits without blocking: a launcher that does not read must not hold up the rank."""
         with self.lock:
             if len(self.unsent) < 1 << 16:
                 self.unsent += json.dumps(state).encode() + b"\n"
-            with contextlib.suppress(OSError):  # full, or closed: then `_listen` ends this process
+            with contextlib.suppress(OSError):  # full, or closed; if closed, `_listen` ends this process
                 self.unsent = self.unsent[self.socket.send(self.unsent, socket.MSG_DONTWAIT) :]
 
     def _listen(self) -> None:
@@ -78,7 +78,7 @@ class Line:
                     self.asked = order
                     continue
                 now = _waiting()
-                moves += now is None or now is not place  # the same frame: the same call, not a later one
+                moves += now is None or now is not place  # progress, unless it is still in the same call
                 place = now
                 self.tell({"moves": moves})
 
@@ -88,7 +88,7 @@ def _end() -> None:
 
 
 def _waiting():
-    """The call in which the main thread waits for other ranks; None where it is at work."""
+    """The frame in which the main thread waits for other ranks; None if it is computing."""
     frame, call = sys._current_frames().get(threading.main_thread().ident), None
     while frame and frame.f_globals.get("__name__") == "threading":
         frame = frame.f_back

@@ -1,7 +1,7 @@
-"""What the command sees to before anything else is imported.
+"""What the command does before anything else is imported.
 
-`python -m minimega` puts the current folder on the path, where a user's random.py hides Python's own. And a
-Ctrl-C while the modules are loaded is no error of theirs.
+`python -m minimega` puts the current folder on the path, so a user's random.py would hide Python's own. And a
+Ctrl-C during imports must not print a traceback.
 """
 
 import os
@@ -9,19 +9,19 @@ import sys
 
 
 def begins() -> bool:
-    """Whether this very package is the program that `-m` runs."""
+    """Whether `python -m` runs this package."""
     module = sys.orig_argv[sys.orig_argv.index("-m") + 1 :][:1] if "-m" in sys.orig_argv else []
     return sys.argv[:1] == ["-m"] and [name.split(".")[0] for name in module] == ["minimega"]
 
 
 def leave_current_folder() -> None:
-    """Take the current folder off the path again."""
+    """Remove the current folder from the path."""
     if begins() and sys.path[:1] == [os.getcwd()]:
-        del sys.path[0]  # the package has been found: its modules are looked for beside it
+        del sys.path[0]  # the package is already found, and knows where its modules are
 
 
 def stop_in_a_word() -> None:
-    """Let a Ctrl-C that comes before there is a handler for it end the command without a traceback."""
+    """End the command without a traceback on a Ctrl-C that comes before its handler is installed."""
     usual = sys.excepthook
 
     def say(kind, error, where):

@@ -1,4 +1,4 @@
-"""Standard input, output and error that every command and every rank can rely on."""
+"""Standard input, output and error, made safe for every command and every rank."""
 
 import errno
 import os
@@ -11,17 +11,17 @@ STREAMS = (("stdin", "r"), ("stdout", "w"), ("stderr", "w"))
 
 
 def make_usable() -> None:
-    """Open closed streams on the null device, and let an encoding that lacks a character write its escape.
+    """Open closed streams on the null device, and write characters that cannot be encoded as escapes.
 
-    Without the first, Python has None in place of a stream, and a file opened later takes its number: what a
-    library prints would go into that file.
+    If a stream is closed, Python sets it to None, and the next file opened takes its number: what a library
+    prints would go into that file.
     """
     try:
         while (free := os.open(os.devnull, os.O_RDWR)) < len(STREAMS):
-            os.set_inheritable(free, True)  # ranks and other processes started here need it as well
+            os.set_inheritable(free, True)  # child processes need it too
         os.close(free)
     except OSError:
-        pass  # no null device here
+        pass  # there is no null device
     for number, (name, mode) in enumerate(STREAMS):
         stream = getattr(sys, name)
         if stream is None:
@@ -32,14 +32,14 @@ def make_usable() -> None:
 
 
 def say(text: str = "", end: str = "\n") -> None:
-    """Print at once; an error of the system names standard output, as that of a file names the file.
+    """Print and flush; a write error raises OSError with standard output as its file name.
 
-    To a terminal that is gone nothing is said, and a run goes on to save.
+    If the terminal is gone, print nothing, so that a run can still save.
     """
     try:
         print(text, end=end, flush=True)
     except BrokenPipeError:
-        raise  # nobody reads on
+        raise  # the reader has closed the pipe
     except OSError as why:
         if why.errno != errno.EIO:
             why.filename = OUTPUT
@@ -48,19 +48,19 @@ def say(text: str = "", end: str = "\n") -> None:
 
 
 def tell(text: str) -> None:
-    """Write a line to the error stream after all that was printed; where nobody can read it, do nothing."""
+    """Write a line to standard error, after what was printed; do nothing if it cannot be written."""
     give_up_broken()
     try:
-        sys.stderr.write(f"{text}\n")  # one call: lines of several ranks do not mix
+        sys.stderr.write(f"{text}\n")  # one call, so lines of different ranks do not interleave
         sys.stderr.flush()
     except OSError:
         give_up_broken()
 
 
 def give_up_broken() -> None:
-    """Send what a broken output stream still holds to the null device.
+    """Redirect a broken output stream, and what it still buffers, to the null device.
 
-    Python would try once more at its end, and end with a traceback and a status of its own.
+    Otherwise Python would flush it again at exit, and end with a traceback and another exit status.
     """
     for stream in (sys.stderr, sys.stdout):
         try:
