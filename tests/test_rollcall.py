@@ -40,7 +40,7 @@ def test_a_stopped_rank_ends_a_checked_job(tmp_path, layout):
     words = [*SMALL.split(), *layout.split(), "--check-collectives"]
     job = run(tmp_path, 2, STOPPED, *words, limit=60)
     assert job.status == 1
-    assert job.err.count("ranks do not meet: rank 1 did not come within 2 s, last seen in: all-") == 1
+    assert job.err.count("ranks do not meet: rank 1 did not arrive within 2 s, last seen in: all-") == 1
     assert job.err.count("rank 0 waits in ") == 1 and CUT[layout] in job.err, job.err
 
 
@@ -49,7 +49,7 @@ def test_the_rank_that_is_named_is_the_one_that_all_wait_for(tmp_path):
     words = [*SMALL.split(), "--tp", "2", "--pp", "2", "--check-collectives"]
     job = run(tmp_path, 4, STOPPED, *words, limit=60)
     assert job.status == 1 and job.err.count("did not come") == 1
-    assert "ranks do not meet: rank 1 did not come within 2 s" in job.err
+    assert "ranks do not meet: rank 1 did not arrive within 2 s" in job.err
     assert "rank 2 waits in receive from rank 0 in pipeline" in job.err, job.err
 
 
@@ -80,7 +80,7 @@ def test_without_the_option_a_long_wait_is_said_in_one_line(tmp_path, what):
     job = run(tmp_path, 4, program, limit=60)
     assert job.status == 0
     (line,) = job.err.splitlines()
-    assert line.startswith("minimega: rank 1 did not come within 0.5 s: rank 0")
+    assert line.startswith("minimega: rank 1 did not arrive within 0.5 s: rank 0")
     assert f"waits in {where}, program.py:" in line
 
 
@@ -113,6 +113,6 @@ def test_reading_a_long_text_is_no_missing_rank(tmp_path):
 def test_ranks_that_wait_for_each_other_are_all_named(tmp_path):
     program = "group = watched(group, seconds=0.5)\ngroup.start_receive(x, 1 - group.rank)()\n"
     job = run(tmp_path, 2, BEGIN + program, limit=60)
-    assert job.status == 1 and job.err.count("all wait, each for another, for 0.5 s") == 1
+    assert job.status == 1 and job.err.count("all have waited for one another for 0.5 s") == 1
     for r in (0, 1):
         assert f"rank {r} waits in receive from rank {1 - r} in world, program.py:11" in job.err

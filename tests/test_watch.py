@@ -53,7 +53,7 @@ WRONG = {
     "one never comes": (
         "if group.rank == 0:\n    time.sleep(60)\ngroup.all_reduce(x)",
         [
-            f"rank 0 did not come within 1 s, last seen in: all-reduce (sum) {X} in world, program.py:9",
+            f"rank 0 did not arrive within 1 s, last seen in: all-reduce (sum) {X} in world, program.py:9",
             f"ranks 1, 2 wait in all-reduce (sum) {X} in world, program.py:12",
         ],
     ),

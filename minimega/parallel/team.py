@@ -97,7 +97,7 @@ class Team(Alone):
         return math.sqrt(float(self.grid.world.all_reduce(np.array(total), label="norm")))
 
     def not_finite(self, owned):
-        """The first such name over all ranks, told to all of them."""
+        """The name of a parameter whose gradient is not finite on some rank, the same on all ranks."""
         return first_text(super().not_finite(owned), self.grid.world)
 
     def publish(self):

@@ -158,7 +158,9 @@ def world(xp=np, threads: int | None = None) -> Group:
     try:
         from mpi4py import MPI
     except (ImportError, RuntimeError) as error:
-        raise BadInput(f"{given} ranks were started, but mpi4py finds no MPI: {launch.INSTALL}") from error
+        raise BadInput(
+            f"{given} ranks were started, but mpi4py finds no MPI. To install both: {launch.INSTALL}"
+        ) from error
     if given != MPI.COMM_WORLD.size:
         raise BadInput(
             f"mpirun started {given} ranks, but mpi4py sees {MPI.COMM_WORLD.size}: they belong to different "

@@ -137,20 +137,22 @@ class RollCall:
 
     def _line(self, waits: dict[int, dict], missing: list[int]) -> str:
         if not missing:
-            return f"all ranks have waited for {self.seconds:g} s, each for another: {_places(waits)}"
+            return f"all ranks have waited for one another for {self.seconds:g} s: {_places(waits)}"
         near = {r: w for r, w in waits.items() if set(w["for"]) & set(missing)} or waits
         r = min(near)
         more = len(waits) - 1
         also = f" (and {more} other rank{'s' * (more > 1)})" * (more > 0)
         waiter = f"rank {r}{also} waits in {near[r]['what']}, {near[r]['at']}"
-        return f"{named(missing)} did not come within {self.seconds:g} s: {waiter}"
+        return f"{named(missing)} did not arrive within {self.seconds:g} s: {waiter}"
 
     def _report(self, waits: dict[int, dict], missing: list[int]) -> str:
         if not missing:
-            return f"ranks do not meet: all wait, each for another, for {self.seconds:g} s\n{_places(waits)}"
+            return (
+                f"ranks do not meet: all have waited for one another for {self.seconds:g} s\n{_places(waits)}"
+            )
         seen = {w["last"][str(r)] for r in missing for w in waits.values() if str(r) in w["last"]}
         last = f", last seen in: {' and '.join(sorted(seen))}" if seen else ""
-        late = f"{named(missing)} did not come within {self.seconds:g} s{last}"
+        late = f"{named(missing)} did not arrive within {self.seconds:g} s{last}"
         return f"ranks do not meet: {late}\n{_places(waits)}"
 
 
