@@ -48,7 +48,7 @@ def test_the_rank_that_is_named_is_the_one_that_all_wait_for(tmp_path):
     """Ranks 2 and 3 wait for 0 and 1 of the pipeline; 0 waits for 1."""
     words = [*SMALL.split(), "--tp", "2", "--pp", "2", "--check-collectives"]
     job = run(tmp_path, 4, STOPPED, *words, limit=60)
-    assert job.status == 1 and job.err.count("did not come") == 1
+    assert job.status == 1 and job.err.count("did not arrive") == 1
     assert "ranks do not meet: rank 1 did not arrive within 2 s" in job.err
     assert "rank 2 waits in receive from rank 0 in pipeline" in job.err, job.err
 
