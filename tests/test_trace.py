@@ -125,7 +125,7 @@ def test_measuring_changes_no_bit_on_one_rank():
 
 def test_the_table_of_a_record():
     head, first, second = table(gpipe(2, 2), by_hand()).splitlines()
-    assert head.split()[-8:] == ["wall)", "held", "forward", "backward", "send", "waiting", "in", "all"]
+    assert head.split()[-8:] == ["/", "wall)", "held", "forward", "backward", "send", "total", "waiting"]
     said = "rank 0 1 (theory 2) 500.00 / 1000.00 1250.00 / 2500.00 125.00 / 250.00 7000.00"
     assert " ".join(first.split()) == said
     assert second.split()[-1] == "1500.00"
@@ -146,11 +146,11 @@ def test_the_command(tmp_path):
     assert (ended.returncode, ended.stderr) == (0, "")
     said = ended.stdout
     assert said.startswith(
-        "interleaved: 4 micro-batches, 2 chunks a rank; ranks 0, 1 of --tp 1 --dp 1 --pp 2"
+        "interleaved: 4 micro-batches, 2 chunks per rank; ranks 0, 1 of --tp 1 --dp 1 --pp 2"
     )
     assert "by theory, forward 1, backward 2                        11.1%\n" in said
     for line in (
-        "replayed, as on a core each",
+        "replayed, as if each rank had its own core",
         "measured, wall time (2 ranks",
         "5 (theory 5)",
         "3 (theory 3)",

@@ -1,4 +1,4 @@
-"""How fast a training step is: in tokens a second, as a share of this machine's peak, and beside torch.
+"""`minimega bench`: the speed of a training step, as a share of this machine's peak and against torch.
 
 B batch, T time, D width, L layers, N parameters.
 """
@@ -32,12 +32,15 @@ from minimega.ranks.group import SELF
 from minimega.ranks.streams import say
 from minimega.train import Recipe, train_step
 
-EDGE = 2048  # of the matrices whose product shows the machine's peak
+EDGE = 2048  # of the square matrices whose product measures the peak
 STEPS, WARM_UP = 10, 2
 
 
 def run(o: Options) -> int:
-    """`minimega bench`: time a step of the shape that the options describe; a line for each figure."""
+    """`minimega bench`: time a training step, and print one line per figure.
+
+    Raises BadInput if the model needs more memory than this machine has.
+    """
     config = model_config(o, o.vocab_size or 512)
     check_type(device(o.device), o.dtype)
     check_fits(Job(config, batch=o.train_batch_size, dtype=o.dtype, optimizer=o.optimizer))
@@ -49,7 +52,7 @@ def run(o: Options) -> int:
     memory = {name: peak_memory(maker, config, o) for name, maker in makers.items()}
     steps = {name: maker(config, o) for name, maker in makers.items()}
     seconds = in_turn({"product": lambda: product(device(o.device), o.dtype)} | steps, o.num_steps or STEPS)
-    peak = 2 * EDGE**3 / min(seconds.pop("product"))  # operations a second
+    peak = 2 * EDGE**3 / min(seconds.pop("product"))  # operations per second
     medians = {name: statistics.median(each) for name, each in seconds.items()}
     say(
         f"{gpt(config).count():,} parameters: {config.num_layers} layers of width {config.d_model}, "
@@ -87,13 +90,13 @@ def operations(config: Config) -> int:
 
 
 def product(xp, dtype: str) -> float:
-    """One large matrix product, with nothing around it: what the machine does at its best."""
+    """One large matrix product: the fastest arithmetic that the machine does. Returns one of its numbers."""
     a = xp.ones((EDGE, EDGE), dtype)
-    return float(precision.product(a, a)[0, 0])  # reading a number waits for the product, on a GPU too
+    return float(precision.product(a, a)[0, 0])  # reading a number waits for the GPU
 
 
 def minimega_step(config: Config, o: Options) -> Callable[[], float]:
-    """A function that does one step: forward, backward, clipping, optimizer."""
+    """A function that does one step (forward, backward, clipping, optimizer) and returns its loss."""
     keep_memory()
     xp = device(o.device)
     model = gpt(config).draw(o.seed, o.dtype, xp)
@@ -104,7 +107,7 @@ def minimega_step(config: Config, o: Options) -> Callable[[], float]:
 
 
 def torch_step(config: Config, o: Options) -> Callable[[], float]:
-    """The same of the independent torch GPT of tests/parity, with as many threads."""
+    """The same step of the independent torch GPT in tests/parity, with as many threads."""
     import torch
 
     spec = importlib.util.spec_from_file_location("torch_gpt", _torch_file())
@@ -135,9 +138,9 @@ def torch_step(config: Config, o: Options) -> Callable[[], float]:
 
 
 def torch_is_missing(o: Options) -> str:
-    """Why there is no torch GPT to compare with; empty where there is one."""
+    """Why there is no torch GPT to compare with; empty if there is one."""
     if not _torch_file().exists():
-        return "not compared; the GPT to compare with stands in tests/parity of the project's folder"
+        return "not compared; its GPT is in tests/parity of the source tree, not in an installed package"
     if o.experts:
         return "not compared; its GPT has no experts"
     if importlib.util.find_spec("torch") is None:
@@ -151,9 +154,9 @@ def torch_is_missing(o: Options) -> str:
 
 
 def in_turn(steps: dict[str, Callable[[], float]], count: int) -> dict[str, list[float]]:
-    """The seconds of `count` calls of each, one of each in turn, after some that are not counted.
+    """The seconds of `count` calls of each step, taken in turn, after a warm-up.
 
-    Whatever else the machine does meanwhile then slows all of them alike.
+    Interleaving lets other load on the machine slow all of them alike.
     """
     seconds: dict[str, list[float]] = {name: [] for name in steps}
     for n in range(WARM_UP + count):
@@ -166,14 +169,15 @@ def in_turn(steps: dict[str, Callable[[], float]], count: int) -> dict[str, list
 
 
 def peak_memory(maker: Callable, config: Config, o: Options) -> int:
-    """The largest size in bytes of a fresh process that does a few steps."""
+    """The peak memory, in bytes, of a fresh process that does a few steps.
+
+    Raises RunFailed if the system kills that process.
+    """
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as fresh:
         try:
             return fresh.submit(_steps_then_size, maker, config, o).result()
         except BrokenProcessPool:
-            raise RunFailed(
-                "the process that measures memory was ended from outside: out of memory?"
-            ) from None
+            raise RunFailed("the process that measures memory was killed: out of memory?") from None
 
 
 def _steps_then_size(maker: Callable, config: Config, o: Options) -> int:
@@ -187,9 +191,9 @@ def _steps_then_size(maker: Callable, config: Config, o: Options) -> int:
 
 
 def largest_size() -> int:
-    """The most bytes that this process ever held.
+    """The peak memory of this process, in bytes.
 
-    Linux counts the parent's size at the start in getrusage too, so its own page is asked first.
+    On Linux getrusage includes the parent's size at the fork, so /proc is read first.
     """
     status = Path("/proc/self/status")
     if status.exists() and (found := re.search(r"VmHWM:\s*(\d+) kB", status.read_text())):
@@ -198,10 +202,10 @@ def largest_size() -> int:
 
 
 def made_up(config: Config, o: Options) -> tuple[np.ndarray, np.ndarray]:
-    """The inputs and targets of a step: tokens by chance."""
+    """The inputs and targets, both (B, T), of a step on random tokens."""
     places = np.arange(o.train_batch_size)[:, None], np.arange(config.context + 1)
     tokens = (random.uniform(random.key(o.seed, "bench"), *places) * config.vocab_size).astype(np.int64)
-    return tokens[:, :-1], tokens[:, 1:]  # (B, T), (B, T)
+    return tokens[:, :-1], tokens[:, 1:]
 
 
 def _torch_file() -> Path:

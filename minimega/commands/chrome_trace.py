@@ -1,4 +1,4 @@
-"""The timeline of a pipeline as a file that ui.perfetto.dev opens: the Trace Event Format."""
+"""A pipeline's timeline in the Trace Event Format, which ui.perfetto.dev opens."""
 
 from collections.abc import Iterator, Mapping
 
@@ -7,11 +7,11 @@ from minimega.parallel.schedules import Timed, neighbour, received
 
 
 def chrome(panels: Mapping[str, Timed], events: list[list[Event]]) -> dict:
-    """The panels in the Trace Event Format: each is a process, and each rank a thread in it.
+    """The panels in the Trace Event Format: each panel is a process, each rank a thread in it.
 
-    The last panel is the measured one: `events`, and an arrow from each send to what took the message.
-    Google 2016, "Trace Event Format": X is a complete event, M names something, s and f are the ends of a
-    flow; ts and dur are in microseconds.
+    The last panel is the measured one, made of `events`: it has an arrow from each send to the action that
+    used the message. Google 2016, "Trace Event Format": X is a complete event, M names something, s and f are
+    the ends of a flow; ts and dur are in microseconds.
     """
     found, last = [], len(panels) - 1
     for pid, (title, timed) in enumerate(panels.items()):
@@ -38,7 +38,7 @@ def _about(what: str, pid: int, tid: int, **args) -> dict:
 
 
 def _arrows(timed: Timed, pid: int) -> Iterator[dict]:
-    """From each send to the action that took what was sent."""
+    """The arrows from each send to the action that used the message."""
     p, taken = len(timed), {}
     for r, actions in enumerate(timed):
         for a, start, _ in actions:
@@ -54,5 +54,5 @@ def _arrows(timed: Timed, pid: int) -> Iterator[dict]:
 
 
 def _us(seconds: float) -> float:
-    """In microseconds, to the nanosecond: an event may not reach into the one that starts at its end."""
+    """Microseconds, rounded to nanoseconds, so that an event does not overlap the next one."""
     return round(1e6 * seconds, 3)

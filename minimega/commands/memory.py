@@ -1,7 +1,7 @@
-"""`minimega memory`: what a rank holds while it trains: by the papers, by what is kept here, measured.
+"""`minimega memory`: what a rank holds while it trains: by the papers, by our own formulas, and measured.
 
-Measured is what `saved_bytes` reads in the closures of a real forward pass of one rank; the ranks beside it
-only pretend to be there, so that a laptop shows what one rank of many holds.
+The measured figures are what `saved_bytes` finds in the closures of one rank's real forward pass. The other
+ranks exist on paper only, so a laptop can show what one rank of many holds.
 
 B batch, T time, D width, H heads, L layers, t ranks of a tensor group, p stages, m micro-batches, v chunks.
 """
@@ -31,7 +31,10 @@ from minimega.ranks.streams import say
 
 
 def run(o: Options) -> int:
-    """`minimega memory`: print the tables for the shape that the options describe."""
+    """`minimega memory`: print the tables for the model and layout that the options describe.
+
+    Raises BadInput if this model cannot be cut over so many ranks.
+    """
     config = model_config(o, o.vocab_size or 512)
     t, p, batch = max(o.tp, 2), max(o.pp, 2), o.train_batch_size
     check_cut(config, t, 1, ())
@@ -46,17 +49,17 @@ def run(o: Options) -> int:
     return 0
 
 
-NOTES = """Where "here" differs from the paper: numbers of another size, no masks, and what the first table
-says. With --sequence-parallel the inputs of qkv and up are kept as they were gathered (whole), which saves
-the paper's third all-gather. "off" are the coordinates of dropout and, on the first stage, the tokens.
-ZeRO: float32 numbers of 4 + 4 + 8 bytes a parameter, not 2 + 2 + 12; and what is in a message: a bucket
-twice, in stage 3 the largest layer's weights too; and a tied table's gradient waits for its second use."""
+NOTES = """The formulas differ from the paper in the size of numbers, in dropout masks (none are kept) and as
+the first table says. With --sequence-parallel the gathered (whole) inputs of qkv and up are kept, which saves
+the paper's third all-gather. "off" comes from dropout's coordinates and, on the first stage, the tokens.
+ZeRO: float32, so 4 + 4 + 8 bytes per parameter, not 2 + 2 + 12; plus messages: a bucket twice, in stage 3 the
+largest layer's weights too; and a tied table's gradient is kept until its second use."""
 
 Rows = Iterator[Sequence[str]]
 
 
 def table(rows: Rows) -> str:
-    """The rows as text, with all columns but the first and the last set to the right; "" ends a column."""
+    """The rows as text. All columns but the first and the last are right-aligned."""
     rows = list(rows)
     widths = [max(len(row[i]) for row in rows if i < len(row)) for i in range(len(rows[0]))]
     lines = []
@@ -70,7 +73,7 @@ def table(rows: Rows) -> str:
 
 
 def items(config: Config, batch: int) -> Rows:
-    """What one block keeps, in numbers a token and feature (B T D of them are 1)."""
+    """What one block keeps, in units of B T D numbers."""
     one = batch * config.context * config.d_model
     found = activations.block(config, batch)
     yield "one block keeps, of B T D numbers", "paper", "here", "why"
@@ -78,15 +81,15 @@ def items(config: Config, batch: int) -> Rows:
         paper = item.paper_bytes / 2 / one
         yield item.name, f"{paper:.2f}", f"{(item.here + item.full) / one:.2f}", item.why
     total = [sum(item.paper_bytes / 2 for item in found), sum(item.here + item.full for item in found)]
-    yield "together", *(f"{n / one:.2f}" for n in total), "paper: 17 + 2.5 H T / D"
+    yield "total", *(f"{n / one:.2f}" for n in total), "paper: 17 + 2.5 H T / D"
 
 
 def modes(config: Config, o: Options, t: int) -> Rows:
-    """One block on one rank, by layout and recomputation."""
+    """The bytes of one block on one rank, by layout and recomputation."""
     batch, xp = o.train_batch_size, device(o.device)
     block = Job(replace(config, num_layers=1), batch=batch, dtype=o.dtype)
     fits = needs(block) < (machine_memory() or np.inf) / 2
-    yield "one block on one rank", "paper, 16 bit", "by what is kept here", "measured", "off"
+    yield "one block on one rank", "paper, 16 bit", "formula here", "measured", "off"
     for (ranks, sequence), recompute in product(((1, False), (t, False), (t, True)), RECOMPUTE):
         kept = activations.block(config, batch, recompute, ranks, sequence)
         formula = sum(item.bytes(o.dtype) for item in kept)
@@ -97,14 +100,14 @@ def modes(config: Config, o: Options, t: int) -> Rows:
 
 
 def stages(config: Config, o: Options, p: int) -> Rows:
-    """The first stage of a pipeline, which holds the most: L layers in all, 2 p micro-batches."""
+    """The bytes of the first stage of a pipeline, which holds most, with 2 p micro-batches."""
     v, m, batch, xp = 2, 2 * p, 1, device(o.device)
     config = replace(config, num_layers=v * p)
     one = activations.block(config, batch)
     fits = needs(Job(config, batch=batch, dtype=o.dtype)) * p < (machine_memory() or np.inf) / 2
     yield (
         f"first of {p} stages, {v * p} layers, {m} micro-batches of {batch}",
-        "paper, 16 bit", "by what is kept here", "measured", "off",
+        "paper, 16 bit", "formula here", "measured", "off",
     )  # fmt: skip
     for schedule in SCHEDULES:
         chunks = v if schedule == "interleaved" else 1
@@ -119,7 +122,7 @@ def stages(config: Config, o: Options, p: int) -> Rows:
 def states(config: Config, o: Options, n: int) -> Rows:
     """Parameters, gradients and Adam's state of one of n replicas under ZeRO: see `zero.state_bytes`."""
     count, table, xp = gpt(config).count(), config.vocab_size * config.d_model, device(o.device)
-    papers = 16, 4 + 12 / n, 2 + 14 / n, 16 / n  # bytes a parameter of 16-bit training with Adam, section 5
+    papers = 16, 4 + 12 / n, 2 + 14 / n, 16 / n  # bytes per parameter in 16-bit training with Adam, section 5
     fits = 24 * count < (machine_memory() or np.inf) / 2
     yield f"state on one of {n} replicas, {count:,} parameters", "paper, 16 bit", "here", "measured", "off"
     for stage, each in enumerate(papers):
@@ -136,7 +139,7 @@ def states(config: Config, o: Options, n: int) -> Rows:
 
 
 def most_held(schedule: str, p: int, m: int, v: int) -> int:
-    """The micro-batches, each through one chunk, that the first rank holds at once.
+    """The most micro-batches (each through one chunk) that the first rank holds at once.
 
     Narayanan et al. 2021, section 2.2; with v chunks 1 + (p - 1) / (p v) times 1F1B's p (Korthikanti et al.
     2022, section 4.2.3).

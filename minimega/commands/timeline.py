@@ -1,4 +1,4 @@
-"""`minimega timeline`: a step of a pipeline as it was, beside what theory says; its picture and its trace."""
+"""`minimega timeline`: a pipeline step, measured and in theory, as a table, a picture and a trace."""
 
 import json
 from pathlib import Path
@@ -25,13 +25,16 @@ from minimega.ranks import launch
 
 WARM_UP, STEPS, VOCABULARY = 2, 5, 512
 
-ENOUGH = 0.95  # of a core for each rank that computes: with less, wall time shows the machine
+ENOUGH = 0.95  # the share of a core that a computing rank needs for wall time to be meaningful
 
-REPLAYED = "replayed, as on a core each"
+REPLAYED = "replayed, as if each rank had its own core"
 
 
 def run(o: Options) -> int:
-    """Measure some steps of the pipeline that the options describe, on random tokens; show the shortest."""
+    """`minimega timeline`: measure some pipeline steps on random tokens, and show the shortest.
+
+    Raises BadInput if a file cannot be written, or the model or layout is impossible.
+    """
     for path, ending in ((o.picture, ".png"), (o.trace, ".json")):
         if path and (not path.endswith(ending) or not Path(path).absolute().parent.is_dir()):
             raise BadInput(f"{path} cannot be written: name a {ending} file in a folder that exists")
@@ -61,7 +64,7 @@ def _timeline(o: Options, grid: Grid) -> int:
             raise RunFailed(wrong)
         ranks = ", ".join(map(str, grid.pipeline.ranks))
         say(
-            f"{cut.pipeline}: {cut.micro_batches} micro-batches, {v} chunk{'s' * (v > 1)} a rank; "
+            f"{cut.pipeline}: {cut.micro_batches} micro-batches, {v} chunk{'s' * (v > 1)} per rank; "
             f"ranks {ranks} of {cut}, {o.dtype}{chosen and ', '}{chosen}\n"
             f"the shortest of {len(steps) - WARM_UP} steps: {1e3 * seconds(events):.1f} ms from the first "
             f"forward to the last backward\n"
@@ -86,12 +89,12 @@ def _report(o: Options, schedule: Schedule, events: list[list[Event]], ranks: in
     say("\n" + table(schedule, events))
     if (share := had_a_core(events)) < ENOUGH or (ranks > cores and o.device == "cpu"):
         say(
-            f"\n{ranks} ranks, {cores} cores: ranks that computed had a core for {share:.0%} of that time.\n"
-            f"Wall time shows how they wait for cores too. Their processor time does not: it is\n"
-            f"replayed, in the order of the run, with messages that take no time to travel."
+            f"\n{ranks} ranks, {cores} cores: computing ranks had a core for {share:.0%} of the time.\n"
+            f"Wall time includes waiting for a core; CPU time does not. The replay uses CPU times,\n"
+            f"in the order of the run, with messages that take no time."
         )
     else:
-        panels.pop(REPLAYED)  # it is what was measured
+        panels.pop(REPLAYED)  # the same as measured
     if o.picture:
         first, *rest = panels
         titles = [f"{o.pipeline} {first} (forward 1, backward 2: {bubble(schedule):.1%})", *rest]
@@ -109,22 +112,22 @@ def _computing(events: list[list[Event]]) -> list[Event]:
 
 
 def seconds(events: list[list[Event]]) -> float:
-    """From the first forward to the last backward."""
+    """The seconds from the first forward to the last backward."""
     done = _computing(events)
     return max(e.end for e in done) - min(e.start for e in done)
 
 
 def had_a_core(events: list[list[Event]]) -> float:
-    """The share of their computing in which ranks had a core."""
+    """The share of their computing time in which ranks had a core."""
     done = _computing(events)
     return sum(e.cost for e in done) / sum(e.end - e.start for e in done)
 
 
 def table(schedule: Schedule, events: list[list[Event]]) -> str:
-    """By rank: micro-batches held, the mean time of each kind of action, and all of its waiting."""
+    """Per rank: micro-batches held, the mean time of each kind of action, and its total waiting."""
     kinds = [*dict.fromkeys(a.kind for a in schedule[0] if a.kind in COSTS), "send"]
-    heads = "".join(f"{kind:>18}" for kind in (*kinds, "waiting in all"))
-    lines = [f"{'ms (of a core / wall)':<24}held{heads}"]
+    heads = "".join(f"{kind:>18}" for kind in (*kinds, "total waiting"))
+    lines = [f"{'ms (CPU / wall)':<24}held{heads}"]
     for r, of_rank in enumerate(events):
         most, said = max(e.held for e in of_rank), held(schedule[r])
         line = f"rank {r:<3}{f'{most} (theory {said})':>20}"
