@@ -10,9 +10,9 @@
 # Five words go into a language model, and one number comes out that says how badly it guessed. What happens
 # in between?
 #
-# Nothing in between is large or mysterious. It is a row of stations. Each takes an array and gives an array,
-# and most of what can be misunderstood about a model is a misunderstanding about the shape of one of them. So
-# we begin with the map. You need to know NumPy arrays, and nothing about language models.
+# Nothing in between is large or mysterious. It is a row of stations. Each takes an array and returns an
+# array, and most misunderstandings about a model are about the shape of one of these arrays. So we begin with
+# the map. You need to know NumPy arrays, but nothing about language models.
 
 # %% [markdown]
 # ## Where it lives
@@ -37,26 +37,26 @@ from minimega.model import Model
 #
 # | letter | what it counts | in this lesson |
 # |---|---|---|
-# | $B$ | sentences that are worked on together: the *batch* | 1 |
-# | $T$ | tokens of each, here words: the *time* | 5 |
+# | $B$ | sentences that are processed together: the *batch* | 1 |
+# | $T$ | tokens in each, here words: the *time* | 5 |
 # | $D$ | numbers that stand for one token: the *width* of its vector | 32 |
-# | $H$ | *heads* that look around, each on its own | 4 |
-# | $V$ | words that the model knows: the *vocabulary* | 231 |
+# | $H$ | attention *heads*, each of which looks around on its own | 4 |
+# | $V$ | words the model knows: the *vocabulary* | 231 |
 #
-# For each of the $B \cdot T$ tokens the model gives $V$ scores, one for each word that may follow. They are
-# called **logits**. A function called softmax turns them into chances $p$ that add up to 1, and the loss is
-# the mean surprise about the words that did follow:
+# For each of the $B \cdot T$ tokens the model computes $V$ scores, called **logits**: one for each word that
+# may follow. A function called softmax turns them into probabilities $p$ that add up to 1. The loss is the
+# mean surprise at the words that did follow:
 #
 # $$L \;=\; \frac{1}{B\,T} \sum_{b,t} -\log p_{bt}(\text{target}_{bt})$$
 #
-# Where a target had the chance 1 it adds nothing; the smaller its chance, the more it adds. A model that
-# knows nothing gives each word the chance $1/V$, and its loss is $\log V$.
+# A target of probability 1 adds nothing; the smaller its probability, the more it adds. A model that knows
+# nothing gives each word the probability $1/V$, and its loss is $\log V$.
 
 # %% [markdown]
 # ## Five words become numbers
 #
-# A tokenizer, made from 200 tales, has a number for each word. A word takes the space before it along, and
-# the full stop counts as a word. So the sentence makes six tokens: the first five go in, and the last five
+# A tokenizer, built from 200 tales, has a number for each word. The space before a word belongs to it, and
+# the full stop counts as a word. So the sentence becomes six tokens: the first five go in, and the last five
 # are the targets.
 
 # %%
@@ -72,11 +72,11 @@ for t in range(5):
 # %% [markdown]
 # ## Through all stations
 #
-# The library's own walk is the loop that you see first below: each layer takes what the one before it gave.
-# (Its line with `held`, and the word *rank*, matter on many machines: lesson 15.) Then comes the same walk
-# again, with a look at each shape and at the number of parameters that stand there. Parameters are what is
-# learned; at the moment they are small random numbers, so the model knows nothing yet. Two blocks follow one
-# another, and each has two parts, so we stop inside of them too.
+# The library's own loop is shown first below: each layer takes the output of the one before. (Its line with
+# `held`, and the word *rank*, matter only on many machines: lesson 15.) Then we run the same loop ourselves,
+# and print each shape and the number of parameters at each station. Parameters are what is learned; now they
+# are small random numbers, so the model knows nothing yet. There are two blocks, each with two parts, so we
+# stop inside them too.
 
 # %%
 show(Model.hidden)
@@ -106,30 +106,31 @@ print("inside the MLP:               ", block.mlp.branch.up(block.mlp.norm(vecto
 # |---|---|---|
 # | embedding | each number becomes a vector: a row of a table | 05 |
 # | attention | each token gathers from itself and those before it; weights say how much | 06, 08 |
-# | MLP | thinks about each token alone; inside, its vector is four times as wide | 09 |
-# | norm | brings each vector to one size; one stands before each attention and MLP too | 07 |
-# | head | each vector becomes $V$ scores; for that it uses the embedding's table again | 10 |
+# | MLP | works on each token alone; inside, its vector is four times as wide | 09 |
+# | norm | scales each vector to one size; there is one before each attention and MLP too | 07 |
+# | head | each vector becomes $V$ scores, by the embedding's table again | 10 |
 # | loss | compares the scores with the targets | 06 |
 #
-# An attention weight belongs to one head and to one pair of tokens: who gathers, and from whom. The way back,
-# from the loss to the change of each parameter, is what lessons 02 to 04 are about.
+# An attention weight belongs to one head and to one pair of tokens: who gathers, and from whom. Lessons 02 to
+# 04 are about the way back: from the loss to the change of each parameter.
 
 # %% [markdown]
 # ## The picture
 #
-# What attention and MLP give is *added* to what goes around them, along the grey line. So the five vectors
-# run through from the embedding to the norm like a street, and each station on the way puts something on it.
-# (`block0` is the first block.)
+# The output of attention and of the MLP is *added* to their input, which goes around them along the grey
+# line. So the five vectors run from the embedding to the norm like a street, and each station on the way adds
+# something to them. (`block0` is the first block.)
 
 # %%
 draw_map([*path, ("loss", loss.shape, 0)])
 plt.show()
 
 # %% [markdown]
-# The embedding is a quarter of these 33,376 parameters. That changes with the size. A block has $4D^2$ in its
-# attention, $8D^2$ in its MLP and some $D$ beside them; the embedding has $D$ for each word, and for each of
-# 16 places in the text. With $D = 20480$ and 105 blocks, the 530 billion parameters of Megatron-Turing NLG
-# are one third attention and two thirds MLP, and its tables about one five-hundredth. The map is the same.
+# The embedding is a quarter of these 33,376 parameters. That share falls as the model grows. A block has
+# $4D^2$ in its attention, $8D^2$ in its MLP and a few times $D$ more; the embedding has $D$ for each word and
+# for each of 16 positions in the text. With $D = 20480$ and 105 blocks, the 530 billion parameters of
+# Megatron-Turing NLG are one third attention and two thirds MLP, and its tables about one five-hundredth. The
+# map is the same.
 
 # %% [markdown]
 # ## Predict, then run
@@ -139,11 +140,11 @@ plt.show()
 #
 # <details><summary>The answer, once you have a guess</summary>
 #
-# The fourth and the fifth. The row of the third word, *a*, is the one whose target is the fourth word, and it
-# stays as it is, to the last bit: its guess must not have seen the answer. Each token gathers from itself and
-# from those before it, never from a later one. That is why one pass gives five honest guesses, and not one.
+# The fourth and the fifth. The row of the third word, *a*, has the fourth word as its target, and does not
+# change, to the last bit: the guess must not see the answer. Each token gathers from itself and from those
+# before it, never from a later one. That is why one pass gives five honest guesses instead of one.
 #
-# The fifth row changes little here, since a model that has not learned yet hardly listens.
+# The fifth row changes little here, since an untrained model hardly listens.
 #
 # </details>
 
@@ -157,16 +158,16 @@ for t in range(5):
 # %% [markdown]
 # ## Your exercise
 #
-# Fill in the map: what each station gives, in letters, for any $B$, $T$, $D$, $H$ and $V$. The first one is
+# Fill in the map: the shape at each station, in letters, for any $B$, $T$, $D$, $H$ and $V$. The first one is
 # there already.
 #
-# Replace each `...`, run the cell, and run the one below it to have it judged against a real model. In a
-# shell, `minimega learn check 01` does the same, and `minimega learn hint 01` gives you the next thought.
+# Replace each `...`, run the cell, then run the one below it to check your answer against a real model. In a
+# shell, `minimega learn check 01` does the same, and `minimega learn hint 01` gives you a hint.
 
 
 # %% tags=["exercise"]
 def shapes(B, T, D, H, V):
-    """What each station gives: B sentences of T tokens, D wide, H heads, a vocabulary of V."""
+    """The shape at each station: B sentences of T tokens, D wide, H heads, a vocabulary of V."""
     return {
         "tokens": (B, T),
         "vectors": ...,
@@ -186,9 +187,9 @@ check(1, shapes)
 # - Yoshua Bengio, Réjean Ducharme, Pascal Vincent and Christian Jauvin, *A Neural Probabilistic Language
 #   Model* (2003): the table of vectors, the hidden layer and the scores for each word, before there was
 #   attention.
-# - Ashish Vaswani and others, *Attention Is All You Need* (2017): the block; look at its figure 1 with this
-#   map beside it.
-# - Alec Radford and others, *Language Models are Unsupervised Multitask Learners* (2019): GPT-2, whose row of
-#   stations this is.
+# - Ashish Vaswani and others, *Attention Is All You Need* (2017): the block; compare its figure 1 with this
+#   map.
+# - Alec Radford and others, *Language Models are Unsupervised Multitask Learners* (2019): GPT-2, whose
+#   stations these are.
 #
 # Next lesson: 02, a derivative, checked by differences. There the way back begins.

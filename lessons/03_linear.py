@@ -10,8 +10,8 @@
 # A layer computes $y = xW + b$. The rest of the model tells it how the loss changes with $y$. How does the
 # loss change with $x$, with $W$ and with $b$?
 #
-# If you can answer that for one layer, you can answer it for any chain of layers: each hands its $dx$ to the
-# one before it, for which it is the $dy$. That is all that backpropagation is.
+# If you can answer that for one layer, you can answer it for any chain of layers: each passes its $dx$ to the
+# layer before it, as that layer's $dy$. That is all backpropagation is.
 
 # %% [markdown]
 # ## Where it lives
@@ -38,9 +38,8 @@ from minimega.ops import relu
 # | $y$ | the output | $(N, O)$ |
 # | $dy$ | how the loss $L$ changes with $y$: $dy_{no} = \partial L / \partial y_{no}$ | $(N, O)$, as $y$ |
 #
-# In this library the gradient of `x` is called `dx`, always, and it has the shape of `x`, always. Half of the
-# work is done by these shapes. The other half is one question: *where does this number go?* Write the product
-# out,
+# In this library the gradient of `x` is always called `dx`, and always has the shape of `x`. These shapes do
+# half of the work. The other half is one question: *where does this number go?* Write the product out,
 #
 # $$y_{no} = \sum_i x_{ni} W_{io} + b_o ,$$
 #
@@ -53,15 +52,15 @@ from minimega.ops import relu
 #   dy_{no}$.
 # - One $b_o$ is used by every row too, as it is: $db_o = \sum_n dy_{no}$.
 #
-# The rule behind all three: **what was used many times adds up what comes back from each use.** Each of these
-# sums is a product of matrices, or a sum over an axis. Which one is for you to find out, in the exercise.
+# The rule behind all three: **if a number is used many times, its gradient is the sum over all uses.** Each
+# of these sums is a product of matrices, or a sum over an axis. Finding out which is your exercise.
 
 # %% [markdown]
 # ## How the library does it
 #
-# The forward and the backward stand side by side, in one function. It gives `y`, and a function `back` that
-# remembers what it needs: `x` for $dW$, $W$ for $dx$. This is how it is used; what stands in it you will see
-# when you have written it yourself.
+# Forward and backward stand side by side, in one function. It returns `y` and a function `back`, which
+# remembers what it needs: `x` for $dW$, $W$ for $dx$. Here is how it is used; you will see its code when you
+# have written your own.
 
 # %%
 x, w, b = np.ones((4, 3)), np.ones((3, 2)), np.zeros(2)
@@ -70,25 +69,26 @@ dx, dw, db = back(np.ones_like(y))
 print("y", y.shape, "  dx", dx.shape, "  dw", dw().shape, "  db", db().shape)
 
 # %% [markdown]
-# `dw` and `db` come as functions: they are computed only where they are wanted, and only when there is time.
-# Lesson 04 shows what for. Yours may be arrays.
+# `dw` and `db` are functions: they are computed only if they are wanted, and only when there is time. Lesson
+# 04 shows why. Yours may be arrays.
 
 # %% [markdown]
 # ## Predict, then run
 #
 # Here is a backward with a mistake in it. Where `dx` needs the transpose of `w`, it uses `w`. The matrix is
-# square, so all shapes fit, and nothing complains. (One of your three lines is hereby given away.)
+# square, so all shapes fit, and nothing complains. (This gives away one of your three lines.)
 #
-# We train two layers, the upper one with this backward, and two more with the right one, on the same data
-# from the same start. Between the layers stands `relu`, which sets negative numbers to 0; the loss is a mean
-# of squares. A step moves each parameter a little against its gradient; how little is the learning rate,
-# `lr`. Before you run it: **will the loss with the wrong gradient rise, stay, or fall?**
+# We train two layers, the upper one with this backward, and two more with the correct one, on the same data
+# from the same start. Between the layers is `relu`, which sets negative numbers to 0; the loss is a mean of
+# squares. A step moves each parameter a little against its gradient; the learning rate, `lr`, says how
+# little. Before you run it: **will the loss with the wrong gradient rise, stay, or fall?**
 #
 # <details><summary>The answer, once you have a guess</summary>
 #
-# It falls, from 0.8 to 0.035; the right one gets to 0.006. The upper layer's own gradients are right, and it
-# learns to make the best of what the lower one gives it. Only the lower layer is pushed in wrong directions.
-# From the orange curve alone, who would suspect a bug? You would tune the learning rate for a week.
+# It falls, from 0.8 to 0.035; the correct one gets to 0.006. The upper layer's own gradients are right, and
+# it learns to make the best of what the lower one gives it. Only the lower layer is pushed in wrong
+# directions. From the orange curve alone, who would suspect a bug? You would tune the learning rate for a
+# week.
 #
 # </details>
 
@@ -105,7 +105,7 @@ def wrong_linear(x, w, b):
 
 
 def train(upper, steps=400, lr=0.8):
-    """The losses of two layers, the upper one of them with this backward, that imitate two fixed layers."""
+    """The losses of two layers that imitate two fixed ones; the upper layer has this backward."""
     draw = np.random.default_rng(0).normal
     x, v1, v2 = draw(size=(256, 8)), draw(size=(8, 8)), draw(size=(8, 8))
     target = relu(x @ v1)[0] @ v2 / 8
@@ -124,15 +124,15 @@ def train(upper, steps=400, lr=0.8):
 
 
 figure, axes = picture()
-axes.semilogy(train(linear), color=BLUE, label="the right backward")
+axes.semilogy(train(linear), color=BLUE, label="the correct backward")
 axes.semilogy(train(wrong_linear), color=ORANGE, label="dx with w instead of its transpose")
 axes.set(xlabel="step", ylabel="loss")
 axes.legend(frameon=False)
 plt.show()
 
 # %% [markdown]
-# A curve does not tell. Differences do: the checker of lesson 02 looks at every gradient by itself, and says
-# what is wrong with it.
+# The curve does not show it. Finite differences do: the checker of lesson 02 looks at each gradient
+# separately, and says what is wrong with it.
 
 # %%
 rng = np.random.default_rng(0)
@@ -143,7 +143,7 @@ print(mm.check(wrong_linear, x, w, b))
 # ## Your exercise
 #
 # Write the three lines of `back`. `dx` comes from `dy` and `w`, `dw` from `x` and `dy`, `db` from `dy` alone.
-# Let the shapes lead you, and then the letters that the sums run over.
+# Let the shapes guide you, and then the letters that the sums run over.
 #
 # Stuck? `minimega learn hint 03` in a shell, or `hint(3)` here after `from minimega.learn import hint`.
 
@@ -166,10 +166,10 @@ def my_linear(x, w, b):
 check(3, my_linear)
 
 # %% [markdown]
-# When it has passed, compare yours with the library's. It does the same, and two things more: it folds any
-# number of leading axes, such as batch and time, into the rows, so that one large product replaces many small
-# ones; and it can take its matrix transposed, which saves a copy where a model uses one matrix twice. `@op`
-# is for lesson 04; `product`, `wide` and `narrow` see to it that sums of 16-bit numbers are kept in 32.
+# Once it passes, compare yours with the library's. It does the same, and two more things: it folds any number
+# of leading axes, such as batch and time, into the rows, so that one large product replaces many small ones;
+# and it can take its matrix transposed, which saves a copy if a model uses one matrix twice. `@op` is
+# explained in lesson 04; `product`, `wide` and `narrow` keep sums of 16-bit numbers in 32 bits.
 
 # %%
 show(linear)
@@ -182,6 +182,6 @@ show(linear)
 # - Seppo Linnainmaa, *Taylor Expansion of the Accumulated Rounding Error* (1976): the same walk backward
 #   through a computation, found while asking where rounding errors come from.
 # - Terence Parr and Jeremy Howard, *The Matrix Calculus You Need For Deep Learning* (2018): the rules for
-#   vectors and matrices, from no more than a first course in calculus.
+#   vectors and matrices, for readers who have had a first course in calculus.
 #
 # Next lesson: 04, an engine in 90 lines, which calls the backwards of a whole model for you.

@@ -7,14 +7,13 @@
 # %% [markdown]
 # ## The question
 #
-# A model is hundreds of operations, and each has its own backward. Who calls them, in which order, and what
-# do they get?
+# A model is hundreds of operations, and each has its own backward. Who calls them, in which order, and with
+# what?
 #
 # You can do it by hand for two layers, as lesson 03 did. For a whole model it becomes a list that nobody
-# wants to keep right. An *engine* writes the list while the model runs, and then walks it from the end. It
+# wants to maintain. An *engine* writes the list while the model runs, and then walks it from the end. It
 # knows no mathematics at all. Without docstrings, and without what is built on it (lesson 14), this library's
-# is less than 90 lines. Here are the two that matter: `op`, which writes the list, and `backward`, which
-# walks it.
+# has fewer than 90 lines. Two functions matter: `op`, which writes the list, and `backward`, which walks it.
 
 # %% [markdown]
 # ## Where it lives
@@ -35,9 +34,9 @@ from minimega.learn import BLUE, ORANGE, check, picture, show
 # %% [markdown]
 # ## What it remembers
 #
-# An operation on arrays gives `y` and `back`. The decorator `@op` lets it take Tensors too. A Tensor is an
-# array, its `data`, and a note of the Operation that made it, its `maker`. The note holds two things: `back`,
-# and where its gradients go. (`_watch` and `_recording` are switches, and do not matter here.)
+# An operation on arrays returns `y` and `back`. The decorator `@op` lets it take Tensors too. A Tensor is an
+# array, its `data`, and a record of the Operation that made it, its `maker`. The record holds two things:
+# `back`, and where its gradients go. (`_watch` and `_recording` are switches, and do not matter here.)
 
 # %%
 show(mm.op)
@@ -53,9 +52,9 @@ for name, tensor in {"a": a, "b": b, "y": y}.items():
     print(f"{name}: {made.name}, gradients go to {to}, back keeps", getclosurevars(made.back).nonlocals)
 
 # %% [markdown]
-# The Operations point at one another, from the result to the leaves: that is the **graph**. Nobody drew it.
-# It grew while the forward ran. Note what `back` keeps (a function that keeps something is called a
-# *closure*): the product needs both factors for its backward, the sum nothing but shapes.
+# The Operations point to one another, from the result to the leaves: that is the **graph**. It grew while the
+# forward ran. Note what `back` keeps (a function that keeps something is called a *closure*): the product
+# needs both factors for its backward, the sum only shapes.
 
 # %% [markdown]
 # ## The mathematics
@@ -69,11 +68,11 @@ for name, tensor in {"a": a, "b": b, "y": y}.items():
 # Small changes add up. Two rules for the engine follow.
 #
 # 1. **Add up.** What arrives at a value from one user is added to what arrived from the others.
-# 2. **Wait.** $dv$ is complete when *all* its users are done. Only then may it be handed on.
+# 2. **Wait.** $dv$ is complete when *all* its users are done. Only then may it be passed on.
 #
-# For the second rule the engine needs an order: all operations in a row, each behind those that made what it
-# takes. Such an order always exists, since a value is made before it is used. Walked from its end,
-# everybody's users come first. And it begins with $dy = \partial y / \partial y = 1$.
+# For the second rule the engine needs an order in which each operation comes after those that made its
+# inputs. Such an order always exists, since a value is made before it is used. Walked from its end, the users
+# of a value come before its maker. The walk begins with $dy = \partial y / \partial y = 1$.
 
 # %% [markdown]
 # ## The picture
@@ -83,7 +82,7 @@ for name, tensor in {"a": a, "b": b, "y": y}.items():
 
 # %%
 def ask(tensor, dy):
-    """What the back of the operation that made this tensor gives for dy."""
+    """The gradients that this tensor's maker returns for dy."""
     return [dx() for dx in tensor.maker.back(dy)]
 
 
@@ -114,22 +113,22 @@ plt.show()
 
 # %% [markdown]
 # Blue is what the forward computed, from left to right; orange is what comes back. Look at $a$: 6 comes
-# straight from $y$, and 4 comes through $b$, later. Had we asked $a$ with the 6 alone, $x$ would have got 28
-# and not 44.
+# straight from $y$, and 4 comes through $b$, later. Had we passed on the 6 alone, $x$ would have got 28
+# instead of 44.
 
 # %% [markdown]
 # ## Predict, then run
 #
 # Take $x$, add it to itself, add the sum to itself, and so on, thirty times. Each step is one operation that
-# uses one value twice. There are $2^{30}$ different ways from the end back to $x$, a billion, and the
+# uses one value twice. There are $2^{30}$ different paths from the end back to $x$, a billion, and the
 # gradient of $x$ is the sum over all of them. Before you run it: **how many times does `backward` call a
 # `back`?**
 #
 # <details><summary>The answer, once you have a guess</summary>
 #
-# 30 times, and the gradient is 1073741824. Each operation waits until all that comes from its users has been
-# added up, and is asked once, for the sum. To follow each way by itself would give the same number, for
-# $2^{30} - 1$ calls. So the order does not only make the result right: it makes it affordable.
+# 30 times, and the gradient is 1073741824. Each operation waits until the gradients from all its users are
+# added up, and its `back` is called once, with the sum. Following each path separately would give the same
+# number, in $2^{30} - 1$ calls. So the order makes the result not only correct but affordable.
 #
 # </details>
 
@@ -155,15 +154,15 @@ print(f"{len(calls)} calls of a back, and the gradient of x is {x.grad:.0f}")
 # %% [markdown]
 # ## Why a leaf's gradient waits
 #
-# In lesson 03, `dw` came as a function. The walk does not need $dw$ to go on: a leaf is the end of a way. So
-# the engine first asks the *next* operation, and only then computes the $dw$ of the one before:
+# In lesson 03, `dw` was a function. The walk does not need $dw$ to go on: a leaf is the end of a path. So the
+# engine first calls the *next* operation, and only then computes the $dw$ of the one before:
 
 
 # %%
 @mm.op
 def layer(x, w, name):
     def back(dy):
-        print(f"{name}: back is called, and gives dx")
+        print(f"{name}: back is called, and returns dx")
 
         def dw():
             print(f"{name}:     its dw is computed")
@@ -181,14 +180,14 @@ h.backward()
 
 # %% [markdown]
 # On one machine this changes nothing. On many, the `back` of layer 2 may begin by sending a message; while it
-# travels, the $dw$ of layer 3 is computed. All that it costs is a list called `waiting`.
+# travels, the $dw$ of layer 3 is computed. All it costs is a list called `waiting`.
 
 # %% [markdown]
 # ## Your exercise
 #
 # Write `backward(y)`, and its helper `visit`, for nodes that are numbers. A `Node` has a name; `inputs`, the
-# nodes that it was made from; and `back(dy)`, which gives a gradient for each of them, in their order. A leaf
-# has no inputs, and its `back` gives none. Here is the graph from above, to try yours on: 44 for `x`.
+# nodes it was made from; and `back(dy)`, which returns a gradient for each of them, in order. A leaf has no
+# inputs, and its `back` returns none. Here is the graph from above, to try yours on: `x` should get 44.
 
 # %%
 x = Node("x")
@@ -199,7 +198,7 @@ y = Node("y", (a, b), lambda dy: (6.0 * dy, 4.0 * dy))
 
 # %% tags=["exercise"]
 def backward(y):
-    """The gradient of y for every node that it was made from, and for y itself: {node: number}."""
+    """The gradient of y for every node that it depends on, and for y itself: {node: number}."""
     order = []
     visit(y, order)
     gradients = ...  # {node: number}, with what is known when the walk begins
@@ -208,17 +207,17 @@ def backward(y):
 
 
 def visit(node, order):
-    """Append node to the order: once, and behind all nodes that it was made from."""
+    """Append node to the order: once, and after all nodes that it depends on."""
 
 
 # %%
 check(4, backward)
 
 # %% [markdown]
-# When it has passed, read the library's. `arrived` is your `gradients`: it keeps the parts in a list, and
-# adds them up when their operation's turn comes. An operation that was asked lets its `back` go, so that
-# memory is freed on the way. `_makers_first` is your `visit`, without recursion: a deep model would be too
-# deep for Python's. (`uses` and `complete` are for lesson 18.)
+# Once it passes, read the library's. `arrived` is your `gradients`: it keeps the parts in a list, and adds
+# them up when it is their operation's turn. An operation drops its `back` once it was called, so memory is
+# freed during the walk. `_makers_first` is your `visit` without recursion: a deep model would exceed Python's
+# limit. (`uses` and `complete` are for lesson 18.)
 
 # %%
 show(autograd.backward)
@@ -229,7 +228,7 @@ show(autograd.backward)
 # - R. E. Wengert, *A Simple Automatic Derivative Evaluation Program* (1964): a computation as a list of
 #   operations, each with its derivative beside it; two pages, walked forward.
 # - Andreas Griewank, *Who Invented the Reverse Mode of Differentiation?* (2012): a short history. Several
-#   people did, apart from one another.
+#   people did, independently.
 # - Adam Paszke and others, *Automatic Differentiation in PyTorch* (2017): an engine of this kind at full
 #   size.
 #

@@ -8,11 +8,11 @@
 # ## The question
 #
 # A model computes with numbers. How does a text become numbers, and how can a model learn what a word means,
-# if all it gets to see of the word is its number in a list?
+# if all it sees of the word is its number in a list?
 #
-# The first half is book-keeping, and it is where many a project loses a week: a text that was cut in one way
-# for training and in another for use. The second half is the oldest idea of the neural language models, and
-# the simplest backward of the library. Nearly.
+# The first half is bookkeeping, and many projects lose a week there: the text was cut one way for training
+# and another way in use. The second half is the oldest idea in neural language models, and almost the
+# simplest backward in the library.
 
 # %% [markdown]
 # ## Where it lives
@@ -36,11 +36,11 @@ from minimega.learn import check, picture, show
 #
 # - **characters**: few pieces, long texts, and hardly ever a new one;
 # - **words**: many pieces, short texts, and a new word is `<unk>`, unknown;
-# - **byte pairs** (BPE): begin with single bytes, join the most frequent pair of neighbours to a new piece,
-#   and again, until there are enough. A frequent word is one piece; a new word is put together from smaller
+# - **byte pairs** (BPE): begin with single bytes, merge the most frequent pair of neighbours into a new
+#   piece, and repeat until there are enough. A frequent word is one piece; a new word is built from smaller
 #   ones.
 #
-# All three learn from the same 200 tales, which a small grammar wrote. No dragon occurs in them.
+# All three learn from the same 200 tales, which a small grammar generates. No dragon occurs in them.
 
 # %%
 tales = list(mm.open_corpus("tales", tales=200).documents())
@@ -51,8 +51,8 @@ for kind in ("char", "word", "bpe"):
     print(f"{kind}: {tokenizer.size} known pieces, {len(ids)} in this text: {pieces}")
 
 # %% [markdown]
-# The space before a word belongs to the word. So the pieces, joined, are the text again, but for what is
-# unknown, and nothing has to be guessed on the way back.
+# The space before a word belongs to the word. So joining the pieces restores the text, except for unknown
+# words, and nothing has to be guessed.
 #
 # ## The mathematics
 #
@@ -60,7 +60,7 @@ for kind in ("char", "word", "bpe"):
 # |---|---|---|
 # | ids | the tokens of a batch, integers from 0 to $V - 1$ | $(B, T)$ |
 # | table | a vector for each token of the vocabulary: learned | $(V, D)$ |
-# | $y$ | a vector for each place in the text | $(B, T, D)$ |
+# | $y$ | a vector for each position in the text | $(B, T, D)$ |
 #
 # An integer cannot be fed to a matrix product as it is. Token 62 is not twice token 31, and 30 is no
 # neighbour of 31; the numbers are names. So each token gets a vector of its own, which is looked up:
@@ -74,12 +74,12 @@ for kind in ("char", "word", "bpe"):
 # \qquad\Rightarrow\qquad
 # d\text{table}_{vd} = \sum_{b,t} \text{onehot}_{btv}\, dy_{btd}$$
 #
-# Read the right side aloud. Row $v$ of the gradient is the sum of $dy$ over all places where token $v$
-# stands. **A row that is used twice gets both gradients; a row that is not used gets none.** The ids
-# themselves get no gradient: nothing can change a name a little.
+# Read the right side aloud. Row $v$ of the gradient is the sum of $dy$ over all positions of token $v$. **A
+# row that is used twice gets both gradients; a row that is not used gets none.** The ids themselves get no
+# gradient: a name cannot change a little.
 #
 # With $V = 50257$ and $D = 768$, as in the smallest GPT-2, the product would cost 39 million multiplications
-# for each token, all but 768 of them by zero. The look-up costs none.
+# per token, all but 768 of them by zero. The look-up costs none.
 
 # %%
 tokenizer = mm.train_tokenizer("word", tales)
@@ -93,32 +93,33 @@ one_hot = np.eye(tokenizer.size, dtype=table.dtype)[ids]  # (1, 5, V)
 print("look-up and product are the same:", np.array_equal(table[ids], one_hot @ table))
 
 y = layer(ids, mm.place(ids)).data
-print("both 'the' have one row of the table:", np.array_equal(table[ids[0, 0]], table[ids[0, 3]]))
-print("and what the layer gives for them is the same:", np.array_equal(y[0, 0], y[0, 3]))
+print("both 'the' have the same row of the table:", np.array_equal(table[ids[0, 0]], table[ids[0, 3]]))
+print("and the layer's outputs for them are the same:", np.array_equal(y[0, 0], y[0, 3]))
 show(Embedding.forward)
 
 # %% [markdown]
-# Why are they not the same? For the order of the words. The rows of the table do not know it: *the river
-# beside the mirror* has the same five. So a second table has a vector for each **position**, and the layer
-# adds the two. Its backward is the same, with other ids: 0, 1, 2, and so on. (Dropout, which sets some
+# Why do the outputs differ? Because of the order of the words. The rows of the table do not know it: *the
+# river beside the mirror* has the same five. So a second table has a vector for each **position**, and the
+# layer adds the two. Its backward is the same, with other ids: 0, 1, 2, and so on. (Dropout, which sets some
 # numbers to 0 in training, is off here.)
 
 # %% [markdown]
 # ## Predict, then run
 #
-# All rows begin as small random numbers, so no word is much like another. Now a model of one block is trained
-# for a hundred steps: two or three seconds. (How, is for lessons 11 and 12.) Then we measure how alike the
-# rows are: the cosine of the angle between them is 1 for the same direction, and 0 for none in common. In the
-# tales it is always *in the garden*. Before you run it: **which row will be most like that of *garden*: that
-# of *gardener*, which is spelled alike; of *in*, with which it always stands; or of *forest*?**
+# All rows start as small random numbers, so no two words are alike. Now we train a model of one block for a
+# hundred steps, which takes two or three seconds. (Lessons 11 and 12 explain how.) Then we measure how
+# similar the rows are: the cosine of the angle between them is 1 if they point the same way, and 0 if they
+# are orthogonal. The tales always say *in the garden*. Before you run it: **which row will be most similar to
+# that of *garden*: that of *gardener*, which is spelled alike; of *in*, which always stands near it; or of
+# *forest*?**
 #
 # <details><summary>The answer, once you have a guess</summary>
 #
-# *forest*, by far: 0.94. *in* is not like it at all. The model cannot see how a word is spelled: *garden* and
+# *forest*, by far: 0.94. *in* is not similar at all. The model cannot see how a word is spelled: *garden* and
 # *gardener* are two numbers to it. (Their 0.41 is no more than *farmer* gets: such words follow *the*, too.)
-# And neighbours are not alike, since each has a different job. But whatever stands around *garden* also
+# And neighbours are not similar, since each has a different role. But whatever stands around *garden* also
 # stands around *forest*, so their rows get almost the same gradients, step after step, and move the same way.
-# You shall know a word by the company it keeps, wrote Firth in 1957; the proverb says it of people.
+# "You shall know a word by the company it keeps", wrote Firth in 1957.
 #
 # </details>
 
@@ -158,14 +159,14 @@ figure.colorbar(image, ax=both, shrink=0.7, label="cosine of two rows")
 plt.show()
 
 # %% [markdown]
-# Places, trades, seasons, names: the table has found the kinds of words of the grammar, and nobody told it
-# that there are any.
+# Places, trades, seasons, names: the table has found the grammar's kinds of words, and nobody told it that
+# there are any.
 
 # %% [markdown]
 # ## Your exercise
 #
-# Write `back(dy)`, which gives `dtable`. Given are `table`, of which you need the shape, and `ids`. The
-# checker looks at tokens that stand once, twice, three times and never.
+# Write `back(dy)`, which returns `dtable`. You are given `table`, of which you need only the shape, and
+# `ids`. The checker looks at tokens that occur once, twice, three times and never.
 
 
 # %% tags=["exercise"]
@@ -184,14 +185,13 @@ def my_embedding(table, ids):
 check(5, my_embedding)
 
 # %% [markdown]
-# When it has passed: the line of NumPy is `dtable[ids] += dy`. It reads all rows, adds, and writes all rows
-# back. Where a row comes twice, the second writing covers the first, and a gradient is lost. `np.add.at` adds
-# for each place.
+# Once it passes: the line of NumPy is `dtable[ids] += dy`. It reads all rows, adds, and writes all rows back.
+# If a row occurs twice, the second write overwrites the first, and a gradient is lost. `np.add.at` adds once
+# per position.
 #
-# Now look at the library's. It can do one thing more: hold a piece of the table, and give
-# zeros for the tokens of the others (lesson 17). For the sum it sorts the ids, so that equal ones stand
-# together, and adds up each run. For a table of a few hundred rows, such as ours, that is two to five
-# times as fast as `np.add.at`.
+# Now look at the library's. It can do one more thing: hold a piece of the table, and return zeros for all
+# other tokens (lesson 17). For the sum it sorts the ids, so that equal ones are adjacent, and adds up each
+# run. For a table of a few hundred rows, such as ours, that is two to five times as fast as `np.add.at`.
 
 # %%
 show(embedding)
@@ -201,10 +201,10 @@ show(sum_rows)
 # ## Read next
 #
 # - Yoshua Bengio, Réjean Ducharme, Pascal Vincent and Christian Jauvin, *A Neural Probabilistic Language
-#   Model* (2003): the table, and why rows of words that are used alike become alike.
+#   Model* (2003): the table, and why words that are used alike get similar rows.
 # - Rico Sennrich, Barry Haddow and Alexandra Birch, *Neural Machine Translation of Rare Words with Subword
 #   Units* (2015): byte pairs for words that nobody has seen.
-# - Ofir Press and Lior Wolf, *Using the Output Embedding to Improve Language Models* (2016): why the head may
-#   use the same table once more.
+# - Ofir Press and Lior Wolf, *Using the Output Embedding to Improve Language Models* (2016): why the head can
+#   use the same table.
 #
 # Next lesson: 06, softmax and cross-entropy.

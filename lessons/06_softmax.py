@@ -31,13 +31,13 @@ from minimega.ops import softmax
 # %% [markdown]
 # ## The target is the next token
 #
-# Nobody has to label a text. Each token is followed by one, and that one is the right answer: the *target*.
-# So a text of six tokens is five questions with their answers.
+# Text needs no labels. The token that follows is the right answer: the *target*. So a text of six tokens is
+# five questions with their answers.
 #
-# A model reads a text through windows of one length, here of 8 tokens. Here are two documents, with
+# A model reads a text through windows of a fixed length, here 8 tokens. Here are two documents, with
 # `<start>` before and after each. The second one does not fit into the first window, so it is shown again in
-# the second. It shall not count twice: in the first window its targets are $-1$, and **a target below 0 does
-# not count**. Nor do the two tokens that fill the second window up.
+# the second. It must not count twice: in the first window its targets are $-1$, and **a target below 0 does
+# not count**. Nor do the two tokens that pad the second window.
 
 # %%
 documents = ["The lark sang.", "Anna saw a key."]
@@ -61,8 +61,8 @@ for inputs, targets in zip(*mm.Windows(stream, context=8).take([0, 1]), strict=T
 # | $n$ | how many of the $N$ tokens count | |
 # | $L$ | the loss | () |
 #
-# Scores may be any numbers. **Softmax** makes probabilities of them: positive, and of sum 1. The loss of one
-# token is small if the right word was thought likely:
+# Scores may be any numbers. **Softmax** turns them into probabilities: positive, with sum 1. The loss of one
+# token is small if its target had a high probability:
 #
 # $$p_v = \frac{e^{z_v}}{\sum_u e^{z_u}} , \qquad -\log p_t = \log \sum_u e^{z_u} - z_t .$$
 #
@@ -71,18 +71,18 @@ for inputs, targets in zip(*mm.Windows(stream, context=8).take([0, 1]), strict=T
 #
 # $$L = \frac{1}{n} \sum_{i \text{ counts}} -\log p_{i t_i} .$$
 #
-# Now ask where one score $z_v$ goes. It stands in the sum, where $\frac{\partial}{\partial z_v} \log \sum_u
-# e^{z_u} = e^{z_v} / \sum_u e^{z_u} = p_v$. And it stands in $-z_t$, if $v$ is the target. So a token that
-# counts gets
+# Now ask where one score $z_v$ goes. It is in the sum, where $\frac{\partial}{\partial z_v} \log \sum_u
+# e^{z_u} = e^{z_v} / \sum_u e^{z_u} = p_v$. And it is in $-z_t$, if $v$ is the target. So a token that counts
+# gets
 #
 # $$dz_v = \frac{1}{n} \Big( p_v - \begin{cases} 1 & v = t \\ 0 & \text{else} \end{cases} \Big) .$$
 #
-# Read it aloud: what was said, less what was right, which is the *one-hot* row of lesson 05. The target is
-# pushed up by what it lacks to 1, and each other word down by the probability that it took away. What is
-# pushed up and what is pushed down add up to 0.
+# Read it aloud: the prediction minus the answer, which is the *one-hot* row of lesson 05. The target is
+# pushed up by what it lacks to 1, and each other word is pushed down by the probability that it took. All
+# pushes of a row add up to 0.
 #
-# Here it is for the second window, with scores that are drawn. Its targets stand in the blue fields. The
-# uncounted tokens push nothing.
+# Here it is for the second window, with random scores. Its targets are the blue fields. Uncounted tokens push
+# nothing.
 
 # %%
 logits = np.random.default_rng(0).normal(size=(len(inputs), len(names)))
@@ -100,10 +100,10 @@ plt.show()
 # %% [markdown]
 # ## Why the largest score is subtracted
 #
-# $e^{89}$ is more than a float32 can hold, and nothing keeps a score below that. But a number that is added
-# to all scores of a row falls out of the fraction: $e^{z_v - m} / \sum_u e^{z_u - m}$ is the same for every
-# $m$. So the library takes the largest score for $m$. The largest exponential is then $e^0 = 1$; the others
-# may become 0, and the sum is never below 1.
+# $e^{89}$ is more than a float32 can hold, and nothing keeps a score below 89. But a number that is added to
+# all scores of a row cancels in the fraction: $e^{z_v - m} / \sum_u e^{z_u - m}$ is the same for every $m$.
+# So the library takes the largest score for $m$. The largest exponential is then $e^0 = 1$; the others may
+# become 0, and the sum is never below 1.
 #
 # The loss has a second trap, at the other end. A probability may be rounded to 0, and $\log 0$ is $-\infty$.
 # So the library never takes the logarithm of a probability: it takes that of the sum, and subtracts the
@@ -121,27 +121,28 @@ for scores in ([0, 2, 4], [0, 45, 90], [0, 150, 300]):
 # %% [markdown]
 # ## Predict, then run
 #
-# Two tokens. At the first one the model gave the right word 1 chance in 100. At the second one it was surer
-# of itself, and more wrong: 1 chance in 1 000 000. The second loss is three times the first.
+# Two tokens. At the first one the model gave the target a probability of 1 in 100. At the second it was more
+# confident, and more wrong: 1 in 1 000 000. The second loss is three times the first.
 #
 # **How many times as large is the gradient of the target's score at the second token?** Write your guess
-# down. Then a second one: how would it be if the loss were the squared error, $(1 - p_t)^2$?
+# down. Then a second one: what if the loss were the squared error, $(1 - p_t)^2$?
 #
 # <details><summary>The answer, once you have a guess</summary>
 #
-# Almost as large: 0.999999 against 0.99. The push on one score is $p_t - 1$, and it never exceeds 1, however
-# large the loss. But it stays near 1 where the model is badly wrong, and that is what matters.
+# About 1.01 times as large: 0.999999 against 0.99, though the loss is three times as large. The push on one
+# score is $p_t - 1$, and its size never exceeds 1, however large the loss. But it stays near 1 where the
+# model is badly wrong, and that is what matters.
 #
 # The squared error does the opposite: there the second gradient is about 10 000 times *smaller* than the
-# first. Its slope is that of $p$, and where $p$ is almost 0 it is flat. The more wrong the model, the less it
-# learns. The logarithm undoes the exponential, and so the flat part is gone.
+# first. It follows the slope of $p$, which is flat where $p$ is almost 0. The more wrong the model, the less
+# it learns. The logarithm undoes the exponential, and so the flat part is gone.
 #
 # </details>
 
 
 # %%
 def pushes(z):
-    """The gradient of the target's score z, all others together having 0: by cross-entropy, by (1 - p)^2."""
+    """The gradient of the target's score z, if all others together have 0: by cross-entropy, by (1 - p)^2."""
     scores = np.stack([z, 0 * z], axis=-1)
     p, back_softmax = softmax(scores)
     dp = np.stack([-2 * (1 - p[:, 0]), 0 * z], axis=-1)
@@ -149,31 +150,32 @@ def pushes(z):
     return dlogits[:, 0], back_softmax(dp)[:, 0]
 
 
-for chance in (1e-2, 1e-6):
-    entropy, squares = pushes(np.log([chance / (1 - chance)]))
-    print(f"chance {chance:<5g}  cross-entropy {entropy[0]:.6f}   squared error {squares[0]:.6f}")
+for probability in (1e-2, 1e-6):
+    entropy, squares = pushes(np.log([probability / (1 - probability)]))
+    print(f"probability {probability:<5g}  cross-entropy {entropy[0]:.6f}   squared error {squares[0]:.6f}")
 
 z = np.linspace(-14, 8, 221)
 entropy, squares = pushes(z)
 figure, axes = picture(height=3.2)
 axes.plot(z, entropy, color=BLUE, linewidth=2, label="cross-entropy")
 axes.plot(z, squares, color=ORANGE, linewidth=2, label="squared error")
-axes.set(xlabel="score of the target, less that of all others together", ylabel="gradient of that score")
+axes.set(xlabel="score of the target, minus that of all others together", ylabel="gradient of that score")
 axes.legend(frameon=False, loc="lower right")
 plt.show()
 
 # %% [markdown]
 # Left of 0 the target has less than half of the probability. The farther left, the more wrong the model:
-# there cross-entropy pushes with all its might, and the squared error not at all.
+# there cross-entropy pushes with full force, and the squared error not at all.
 
 # %% [markdown]
 # ## Your exercise
 #
 # Write `back(dy)`: the gradient of the mean loss with respect to the logits, where some targets are $-1$.
-# `softmax` is given, and so is the forward. `dy` is one number: how what comes above changes with the loss.
+# `softmax` is given, and so is the forward. `dy` is one number: the derivative of the final result with
+# respect to this loss.
 #
-# Two things to watch. The mean is over the tokens that count. And for NumPy a target of $-1$ is no error: it
-# is the last word of the vocabulary.
+# Two things to watch. The mean is over the tokens that count. And for NumPy a target of $-1$ is not an error:
+# it is the last word of the vocabulary.
 
 
 # %% tags=["exercise"]
@@ -195,10 +197,10 @@ def my_cross_entropy(logits, targets):
 check(6, my_cross_entropy)
 
 # %% [markdown]
-# When it has passed, look at the library's. It does the same, and two things more. `count` may be given,
-# since a batch is often worked on in parts, and each of them has to be divided by the number of *all* counted
-# tokens. And the scores may be cut over ranks, each with a part of the vocabulary: then the maximum and the
-# sums travel, and the scores stay where they are. That is a matter of lesson 17.
+# Once it passes, look at the library's. It does the same, and two more things. `count` may be given, since a
+# batch is often processed in parts, and each part must be divided by the number of *all* counted tokens. And
+# the scores may be cut over ranks, each with a part of the vocabulary: then the maximum and the sums travel,
+# and the scores stay where they are (lesson 17).
 
 # %%
 show(cross_entropy)
@@ -214,4 +216,4 @@ show(cross_entropy)
 # - Pierre Blanchard, Desmond J. Higham and Nicholas J. Higham, *Accurate Computation of the Log-Sum-Exp and
 #   Softmax Functions* (2019): subtracting the maximum costs next to nothing in rounding.
 #
-# Next lesson: 07, LayerNorm, whose backward has two terms that are easily forgotten.
+# Next lesson: 07, LayerNorm, whose backward has two terms that are easy to forget.

@@ -1,16 +1,16 @@
 # %% [markdown]
 # # Lesson 07: LayerNorm
 #
-# 15 minutes. You will write a backward with two terms that are easily forgotten, and the checker will tell
-# you which one is missing.
+# 15 minutes. You will write a backward with two terms that are easy to forget, and the checker will tell you
+# which one is missing.
 
 # %% [markdown]
 # ## The question
 #
-# A model is a chain of matrices. What keeps its numbers from growing, or from dying out, on the way through?
+# A model is a chain of matrices. What keeps its numbers from exploding or vanishing on the way through?
 #
 # Multiply a number by 0.7 in each of 30 layers, and 1/44 000 of it is left. Multiply it by 1.4, and it has
-# grown 24 000 times. The gradients make the same way back. In between lies a narrow path, and learning does
+# grown 24 000 times. The gradients travel the same way back. In between lies a narrow path, and learning does
 # not stay on it by itself.
 
 # %% [markdown]
@@ -31,12 +31,12 @@ from minimega.ops import relu
 # ## The picture
 #
 # 30 layers, each a linear one of width 64 and a ReLU, with weights drawn at random. A *gain* of 1 means that
-# the matrix alone would keep the size of what goes in; ReLU then throws half of the squares away, and 0.7 of
-# the size is left. With a gain of 2 it is 1.4. On the left is how large the numbers are after each layer,
-# going forward. On the right is how large the gradient is there, coming back.
+# the matrix alone would keep the size of its input; ReLU then drops half of the squares, and 0.7 of the size
+# is left. With a gain of 2 it is 1.4. On the left is the size of the numbers after each layer, going forward.
+# On the right is the size of the gradient there, coming back.
 #
-# The third chain has LayerNorm before each ReLU. Its weights have a gain of 2, and it would look the same
-# with any other.
+# The third chain has LayerNorm before each ReLU. Its weights have a gain of 2, and any other gain would look
+# the same.
 
 
 # %%
@@ -81,23 +81,23 @@ plt.show()
 # | $\mu$ | the mean of each row | $(N, 1)$ |
 # | $r$ | 1 over the root of each row's variance | $(N, 1)$ |
 # | $\hat x$, in code `xhat` | each row with mean 0 and variance 1 | $(N, D)$ |
-# | $w$, $b$ | learned: the size and the middle that suit the next layer | $(D)$ |
+# | $w$, $b$ | learned: the scale and the shift that suit the next layer | $(D)$ |
 # | $y$ | the output | $(N, D)$ |
 #
-# Each row is made the same size, by its own mean and its own variance:
+# Each row is normalised by its own mean and its own variance:
 #
 # $$\mu = \frac{1}{D} \sum_i x_i , \qquad
 # r = \Big( \frac{1}{D} \sum_i (x_i - \mu)^2 + \varepsilon \Big)^{-1/2} , \qquad
 # \hat x_i = r\,(x_i - \mu) , \qquad y_i = \hat x_i w_i + b_i .$$
 #
-# $\varepsilon = 10^{-5}$ is there for a row whose features are all equal. No row sees another one, so a token
-# is normalised alike in training and in writing, alone and in a batch.
+# $\varepsilon = 10^{-5}$ is there for a row whose features are all equal. No row sees another, so a token is
+# normalised the same way in training and in generation, alone and in a batch.
 #
 # For $w$, $b$ and $\hat x$ the rule of lesson 03 is enough. For $x$ there is more to follow, because **the
 # mean and the variance are functions of $x$ too**. Where does one $x_j$ go?
 #
 # - Into its own $\hat x_j$, times $r$.
-# - Into $\mu$, a $1/D$ of it. And $\mu$ goes into *every* $\hat x_i$ of the row, with $-r$.
+# - Into $\mu$, times $1/D$. And $\mu$ goes into *every* $\hat x_i$ of the row, with $-r$.
 # - Into $r$. With $\partial r / \partial x_j = -r^2\, \hat x_j / D$, and $\partial \hat x_i / \partial r =
 #   \hat x_i / r$, it moves every $\hat x_i$ too.
 #
@@ -107,8 +107,7 @@ plt.show()
 # r \Big( [i = j] - \frac{1}{D} - \frac{\hat x_i \hat x_j}{D} \Big) , \qquad
 # dx_j = \sum_i d\hat x_i\, \frac{\partial \hat x_i}{\partial x_j} .$$
 #
-# $[i = j]$ is 1 where $i$ and $j$ are the same, and 0 elsewhere. The last sum is yours to take, in the
-# exercise.
+# $[i = j]$ is 1 if $i$ and $j$ are the same, and 0 otherwise. Taking the last sum is your exercise.
 #
 # What do the two terms do? Add the same number to all features of a row: $\hat x$ does not change. Stretch
 # the row about its mean: $\hat x$ does not change either. So the loss cannot depend on these two directions,
@@ -126,12 +125,11 @@ plt.show()
 # <details><summary>The answer, once you have a guess</summary>
 #
 # It is zero. Two directions are taken from two, and nothing is left. Look at the forward: the larger of the
-# two features becomes 1, and the smaller one $-1$, whatever they were. Nothing that you do to $x$ in small
-# steps changes $y$.
+# two features becomes 1, and the smaller one $-1$, whatever they were. No small change of $x$ changes $y$.
 #
-# In general $D - 2$ of $D$ directions remain, so that $\sqrt{(D - 2)/D}$ of the size is left: 0.58 for three
-# features, and 0.98 for 64. That is for a $dy$ drawn at random. In training the two terms are worth more than
-# that: Xu and others (below) took them out of real models, and found them worse off.
+# In general $D - 2$ of $D$ directions remain, so $\sqrt{(D - 2)/D}$ of the size is left: 0.58 for three
+# features, and 0.98 for 64. That is for a random $dy$. In training the two terms are worth more: Xu and
+# others (below) took them out of real models, and the models got worse.
 #
 # </details>
 
@@ -147,11 +145,11 @@ for width in (64, 16, 8, 4, 3, 2):
 # %% [markdown]
 # ## Your exercise
 #
-# Write `back`. `x`, `w`, `r` and `xhat` are given. Begin with a line for `dxhat`: what reaches $\hat x$
-# through $y = \hat x w + b$. Be careful with the axes: $\mu$ and $r$ belong to a row, $w$ and $b$ to all
-# rows.
+# Write `back`. `x`, `w`, `r` and `xhat` are given. Begin with a line for `dxhat`: the gradient that reaches
+# $\hat x$ through $y = \hat x w + b$. Be careful with the axes: $\mu$ and $r$ belong to a row, $w$ and $b$ to
+# all rows.
 #
-# Try `dx = r * dxhat` first, if you like, and see what the checker says of it.
+# Try `dx = r * dxhat` first, if you like, and see what the checker says about it.
 
 
 # %% tags=["exercise"]
@@ -175,8 +173,8 @@ def my_layer_norm(x, w, b, eps=1e-5):
 check(7, my_layer_norm)
 
 # %% [markdown]
-# When it has passed, compare it with the library's. It is the same, for any number of leading axes, and it
-# works in place where it may: a fresh array of this size costs more than the arithmetic.
+# Once it passes, compare it with the library's. It is the same, for any number of leading axes, and it works
+# in place where it can: a fresh array of this size costs more than the arithmetic.
 
 # %%
 show(layer_norm)

@@ -10,8 +10,8 @@
 # *Clara found a key. ... Who found the key?* The next word was decided forty tokens ago. How does a model get
 # it from there?
 #
-# A linear layer and LayerNorm look at one token alone. Something has to carry what one token knows to another
-# one, and the distance may be any. In a transformer this is the only place where tokens meet.
+# A linear layer and LayerNorm look at one token alone. Something has to carry what one token knows to
+# another, at any distance. In a transformer this is the only place where tokens meet.
 
 # %% [markdown]
 # ## Where it lives
@@ -39,7 +39,7 @@ from minimega.learn import BLUE, ORANGE, check, picture, show
 # | $w$ | weights: softmax of each row of $s$ | $(T, T)$ |
 # | $y$ | the output | $(T, C)$ |
 #
-# Each token makes a query, a key and a value out of its features, by three linear maps that are learned. Then
+# Each token makes a query, a key and a value from its features, by three learned linear maps. Then
 #
 # $$s_{tu} = \frac{1}{\sqrt{C}} \sum_c q_{tc}\, k_{uc} \quad (u \le t), \qquad
 # w_{tu} = \frac{e^{s_{tu}}}{\sum_{u' \le t} e^{s_{tu'}}} , \qquad y_{tc} = \sum_u w_{tu}\, v_{uc} .$$
@@ -47,17 +47,17 @@ from minimega.learn import BLUE, ORANGE, check, picture, show
 # Row $t$ of $w$ says where token $t$ looks, and its entries add up to 1. So $y_t$ is a mean of values,
 # weighted by how well they answer the query.
 #
-# - **The mask.** $u \le t$: no token sees a later one, since those are what the model shall learn to predict.
-#   Later scores are set to $-\infty$, and softmax makes zeros of them. Off by one, the mask would show each
-#   token its own target. The loss would fall to 0, as in an exam with the answers on the desk.
+# - **The mask.** $u \le t$: no token sees a later one, since those are what the model must learn to predict.
+#   Later scores are set to $-\infty$, which softmax turns into zeros. With the mask off by one, each token
+#   would see its own target. The loss would fall to 0, as in an exam with the answers on the desk.
 # - **The scale.** A sum of $C$ products of size 1 has size $\sqrt C$. Without the factor, softmax would begin
 #   with weights of nearly 0 and 1, where its gradient is nearly 0.
 # - **The heads.** One row of weights can look at one thing. So the $D$ features are split into $H$ heads of
 #   width $C = D/H$, each with its own queries, keys and values, all at once: $(B, H, T, C)$.
 #
 # Now backward, from $dy$. $y = wv$ is a product of matrices, and so are the scores; you know their rule from
-# lesson 03. New is the softmax in between. One score $s_{tu}$ raises its own weight and takes from all others
-# of its row: $\partial w_{ta} / \partial s_{tu} = w_{ta} ([a = u] - w_{tu})$. So
+# lesson 03. Only the softmax in between is new. One score $s_{tu}$ raises its own weight and lowers all
+# others in its row: $\partial w_{ta} / \partial s_{tu} = w_{ta} ([a = u] - w_{tu})$. So
 #
 # $$ds_{tu} = w_{tu} \Big( dw_{tu} - \sum_a w_{ta}\, dw_{ta} \Big) .$$
 #
@@ -68,8 +68,8 @@ from minimega.learn import BLUE, ORANGE, check, picture, show
 # ## A model that has to look far back
 #
 # The built-in tales have several endings. We take those that end with two questions: who found it, and who
-# keeps it. Both answers are names, decided by who found the thing and to whom it was given. All else in the
-# tale varies.
+# keeps it. Both answers are names, decided by who found the thing and to whom it was given. Everything else
+# in the tale varies.
 #
 # The model is small: one block, two heads, 32 features.
 
@@ -94,22 +94,23 @@ print(next(tale for tale in held_out.documents() if "Who found" in tale).replace
 # %% [markdown]
 # ## Predict, then run
 #
-# We train 500 steps of 16 tales, and count after every 20th how many of the questions the model answers
-# rightly, in tales that it has never seen. There are 25 names: a guess is right in 4 of 100. In the end all
-# answers are right. After half of the steps the loss has already fallen from 5.5 to 0.9; it will end at 0.5.
+# We train for 500 steps of 16 tales, and after every 20th step count how many questions the model answers
+# correctly, in tales it has never seen. There are 25 names: a guess is right 4 times in 100. In the end all
+# answers are correct. After half of the steps the loss has already fallen from 5.5 to 0.9; it will end at
+# 0.5.
 #
-# **How many of the answers are right after half of the steps?** Write your guess down, and draw the curve
+# **How many of the answers are correct after half of the steps?** Write your guess down, and draw the curve
 # that you expect.
 #
 # <details><summary>The answer, once you have a guess</summary>
 #
-# As few as by guessing. The model first learns what a tale looks like, and that a name follows the question
-# mark; that is where most of the loss was. Whose name it is, it learns suddenly: 1 of 100 at step 300, 86 of
-# 100 at step 360, and then nearly all of them.
+# No more than by guessing. The model first learns what a tale looks like, and that a name follows the
+# question mark; that is where most of the loss was. It learns suddenly whose name it is: 1 of 100 at step
+# 300, 86 of 100 at step 360, and then nearly all of them.
 #
 # Queries have to ask for a name, keys have to let it be found, and values have to hand it over. Each of the
-# three is worth little before the other two are there, and so it gets little gradient. When they begin to
-# fit, each helps the others. Large models make such jumps too (Olsson and others, below).
+# three is worth little without the other two, so it gets little gradient. When they begin to fit, each helps
+# the others. Large models make such jumps too (Olsson and others, below).
 #
 # </details>
 
@@ -118,7 +119,7 @@ question_mark = tokenizer.encode("Who?")[-1]
 
 
 def answers(inputs):
-    """The likeliest token after each question mark."""
+    """The most likely token after each question mark."""
     with mm.no_grad():
         return model(inputs).data.argmax(axis=-1)[inputs == question_mark]
 
@@ -135,17 +136,17 @@ for step in range(1, 501):
 
 figure, (left, other) = picture(columns=2, width=9.0, height=3.2)
 left.plot(range(1, 501), losses, color=ORANGE, linewidth=1)
-left.set(xlabel="step", ylabel="loss (nats a token)", ylim=(0, None))
+left.set(xlabel="step", ylabel="loss (nats per token)", ylim=(0, None))
 other.plot(range(20, 501, 20), right, ".-", color=BLUE)
-other.set(xlabel="step", ylabel="right answers (share)")
+other.set(xlabel="step", ylabel="share of correct answers")
 plt.show()
 
 # %% [markdown]
 # ## The picture
 #
-# Where does it look? Here is a tale of our own. The finder's name stands in it once, and not again until it
-# is asked for, 39 tokens later. Each row is a token of the last sentences, with the one that follows. The
-# columns are the whole tale. The brighter a field, the larger the weight.
+# Where does it look? Here is a tale of our own. The finder's name occurs once, and not again until it is
+# asked for, 39 tokens later. Each row is a token of the last sentences, with the next token in brackets. The
+# columns are the whole tale. The brighter the field, the larger the weight.
 
 
 # %%
@@ -193,9 +194,9 @@ for old, new in (("Clara", "Clara"), ("Clara", "Vera"), ("Leo", "Omar"), ("silve
 # %% [markdown]
 # ## Your exercise
 #
-# Write `back(dy)` for one head of one text. The weights `w` are given, and `scale` is $1/\sqrt C$. Go the way
-# back step by step: from `dy` to `dv` and to a `dw` of your own, from `dw` to a `ds`, and from `ds` to `dq`
-# and `dk`.
+# Write `back(dy)` for one head of one text. The weights `w` are given, and `scale` is $1/\sqrt C$. Go back
+# step by step: from `dy` to `dv` and to a `dw` of your own, from `dw` to a `ds`, and from `ds` to `dq` and
+# `dk`.
 
 
 # %% tags=["exercise"]
@@ -218,9 +219,9 @@ def my_attention(q, k, v):
 check(8, my_attention)
 
 # %% [markdown]
-# When it has passed, look at the library's. It does all texts and heads at once, and may set some weights to
-# 0 (`keep`, for dropout). It takes a shorter way to the sum, too: the mean of $dw$ over what is looked at is
-# $dy_t \cdot y_t$, since $y_t$ is the mean of the values. That is a sum over $C$ numbers in place of $T$.
+# Once it passes, look at the library's. It does all texts and heads at once, and can set some weights to 0
+# (`keep`, for dropout). It also has a shortcut for the sum: the mean of $dw$ over what is looked at is $dy_t
+# \cdot y_t$, since $y_t$ is the mean of the values. That is a sum over $C$ numbers instead of $T$.
 
 # %%
 show(attention)

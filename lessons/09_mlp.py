@@ -6,11 +6,11 @@
 # %% [markdown]
 # ## The question
 #
-# Attention carries things from token to token. What is the other half of a block for, which looks at each
-# token alone, and why does it hold most of the numbers?
+# Attention carries information from token to token. The other half of a block looks at each token alone. What
+# is it for, and why does it hold most of the parameters?
 #
-# In a large GPT two of three parameters stand in the MLPs, and most of the arithmetic is done there. When you
-# cut a model over ranks in lesson 16, it is first of all this layer that you cut.
+# In a large GPT two of three parameters are in the MLPs, and most of the arithmetic is done there. When you
+# cut a model over ranks in lesson 16, this layer comes first.
 
 # %% [markdown]
 # ## Where it lives
@@ -42,26 +42,26 @@ from minimega.ops import gelu, relu
 #
 # $$y = a(x W_1 + b_1)\, W_2 + b_2$$
 #
-# **Why something bends in the middle.** Take $a$ out. Then $y = (x W_1) W_2 = x (W_1 W_2)$: two matrices of
-# $4D^2$ numbers each, and together they can do what one matrix of $D^2$ does. Seven of eight numbers are
-# wasted. The curve is what they are paid for.
+# **Why there is a curve in the middle.** Take $a$ out. Then $y = (x W_1) W_2 = x (W_1 W_2)$: two matrices of
+# $4D^2$ numbers each, and together they can do only what one matrix of $D^2$ does. Seven of eight numbers are
+# wasted. The curve is what makes them useful.
 #
-# **Which curve.** ReLU lets a number through or stops it, by its sign. GELU multiplies it by the chance that
-# a standard normal number is below it: $x\,\Phi(x)$. That is a gate without an edge. The library uses the
-# formula of GPT-2, in which a tanh stands for the bell curve's integral:
+# **Which curve.** ReLU lets a number through or stops it, by its sign. GELU multiplies it by the probability
+# that a standard normal number is below it: $x\,\Phi(x)$. That is a gate without an edge. The library uses
+# the formula of GPT-2, in which a tanh approximates the integral of the bell curve:
 #
 # $$y = \frac{x}{2}\,(1 + t), \qquad t = \tanh u, \qquad u = s\,(x + c\,x^3),$$
 #
 # with $s = \sqrt{2/\pi}$ and $c = 0.044715$.
 #
-# The $s$ makes the slope of the gate right at 0. Matching the next term there too would ask for
+# The $s$ makes the slope of the gate right at 0. Matching the next term there too would need
 # $c=2/(3\pi)-1/6=0.0455$. The $c$ of the paper is a little smaller: a little worse near 0, and better farther
 # out.
 #
-# **What it costs.** One token and one weight of a matrix: one multiplication and one addition. In a block the
-# MLP has $8D^2$ weights, attention has $4D^2$ (three $D^2$ for queries, keys and values, one for the way
-# out). Attention's scores have no weights. They cost a token $2TD$ multiplications and as many additions: $T$
-# keys of width $D$ to compare with, and $T$ values to add up.
+# **What it costs.** Per token, each weight of a matrix costs one multiplication and one addition. In a block
+# the MLP has $8D^2$ weights, attention has $4D^2$ (three $D^2$ for queries, keys and values, one for the
+# output). Attention's scores have no weights. Per token they cost $2TD$ multiplications and as many
+# additions: $T$ keys of width $D$ to compare with, and $T$ values to add up.
 
 # %%
 show(MLP.forward)
@@ -81,25 +81,24 @@ axes[0].legend(frameon=False, loc="upper left")
 plt.show()
 
 # %% [markdown]
-# Two things to see on the right. The slope of GELU rises above 1, to 1.13 near $x = 1.4$, and it is below 0
+# Note two things on the right. The slope of GELU rises above 1, to 1.13 near $x = 1.4$, and it is below 0
 # left of $x = -0.75$: there, as $x$ goes down, the gate closes faster than $x$ grows, and $y$ comes back up
-# to 0. And ReLU's slope is 0 for all
-# negative numbers. A feature that is negative for every token learns nothing more.
+# to 0. And ReLU's slope is 0 for all negative numbers. A feature that is negative for every token learns
+# nothing more.
 
 # %% [markdown]
 # ## Predict, then run
 #
-# Everybody knows that attention costs the square of the text's length. GPT-3 reads 2048 tokens at a time.
-# **When it does, what share of a block's arithmetic is that square: the scores, and the sums that they
-# weigh?** Write a percentage down. Then one for GPT-2, which reads 1024.
+# Everybody knows that the cost of attention grows with the square of the text's length. GPT-3 reads 2048
+# tokens at a time. **What share of a block's arithmetic is that square then: the scores, and the sums that
+# they weight?** Write a percentage down. Then one for GPT-2, which reads 1024.
 #
 # <details><summary>The answer, once you have a guess</summary>
 #
-# 2.7 % in GPT-3, and 18 % in GPT-2, with all scores counted, the masked ones too, as this library computes
-# them. A token pays $12 D^2$ for the weights and $2TD$ for the square. Their ratio is $T/6D$, and GPT-3 is
-# 12288 wide: 2048 tokens are few beside that. The MLP is 65 % of a block there. The square costs as much as
-# the MLP when $T = 4D$: in GPT-3 at 49152 tokens. Short texts are paid for by the matrices, long ones by the
-# square.
+# 2.7 % in GPT-3, and 18 % in GPT-2, counting all scores, the masked ones too, as this library computes them.
+# Per token, the weights cost $12 D^2$ and the square $2TD$. Their ratio is $T/6D$, and GPT-3 is 12288 wide:
+# 2048 tokens are few beside that. The MLP is 65 % of a block there. The square costs as much as the MLP when
+# $T = 4D$: in GPT-3 at 49152 tokens. In short texts the matrices dominate, in long ones the square.
 #
 # </details>
 
@@ -114,7 +113,7 @@ for name in names:
         sum(p.size for n, p in weights.items() if kind in n and p.decays)
         for kind in (".mlp.branch", ".attention.branch", "embedding")
     )
-    square = c.num_layers * 2 * c.context * c.d_model  # multiplications for a token
+    square = c.num_layers * 2 * c.context * c.d_model  # multiplications per token
     held.append(np.array([mlp, attention, 0, tables]) / (mlp + attention + tables))
     work.append(np.array([mlp, attention, square, 0]) / (mlp + attention + square))
     print(f"{name:19}  T/D {c.context / c.d_model:.2f}   square {work[-1][2]:.1%} of the arithmetic")
@@ -135,8 +134,8 @@ plt.show()
 # %% [markdown]
 # ## A cube
 #
-# The formula has one $x^3$, for each of the $4D$ hidden numbers of every token in every block. Python has a
-# sign for powers. Is it wise to use it?
+# The formula has one $x^3$, for each of the $4D$ hidden numbers of every token in every block. Python has an
+# operator for powers. Is it wise to use it?
 
 # %%
 x = np.random.default_rng(0).normal(size=2**17).astype("float32")
@@ -146,22 +145,22 @@ for name, f in {"x**2": lambda: x**2, "tanh": lambda: np.tanh(x), "x**3": lambda
     print(f"{name} takes {'more' if slow else 'less'} than 20 times as long as x*x*x")
 
 # %% [markdown]
-# Where this notebook was built, `x**3` took hundreds of times as long. NumPy knows the square and makes it a
-# product. Nearly any other power goes to a general function, which must also be right for $x^{2.71}$, and
-# which takes a long way round for negative numbers. The products are off by one rounding more, and nobody
-# will ever miss it. So the library never writes `x**3`.
+# Where this notebook was built, `x**3` took hundreds of times as long. NumPy recognises the square and
+# computes a product. Nearly any other power goes to a general function, which must also handle $x^{2.71}$,
+# and which is slow for negative numbers. The products have one more rounding error, which nobody will ever
+# notice. So the library never writes `x**3`.
 
 # %% [markdown]
 # ## Your exercise
 #
-# The forward is given in three lines. Write `back`: go through them in reverse order, by way of `dt` and
-# `du`, to `dx`. All is entry by entry, so there are no sums over axes. There is one sum of another kind: $x$
-# goes into $y$ in two ways.
+# The forward is given in three lines. Write `back`: go through them in reverse order, through `dt` and `du`,
+# to `dx`. Everything is elementwise, so there are no sums over axes. There is one sum of another kind: $x$
+# reaches $y$ by two paths.
 
 
 # %% tags=["exercise"]
 def my_gelu(x):
-    """y = x/2 (1 + t), t = tanh(u), u = s (x + c x^3), entry by entry, and its backward."""
+    """y = x/2 (1 + t), t = tanh(u), u = s (x + c x^3), elementwise, and its backward."""
     s, c = np.sqrt(2 / np.pi), 0.044715
     u = s * (x + c * x * x * x)
     t = np.tanh(u)
@@ -178,8 +177,8 @@ def my_gelu(x):
 check(9, my_gelu)
 
 # %% [markdown]
-# When it has passed, read the library's. The same three lines, written into one array. It keeps $x$ and $t$
-# for the backward and computes the rest again.
+# Once it passes, read the library's: the same three lines, computed in one array. It keeps $x$ and $t$ for
+# the backward and recomputes the rest.
 
 # %%
 show(gelu)
@@ -191,7 +190,7 @@ show(gelu)
 #   curve comes from, and how it fared against ReLU and ELU on pictures, words and speech.
 # - Mor Geva, Roei Schuster, Jonathan Berant and Omer Levy, *Transformer Feed-Forward Layers Are Key-Value
 #   Memories* (2020): what the columns of $W_1$ ask in a trained model, and what the rows of $W_2$ answer.
-# - Noam Shazeer, *GLU Variants Improve Transformer* (2020): a gate with a matrix of its own. Why it works,
-#   the author does not explain: he credits divine benevolence.
+# - Noam Shazeer, *GLU Variants Improve Transformer* (2020): a gate with a matrix of its own. The author does
+#   not explain why it works: he credits divine benevolence.
 #
 # Next lesson: 10, the block and the GPT, where attention and the MLP are wired together.

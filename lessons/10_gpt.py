@@ -6,8 +6,8 @@
 # %% [markdown]
 # ## The question
 #
-# You have attention and an MLP. How are they wired, so that the gradient still arrives when a hundred of them
-# stand on each other?
+# You have attention and an MLP. How are they wired, so that the gradient still arrives through a hundred of
+# them?
 #
 # A chain of layers multiplies. If each one passes half of the gradient on, the twentieth from the top gets a
 # millionth of it. The wiring of the block is an answer to that, and it is older than the transformer.
@@ -33,12 +33,12 @@ from minimega.model import NORM_POSITIONS, PreNorm
 #
 # | letter | what it is |
 # |---|---|
-# | $x$ | the stream $(B, T, D)$: what the embedding gives, and each block hands on |
+# | $x$ | the stream $(B, T, D)$: the embedding's output, passed on by each block |
 # | $f$ | a branch: attention, or an MLP |
 # | $J$ | how the branch's output changes with its input (its Jacobian) |
 # | $L$ | the number of blocks; each has two branches |
 #
-# A branch does not replace the stream. It is added to it, and what came in goes around:
+# A branch does not replace the stream. Its output is added to the stream, which goes around it:
 #
 # $$y = x + f(x), \qquad dx = dy + J^T dy$$
 #
@@ -48,18 +48,18 @@ from minimega.model import NORM_POSITIONS, PreNorm
 # $$dx_0 = (1 + J_1^T)(1 + J_2^T) \cdots (1 + J_{2L}^T)\, dy
 # \;=\; dy + \text{(what passed through one branch, or two, or ...)}$$
 #
-# Without the way around it is $J_1^T J_2^T \cdots J_{2L}^T\, dy$, the last of these terms alone. Where each
-# $J$ makes things a little smaller, nothing is left of it.
+# Without the path around it is $J_1^T J_2^T \cdots J_{2L}^T\, dy$, the last of these terms alone. If each $J$
+# makes things a little smaller, nothing is left of it.
 #
 # **Where the norm stands.** The first transformers put it on the stream, $y = \text{norm}(x + f(x))$:
 # post-norm. GPT-2 puts it into the branch, $y = x + f(\text{norm}(x))$: pre-norm. Then the stream is a sum
 # and nothing else, from the embedding to one last norm before the head.
 #
-# **How it is drawn.** A sum grows. The $2L$ branches are independent at first, so their variances add up, and
-# the stream grows like $\sqrt{2L}$. As in GPT-2, the matrices that end a branch are drawn with deviation
-# $0.02/\sqrt{2L}$, and all others with $0.02$. We measured the size of the stream after the last block over
-# that before the first, at width 64: it is 1.2 or 1.3 with 2, with 32 and with 96 blocks. With $0.02$
-# everywhere it would be 1.7, 6.7 and 11.
+# **How it is initialised.** A sum grows. The $2L$ branches are independent at first, so their variances add
+# up, and the stream grows like $\sqrt{2L}$. As in GPT-2, the matrices that end a branch are drawn with
+# standard deviation $0.02/\sqrt{2L}$, and all others with $0.02$. We measured the size of the stream after
+# the last block, divided by that before the first, at width 64: it is 1.2 or 1.3 with 2, 32 and 96 blocks.
+# With $0.02$ everywhere it would be 1.7, 6.7 and 11.
 #
 # **How many numbers.** A block: two norms $4D$; attention $4D^2 + 4D$; the MLP $8D^2 + 5D$. Together:
 #
@@ -76,7 +76,7 @@ for name, p in model.parameters().items():
     kinds[".".join(inner) or first] += p.size
 for kind, count in kinds.items():
     print(f"{kind:15}{count:12,}")
-print(f"{'together':15}{model.count():12,}")
+print(f"{'total':15}{model.count():12,}")
 print(f"{'by the formula':15}{V * D + T * D + L * (12 * D * D + 13 * D) + 2 * D:12,}")
 
 # %% [markdown]
@@ -84,31 +84,31 @@ print(f"{'by the formula':15}{V * D + T * D + L * (12 * D * D + 13 * D) + 2 * D:
 # authors had miscounted, and say so in the README of their code: count with a program.
 #
 # Two things about the list. It is flat: embedding, blocks, norm, head, each a function of one stream. So it
-# can be cut between any two of its layers, and a pipeline over ranks (lesson 19) is a cut list. And no table
-# of the head is in the count: it is the embedding's own. More on that below.
+# can be cut between any two of its layers, and a pipeline over ranks (lesson 19) is a cut list. And the head
+# has no table in the count: it uses the embedding's. More on that below.
 #
 # ## Predict, then run
 #
-# We take the ways around out, and the norms with them: a chain of 24 blocks, drawn as GPT-2 is. The smallest
-# number that a float32 can hold is $10^{-45}$. **How many blocks does the gradient pass, coming from the
-# head, before its length is smaller than that?** Never, all 24, or how many?
+# We remove the paths around, and the norms with them: a chain of 24 blocks, initialised like GPT-2. The
+# smallest number that a float32 can hold is $10^{-45}$. **How many blocks does the gradient pass, coming from
+# the head, before its length is smaller than that?** Never, all 24, or how many?
 #
 # <details><summary>The answer, once you have a guess</summary>
 #
 # Nine. Each block makes it 100000 times smaller: four matrices, one after another, with entries near 0.02 and
-# 0.003. At the first block it is $10^{-119}$, and only a float64 can tell that from nothing. With a way
-# around, pre-norm or post-norm, the gradient at the first block is no shorter than at the last.
+# 0.003. At the first block it is $10^{-119}$, and only a float64 can tell that from zero. With a path around,
+# pre-norm or post-norm, the gradient at the first block is no shorter than at the last.
 #
 # </details>
 
 
 # %%
-class NoWay(PreNorm):
+class NoSkip(PreNorm):
     def forward(self, x, place):
         return self.branch(x, place)
 
 
-NORM_POSITIONS["none"] = NoWay  # a third choice for Config
+NORM_POSITIONS["none"] = NoSkip  # a third choice for Config
 
 
 def lengths(wiring, blocks, xavier=False):
@@ -143,30 +143,30 @@ for wiring, color in (("pre-norm", BLUE), ("post-norm", ORANGE), ("none", PINK))
         axes[1].semilogy(found, style, color=color, label=f"{wiring}, {blocks} blocks")
 axes[0].axhline(1.4e-45, color="black", linewidth=0.8, linestyle=":")
 axes[0].annotate("float32 ends here", (24, 1e-44), ha="right", va="bottom", fontsize=8)
-axes[0].set(ylabel="length of the gradient", title="drawn as GPT-2")
-axes[1].set(title="drawn as in 2017", ylim=(3e-3, 0.15))
+axes[0].set(ylabel="length of the gradient", title="initialised as GPT-2")
+axes[1].set(title="initialised as in 2017", ylim=(3e-3, 0.15))
 for one in axes:
-    one.set_xlabel("blocks that the gradient has passed")
+    one.set_xlabel("blocks the gradient has passed")
 axes[0].legend(frameon=False, fontsize=8, loc="lower left")
 axes[1].legend(frameon=False, fontsize=8, loc="upper left", ncols=2)
 plt.show()
 
 # %% [markdown]
 # On the left, look at post-norm's last step: a factor of 35. The embedding is small, the first norm makes it
-# 35 times larger, and on the way back it does the same to the gradient. In post-norm $2L$ such factors stand
-# on the way itself. The others are near 1 here, since GPT-2's draw keeps the branches small.
+# 35 times larger, and on the way back it does the same to the gradient. In post-norm $2L$ such factors are on
+# the stream itself. The others are near 1 here, since GPT-2's initialisation keeps the branches small.
 #
 # On the right the branches are of the stream's own size, as in the first transformers (Glorot and Bengio's
-# draw, sinusoids). Look where the gradient sets out, with 6 blocks and with 24. In post-norm it is equally
-# long. In pre-norm it is half as long: the stream is a sum of four times as many branches, so it is twice as
-# large, and the last norm divides the gradient by that. A deep pre-norm model begins gently by itself.
-# Post-norm needs a learning rate that warms up (lesson 11), as the paper by Xiong and others shows.
+# initialisation, sinusoids). Look where the gradient starts, with 6 blocks and with 24. In post-norm both are
+# equally long. In pre-norm it is half as long with 24: the stream is a sum of four times as many branches, so
+# it is twice as large, and the last norm divides the gradient by that. A deep pre-norm model begins gently by
+# itself. Post-norm needs a learning rate that warms up (lesson 11), as the paper by Xiong and others shows.
 #
 # ## One table, two gradients
 #
-# The head compares each output vector with the vectors of all tokens, and takes the embedding's table for
-# that: *tied*. The table is used twice, so by the rule of lesson 03 it gets two gradients, added up. Here is
-# the same model with two tables that hold equal numbers.
+# The head compares each output vector with the vectors of all tokens, and uses the embedding's table for
+# that: the two are *tied*. The table is used twice, so by the rule of lesson 03 it gets two gradients, added
+# up. Here is the same model with two tables that hold equal numbers.
 
 # %%
 shape = {"vocab_size": 1000, "context": 8, "d_model": 16, "nhead": 2}
@@ -184,18 +184,19 @@ print("tied is the sum of the other two:", np.allclose(table.grad, below.grad + 
 
 # %% [markdown]
 # The embedding's gradient reaches the 16 tokens of the batch. The head's reaches all 1000: each token that
-# was not the target is pushed down a little, everywhere. So in a tied model every row learns at every step.
+# was not the target is pushed down a little, at every position. So in a tied model every row learns at every
+# step.
 #
 # ## Your exercise
 #
-# Write `block`. It gets four functions, and each gives two things: `n, back_norm1 = norm1(x)`. Give `y`, and
-# a `back` that takes `dy` and gives `dx`. Six lines forward, two backward. Keep apart what goes
-# around and what goes through.
+# Write `block`. It gets four functions, each of which returns two things: `n, back_norm1 = norm1(x)`. Return
+# `y`, and a `back` that takes `dy` and returns `dx`. Six lines forward, two backward. Keep what goes around
+# apart from what goes through.
 
 
 # %% tags=["exercise"]
 def block(x, attention, mlp, norm1, norm2):
-    """Pre-norm, (B, T, D) -> (B, T, D). Each of the four gives (its value, its back), and so does block."""
+    """Pre-norm, (B, T, D) -> (B, T, D). Each of the four returns (its value, its back), and so does block."""
     y = ...
 
     def back(dy):
@@ -209,7 +210,7 @@ def block(x, attention, mlp, norm1, norm2):
 check(10, block)
 
 # %% [markdown]
-# When it has passed: the library's half of a block is one line. Its backward is nowhere written. The engine
+# Once it passes: the library's half of a block is one line. Its backward is not written anywhere. The engine
 # of lesson 04 adds the two gradients of `x`, because `x` was used twice. (`dropout` sets some numbers to 0
 # while a model trains, if asked to; `shares` is for ranks.)
 
@@ -220,13 +221,13 @@ show(PreNorm)
 # ## Read next
 #
 # - Kaiming He, Xiangyu Zhang, Shaoqing Ren and Jian Sun, *Identity Mappings in Deep Residual Networks*
-#   (2016): what happens when something stands on the way around, measured case by case.
+#   (2016): what happens when something stands on the path around, measured case by case.
 # - Ruibin Xiong, Yunchang Yang, Di He, Kai Zheng, Shuxin Zheng, Chen Xing, Huishuai Zhang, Yanyan Lan, Liwei
 #   Wang and Tie-Yan Liu, *On Layer Normalization in the Transformer Architecture* (2020): the gradients of
 #   pre-norm and post-norm at the start, and who needs the warm-up.
 # - Alec Radford, Jeffrey Wu, Rewon Child, David Luan, Dario Amodei and Ilya Sutskever, *Language Models are
-#   Unsupervised Multitask Learners* (2019): GPT-2; its section 2.3 has the norms and the draw in three
-#   sentences.
+#   Unsupervised Multitask Learners* (2019): GPT-2; its section 2.3 has the norms and the initialisation in
+#   three sentences.
 # - Ofir Press and Lior Wolf, *Using the Output Embedding to Improve Language Models* (2016): the tied table,
 #   and which of its two gradients shapes it more.
 #

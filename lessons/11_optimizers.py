@@ -1,7 +1,8 @@
 # %% [markdown]
 # # Lesson 11: Optimizers, schedules and clipping
 #
-# 15 minutes. You will write one step of AdamW, three lines: what most large language models are trained with.
+# 15 minutes. You will write one step of AdamW, in three lines: most large language models are trained with
+# it.
 
 # %% [markdown]
 # ## The question
@@ -9,8 +10,8 @@
 # The gradient says in which direction the loss grows. How far do you go the other way, and is it equally far
 # for each weight?
 #
-# A gradient is a slope, and a slope has no length to offer. The step has to be chosen, for a hundred million
-# weights at once, some of which have gradients a thousand times larger than others.
+# A gradient is a slope, and a slope does not say how far to go. The step has to be chosen, for a hundred
+# million weights at once, some of which have gradients a thousand times larger than others.
 
 # %% [markdown]
 # ## Where it lives
@@ -37,12 +38,13 @@ from minimega.optim import SGD, Adam, AdamW, Momentum, clip, gradient_norm, lear
 # | $\beta_1$, $\beta_2$ | the share of it that is kept at each step |
 # | $\lambda$, in code `decay` | how strongly weights are pulled to 0 |
 #
-# **SGD** goes down the slope: $w \leftarrow w - \eta g$. In a direction in which the loss bends with $c$, the
-# gradient is $c$ times the distance to the bottom, so each step multiplies the distance by $1 - \eta c$. It
-# shrinks only if $\eta < 2/c$. The steepest direction sets the limit, and the flattest one waits.
+# **SGD** goes down the slope: $w \leftarrow w - \eta g$. In a direction of curvature $c$, the gradient is $c$
+# times the distance to the bottom, so each step multiplies the distance by $1 - \eta c$. It shrinks only if
+# $\eta < 2/c$. The steepest direction sets the limit, and the flattest one waits.
 #
 # **Momentum** adds gradients up and lets old ones fade: $v \leftarrow \beta_1 v + g$, $w \leftarrow w - \eta
-# v$. What changes its sign from step to step cancels. What does not is added, up to $1/(1-\beta_1)$ times.
+# v$. Parts that change sign from step to step cancel. Parts that do not add up, to as much as $1/(1-\beta_1)$
+# times.
 #
 # **Adam** keeps two running means, and divides one by the root of the other:
 #
@@ -51,26 +53,26 @@ from minimega.optim import SGD, Adam, AdamW, Momentum, clip, gradient_norm, lear
 #
 # Numerator and denominator have the unit of a gradient, so it cancels: make the loss a thousand times larger,
 # and Adam takes the same steps. A weight whose gradients agree moves by $\eta$, however small they are. (The
-# $\epsilon$ only keeps us from dividing by 0.)
+# $\epsilon$ only prevents a division by 0.)
 #
 # **The hats.** Both means begin at 0. If $g$ is the same at each step, then after $n$ steps $m = (1 -
 # \beta_1^n)\, g$, which is too small by a known factor. So $\hat m = m / (1-\beta_1^n)$ and $\hat s =
 # s/(1-\beta_2^n)$.
 #
-# **Decay** pulls weights to 0, so that what the data does not hold is let go. Adam adds $\lambda w$ to the
-# gradient, where it is divided like all the rest. **AdamW** leaves the means alone, and takes $\eta \lambda
+# **Decay** pulls weights to 0, so that weights the data does not support fade. Adam adds $\lambda w$ to the
+# gradient, where it is divided like the rest. **AdamW** leaves the means alone, and subtracts $\eta \lambda
 # w$ from the weight directly.
 
 # %% [markdown]
 # ## The picture
 #
-# A valley with two weights, 50 times steeper across than along. On the right the same valley, turned by 45
-# degrees. The dots are the first 60 steps.
+# A valley with two weights, 50 times steeper across than along. On the right is the same valley, rotated by
+# 45 degrees. The dots are the first 60 steps.
 
 
 # %%
 def path(optimizer, lr, curvature, start, steps=400):
-    """The places of a weight that goes down the valley w . curvature w / 2."""
+    """The positions of the weights on their way down the valley w . curvature w / 2."""
     w = mm.Parameter((2,))
     w.name, w.data, places = "w", start.copy(), [start]
     for _ in range(steps):
@@ -83,7 +85,7 @@ def path(optimizer, lr, curvature, start, steps=400):
 turn = np.array([[1.0, -1.0], [1.0, 1.0]]) / np.sqrt(2)
 x, y = np.meshgrid(np.linspace(-4.6, 2.4, 200), np.linspace(-3.6, 2, 200))
 figure, axes = picture(2, width=7.6, height=3.5)
-for one, q, title in ((axes[0], np.eye(2), "along the axes"), (axes[1], turn, "turned")):
+for one, q, title in ((axes[0], np.eye(2), "along the axes"), (axes[1], turn, "rotated")):
     curvature, start = q @ np.diag([1.0, 50.0]) @ q.T, q @ np.array([-4.0, 1.0])
     heights = np.einsum("iyx,ij,jyx->yx", np.stack([x, y]), curvature, np.stack([x, y])) / 2
     one.contour(x, y, heights, levels=[0.1, 1, 4, 10, 25], colors="#BBBBBB", linewidths=0.7)
@@ -101,26 +103,26 @@ plt.show()
 
 # %% [markdown]
 # SGD jumps from wall to wall: its learning rate is near the limit of $2/50$, and along the valley that is
-# small. With momentum they partly cancel, and the steps along the valley add up: it needs less than half as
-# many. Both take the same way in both pictures, to the step. Adam does not. On the left each weight has a
-# direction of its own, and Adam walks along the valley as if it were round. On the right each weight sees
-# both directions mixed, and dividing by sizes tells it nothing. Adam is good at weights of different scale,
-# and the axes are its world.
+# small. With momentum the jumps partly cancel, and the steps along the valley add up: it needs less than half
+# as many steps. Both take the same path in both pictures, step for step. Adam does not. On the left each
+# weight has a direction of its own, and Adam walks along the valley as if it were round. On the right each
+# weight sees both directions mixed, and dividing by sizes does not help. Adam is good at weights of different
+# scales, but only along the axes.
 
 # %% [markdown]
 # ## Predict, then run
 #
 # Adam with the betas of its paper, 0.9 and 0.999, and gradients that are always 1. With the hats each step is
-# $\eta$ long. Both means begin at 0. **Forget the hats: is the first step too small, right, or too large?**
-# And when is the mistake over?
+# $\eta$ long. Both means begin at 0. **Without the hats, is the first step too small, right, or too large?**
+# And when is the error gone?
 #
 # <details><summary>The answer, once you have a guess</summary>
 #
-# Too large: 3.2 times. And it grows, to 6.6 times at step 12, and is still 1.3 times at step 1000. The mean
-# is too small by $1-\beta_1 = 0.1$, but it is divided by the root of a square that is too small by $1-\beta_2
-# = 0.001$, and $0.1/\sqrt{0.001} = 3.2$. The mean recovers in 10 steps, the square takes 1000. With $\beta_2
-# = 0.99$, as in this library, the first step is right by chance, $0.1/\sqrt{0.01}$, and the tenth is 2.1
-# times too long.
+# Too large: 3.2 times. The factor grows to 6.6 at step 12, and is still 1.3 at step 1000. The mean is too
+# small by a factor of $1-\beta_1 = 0.1$, but it is divided by the root of a square that is too small by a
+# factor of $1-\beta_2 = 0.001$, and $0.1/\sqrt{0.001} = 3.2$. The mean recovers in 10 steps, the square takes
+# 1000. With $\beta_2 = 0.99$, as in this library, the first step is right by coincidence, $0.1/\sqrt{0.01}$,
+# and the tenth is 2.1 times too long.
 #
 # </details>
 
@@ -144,8 +146,8 @@ plt.show()
 # %% [markdown]
 # ## Where the decay goes
 #
-# Two weights begin at 1. All that their gradients hold is noise, large in one and small in the other. So both
-# should be let go, at the same pace. Without decay, Adam and AdamW are one and the same. With it:
+# Two weights begin at 1. Their gradients are pure noise, large for one and small for the other. So both
+# should decay, at the same pace. Without decay, Adam and AdamW are the same. With it:
 
 # %%
 noise = np.random.default_rng(0).normal(size=(500, 1, 2)) * [100, 0.01]
@@ -159,19 +161,19 @@ for optimizer in (Adam(weight_decay=1.0), AdamW(weight_decay=1.0)):
     print(f"{type(optimizer).__name__:6} with large gradients {large:.2f}, with small ones {small:.2f}")
 
 # %% [markdown]
-# In Adam a decay of 1 is nothing beside gradients of 100, and all there is beside gradients of 0.01. AdamW
-# treats both alike, up to the noise: $0.999^{500} = 0.61$.
+# In Adam a decay of 1 is nothing next to gradients of 100, and dominates gradients of 0.01. AdamW treats both
+# alike, up to the noise: $0.999^{500} = 0.61$.
 
 # %% [markdown]
 # ## Schedules, and clipping
 #
-# At the first steps both means rest on a handful of gradients, and the gradients turn quickly. So the
-# learning rate **warms up** from 0. Later the steps have to shrink, or the noise of the batches keeps the
+# At the first steps both means rest on a handful of gradients, and the gradients change direction quickly. So
+# the learning rate **warms up** from 0. Later the steps have to shrink, or the noise of the batches keeps the
 # weights dancing around the bottom. The **cosine** does that gently.
 #
-# And sometimes a batch comes whose gradient is a hundred times as long as usual. **Clipping** makes it
-# shorter before the optimizer sees it. The norm is that of all gradients together, one number for the whole
-# model: then everything shrinks by one factor, and the direction stays.
+# And sometimes a batch has a gradient a hundred times as long as usual. **Clipping** shortens it before the
+# optimizer sees it. The norm is that of all gradients together, one number for the whole model: then
+# everything shrinks by one factor, and the direction stays.
 
 # %%
 steps = np.arange(1, 201)
@@ -197,8 +199,8 @@ plt.show()
 # %% [markdown]
 # ## Your exercise
 #
-# Write one step of AdamW: the two means, then the weight. All comes in as an argument, `n` is 1 at the first
-# step, and `decay` is $\lambda$. Give back the means as they are, without hats.
+# Write one step of AdamW: the two means, then the weight. Everything is an argument, `n` is 1 at the first
+# step, and `decay` is $\lambda$. Return the means as they are, without hats.
 
 
 # %% tags=["exercise"]
@@ -214,8 +216,8 @@ def adamw(w, g, mean, square, n, lr, beta1, beta2, eps, decay):
 check(11, adamw)
 
 # %% [markdown]
-# When it has passed, compare it with the library's, which works in place: two arrays a weight are enough of a
-# burden. For 530 billion weights in float32 they are 4.2 terabytes, and lesson 18 shares them out.
+# Once it passes, compare it with the library's, which works in place: two extra numbers per weight are enough
+# of a burden. For 530 billion weights in float32 they are 4.2 terabytes, and lesson 18 shards them.
 
 # %%
 show(Adam.update)
@@ -230,6 +232,6 @@ show(AdamW.update)
 #   beside the means.
 # - Razvan Pascanu, Tomas Mikolov and Yoshua Bengio, *On the Difficulty of Training Recurrent Neural Networks*
 #   (2012): the wall in the loss from which one step throws you far away, and clipping.
-# - Gabriel Goh, *Why Momentum Really Works* (2017): an article whose pictures move when you pull at them.
+# - Gabriel Goh, *Why Momentum Really Works* (2017): an article with interactive pictures.
 #
 # Next lesson: 12, training, where all of this runs in a loop.

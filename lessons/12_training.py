@@ -1,8 +1,8 @@
 # %% [markdown]
 # # Lesson 12: Training to the floor
 #
-# 15 minutes. You will see four models reach what cannot be beaten, or not, and write the mean by which they
-# are compared.
+# 15 minutes. You will see which of four models reach the lowest loss possible, and write the mean by which
+# they are compared.
 
 # %% [markdown]
 # ## The question
@@ -10,9 +10,9 @@
 # A model trains, and its loss falls. How low can it go, and what has it not learned while it is above that?
 #
 # A loss of 1.13 nats (the unit of a natural logarithm) says nothing by itself. It may be a poor model on an
-# easy text, or a perfect one on a text that nobody can foresee. For most texts nobody can tell which. The
-# tales of this library are written by a grammar that we know, so here we can: we know what is left to chance,
-# and for every other word which earlier word decides it.
+# easy text, or a perfect one on a text that nobody can predict. For most texts nobody can tell which. The
+# tales of this library come from a grammar that we know, so here we can: we know which words are random, and
+# for every other word which earlier word decides it.
 
 # %% [markdown]
 # ## Where it lives
@@ -36,13 +36,13 @@ from minimega.train import perplexity
 # | letter | what it is |
 # |---|---|
 # | $N$ | the words of a text, ends of tales counted too |
-# | $p_t$ | the chance that a reader gave to the $t$-th word, before it was read |
+# | $p_t$ | the probability that a reader gave to the $t$-th word before reading it |
 # | $L$ | the loss: the mean of $-\log p_t$, in nats |
 # | $n_c$ | the number of options of the grammar's choice $c$, all equally likely |
 #
-# A reader who knows the grammar is surprised only where the grammar draws a lot. There $p_t = 1/n_c$, and no
-# reader can do better on average: whoever gives one option more has to give another one less. Everywhere else
-# this reader is certain, $p_t = 1$, and loses nothing. So the **floor** is
+# A reader who knows the grammar is surprised only where the grammar makes a random choice. There $p_t =
+# 1/n_c$, and no reader can do better on average: giving one option more means giving another one less.
+# Everywhere else this reader is certain, $p_t = 1$, and loses nothing. So the **floor** is
 #
 # $$L_\text{floor} = \frac{1}{N} \sum_{t=1}^{N} -\log p_t = \frac{1}{N} \sum_{c} \log n_c .$$
 #
@@ -62,10 +62,10 @@ axes.set(xlabel="the words of a tale", ylabel="surprise (nats)", xlim=(-1, len(w
 plt.show()
 
 # %% [markdown]
-# Most lots are drawn early. What comes late was decided before: who, what, where, and which gift.
+# Most random choices come early. Later words were decided before: who, what, where, and which gift.
 #
-# Three lines to compare a model with: a reader who knows nothing, a **bigram** model (it sees the present
-# word alone, and knows how often each word follows it), and the floor.
+# Three lines to compare a model with: a reader who knows nothing, a **bigram** model (it sees only the
+# present word, and knows how often each word follows it), and the floor.
 
 # %%
 stream = np.concatenate([[tokenizer.start, *tokenizer.encode(tale)] for tale in learned.documents()])
@@ -79,8 +79,8 @@ for name, loss in (("all words alike", np.log(tokenizer.size)), ("bigram", bigra
 # ## Predict, then run
 #
 # Four models of the same width, with 0, 1, 2 and 4 layers (blocks of attention and an MLP; the model with 0
-# layers is an embedding and a head). All train in the same way, for the same number of steps. In the end we
-# ask each about words that were decided 1 to 4 words back, 5 to 8, and so on, up to 60.
+# layers is an embedding and a head). All are trained in the same way, for the same number of steps. Then we
+# test each on words that were decided 1 to 4 words back, 5 to 8, and so on, up to 60.
 #
 # Before you run the next two cells: **how many layers does a model need to know a word that was decided 33 or
 # more words back?**
@@ -88,12 +88,11 @@ for name, loss in (("all words alike", np.log(tokenizer.size)), ("bigram", bigra
 # <details><summary>The answer, once you have a guess</summary>
 #
 # One. With one layer the loss at words that were decided 33 to 60 words back is 0.01 nats; with none it is
-# 2.6. More layers do not do better, but for what another run would change too.
+# 2.6. More layers do no better, beyond what another seed would change.
 #
-# Layers are not reach. Attention looks at all earlier words at once, and the word 60 places back is no
-# further away than the one before. What layers add is looks that follow on each other: the second may depend
-# on what the first found. No word of a tale needs that. The four-layer model is not wiser here; it takes
-# longer to say so.
+# Layers do not add reach. Attention looks at all earlier words at once, and the word 60 places back is no
+# further away than the one before. What layers add is a sequence of looks: the second can depend on what the
+# first found. No word of a tale needs that. The four-layer model is no wiser here, only slower.
 #
 # </details>
 
@@ -116,20 +115,20 @@ axes.plot(curve(0), color=ORANGE, label="0 layers")
 axes.plot(curve(1), color=BLUE, label="1 layer")
 axes.axhline(bigram, color="black", linestyle="--", linewidth=1, label="the best bigram model")
 axes.axhline(floor, color="black", linestyle=":", linewidth=1, label="the floor")
-axes.set(xlabel="step", ylabel="loss (nats a word)", ylim=(0, 3))
+axes.set(xlabel="step", ylabel="loss (nats per word)", ylim=(0, 3))
 axes.legend(frameon=False)
 plt.show()
 
 # %% [markdown]
 # The model with 0 layers passes below the bigram line, because it also sees the position of the word. Then it
-# stays where it is: the position says where in a tale it stands, and not who is in it.
+# stays there: the position says where in a tale the word is, but not who the tale is about.
 #
 # ## The picture
 #
-# To the end it takes 1,500 steps of 32 windows each, on 12,000 tales. That takes minutes for the four of
-# them, so the next cell draws what was measured once; `python -m minimega_lessons.exercises.e12_training 0 1 2
-# 4` measures it anew. It asks about 600 tales that were held out, and about words that the grammar leaves no
-# choice: a perfect reader loses 0 there, so all that you see is what a model does not know.
+# Full training takes 1,500 steps of 32 windows each, on 12,000 tales. That is minutes for the four models, so
+# the next cell draws earlier measurements; `python -m minimega_lessons.exercises.e12_training 0 1 2 4`
+# repeats them. They use 600 held-out tales, and only words for which the grammar leaves no choice: a perfect
+# reader loses 0 there, so all that you see is what a model does not know.
 
 # %%
 figure, axes = picture(height=4.0)
@@ -137,24 +136,24 @@ styles = zip((ORANGE, BLUE, GREEN, PINK), "osd^", (9, 9, 7, 4), strict=True)
 for (layers, (loss, above)), (color, marker, size) in zip(MEASURED.items(), styles, strict=True):
     name = f"{layers} layer{'s' * (layers != 1)}: {loss:.3f} over all words"
     axes.semilogy(list(DISTANCES), above, color=color, marker=marker, markersize=size, label=name)
-axes.set(xlabel="words back to the one that decides", ylabel="loss (nats a word; the floor is 0)")
+axes.set(xlabel="distance to the word that decides, in words", ylabel="loss (nats per word; the floor is 0)")
 axes.set_ylim(5e-4, 20)
 axes.legend(frameon=False, loc="center", bbox_to_anchor=(0.4, 0.58))
 plt.show()
 
 # %% [markdown]
-# Without attention distance does not matter either: no earlier word is seen, near or far. With attention
-# nearly nothing is left, most of it at the words that were decided furthest back, in the last sentences.
-# There the three differ by chance: the same four layers, drawn from another seed, ended at 0.007 in place of
+# Without attention, distance does not matter either: no earlier word is seen, near or far. With attention
+# almost no loss is left, most of it at the words that were decided furthest back, in the last sentences.
+# There the three differ only by seed: the same four layers, from another seed, ended at 0.007 instead of
 # 0.032. A loss of 0.502 against a floor of 0.498: that is what *trained to the floor* means, and only the
-# floor could tell.
+# floor can show it.
 #
 # ## Your exercise
 #
-# A held-out loss is a mean over batches of unlike size: the last one is shorter, and some targets do not
-# count (they are below 0: a tale that a window cuts is shown again in the next one, and counts there alone).
-# Write `mean_loss(batches)`: each batch brings its own mean loss and its targets, and every counted target
-# shall weigh the same.
+# A held-out loss is a mean over batches of unequal size: the last one is shorter, and some targets do not
+# count (they are below 0: a tale that a window cuts is shown again in the next one, and counts only there).
+# Write `mean_loss(batches)`: each batch has its own mean loss and its targets, and every counted target must
+# weigh the same.
 
 
 # %% tags=["exercise"]
@@ -170,8 +169,8 @@ def mean_loss(batches):
 check(12, mean_loss)
 
 # %% [markdown]
-# When it has passed, find your lines in the library's. Its `sums` are added up over ranks before the one
-# division, for the same reason: replicas may have unlike shares of the targets.
+# Once it passes, find your lines in the library's. Its `sums` are added up over ranks before the one
+# division, for the same reason: replicas may have different numbers of targets.
 
 # %%
 show(mm.evaluate)
@@ -184,6 +183,6 @@ show(mm.evaluate)
 # - Catherine Olsson, Nelson Elhage, Neel Nanda and others, *In-context Learning and Induction Heads* (2022):
 #   what two layers can do that one cannot.
 # - Yoshua Bengio, Réjean Ducharme, Pascal Vincent and Christian Jauvin, *A Neural Probabilistic Language
-#   Model* (2003): a model whose reach was a handful of words, and what it gave over counting them.
+#   Model* (2003): a model whose reach was a handful of words, and what it gained over counting them.
 #
 # Next lesson: 13, generation and its cache.

@@ -7,12 +7,12 @@
 # %% [markdown]
 # ## The question
 #
-# A model gives a score to every word that may come next. How does a text come of that, and why does its
+# A model gives a score to every word that may come next. How does that become a text, and why does its
 # hundredth word cost hardly more than its first?
 #
 # The first half is a choice, and the choice decides more about a text than one would think: the same model
-# writes like a clerk or like a poet with a fever. The second half is about not doing again what has been
-# done. Without it nobody could pay for a chat.
+# writes like a clerk or like a poet with a fever. The second half is about not repeating work. Without that,
+# nobody could pay for a chat.
 
 # %% [markdown]
 # ## Where it lives
@@ -37,17 +37,17 @@ from minimega.sample import Cache, choose, last_logits, next_logits, window_star
 # |---|---|
 # | $z$ | the logits, a score for each of the $V$ words |
 # | $\tau$ | the temperature |
-# | $q$ | the chances, $q_i = e^{z_i/\tau} / \sum_j e^{z_j/\tau}$ |
-# | $u$ | a number from 0 to 1, drawn evenly |
+# | $q$ | the probabilities, $q_i = e^{z_i/\tau} / \sum_j e^{z_j/\tau}$ |
+# | $u$ | a number from 0 to 1, drawn uniformly |
 #
-# **The choice.** Lay the chances side by side on the line from 0 to 1. Each word has a piece as long as its
-# chance, so the word that $u$ points at comes with its chance. What is left is to bend the chances:
+# **The choice.** Lay the probabilities side by side on the line from 0 to 1. Each word has a piece as long as
+# its probability, so $u$ points at it with that probability. What is left is to change the probabilities:
 #
-# - *Temperature.* $\tau < 1$ stretches the differences of the scores, $\tau > 1$ shrinks them. At $\tau \to
-#   0$ the likeliest word has the whole line.
-# - *Top-k* keeps the $k$ likeliest words. *Top-p* keeps as many as it takes for their chances to reach $p$:
-#   few where the model is sure, many where it is not. The others are the tail: hundreds of words, each of
-#   them nearly impossible, that together come quite often.
+# - *Temperature.* $\tau < 1$ stretches the differences between scores, $\tau > 1$ shrinks them. At $\tau \to
+#   0$ the most likely word has the whole line.
+# - *Top-k* keeps the $k$ most likely words. *Top-p* keeps as many as it takes for their probabilities to
+#   reach $p$: few if the model is sure, many if it is not. The others are the tail: hundreds of words, each
+#   nearly impossible, that together come up quite often.
 #
 # Here is a model of a single layer, trained for a few seconds. It has learned how a tale goes;
 # who is who in it takes longer (lesson 12).
@@ -66,11 +66,11 @@ for step in range(1, 201):
 prompt = [tokenizer.start, *tokenizer.encode("Once, on a")]
 for how in ({"temperature": 0}, {}, {"temperature": 2}, {"temperature": 2, "top_p": 0.8}):
     ids = [int(token[0]) for token in mm.generate(model, prompt, 15, **how)]
-    print(f"{how or 'the chances as they are'}:\n    Once, on a{tokenizer.decode(ids)}")
+    print(f"{how or 'the probabilities as they are'}:\n    Once, on a{tokenizer.decode(ids)}")
 
 # %% [markdown]
-# The chances behind that, after *Once, on a*: the grammar has six skies there, all alike. The dark bars are
-# what top-p keeps for $p = 0.8$.
+# The probabilities behind that, after *Once, on a*: the grammar has six skies there, all equally likely. The
+# dark bars are what top-p keeps for $p = 0.8$.
 
 # %%
 logits, evenly = last_logits(model, np.array([prompt])), np.linspace(0, 0.9999, 4000)
@@ -81,16 +81,16 @@ for one, temperature in zip(axes, (0.5, 1, 2), strict=True):
     color = np.where(np.isin(order, kept), BLUE, "#B7D5E8")
     one.bar(range(24), softmax(logits[0] / temperature)[0][order], color=color)
     one.set(title=f"temperature {temperature}: top-p keeps {len(kept)}", ylim=(0, 0.25))
-    one.set(xlabel=f"24 likeliest of {tokenizer.size} words")
-axes[0].set_ylabel("chance")
+    one.set(xlabel=f"24 most likely of {tokenizer.size} words")
+axes[0].set_ylabel("probability")
 plt.show()
 
 # %% [markdown]
 # ## The cache
 #
 # Attention is causal: a token's query, key and value depend on itself and on earlier tokens. A new token at
-# the end changes none of them. The new token needs the keys and values of all before it, and nothing else of
-# them. So keep those, in every layer, $2\,LBTD$ numbers in all, and compute the new token alone.
+# the end changes none of them. The new token needs only the keys and values of all before it. So keep those,
+# in every layer, $2\,LBTD$ numbers in all, and compute the new token alone.
 
 # %%
 show(Cache.recall)
@@ -113,25 +113,25 @@ print("the same logits to 12 digits:", np.allclose(*logits.values(), rtol=1e-12,
 print("at least 4 times as fast:", seconds[False] > 4 * seconds[True])
 
 # %% [markdown]
-# 64 times fewer tokens, and not 64 times as fast: each step has its fixed costs, and the cache has to be
+# 64 times fewer tokens, but not 64 times as fast: each step has its fixed costs, and the cache has to be
 # read. The more there is to compute, the closer it comes to the count: on one core, in float32, eight texts
 # of 256 tokens were written 13 times as fast, and 25 times with a width of 256.
 #
 # ## Predict, then run
 #
-# A cache makes a token cost one token, until the window is full. Our small model has positions for 64 tokens.
-# For the 65th the window moves on by one: the oldest token leaves, the others each move one place to the
-# left, the new one comes in. Before you run the next cell: **how many tokens have to be computed for that
-# step, with a cache that holds 63 of the 64?**
+# With a cache each new token costs one token, until the window is full. Our small model has positions for 64
+# tokens. For the 65th the window moves by one: the oldest token leaves, the others each move one position to
+# the left, and the new one comes in. Before you run the next cell: **how many tokens must be computed for
+# that step, with a cache that holds 63 of the 64?**
 #
 # <details><summary>The answer, once you have a guess</summary>
 #
-# All 64. Every token moved to another position. Its vector is another one then, and so are its keys and
-# values in every layer: the whole cache is stale, at this step and at each that follows. From here on the
-# cache saves nothing.
+# All 64. Every token moved to another position. So its vector changes, and with it its keys and values in
+# every layer: the whole cache is stale, at this step and at every later one. From here on the cache saves
+# nothing.
 #
-# So the library does not move by one. A full window moves on by half its length at once (`window_start`), and
-# pays 33 tokens for that. Then there is room for 31 more that cost one token each: about two tokens a step
+# So the library does not move by one. A full window moves by half its length at once (`window_start`), and
+# pays 33 tokens for that. Then there is room for 31 more that cost one token each: about two tokens per step
 # instead of 64. The price is what the model sees: at times only the last 33 tokens.
 #
 # </details>
@@ -142,14 +142,14 @@ starts = np.array([window_start(n, 64) for n in steps.tolist()])
 moved = np.diff(starts, prepend=0) > 0
 ways = {
     "no cache": (np.minimum(steps, 64), ORANGE, "-"),
-    "a cache, the window moves on by one": (np.where(steps <= 64, 1, 64), GREEN, "--"),
-    "a cache, the window moves on by half (the library)": (np.where(moved, steps - starts, 1), BLUE, "-"),
+    "a cache, the window moves by one": (np.where(steps <= 64, 1, 64), GREEN, "--"),
+    "a cache, the window moves by half (the library)": (np.where(moved, steps - starts, 1), BLUE, "-"),
 }
 figure, axes = picture(height=3.4)
 for name, (computed, color, line) in ways.items():
     axes.plot(steps, np.cumsum(computed), line, color=color, label=name)
 axes.axvline(64, ymax=0.7, color="black", linewidth=1, linestyle=":")
-axes.set(xlabel="tokens written (the window is full at the dotted line)", ylabel="tokens computed until then")
+axes.set(xlabel="tokens generated (the window is full at the dotted line)", ylabel="tokens computed so far")
 axes.legend(frameon=False)
 plt.show()
 
@@ -157,17 +157,17 @@ plt.show()
 # ## Your exercise
 #
 # Write `pick(logits, u, p, temperature)`: the word that `u` points at, for one row of logits. You may use
-# `softmax(x)`, which gives its value and its backward. You are judged by how often each word comes when `u`
+# `softmax(x)`, which returns its value and its backward. The check is how often each word comes up as `u`
 # runs from 0 to 1.
 
 
 # %% tags=["exercise"]
 def pick(logits, u, p=1.0, temperature=1.0):
-    """The token that the number u in [0, 1) points at: logits (V,) -> a whole number.
+    """The token that the number u in [0, 1) points at: logits (V,) -> an integer.
 
-    The logits are divided by the temperature. Only the fewest likeliest tokens are kept whose chances
-    together reach p; they share the line from 0 to 1 by their chances, the likeliest first. Each has the
-    piece [begin, end) of it.
+    The logits are divided by the temperature. Only the most likely tokens are kept, as few as together
+    reach the probability p. They share the line from 0 to 1 in proportion, the most likely first. Each has
+    its piece [begin, end).
     """
     return ...
 
@@ -176,8 +176,8 @@ def pick(logits, u, p=1.0, temperature=1.0):
 check(13, pick)
 
 # %% [markdown]
-# When it has passed, compare: the library's does it for all rows at once, knows top-k too, and takes 0 for a
-# temperature.
+# Once it passes, compare: the library's does it for all rows at once, has top-k too, and accepts a
+# temperature of 0.
 
 # %%
 show(choose)
@@ -186,7 +186,7 @@ show(choose)
 # ## Read next
 #
 # - Ari Holtzman, Jan Buys, Li Du, Maxwell Forbes and Yejin Choi, *The Curious Case of Neural Text
-#   Degeneration* (2019): why the likeliest text is a bad text, and top-p, beside the older top-k.
+#   Degeneration* (2019): why the most likely text is a bad text, and top-p, beside the older top-k.
 # - Noam Shazeer, *Fast Transformer Decoding: One Write-Head is All You Need* (2019): reading the cache is
 #   what a step costs in a large model, and heads that share one.
 # - Zihang Dai, Zhilin Yang, Yiming Yang, Jaime Carbonell, Quoc V. Le and Ruslan Salakhutdinov,

@@ -1,17 +1,17 @@
 # %% [markdown]
 # # Lesson 14: Memory and recomputation
 #
-# 15 minutes. You will write three lines that make any operation forget what it can find out again.
+# 15 minutes. You will write three lines that make any operation forget what it can recompute.
 
 # %% [markdown]
 # ## The question
 #
-# A training step holds far more than the weights. What is it that it holds, and which part of it can be
-# thrown away and computed again?
+# A training step holds far more than the weights. What does it hold, and which part can be thrown away and
+# recomputed?
 #
 # The forward pass goes up through the layers, the backward pass comes down, and what the first layer has kept
-# waits for it all the way. For GPT-3, with a batch of one text, that is 275 GB of activations: more than
-# three GPUs of 80 GB hold. It was trained nevertheless, so there has to be a way.
+# waits all the while. For GPT-3, with a batch of one text, that is 275 GB of activations: more than three
+# GPUs of 80 GB can hold. It was trained anyway, so there must be a way.
 
 # %% [markdown]
 # ## Where it lives
@@ -31,9 +31,9 @@ from minimega.model import RECOMPUTE
 # %% [markdown]
 # ## How the library does it
 #
-# An operation gives $y$ and a closure, `back`. There is no list of saved tensors anywhere: **what `back`
-# names is what is kept**, and nothing else. So the memory of a model can be read off its closures, and that
-# is what `saved_bytes` does.
+# An operation returns $y$ and a closure, `back`. There is no list of saved tensors anywhere: **whatever
+# `back` refers to is kept**, and nothing else. So the memory of a model can be read off its closures, as
+# `saved_bytes` does.
 
 # %%
 x = np.linspace(-1, 1, 10_000).reshape(100, 100)
@@ -51,11 +51,11 @@ for name, f in operations.items():
 
 # %% [markdown]
 # A sum passes $dy$ on and needs nothing. The exponential is its own derivative: it keeps its output. GELU
-# keeps $x$ and the tanh in the middle. Dropout sets each number to 0 with a chance of $p$ while a model
-# trains, so that no feature leans on a single other one. It keeps no mask of those numbers: `keep` is a
-# function that draws it again, and holds the coordinates of rows and columns for it. That is recomputation
-# already, of the smallest kind. It works because randomness here is a pure function of a key and coordinates:
-# asked twice, it answers the same.
+# keeps $x$ and the tanh in the middle. Dropout sets each number to 0 with probability $p$ during training, so
+# that no feature depends on a single other one. It keeps no mask: `keep` is a function that draws it again,
+# and holds the coordinates of rows and columns for it. That is already recomputation, on the smallest scale.
+# It works because randomness here is a pure function of a key and coordinates: called twice, it returns the
+# same.
 
 # %% [markdown]
 # ## The mathematics
@@ -68,21 +68,21 @@ for name, f in operations.items():
 # Add up what the operations of one block keep. The MLP is four times as wide as the block, and keeps its
 # hidden features before and after GELU, and the tanh: $12\,BTD$. Queries, keys, values, two norms and the
 # inputs of the linear layers make $8\,BTD$. The core of attention (all between the two projections) keeps the
-# queries that it scaled and the heads' outputs, $2\,BTD$, and its weights, $T$ by $T$ for every head.
-# Together, in numbers of four bytes each:
+# scaled queries and the heads' outputs, $2\,BTD$, and its weights, $T$ by $T$ for every head. Together, in
+# numbers of four bytes each:
 #
 # $$\underbrace{20\,BTD}_{\text{linear layers, norms, MLP}} \;+\; \underbrace{2\,BTD + B H T^2}_{\text{core of
 # attention}} \;+\; \underbrace{2\,BT}_{\text{the norms' deviations}}$$
 #
-# Korthikanti and others (2022) count $34 + 5\,HT/D$ *bytes* for each of the $BTD$ features: numbers of two
-# bytes, masks of one, and a few choices that differ. The two terms are the same: one that grows with $T$, one
-# with $T^2$. From here three ways lead on:
+# Korthikanti and others (2022) count $34 + 5\,HT/D$ *bytes* for each of the $BTD$ features: two-byte numbers,
+# one-byte masks, and a few other choices that differ. The two terms are the same: one that grows with $T$,
+# one with $T^2$. There are three modes:
 #
-# - **none**: keep it all.
-# - **selective**: forget the core of attention, run it again in the backward. What grows with $T^2$ is gone,
-#   for arithmetic that is small beside the projections. For GPT-3 it is 70 % of the bytes.
-# - **full**: forget the whole block but its input, $BTD$ numbers. Every block runs forward twice. A backward
-#   costs as much as two forwards, so a step costs 4 forwards in place of 3.
+# - **none**: keep everything.
+# - **selective**: forget the core of attention, and run it again in the backward. What grows with $T^2$ is
+#   gone, for little arithmetic compared with the projections. For GPT-3 it is 70 % of the bytes.
+# - **full**: forget the whole block except its input, $BTD$ numbers. Every block runs forward twice. A
+#   backward costs as much as two forwards, so a step costs 4 forwards in place of 3.
 
 # %%
 B, T, D, H, L = 1, 2048, 12288, 96, 96  # GPT-3 (Brown et al. 2020, table 2.1), the bytes of the paper
@@ -93,15 +93,15 @@ for mode, each in {"none": 34 + 5 * H * T / D, "selective": 34, "full": 2}.items
 # ## Predict, then run
 #
 # The next cell counts what a model of four blocks holds: width 128, context 128, four heads, a vocabulary of
-# 512. It does so for each layer, in the three ways. Before you run it: **once whole blocks are recomputed,
+# 512. It does so for each layer, in the three modes. Before you run it: **once whole blocks are recomputed,
 # which holds the most: the embedding, a block, the norm, the head or the loss?**
 #
 # <details><summary>The answer, once you have a guess</summary>
 #
-# The loss: 2.1 MB, as the picture shows, where a block holds 0.5. It keeps the chance of every word at every
-# place, $BTV$ numbers. With $V = 4D$ that is as much as the inputs of all four blocks. Real vocabularies make
-# it worse: GPT-2 has $V = 65\,D$, and twelve blocks. This is one reason why large models cut the vocabulary
-# over ranks too.
+# The loss: 2.1 MB, as the picture shows, where a block holds 0.5. It keeps the probability of every word at
+# every position, $BTV$ numbers. With $V = 4D$ that is as much as the inputs of all four blocks. Real
+# vocabularies make it worse: GPT-2 has $V = 65\,D$, and twelve blocks. This is one reason why large models
+# cut the vocabulary over ranks too.
 #
 # </details>
 
@@ -121,12 +121,12 @@ for mode in RECOMPUTE:
     loss.backward()
     gradients[mode] = [p.grad for p in model.parameters().values()]
     same = all(np.array_equal(a, b) for a, b in zip(gradients[mode], gradients["none"], strict=True))
-    print(f"{mode:9} {sum(held[mode].values()) / 1e6:5.1f} MB; gradients as without it, bit for bit: {same}")
+    print(f"{mode:9} {sum(held[mode].values()) / 1e6:5.1f} MB; same gradients, bit for bit: {same}")
 
 # %% [markdown]
 # The gradients are the same, although dropout is on. The second run does the same arithmetic on the same
-# numbers, and draws the same mask. Had the mask come from a stream, as from a die, the second run would have
-# been the run of another model.
+# numbers, and draws the same mask. Had the mask come from a stream of random numbers, the second run would
+# have computed a different model.
 #
 # ## The picture
 #
@@ -160,20 +160,19 @@ right.set(xlabel="context T (tokens)", ylabel="held by one block (MB)")
 plt.show()
 
 # %% [markdown]
-# One line has a bend: without recomputation the $T^2$ takes over. There is one thing that no bar shows: while
-# a block's backward runs, that block is there in full. With **full** the most that is held at once is all
-# inputs and one whole block.
+# One line bends: without recomputation the $T^2$ takes over. One thing is not shown: while a block's backward
+# runs, that block is held in full. With **full** the peak is all inputs plus one whole block.
 #
 # ## Your exercise
 #
-# Write `recompute(f)`. `f(x)` gives `(y, back)` as every operation does; your `g(x)` gives the same `y`, and
-# a `back` that keeps `x` alone. It is judged by the gradient checker, by how often `f` runs, and by what your
-# closure holds.
+# Write `recompute(f)`. `f(x)` returns `(y, back)` as every operation does; your `g(x)` returns the same `y`,
+# and a `back` that keeps only `x`. It is judged by the gradient checker, by how often `f` runs, and by what
+# your closure holds.
 
 
 # %% tags=["exercise"]
 def recompute(f):
-    """f, which gives (y, back) from x, as an operation that keeps nothing but x for its backward."""
+    """f, which returns (y, back) for x, as an operation that keeps only x for its backward."""
 
     def g(x):
         y = ...
@@ -191,9 +190,9 @@ def recompute(f):
 check(14, recompute)
 
 # %% [markdown]
-# When it has passed, compare yours with the library's. It does the same one storey up, on Tensors: a whole
-# layer with parameters inside may be `f`. In the forward `no_grad` drops the closures at once; in the
-# backward the graph of that one layer is built, walked, and dropped.
+# Once it passes, compare yours with the library's. It does the same one level up, on Tensors: `f` may be a
+# whole layer with parameters. In the forward `no_grad` drops the closures at once; in the backward the graph
+# of that one layer is built, walked, and dropped.
 
 # %%
 show(mm.recompute)
@@ -207,7 +206,7 @@ show(mm.recompute)
 # - Tianqi Chen, Bing Xu, Chiyuan Zhang and Carlos Guestrin, *Training Deep Nets with Sublinear Memory Cost*
 #   (2016): keep every $\sqrt{L}$-th layer, and the memory grows with $\sqrt{L}$.
 # - Andreas Griewank and Andrea Walther, *Algorithm 799: Revolve: An Implementation of Checkpointing for the
-#   Reverse or Adjoint Mode of Computational Differentiation* (2000): the best places to keep, when there is
-#   room for so many and no more.
+#   Reverse or Adjoint Mode of Computational Differentiation* (2000): which states to keep when there is room
+#   for only so many.
 #
 # Next lesson: 15, collectives, and what else many ranks have to say to each other.

@@ -1,7 +1,7 @@
 # %% [markdown]
 # # Lesson 15: Ranks, collectives and their backward
 #
-# 15 minutes. You will write one function that has one forward and two backwards, and say when which is right.
+# 15 minutes. You will write one function with one forward and two backwards, and learn when each is right.
 
 # %% [markdown]
 # ## The question
@@ -9,10 +9,10 @@
 # Four processes compute one model together, and on the way they send arrays to each other. What is the
 # gradient of a message?
 #
-# From here on a model stands on several *ranks*. A rank is a process with a memory of its own, and nothing is
-# shared: what one rank needs from another has to travel. All layers between two messages have the backward
-# that you know from lesson 03 on. The message needs one too. A wrong one raises no error. The loss still
-# falls, and you wonder for a week why four ranks learn worse than one.
+# From here on a model is spread over several *ranks*. A rank is a process with its own memory, and nothing is
+# shared: what one rank needs from another must be sent. The layers between two messages have the backward
+# that you know since lesson 03. The message needs one too. A wrong one raises no error. The loss still falls,
+# and you wonder for a week why four ranks learn worse than one.
 
 # %% [markdown]
 # ## Where it lives
@@ -52,20 +52,19 @@ kept = ranks(4, program)
 # |---|---|
 # | $p$, $r$ | the number of ranks, and one of them |
 # | $n$ | how many numbers the whole array has |
-# | $x_r$, $y_r$ | what rank $r$ gives to a collective, and what it gets |
-# | $x$, $y$ | what all ranks have together, one under the other: $x_0$, then $x_1$, ... |
+# | $x_r$, $y_r$ | what rank $r$ puts into a collective, and what it gets |
+# | $x$, $y$ | what all ranks have together, stacked: $x_0$, then $x_1$, ... |
 # | $A$ | the matrix of a collective: $y = A x$ |
 # | $dx$, $dy$ | the gradients of $x$ and of $y$ |
 #
-# All four are linear: they copy numbers and add them up. So each of them is a matrix $A$ between what all
-# ranks have before and what all ranks have after. A small step $\delta$ of $x$ moves $y$ by $A\delta$, and
-# the loss by
+# All four are linear: they copy numbers and add them up. So each of them is a matrix $A$ from what all ranks
+# have before to what they have after. A small step $\delta$ of $x$ moves $y$ by $A\delta$, and the loss by
 #
 # $$\langle dy, A\,\delta \rangle \;=\; \langle A^T dy, \delta \rangle, \qquad\text{so}\qquad dx = A^T dy .$$
 #
-# **The backward of a collective is its transposed matrix, the adjoint.** You need not work out these
-# matrices. Give a collective the identity matrix, each rank its rows of it, and column $j$ of what comes out
-# is the answer to a single 1 in place $j$. That is $A$.
+# **The backward of a collective is its transposed matrix, the adjoint.** You need not derive these matrices.
+# Give a collective the identity matrix, each rank its own rows, and column $j$ of the result is the response
+# to a single 1 at position $j$. That is $A$.
 
 # %%
 program = """
@@ -98,22 +97,22 @@ for name, matrix in A.items():
     print(f"{name} transposed is {same[0] if same else 'none of these four'}")
 
 # %% [markdown]
-# Grey is 1, white is 0, blue lines part the ranks. All-gather and reduce-scatter are each other's transpose:
-# copying forward is adding up backward, as it was for the bias in lesson 03. A broadcast transposed is a sum
-# that ends on one rank. And an all-reduce is its own transpose.
+# Grey is 1, white is 0, blue lines separate the ranks. All-gather and reduce-scatter are each other's
+# transpose: copying forward is adding up backward, as it was for the bias in lesson 03. A broadcast
+# transposed is a sum that ends on one rank. And an all-reduce is its own transpose.
 
 # %% [markdown]
 # ## Predict, then run
 #
-# So the backward of an all-reduce is an all-reduce. Put it to the test. Four ranks compute $y = \sum_r x_r$
-# by an all-reduce, and then all of them compute the same loss $L = \frac{1}{2} \sum_i y_i^2$. Each rank has
-# $dy = y$. The next cell moves one number of the rank's own $x$ a little, measures the slope, and prints it
+# So the backward of an all-reduce is an all-reduce. Let us test that. Four ranks compute $y = \sum_r x_r$ by
+# an all-reduce, and then all of them compute the same loss $L = \frac{1}{2} \sum_i y_i^2$. Each rank has $dy
+# = y$. The next cell moves one number of the rank's own $x$ a little, measures the slope, and prints it
 # beside `all_reduce(dy)`. **Will the two agree?**
 #
 # <details><summary>The answer, once you have a guess</summary>
 #
 # No. The slope is 6, and the all-reduce gives 24: four times too much, once for every rank. The matrix is
-# right. The account is wrong. With everything stacked, $\langle dy, A\delta\rangle$ adds up over four copies
+# right. The counting is wrong. With everything stacked, $\langle dy, A\delta\rangle$ adds up over four copies
 # of $y$, as if the loss were $L_0 + L_1 + L_2 + L_3$. But there is one loss, which four ranks know. Four
 # witnesses of one accident are not four accidents.
 #
@@ -136,7 +135,7 @@ kept = ranks(4, program)
 # %% [markdown]
 # ## Three words
 #
-# What was missing is *what is meant* by an array that stands on every rank. Three words say it.
+# What was missing is *what an array means* when every rank has one. Three words say it.
 #
 # - **whole**: equal on all ranks. It is one array, known $p$ times.
 # - **cut**: each rank has its piece. Side by side they are the array.
@@ -154,12 +153,12 @@ pieces_picture(
 # - *partial to whole*, an all-reduce, and then **all ranks do the same** with $y$. Each of them finds the
 #   whole $dy$. Counted once, $\langle \sum_r x_r, dy \rangle = \sum_r \langle x_r, dy \rangle$. So $dx_r =
 #   dy$: the backward is the identity. It is the 6 above.
-# - *whole to whole*, nothing is sent, and then **each rank does something else** with $y = x$. Rank $r$ finds
-#   the part of the gradient that comes from its own use, $dy_r$. So $dy$ is partial, and $\sum_r \langle x,
-#   dy_r \rangle = \langle x, \sum_r dy_r \rangle$: the backward is an all-reduce.
+# - *whole to whole*, nothing is sent, and then **each rank does something different** with $y = x$. Rank $r$
+#   finds the part of the gradient that comes from its own use, $dy_r$. So $dy$ is partial, and $\sum_r
+#   \langle x, dy_r \rangle = \langle x, \sum_r dy_r \rangle$: the backward is an all-reduce.
 #
-# The library holds all of its regions to this identity, with random numbers on every rank: `check_adjoint`
-# gets the map, its backward, and the words: a kind for $x$ and a kind for $y$ (a pair where the gradient's
+# The library checks all of its regions against this identity, with random numbers on every rank:
+# `check_adjoint` takes the map, its backward, and a word for $x$ and for $y$ (a pair if the gradient's word
 # differs).
 
 # %%
@@ -177,18 +176,18 @@ say("users differ, all-reduce", group.all_reduce, "partial", ("whole", "partial"
 kept = ranks(4, program)
 
 # %% [markdown]
-# (`At y` is $A^T dy$, what the backward gave: $dx$ should have been whole.)
+# (`At y` is $A^T dy$, what the backward returned: $dx$ should have been whole.)
 #
 # One forward, two backwards, and each is right in its place. Nothing in the array tells which. The word does.
 
 # %% [markdown]
 # ## Your exercise
 #
-# Write `gather(x, group, alike)`. Each rank has $N/p$ rows of $x$, and $y$ shall be all $N$ rows, on every
-# rank. `alike` says who uses them: all ranks do the same with $y$, so that $dy$ is whole, or each does
-# something else, so that $dy$ is partial. Send no more than it takes: the bytes are counted.
+# Write `gather(x, group, alike)`. Each rank has $N/p$ rows of $x$, and $y$ must be all $N$ rows, on every
+# rank. `alike` says how they are used: all ranks do the same with $y$, so that $dy$ is whole, or each does
+# something different, so that $dy$ is partial. Send no more than necessary: the bytes are counted.
 #
-# `group.piece(n)` is the slice of this rank in an axis of length $n$. The collectives work on axis 0.
+# `group.piece(n)` is this rank's slice of an axis of length $n$. The collectives work on axis 0.
 
 
 # %% tags=["exercise"]
@@ -208,9 +207,9 @@ def gather(x, group, alike):
 check(15, gather)
 
 # %% [markdown]
-# When it has passed, compare. The library has two functions instead of a flag, and names them after their
-# use: `join` for users alike, `gather` for users that differ. `start_...` sends the message on its way, and
-# the engine waits for it only when somebody needs the gradient.
+# Once it passes, compare. The library has two functions instead of a flag, and names them after their use:
+# `join` for users alike, `gather` for users that differ. `start_...` starts the message, and the engine waits
+# for it only when the gradient is needed.
 
 # %%
 show(regions.gather)
@@ -222,8 +221,8 @@ show(regions.join)
 # - Russell J. Hewett and Thomas J. Grady II, *A Linear Algebraic Approach to Model Parallelism in Deep
 #   Learning* (2020): every message as a linear operator, and its adjoint as its backward.
 # - Pitch Patarasuk and Xin Yuan, *Bandwidth Optimal All-Reduce Algorithms for Clusters of Workstations*
-#   (2009): how few bytes an all-reduce can do with, and the ring that gets there.
+#   (2009): the fewest bytes an all-reduce can send, and the ring that reaches them.
 # - Rajeev Thakur, Rolf Rabenseifner and William Gropp, *Optimization of Collective Communication Operations
-#   in MPICH* (2005): how a collective is made of single messages, and which way suits which size.
+#   in MPICH* (2005): how a collective is made of single messages, and which algorithm suits which size.
 #
 # Next lesson: 16, tensor parallelism, which cuts a layer in two places and needs two of these regions.

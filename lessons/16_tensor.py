@@ -1,8 +1,8 @@
 # %% [markdown]
 # # Lesson 16: Tensor parallelism
 #
-# 15 minutes. You will write the four lines in which an MLP on four ranks may differ from one on a single
-# rank. Two of them do.
+# 15 minutes. You will write the four lines where the MLP on four ranks can differ from the serial one. Two of
+# them do.
 
 # %% [markdown]
 # ## The question
@@ -44,16 +44,16 @@ from minimega.parallel import regions
 # | $b_2$, $y$ | the bias and the output | $(D)$, $(N, D)$ | whole |
 #
 # A product can be cut in two ways. **By columns**: each column of $h = x W_1$ needs all of $x$ and one column
-# of $W_1$. A rank that has $x$ and some columns gets the same columns of $h$, and nobody else is asked. **By
-# rows**: the product is a sum over $F$, and a sum can be cut into parts,
+# of $W_1$. A rank that has $x$ and some columns gets the same columns of $h$, without a message. **By rows**:
+# the product is a sum over $F$, and a sum can be cut into parts,
 #
 # $$a W_2 \;=\; \sum_f a_{:f} W_{2,f:} \;=\; \sum_r a_r W_{2,r} .$$
 #
 # A rank that has some columns of $a$ and the same rows of $W_2$ computes one part. The parts have to be added
 # up.
 #
-# Put the two behind each other, and the columns that the first layer leaves on a rank are those that the
-# second needs there. The activation works on each number alone, so it keeps the cut. No message in between.
+# Put one after the other, and the columns that the first layer leaves on a rank are those that the second
+# needs there. The activation works on each number alone, so it keeps the cut. There is no message in between.
 # (The other way round there is one: $h$ would be partial, and the activation of a sum is not the sum of
 # activations.)
 
@@ -69,7 +69,7 @@ pieces_picture(
 )
 
 # %% [markdown]
-# Now the words of lesson 15. The ranks' ways part at $x$ and meet at $y$. Both places need a *region*, a
+# Now the words of lesson 15. The ranks' paths part at $x$ and meet at $y$. Both places need a *region*, a
 # message with a backward. Shoeybi and others call them $f$ and $g$.
 #
 # | | forward | what is sent | backward | what is sent |
@@ -112,15 +112,15 @@ compare(ranks(4, program), serial)
 # %% [markdown]
 # ## Predict, then run
 #
-# Take $f$ out: each rank hands $x$ to its columns as it is, and nothing is sent in the backward pass. Forward
-# this changes nothing at all, so the loss is right. **Which of the five gradients are wrong now?**
+# Remove $f$: each rank passes $x$ to its columns unchanged, and nothing is sent in the backward pass. The
+# forward does not change at all, so the loss is right. **Which of the five gradients are wrong now?**
 #
 # <details><summary>The answer, once you have a guess</summary>
 #
 # $dx$, and no other. $dW_1$ is made of $x$ and of this rank's columns of $dh$, and both are right; the sum
 # over the ranks comes after it. So the layer with the mistake learns as it should. The layers *below* it get
-# a part of their gradient, another part on each rank, and what all ranks should hold alike drifts apart. Look
-# for such a mistake one layer above the place where it hurts.
+# only a part of their gradient, a different part on each rank, and weights that should be equal on all ranks
+# drift apart. Look for such a mistake one layer above the place where it hurts.
 #
 # </details>
 
@@ -131,9 +131,8 @@ compare(ranks(4, program.replace("copy(x, group=group)", "x")), serial)
 # ## Attention, by heads
 #
 # Attention has the same form: a column-cut matrix for queries, keys and values, something that needs no other
-# rank, and a row-cut matrix. What needs no other rank is a *head* (lesson 08), if the rank has its query, its
-# key and its value. Here are the columns of that matrix for four heads, in two orders, cut into four equal
-# pieces.
+# rank, and a row-cut matrix. That something is a *head* (lesson 08), if the rank has its query, its key and
+# its value. Here are the columns of that matrix for four heads, in two orders, cut into four equal pieces.
 
 # %%
 orders = {
@@ -170,20 +169,19 @@ keep(**{name: p.whole(p.grad) for name, p in model.parameters().items()})  # pie
 """
 alone, four = ranks(1, program_of_a_model)[0], ranks(4, program_of_a_model)
 off = {name: max(abs(one[name] - alone[name]).max() for one in four) for name in alone}
-print(f"\n{sum(d < 1e-12 for d in off.values())} of {len(off)} gradients are the serial ones")
+print(f"\n{sum(d < 1e-12 for d in off.values())} of {len(off)} gradients equal the serial ones")
 
 # %% [markdown]
 # Four all-reduces in the block: $g$ of attention and of the MLP forward, $f$ of both backward. (The others
 # belong to the cut vocabulary, lesson 17.) Each carries $N D = 32 \cdot 32$ numbers, whatever $p$ is. With
-# twice as many ranks each computes half as much and sends as much as before. So a layer is cut over the few
-# GPUs of one machine, as a rule, and no further.
+# twice as many ranks each computes half as much and sends as much as before. So, as a rule, a layer is cut
+# over the few GPUs of one machine and no further.
 
 # %% [markdown]
 # ## Your exercise
 #
-# The MLP again, in plain functions. Its layers are there. Write the places where the ranks' ways
-# meet and part: `y` and its bias, `dz`, `db2` and `dx`. Each is one short expression, and two of them send
-# something.
+# The MLP again, in plain functions. Its layers are given. Write the places where the ranks' paths meet and
+# part: `y` and its bias, `dz`, `db2` and `dx`. Each is one short expression, and two of them send something.
 
 
 # %% tags=["exercise"]
@@ -212,7 +210,7 @@ def mlp(x, w1, b1, w2, b2, group):
 check(16, mlp)
 
 # %% [markdown]
-# When it has passed: this is how the library says it. `shares.leave` is $g$, and the bias comes after it.
+# Once it passes: this is how the library does it. `shares.leave` is $g$, and the bias comes after it.
 
 # %%
 show(RowLinear.forward)
@@ -228,6 +226,6 @@ show(regions.reduce)
 # - Noam Shazeer and others, *Mesh-TensorFlow: Deep Learning for Supercomputers* (2018): the same cuts, as
 #   names of axes that a program lays over a grid of processors.
 # - Deepak Narayanan and others, *Efficient Large-Scale Language Model Training on GPU Clusters Using
-#   Megatron-LM* (2021): what each way to cut costs, and why a layer is cut within a machine.
+#   Megatron-LM* (2021): what each kind of parallelism costs, and why a layer is cut within a machine.
 #
 # Next lesson: 17, sequence parallelism, which takes the two all-reduces apart.

@@ -6,14 +6,14 @@
 # %% [markdown]
 # ## The question
 #
-# Tensor parallelism cuts the large matrices, and all ranks do the rest alike. Can the rest be cut too, and
-# what does it cost?
+# Tensor parallelism cuts the large matrices, and all ranks repeat the rest. Can the rest be cut too, and what
+# does it cost?
 #
 # The rest is small in arithmetic and large in memory. Korthikanti and others count what a layer keeps for its
-# backward pass, without the attention weights: 34 bytes for each token and feature (lesson 14). Of these, 24
-# are inside of the cut pairs and 10 outside: norms, dropout, the inputs of both branches. On eight ranks the
-# 24 become 3, and the 10 stay 10. And at the end of the model stand $V$ scores for each token: for GPT-2
-# 50,257 of them, where a layer has 768 features.
+# backward pass, without the attention weights: 34 bytes per token and feature (lesson 14). Of these, 24 are
+# inside the cut pairs and 10 outside: norms, dropout, the inputs of both branches. On eight ranks the 24
+# become 3, and the 10 stay 10. And at the end of the model there are $V$ scores per token: 50,257 for GPT-2,
+# where a layer has 768 features.
 
 # %% [markdown]
 # ## Where it lives
@@ -40,7 +40,7 @@ from minimega.learn.pictures import RANKS
 # | $\ell$, in code `logits` | the scores, a row for each token; cut by columns | $(N, V)$ |
 # | $t_n$ | the target of row $n$ | $(N)$ |
 #
-# At the end of a cut pair an all-reduce makes $\sum_r z_r$ whole. An all-reduce can be taken apart: first a
+# At the end of a cut pair an all-reduce makes $\sum_r z_r$ whole. An all-reduce can be split in two: first a
 # **reduce-scatter**, after which each rank has the sum for its own $T/p$ tokens, then an **all-gather** of
 # these tokens.
 #
@@ -49,7 +49,7 @@ from minimega.learn.pictures import RANKS
 # What stands between two pairs (norm, dropout, the residual sum) treats each token by itself. So put it
 # *between the two halves*, where each rank has $T/p$ tokens, instead of after both, where each has all $T$.
 # That is sequence parallelism. (What enters the next pair is whole again, and this library keeps it whole for
-# the backward pass. Korthikanti and others keep each rank's tokens, and gather them once more.)
+# the backward pass. Korthikanti and others keep each rank's tokens, and gather them again.)
 
 # %%
 program = """
@@ -69,16 +69,17 @@ pieces_picture(
 # %% [markdown]
 # ## Predict, then run
 #
-# Now one message has become two. The next cell computes the gradients of one batch, the same model on four
-# ranks, without and with sequence parallelism, and counts what rank 0 sends to its tensor group. **With
+# Now one message has become two. The next cell computes the gradients of one batch with the same model on
+# four ranks, without and with sequence parallelism, and counts what rank 0 sends to its tensor group. **With
 # sequence parallelism, are these twice the bytes, half as many again, or the same?**
 #
 # <details><summary>The answer, once you have a guess</summary>
 #
 # The same: 62,016 both times. An all-reduce of $n$ numbers around a ring, in which each rank sends to the
 # next, *is* a reduce-scatter and an all-gather, and each half puts $n (p-1)/p$ numbers on the wire. The
-# halves were always there. You only stepped in between. What is new is the group `stage`: gradients of what
-# every rank holds, which the next section is about. They travel once a step, not once a layer.
+# halves were always there. You only stepped in between. What is new is the group `stage`: it sums the
+# gradients of what every rank holds, which the next section is about. They travel once per step, not once per
+# layer.
 #
 # </details>
 
@@ -102,7 +103,7 @@ for sequence in (False, True):
     kept = ranks(4, program.replace("SEQUENCE", str(sequence)))
 
 # %% [markdown]
-# ## What is shared by tokens apart
+# ## What tokens on different ranks share
 #
 # A norm has a scale $w$ of $D$ numbers. It is whole: every rank holds all of it. Each token uses it, so its
 # gradient is a sum over tokens, $dw = \sum_n dy_n \hat{x}_n$ (lesson 07). As long as all ranks had all
@@ -137,7 +138,7 @@ plt.show()
 
 # %% [markdown]
 # Each black line is the sum of the four dots in its column. Without that sum each rank moves its own copy of
-# $w$ another way. After one step you have four models that share their matrices, which nobody ordered.
+# $w$ differently. After one step you have four different models that share their matrices.
 
 # %% [markdown]
 # ## The cut vocabulary
@@ -148,11 +149,11 @@ plt.show()
 # $$L_n = -\log \frac{e^{\ell_{n t_n}}}{\sum_v e^{\ell_{nv}}}
 # = \log \sum_v e^{\ell_{nv} - m_n} + m_n - \ell_{n t_n}, \qquad m_n = \max_v \ell_{nv},$$
 #
-# with the largest score taken out so that no exponential overflows (lesson 06). You could gather all $V$
-# scores. But look at what the formula does with them: a maximum, a sum, and one number that is picked. A
-# maximum of maxima is the maximum, and a sum of sums is the sum. **Three numbers a token travel.**
+# with the largest score subtracted so that no exponential overflows (lesson 06). You could gather all $V$
+# scores. But look at what the formula does with them: a maximum, a sum, and one number that is selected. A
+# maximum of maxima is the maximum, and a sum of sums is the sum. **Three numbers per token travel.**
 #
-# Backward, $d\ell_{nv}$ is $e^{\ell_{nv} - m_n}$ over the sum, less 1 where $v = t_n$. Each rank has all of
+# Backward, $d\ell_{nv}$ is $e^{\ell_{nv} - m_n}$ over the sum, minus 1 where $v = t_n$. Each rank has all of
 # that for its own columns, and nothing is sent.
 
 # %%
@@ -164,7 +165,7 @@ mine = group.piece(1000)
 loss, back = cross_entropy(logits[:, mine], targets, first=mine.start, group=group)
 print(f"loss {loss:.10f}  logits here {logits[:, mine].shape}  dlogits here {back(1.0).shape}")
 if group.rank == 0:
-    print(f"numbers that travel for each token: {group.counter.total().bytes / 8 / 32:.0f}")
+    print(f"numbers that travel per token: {group.counter.total().bytes / 8 / 32:.0f}")
 """
 print("one rank:")
 kept = ranks(1, program)
@@ -179,7 +180,7 @@ pieces_picture(
 #
 # Write the three values of the loss: `highest`, `total` and `right`. A rank has the logits of the tokens
 # `first`, `first + 1`, and so on, as many as its logits have columns. `targets` holds any tokens, and every
-# rank has all of it. `group.all_reduce(x, "max")` is the largest of every rank's `x`, number by number.
+# rank has all of it. `group.all_reduce(x, "max")` is the elementwise maximum of all ranks' `x`.
 
 
 # %% tags=["exercise"]
@@ -198,8 +199,8 @@ def loss(logits, targets, first, group):
 check(17, loss)
 
 # %% [markdown]
-# When it has passed, compare. The library sends `total` and `right` in one message, keeps the exponentials
-# for the backward, and leaves out targets below 0.
+# Once it passes, compare. The library sends `total` and `right` in one message, keeps the exponentials for
+# the backward, and ignores targets below 0.
 
 # %%
 show(cross_entropy)
@@ -214,6 +215,6 @@ show(cross_entropy)
 #   *Megatron-LM: Training Multi-Billion Parameter Language Models Using Model Parallelism* (2019): section 3,
 #   on the cut vocabulary and a loss that sends scalars instead of logits.
 # - Maxim Milakov and Natalia Gimelshein, *Online normalizer calculation for softmax* (2018): maximum and sum
-#   in one pass, and (section 3.1) how two parts are merged. You will write that merge in lesson 20.
+#   in one pass, and (section 3.1) how to merge two parts. You will write that merge in lesson 20.
 #
 # Next lesson: 18, data parallelism, where each rank has a batch of its own.

@@ -1,18 +1,18 @@
 # %% [markdown]
 # # Lesson 18: Data parallelism and ZeRO
 #
-# 15 minutes. You will write three lines on which all copies of a model have to agree: their common loss and
-# gradient.
+# 15 minutes. You will write the three lines on which all replicas of a model must agree: their common loss
+# and gradient.
 
 # %% [markdown]
 # ## The question
 #
-# Four ranks hold a copy of one model each, and share out a batch. How do they end the step with the weights
-# that one rank, which has seen all of it, would have?
+# Four ranks hold a replica of one model each, and split a batch. How do they end the step with the weights
+# that one rank would have after seeing all of it?
 #
-# Copies are the plainest way to train on many machines: no layer has to know of them. Two things go wrong.
-# The first is a wrong mean, which raises no error. The second is waste: everybody keeps a copy of everything.
-# The answer to the second is called ZeRO.
+# Replicas are the simplest way to train on many machines: no layer has to know of them. Two things go wrong.
+# The first is a wrong mean, which raises no error. The second is waste: every rank keeps a copy of
+# everything. The answer to the second is called ZeRO.
 
 # %% [markdown]
 # ## Where it lives
@@ -39,7 +39,7 @@ from minimega.parallel.team import Team
 # | $\ell_t$ | the loss of one token |
 # | $L$, $dw$ | the loss of the batch, and its gradient for a weight |
 #
-# The loss is a mean over the tokens that are counted. Padding is not. Write it as one sum, and cut the sum:
+# The loss is a mean over the counted tokens. Padding does not count. Write it as one sum, and cut the sum:
 #
 # $$L \;=\; \frac{1}{n} \sum_{t} \ell_t \;=\; \sum_r \underbrace{\frac{1}{n} \sum_{t\ \text{on}\ r} \ell_t}
 # _{\text{rank } r}, \qquad dw \;=\; \sum_r \frac{\partial}{\partial w}\, \frac{1}{n} \sum_{t\ \text{on}\ r}
@@ -47,11 +47,11 @@ from minimega.parallel.team import Team
 #
 # A sum may be cut anywhere. So if each rank divides by the **global** $n$, the parts of the loss add up, the
 # parts of the gradient add up, and no split of the batch changes anything. A mean may not be cut. The mean of
-# the ranks' means is another number as soon as the $n_r$ differ: it is an election in which each rank has one
-# vote, however many tokens live there. In October 2024 this mistake was mended in a widely used library,
+# the ranks' means is a different number as soon as the $n_r$ differ: it is an election in which each rank has
+# one vote, however many tokens live there. In October 2024 this mistake was fixed in a widely used library,
 # Hugging Face's Transformers: there it was between the parts of a batch that run one after another.
 #
-# Eight sequences of unlike length on four ranks, two on each. One rank runs the same batch first.
+# Eight sequences of different lengths on four ranks, two on each. One rank runs the same batch first.
 
 # %%
 program = """
@@ -75,8 +75,8 @@ kept = ranks(4, program)
 print(f"\nmean of the four means: {np.mean([one['own'] for one in kept]):.5f}")
 
 # %% [markdown]
-# The mean of the means is wrong in the second digit after the point. In its gradient a token of rank 3 weighs
-# 32/3, about eleven times, as much as a token of rank 0.
+# The mean of the means is wrong in the second decimal place. In its gradient a token of rank 3 weighs 32/3
+# (about eleven) times as much as a token of rank 0.
 #
 # ## While the backward still runs
 #
@@ -109,16 +109,16 @@ kept = ranks(2, program)
 #
 # ## ZeRO
 #
-# Now to the waste. Four bytes hold a weight, four its gradient, and eight Adam's two means (lesson 11). All
+# Now the waste. Four bytes hold a weight, four its gradient, and eight Adam's two means (lesson 11). All
 # ranks hold all 16, and all of them take the same step, $p$ times over. *ZeRO* (Rajbhandari and others) lets
-# each rank take the step for its $p$-th part of the weights alone.
+# each rank take the step for its shard alone, a $p$-th of the weights.
 #
-# - **Stage 1**: each rank keeps Adam's means of its part.
-# - **Stage 2**: and the summed gradients of its part.
-# - **Stage 3**: and the weights of its part. A layer's weights are gathered when it runs, forward and again
-#   backward, and forgotten after it.
+# - **Stage 1**: each rank keeps only its shard of Adam's means.
+# - **Stage 2**: and only its shard of the summed gradients.
+# - **Stage 3**: and only its shard of the weights. A layer's weights are gathered when it runs, forward and
+#   again backward, and dropped after it.
 #
-# The sum of a bucket goes to its owners by a reduce-scatter, and the new weights to everybody by an
+# The sum of a bucket goes to its owners by a reduce-scatter, and the new weights to all ranks by an
 # all-gather:
 
 # %%
@@ -133,7 +133,7 @@ pieces_picture(
 # %% [markdown]
 # ## Predict, then run
 #
-# The next cell trains the same model for two steps under stage 0 (copies, and an all-reduce of the
+# The next cell trains the same model for two steps under stage 0 (replicas, and an all-reduce of the
 # gradients), 1, 2 and 3. It counts the bytes that leave each rank. **How many times the bytes of stage 0 do
 # stages 1, 2 and 3 send?**
 #
@@ -170,7 +170,7 @@ kept = ranks(4, program)
 # ## The picture
 #
 # What a rank has to hold, by the library's formula, for a model of the paper's table 1: 7.5 billion weights
-# of 16 bits, as their gradients are, and 12 bytes a weight for Adam's means and a 32-bit copy.
+# of 16 bits, gradients of 16 bits, and 12 bytes per weight for Adam's means and a 32-bit copy.
 
 # %%
 many = 2 ** np.arange(11)
@@ -181,29 +181,29 @@ for stage, color in enumerate((ORANGE, PINK, GREEN, BLUE)):
     axes.annotate(f"stage {stage}: {held[-1]:.3g} GB", (many[-1] * 1.15, held[-1]), color=color, va="center")
 axes.axhline(80, color="black", linestyle=":", linewidth=1)
 axes.annotate("a GPU of 80 GB", (64, 75), va="top")
-axes.set(xlabel="ranks", ylabel="GB a rank", xlim=(0.9, 8000), ylim=(0.08, 250))
+axes.set(xlabel="ranks", ylabel="GB per rank", xlim=(0.9, 8000), ylim=(0.08, 250))
 axes.set_xticks([1, 4, 16, 64, 256, 1024], ["1", "4", "16", "64", "256", "1024"])
 axes.minorticks_off()
 plt.show()
 
 # %% [markdown]
-# Stages 1 and 2 end on a floor: what is not cut stays whole on each rank. Stage 3 has none but the layer that
-# is running, which is not counted here. And activations are in none of these lines: they belong to the
-# sequences, which are shared out already.
+# Stages 1 and 2 end on a floor: what is not sharded stays whole on each rank. Stage 3 has no floor except the
+# layer that is running, which is not counted here. And activations are in none of these lines: they belong to
+# the sequences, which are already split.
 #
 # ## Your exercise
 #
 # Write `combine(loss_sum, grad_sum, count, group)`: the mean loss over the counted tokens of all ranks, and
-# its gradient, on every rank. Each rank gives the sum over its own tokens, the gradient of that sum, and how
-# many tokens they are. A rank may have none. `group.all_reduce(x)` is the sum of all ranks' `x`.
+# its gradient, on every rank. Each rank passes in the sum over its own tokens, the gradient of that sum, and
+# the number of these tokens, which may be 0. `group.all_reduce(x)` is the sum of all ranks' `x`.
 
 
 # %% tags=["exercise"]
 def combine(loss_sum, grad_sum, count, group):
-    """The loss of the whole batch and its gradient, on every rank; what comes in is this rank's alone.
+    """The loss of the whole batch and its gradient, on every rank; the arguments are this rank's alone.
 
     loss_sum (): the losses of its counted tokens, added up; grad_sum (D,): the gradient of that sum;
-    count (): how many tokens it has counted, perhaps none.
+    count (): how many tokens it has counted, perhaps 0.
     """
     loss = ...
     grad = ...
@@ -214,9 +214,9 @@ def combine(loss_sum, grad_sum, count, group):
 check(18, combine)
 
 # %% [markdown]
-# The library saves one of your three messages. Every rank knows the targets of the whole batch, so it counts
-# them all by itself, before the first backward pass, and divides there. Look for `count`. What is added up
-# afterwards needs no division.
+# Once it passes: the library saves one of your three messages. Every rank knows the targets of the whole
+# batch, so it counts them all by itself, before the first backward pass, and divides there. Look for `count`.
+# What is added up afterwards needs no division.
 
 # %%
 show(Team.gradients)
@@ -231,4 +231,4 @@ show(Team.gradients)
 # - Samyam Rajbhandari, Jeff Rasley, Olatunji Ruwase and Yuxiong He, *ZeRO: Memory Optimizations Toward
 #   Training Trillion Parameter Models* (2019): the three stages, what they save and what they send.
 #
-# Next lesson: 19, pipelines, where the ranks share out the layers instead, and wait for each other.
+# Next lesson: 19, pipelines, where the ranks split the layers instead, and wait for each other.

@@ -1,16 +1,15 @@
 # %% [markdown]
 # # Lesson 19: Pipelines and their bubble
 #
-# 15 minutes. You will write a schedule: the list of what one rank does, in an order in which four ranks wait
-# as little as they can and hold as little as they can.
+# 15 minutes. You will write a schedule: the list of what one rank does, in an order that lets four ranks wait
+# as little and hold as little as possible.
 
 # %% [markdown]
 # ## The question
 #
-# Four ranks hold a quarter of the layers each, one after another. While rank 3 computes, what do ranks 0, 1
-# and 2 do?
+# Four ranks hold a quarter of the layers each, in order. While rank 3 computes, what do ranks 0, 1 and 2 do?
 #
-# They wait, and a waiting GPU costs what a working one does. So the batch is cut into *micro-batches*, which
+# They wait, and a waiting GPU costs as much as a working one. So the batch is cut into *micro-batches*, which
 # follow each other through the ranks like cars through a factory. What is left of the waiting is called the
 # *bubble*. How large it is, and how much memory each rank needs meanwhile, depends on the number of
 # micro-batches and on the order in which each rank does its work.
@@ -18,8 +17,8 @@
 # %% [markdown]
 # ## Where it lives
 #
-# `minimega/parallel/schedules.py` has the orders, as lists. `minimega/parallel/bubble.py` says what they
-# are worth, and `minimega/parallel/pipeline.py` runs them. Their tests are in `tests/test_schedules.py` and
+# `minimega/parallel/schedules.py` has the schedules, as lists. `minimega/parallel/bubble.py` measures them,
+# and `minimega/parallel/pipeline.py` runs them. Their tests are in `tests/test_schedules.py` and
 # `tests/mpi/cases_pipeline.py`.
 
 # %%
@@ -34,15 +33,15 @@ from minimega.pictures.pipeline import draw as draw_pipeline
 
 
 def draw(**panels):
-    """Schedules with the time that things take, one above the other."""
+    """Draw schedules with their times, one above the other."""
     timed = {name.replace("_", " "): schedules.times(*panel) for name, panel in panels.items()}
     draw_pipeline(plt.figure(dpi=150), timed)
     plt.show()
 
 
 # %% [markdown]
-# No matrix is cut here. What is cut is the list of layers: a rank has all of a block's matrices, or nothing
-# of them, and what goes from rank to rank is whole.
+# Here the list of layers is cut, and no matrix: a rank has all of a block's matrices or none of them, and
+# what goes from rank to rank is whole.
 
 # %%
 pieces_picture(
@@ -60,10 +59,10 @@ pieces_picture(
 # | $p$, $r$ | the number of ranks, and one of them |
 # | $m$ | the number of micro-batches of a step |
 # | $f$, $b$ | how long a rank takes for the forward of one micro-batch, and for its backward |
-# | $v$ | how many chunks of layers a rank has, where it has several |
+# | $v$ | how many chunks of layers a rank has, if it has several |
 #
-# A backward is two products where a forward is one (lesson 03: $dx$ and $dW$), so in our pictures $f = 1$ and
-# $b = 2$. Every rank has work for $m\,(f + b)$. The last rank can begin when the first micro-batch has passed
+# A backward takes two products and a forward one (lesson 03: $dx$ and $dW$), so in our pictures $f = 1$ and
+# $b = 2$. Every rank works for $m\,(f + b)$. The last rank can begin when the first micro-batch has passed
 # the $p - 1$ ranks before it. And when it is done, the last gradient has to go back through them:
 #
 # $$T \;=\; \underbrace{(p-1)\,f}_{\text{there}} + m\,(f+b) + \underbrace{(p-1)\,b}_{\text{and back}}
@@ -85,17 +84,17 @@ show(schedules.gpipe)
 # %% [markdown]
 # ## Predict, then run
 #
-# GPipe has a price. A micro-batch that went forward leaves its activations with each rank until its backward
-# (lesson 14), so at the turn each rank holds all eight. *1F1B* takes the first backward as soon as there is
-# one, and from then on one forward and one backward in turn.
+# GPipe has a price. After its forward, a micro-batch leaves its activations on each rank until its backward
+# (lesson 14), so at the turning point each rank holds all eight. *1F1B* runs the first backward as soon as
+# there is one, and from then on alternates one forward and one backward.
 #
 # With four ranks and eight micro-batches GPipe waits 27.3 % of the time. **How much does 1F1B wait?**
 #
 # <details><summary>The answer, once you have a guess</summary>
 #
-# 27.3 %. Nothing in the formula speaks of the order: the way there and the way back are as long as before.
-# The white triangle is cut up and its pieces stand elsewhere. What 1F1B changes is the memory: rank $r$ holds
-# at most $p - r$ micro-batches, not $m$. So $m$ may grow, and that is what shrinks the bubble.
+# 27.3 %. The formula does not depend on the order: the path there and the path back are as long as before.
+# The white triangle is cut up and its pieces are elsewhere. 1F1B changes the memory: rank $r$ holds at most
+# $p - r$ micro-batches, not $m$. So $m$ can grow, and that shrinks the bubble.
 #
 # </details>
 
@@ -113,9 +112,9 @@ draw(**{name: (schedule,) for name, schedule in both.items()})
 # on. The first micro-batch reaches the last rank after $(p-1)f/v$, so a rank waits a $v$-th as long. The
 # price is $v$ times as many messages, and some more activations.
 #
-# **Zero bubble.** Cut the backward. The rank before waits for $dx$ alone; for $dW$ nobody waits. So each rank
-# sends $dx$ off first, and does $dW$ where it would otherwise wait. With halves of equal length a third of
-# the waiting is left.
+# **Zero bubble.** Split the backward. The rank before waits only for $dx$; nobody waits for $dW$. So each
+# rank sends $dx$ first, and computes $dW$ when it would otherwise wait. With halves of equal length a third
+# of the waiting is left.
 
 # %%
 halves = {"forward": 0.5, "backward": 1}  # half as many layers in a chunk
@@ -127,8 +126,8 @@ draw(
 # %% [markdown]
 # ## The picture
 #
-# Waiting and memory over the number of micro-batches, for four ranks. Dots are measured on the lists, lines
-# are the formulas: waiting over working $w$ is $(p-1)/m$, a $v$-th or a third of it, and the bubble
+# Waiting and memory against the number of micro-batches, for four ranks. Dots are measured on the lists,
+# lines are the formulas: waiting over working $w$ is $(p-1)/m$, a $v$-th or a third of it, and the bubble
 # $w/(1+w)$.
 
 # %%
@@ -158,9 +157,9 @@ plt.show()
 # %% [markdown]
 # ## A list is all there is
 #
-# A rank that runs a schedule makes no decisions. It goes through its list, in which the messages stand too,
-# and each word of the list is a method. Two ranks train a model of two blocks, and one
-# rank the same model:
+# A rank that runs a schedule makes no decisions. It goes through its list, which includes the messages, and
+# each word of the list is a method. Below, one rank trains a model of two blocks, and then two ranks train
+# the same model:
 
 # %%
 show(Run.execute)
@@ -183,8 +182,8 @@ kept = ranks(2, program)
 
 # %% [markdown]
 # The order of messages is part of the list, and it can be wrong. Below, rank 1 asks for micro-batch 2 before
-# it gives back the gradient of micro-batch 0. Rank 0 wants that gradient before it goes on to micro-batch 2.
-# They are two polite people at a door. (The numbers of the last line are micro-batch and chunk.)
+# it returns the gradient of micro-batch 0. Rank 0 waits for that gradient before it goes on to micro-batch 2.
+# They are like two polite people at a door. (The numbers in the last line are micro-batch and chunk.)
 
 # %%
 schedule = schedules.one_f_one_b(2, 4)
@@ -209,8 +208,8 @@ except ValueError as error:
 #
 # Write `one_f_one_b(rank, ranks, micro_batches)`: what this rank does, in order, without messages. For
 # example `[("forward", 0), ("backward", 0)]` for one rank and one micro-batch. The rows of the picture are
-# your answer for four ranks and eight micro-batches. It has to be right for other numbers too, fewer
-# micro-batches than ranks among them.
+# your answer for four ranks and eight micro-batches. It must be right for other numbers too, including fewer
+# micro-batches than ranks.
 
 
 # %% tags=["exercise"]
@@ -223,9 +222,9 @@ def one_f_one_b(rank, ranks, micro_batches):
 check(19, one_f_one_b)
 
 # %% [markdown]
-# The library's order is made of the same three parts, by a function that serves the interleaved and the zero
-# bubble order too. The messages are put in afterwards, in an order in which no two ranks can wait for each
-# other.
+# Once it passes: the library builds its order from the same three parts, in a function that also serves the
+# interleaved and the zero bubble order. The messages are inserted afterwards, in an order in which no two
+# ranks can wait for each other.
 
 # %%
 show(schedules.one_f_one_b)
@@ -235,9 +234,10 @@ show(schedules._in_turn)
 # ## Read next
 #
 # - Yanping Huang and others, *GPipe: Efficient Training of Giant Neural Networks using Pipeline Parallelism*
-#   (2018): micro-batches, and a bubble that is small where they are many.
+#   (2018): micro-batches, and a bubble that is small if there are many.
 # - Deepak Narayanan and others, *Efficient Large-Scale Language Model Training on GPU Clusters Using
-#   Megatron-LM* (2021): 1F1B, interleaved stages, and how pipelines go together with the other ways to cut.
+#   Megatron-LM* (2021): 1F1B, interleaved stages, and how pipelines combine with the other kinds of
+#   parallelism.
 # - Penghui Qi, Xinyi Wan, Guangxing Huang and Min Lin, *Zero Bubble Pipeline Parallelism* (2023): the
 #   backward in two halves; the order above, and others that leave no bubble.
 #

@@ -1,19 +1,19 @@
 # %% [markdown]
 # # Lesson 20: Long contexts by a ring
 #
-# 15 minutes. You will write three lines that make one softmax out of two, and with them attention over a text
-# that no rank has whole.
+# 15 minutes. You will write three lines that merge two softmaxes into one, and with them attention over a
+# text that no rank holds whole.
 
 # %% [markdown]
 # ## The question
 #
 # A text is too long for one rank. But in attention every token may look at every earlier one: how can ranks
-# share it out?
+# split it?
 #
-# Tensor parallelism shares out the heads, and data parallelism the texts. With one head's weights for one
-# text, both have reached their end: $T \times T$ numbers. Twice the context needs four times the room for
-# them, and at 100,000 tokens one head of one layer takes 40 GB in float32. So we cut the text itself, and no
-# rank ever holds a whole row of these weights.
+# Tensor parallelism splits the heads, and data parallelism the texts. Neither can split one head's weights
+# for one text: $T \times T$ numbers. Twice the context needs four times the memory for them, and at 100,000
+# tokens one head of one layer takes 40 GB in float32. So we cut the text itself, and no rank ever holds a
+# whole row of these weights.
 
 # %% [markdown]
 # ## Where it lives
@@ -40,22 +40,22 @@ from minimega.ranks.paper import Paper
 #
 # | letter | what it is |
 # |---|---|
-# | $T$, $p$ | tokens of the text; ranks that share it out, $T/p$ tokens each |
+# | $T$, $p$ | tokens of the text; ranks that split it, $T/p$ tokens each |
 # | $s_j$ | the score of one query with key $j$ (lesson 08) |
 # | $v_j$, $y$ | the value of key $j$; what the query gets, both of width $C$ |
 # | $m$, in code `top` | the largest score so far |
 # | $l$, in code `total` | the sum of exponentials so far |
 # | $u$ | the sum of values so far, each times its exponential |
 #
-# A query's result is a weighted mean of values. As in lesson 06, the largest score is taken off first, so
+# A query's result is a weighted mean of values. As in lesson 06, the largest score is subtracted first, so
 # that no exponential is above 1:
 #
 # $$y = \frac{\sum_j e^{s_j - m}\, v_j}{\sum_j e^{s_j - m}} = \frac{u}{l}, \qquad m = \max_j s_j .$$
 #
-# Above and below the line stands a sum over keys, and a sum can be taken in pieces. Only $m$ is in the way:
-# it is known when the last key has been seen. So each piece takes its own $m$. Three things are kept of a
-# block of keys, however long it is: $u$, $m$ and $l$. When a later block has a larger score, what was added
-# up before is off by a factor, and this factor is the same for the whole row. That is the *online softmax*.
+# Numerator and denominator are sums over keys, and a sum can be computed in pieces. Only $m$ is in the way:
+# it is known only after the last key. So each piece uses its own $m$. Three things are kept for a block of
+# keys, however long it is: $u$, $m$ and $l$. If a later block has a larger score, the sums so far are off by
+# a factor, and this factor is the same for the whole row. That is the *online softmax*.
 #
 # Nothing is approximated, and the order of the blocks does not matter. So keys and values may come in any
 # order, from anywhere.
@@ -64,8 +64,8 @@ from minimega.ranks.paper import Paper
 # ## The ring
 #
 # Each rank keeps its queries. Keys and values go round: while a rank works on some, they travel on to the
-# next rank. After $p - 1$ messages everybody has met everybody. Here are four ranks with 16 tokens, what they
-# see in which order, and whether the result is that of plain attention over the whole text.
+# next rank. After $p - 1$ messages every rank has seen all of them. Here are four ranks with 16 tokens, the
+# order in which they see the keys, and whether the result is that of plain attention over the whole text.
 
 # %%
 program = """
@@ -84,9 +84,9 @@ print("tokens", *mine, " keys of ranks", *order, " messages", sent.calls, " equa
 kept = ranks(4, program)
 
 # %% [markdown]
-# The backward pass goes round once more. It needs each weight again, and has kept none: from $m$ and $l$ it
-# computes them anew, block by block. The gradients of keys and values travel with them, every rank adds what
-# its queries say, and after a whole round they are home.
+# The backward pass goes round once more. It needs each weight again, and has kept none: it recomputes them
+# from $m$ and $l$, block by block. The gradients of keys and values travel with them, every rank adds the
+# part of its own queries, and after a whole round they are home.
 
 # %% [markdown]
 # ## Predict, then run
@@ -94,19 +94,19 @@ kept = ranks(4, program)
 # Rank 0 has tokens 0, 1 and 14, 15: a strange pair. Why not plain pieces, 0 to 3 for rank 0, 4 to 7 for rank
 # 1, and so on?
 #
-# In a causal text a query looks at earlier keys alone. Work is the number of pairs of a query and a key that
-# it sees. A step of the ring takes as long as its busiest rank, and then all pass on. **With plain pieces,
-# how many times faster than one rank are four?** Write your guess down, with one digit after the point.
+# In causal attention a query looks only at earlier keys. Work is the number of pairs of a query and a key
+# that it sees. A step of the ring takes as long as its busiest rank, and then all pass their keys on. **With
+# plain pieces, how many times faster than one rank are four?** Write your guess down, to one decimal place.
 #
 # <details><summary>The answer, once you have a guess</summary>
 #
-# 2.3 times. Rank 0 has the earliest tokens: after the first step all keys that come are too late for it, and
-# it waits. Rank 3 has work in every step. It does 58 of the 136 pairs, where a quarter would be 34. With more
-# ranks and a long text they are $p^2 / (2p - 1)$ times faster, which is little more than $p/2$: half of the
-# square is saved, and half of the machine waits.
+# 2.3 times. Rank 0 has the earliest tokens: after the first step all keys that arrive are later than its
+# queries, and it waits. Rank 3 has work in every step. It does 58 of the 136 pairs, where a quarter would be
+# 34. With more ranks and a long text they are $p^2 / (2p - 1)$ times faster, which is little more than $p/2$:
+# half of the square is saved, and half of the machine waits.
 #
-# The two halves, one from the front and one from the end, make it 4.0. An early piece has little to do, a
-# late one much, and every rank has one of each.
+# With two halves, one from the front and one from the end, it is 4.0. An early piece has little to do, a late
+# one much, and every rank has one of each.
 #
 # </details>
 
@@ -166,7 +166,7 @@ plt.show()
 # %% [markdown]
 # ## What a rank keeps
 #
-# For that we need no ranks. `Paper(4, rank=1)` is one rank of four, of which the others are not there: shapes
+# This needs no real ranks. `Paper(4, rank=1)` is one rank of four, and the other three do not exist: shapes
 # are right, numbers are not. `saved_bytes` says what a loss holds for its backward pass. Here is a model of
 # one block, for texts from 256 to 2048 tokens.
 
@@ -175,7 +175,7 @@ contexts = [256, 512, 1024, 2048]
 
 
 def keeps(size, length):
-    """What one of so many ranks keeps of a text of this length, in MB."""
+    """What one of `size` ranks keeps of a text of this length, in MB."""
     cut = grid(Paper(size), Layout(cp=size))
     config = mm.Config(vocab_size=64, context=length, d_model=32, nhead=4, num_layers=1)
     tokens = np.zeros((1, length), int)
@@ -196,22 +196,22 @@ axes.legend(frameon=False)
 plt.show()
 
 # %% [markdown]
-# One rank keeps $T \times T$ weights: twice the text, nearly four times the room. In the ring, what a rank
-# keeps grows with $T/p$: twice the text, twice the room, and twice the text on twice the ranks the same room
-# as before. From one rank to two it falls by far more than a half, since no weights are kept at all.
-# `examples/long_context.py` trains on a text that one rank is refused.
+# One rank keeps $T \times T$ weights: twice the text, nearly four times the memory. In the ring, what a rank
+# keeps grows with $T/p$: twice the text takes twice the memory, and twice the text on twice the ranks the
+# same memory as before. From one rank to two it falls by far more than half, since no weights are kept at
+# all. `examples/long_context.py` trains on a text that one rank cannot hold.
 
 # %% [markdown]
 # ## Your exercise
 #
-# Write `merge(y1, top1, total1, y2, top2, total2)`. It gets the three things that two blocks of keys left,
+# Write `merge(y1, top1, total1, y2, top2, total2)`. It takes the three results of each of two blocks of keys,
 # for $t$ queries: $u$, $m$ and $l$ above, here `y` of shape $(t, C)$, `top` and `total` of shape $(t, 1)$. It
-# gives those of both blocks together, as if their keys had stood in one.
+# returns those of both blocks together, as if their keys were in one block.
 
 
 # %% tags=["exercise"]
 def merge(y1, top1, total1, y2, top2, total2):
-    """Sums of two blocks of keys -> of both: y (t, C); top and total (t, 1), a row for each query."""
+    """Merge the sums of two blocks of keys: y (t, C); top and total (t, 1), a row per query."""
     top = ...
     total = ...
     y = ...
@@ -222,9 +222,9 @@ def merge(y1, top1, total1, y2, top2, total2):
 check(20, merge)
 
 # %% [markdown]
-# When it has passed, look for your three lines in the loop of `ring_attention`. There the second block is
-# still scores: its exponentials are taken over the new top at once, so only the old sums need a factor. They
-# begin as a block without keys. `around` is the ring.
+# Once it passes, look for your three lines in the loop of `ring_attention`. There the second block is still
+# scores: its exponentials use the new top directly, so only the old sums need a factor. They start as a block
+# without keys. `around` is the ring.
 
 # %%
 source = inspect.getsource(ring_attention)
@@ -236,10 +236,10 @@ show(around)
 # ## Read next
 #
 # - Maxim Milakov and Natalia Gimelshein, *Online normalizer calculation for softmax* (2018): your merge of
-#   `top` and `total` (section 3.1), written to read memory less often.
+#   `top` and `total` (section 3.1), in order to read memory less often.
 # - Tri Dao, Daniel Y. Fu, Stefano Ermon, Atri Rudra and Christopher Ré, *FlashAttention: Fast and
 #   Memory-Efficient Exact Attention with IO-Awareness* (2022): the same blocks within one GPU, and the
-#   backward pass that computes the weights again.
+#   backward pass that recomputes the weights.
 # - Hao Liu, Matei Zaharia and Pieter Abbeel, *Ring Attention with Blockwise Transformers for Near-Infinite
 #   Context* (2023): the ring, and when its messages cost no time.
 # - William Brandon and others, *Striped Attention: Faster Ring Attention for Causal Transformers* (2023): the

@@ -1,24 +1,23 @@
 # %% [markdown]
 # # Lesson 21: All together on eight ranks
 #
-# 15 minutes. You will write the one number of a step for which all eight ranks have to agree on who holds
-# what.
+# 15 minutes. You will write the one number of a step for which all eight ranks must agree on who holds what.
 
 # %% [markdown]
 # ## The question
 #
-# Each way to cut a model leaves it the model that it was. Do they still, all at once?
+# Each way of cutting leaves the result unchanged. Is that still so when all are used at once?
 #
 # For the largest models no single cut is enough. And together the cuts meet in the same arrays: a gradient is
-# cut by one, copied by another, shared out by a third. So here they are in one run, on a model of 27,584
+# cut by one, replicated by another, sharded by a third. So here they are in one run, on a model of 27,584
 # parameters instead of 530 billion. The code is the same.
 
 # %% [markdown]
 # ## Where it lives
 #
-# `minimega/parallel/grid.py` gives every rank its groups, and `minimega/parallel/layout.py` says in one
-# table what goes with what. `tests/mpi/cases_zero.py` and `tests/mpi/cases_checkpoint.py` hold layouts like
-# this one to one rank.
+# `minimega/parallel/grid.py` gives every rank its groups, and `minimega/parallel/layout.py` says in one table
+# what combines with what. `tests/mpi/cases_zero.py` and `tests/mpi/cases_checkpoint.py` compare layouts like
+# this one with one rank.
 
 # %%
 from pathlib import Path
@@ -41,14 +40,14 @@ from minimega.ranks.paper import Paper
 #
 # | letter | what it is | here |
 # |---|---|---|
-# | $p_t$, `--tp` | ranks that share out a layer, and the tokens in between (lessons 16, 17) | 2 |
-# | $p_d$, `--dp` | replicas that share out the batch, and Adam's memory by ZeRO 1 (lesson 18) | 2 |
-# | $p_p$, `--pp` | stages that share out the list of layers (lesson 19) | 2 |
+# | $p_t$, `--tp` | ranks that split a layer, and the tokens between layers (lessons 16, 17) | 2 |
+# | $p_d$, `--dp` | replicas that split the batch, and shard Adam's means by ZeRO 1 (lesson 18) | 2 |
+# | $p_p$, `--pp` | stages that split the list of layers (lesson 19) | 2 |
 # | $g_i$ | an entry of the gradient | |
 # | $h_i$ | how many ranks hold it, after all sums | |
 #
-# Selective recomputation (lesson 14) is on too: it changes what a rank keeps, and sends nothing. The ranks
-# are $p_t \, p_d \, p_p = 8$ (with the ring of lesson 20 they would be 16), and each has a place in three
+# Selective recomputation (lesson 14) is on too: it changes what a rank keeps, and sends nothing. There are
+# $p_t \, p_d \, p_p = 8$ ranks (with the ring of lesson 20 there would be 16), and each belongs to three
 # groups. On paper, without starting any:
 
 # %%
@@ -59,20 +58,21 @@ for r in range(8):
     print(f"rank {r}:", *groups, f"pipeline {cut.pipeline.ranks}", sep="   ")
 
 # %% [markdown]
-# Most of a step can be done without knowing the grid. A layer sees its tensor group alone, a bucket of
-# gradients its data group. One number cannot: the norm of the whole gradient, by which it is clipped,
+# Most of a step can be done without knowing the grid. A layer sees only its tensor group, a bucket of
+# gradients only its data group. One number cannot: the norm of the whole gradient, which is used for
+# clipping,
 #
 # $$\lVert g \rVert = \sqrt{\sum_i g_i^2} = \sqrt{\sum_{\text{ranks}} \; \sum_{i \text{ held there}}
 # \frac{g_i^2}{h_i}} .$$
 #
-# The sum on the left has each entry once. The ranks have some of them several times. If each holder puts in
-# its share, the sum over the ranks is the sum over the entries.
+# The first sum has each entry once. The ranks have some of them several times. If each holder contributes its
+# share, the sum over the ranks is the sum over the entries.
 
 # %% [markdown]
 # ## The picture
 #
-# A column is a parameter, a row a rank. Light is what the rank holds of its weights: half of a matrix that is
-# cut, all of a norm. Dark is that part of it of which the rank keeps Adam's two means.
+# A column is a parameter, a row a rank. Light is the part of the weights that the rank holds: half of a
+# matrix that is cut, all of a norm. Dark is the part of it for which the rank keeps Adam's two means.
 
 # %%
 config = mm.Config(vocab_size=50, context=16, d_model=32, nhead=4, num_layers=2, dropout=0.1)
@@ -100,30 +100,29 @@ axes.axhline(3.5, color=ORANGE, linewidth=1)
 plt.show()
 
 # %% [markdown]
-# Above the orange line is the first stage, below it the second. Neighbours
-# have the two halves of a matrix. Two rows further down stands the replica, which has the same weights and
-# the other part of Adam's memory. A norm is whole on all four ranks of its stage, and all four share out its
-# memory. One column crosses the line: embedding and head share a table (lesson 10), so both *ends* of the
-# pipeline hold it. A bucket is cut as one long row of numbers, so a rank may own nothing of one parameter and
-# all of another.
+# Above the orange line is the first stage, below it the second. Neighbours have the two halves of a matrix.
+# Two rows further down is the replica, with the same weights and the other part of Adam's means. A norm is
+# whole on all four ranks of its stage, and its means are sharded over all four. One column crosses the line:
+# embedding and head share a table (lesson 10), so both *ends* of the pipeline hold it. A bucket is cut as one
+# long row of numbers, so a rank may own nothing of one parameter and all of another.
 
 # %% [markdown]
 # ## Predict, then run
 #
-# Now let eight ranks train, for four steps, on texts that count: 7, 8, 9 and so on. One rank trains the same
-# model beside it, from the same seed. In the last step all messages of rank 0 are counted, as bytes that
-# leave it. **Which of the three groups (tensor, data, pipeline) sends the most bytes, and which the least?**
+# Now eight ranks train for four steps, on texts that count: 7, 8, 9 and so on. One rank trains the same model
+# from the same seed. In the last step we count all bytes that leave rank 0. **Which of the three groups
+# (tensor, data, pipeline) sends the most bytes, and which the least?**
 #
 # <details><summary>The answer, once you have a guess</summary>
 #
-# The tensor group sends the most: 10 times what the pipeline does. It sends activations, at four places of
-# every block, forward and backward and for every micro-batch; the pipeline sends them at one place in all.
-# The data group sends the gradients once, and the new weights back, and lies in between here. With more
-# tokens in a batch the first two grow, and the data group does not. (Groups of the same kind are `stage`, for
-# what all ranks of a stage hold, and `ends`.)
+# The tensor group sends the most: 10 times as much as the pipeline. It sends activations at four places in
+# every block, forward and backward, for every micro-batch; the pipeline sends them at one place in all. The
+# data group sends the gradients once, and the new weights back, and lies in between here. With more tokens
+# per batch the first two grow, and the data group does not. (The groups `stage`, for what all ranks of a
+# stage hold, and `ends` also send gradients.)
 #
-# So neighbours share out a layer, since they are near each other on most machines, and stages are furthest
-# apart. That is the order of the grid.
+# So neighbours split a layer, since they are near each other on most machines, and stages are furthest apart.
+# That is the order of the grid.
 #
 # </details>
 
@@ -140,7 +139,7 @@ team.draw(model, 0, "float64")
 text = (np.arange(48)[:, None] * 7 + np.arange(17)).reshape(6, 8, 17) % 50
 adam, recipe, done = mm.AdamW(), mm.Recipe(steps=6, lr=0.01), []
 for step, batch in enumerate(text[:4], 1):
-    group.counter.traffic.clear()  # counted is the last step
+    group.counter.traffic.clear()  # only the last step is counted
     done += [mm.train_step(model, adam, recipe, step, batch[:, :-1], batch[:, 1:], team=team)]
 keep(**{name: np.array([one[name] for one in done]) for name in ("loss", "grad_norm")})
 for (name, kind, label), sent in group.counter.traffic.items() if group.rank == 0 else ():
@@ -153,7 +152,7 @@ folder = TemporaryDirectory()
 kept = ranks(8, program.replace("CONFIG", repr(config)).replace("FOLDER", folder.name))
 
 # %% [markdown]
-# And is it the model of one rank?
+# And is it the same model as on one rank?
 
 
 # %%
@@ -169,12 +168,13 @@ for step in range(1, 5):
     print(f"step {step}", *(f"{x}: eight {eight[x]:.10f}, one {one[x]:.10f}" for x in eight), sep="   ")
 
 # %% [markdown]
-# Ten digits after the point, with dropout and all. The rest is rounding: sums in another order.
+# Ten decimal places, dropout included. The rest is rounding: sums in another order.
 #
 # ## A checkpoint belongs to no layout
 #
 # Each rank wrote what it was the first to hold: weights into one file, Adam's means into another. Here one
-# rank reads the parts of all eight, and goes on with step 5; beside it the model that was alone all the time.
+# rank reads the parts of all eight, and goes on with step 5; beside it is the model that was on one rank all
+# the time.
 
 # %%
 newest = run_folder.newest(Path(folder.name))
@@ -188,9 +188,9 @@ folder.cleanup()
 # %% [markdown]
 # ## Your exercise
 #
-# Write `norm(own, group)`. On each rank `own` is a list of pairs: a gradient array of any shape, and how many
-# ranks hold the same one. `group` is all ranks; `group.all_reduce(x)` adds up. Every rank gets the same
-# number: the root of the sum of all squares, each entry of the whole gradient once.
+# Write `norm(own, group)`. On each rank `own` is a list of pairs: a gradient array of any shape, and the
+# number of ranks that hold it. `group` is all ranks; `group.all_reduce(x)` adds up. Every rank must return
+# the same number: the root of the sum of all squares, each entry of the whole gradient once.
 
 
 # %% tags=["exercise"]
@@ -203,39 +203,39 @@ def norm(own, group):
 check(21, norm)
 
 # %% [markdown]
-# When it has passed: the library's norm, and who counts the holders.
+# Once it passes: here are the library's norm, and the method that counts the holders.
 
 # %%
 show(gradient_norm)
-show(Grid.times)
+show(Grid.copies_of)
 
 # %% [markdown]
 # ## What to do next
 #
 # You have met every part. Now use them on something of your own.
 #
-# - Train on a book of yours, cut as you like: `minimega train --train-filename my-book.txt --tp 2 --dp 2
+# - Train on a book of your own, in any layout: `minimega train --train-filename my-book.txt --tp 2 --dp 2
 #   --save-dir runs/book`. Then `minimega generate --model-filename runs/book`.
-# - Doubt a layout. `minimega compare "train --tp 2 --pp 2" "train"` runs both for three steps, and says
+# - Test a layout. `minimega compare "train --tp 2 --pp 2" "train"` runs both for three steps, and says
 #   whether they differ by rounding or by a bug, and where it begins.
 # - Look at time: `minimega timeline --pp 4 --micro-batches 8` draws who waits for whom.
-# - Look at room: `minimega memory` holds what a rank keeps beside the papers' formulas.
-# - Read the programs in `examples/`, which join the pieces. `examples/train_3d.py` is this lesson in 68
-#   lines.
-# - Break something. Take one `all_reduce` out of `minimega/parallel/regions.py`, and see which test names it.
+# - Look at memory: `minimega memory` compares what a rank keeps with the papers' formulas.
+# - Read the programs in `examples/`, which put the pieces together. `examples/train_3d.py` is this lesson in
+#   under 70 lines.
+# - Break something. Take one `all_reduce` out of `minimega/parallel/regions.py`, and see which test finds it.
 #   It is the quickest way to learn what a line is for.
 
 # %% [markdown]
 # ## Read next
 #
 # - Deepak Narayanan and others, *Efficient Large-Scale Language Model Training on GPU Clusters Using
-#   Megatron-LM* (2021): how the three cuts go together, and how to choose their sizes.
+#   Megatron-LM* (2021): how the three cuts combine, and how to choose their sizes.
 # - Shaden Smith and others, *Using DeepSpeed and Megatron to Train Megatron-Turing NLG 530B, A Large-Scale
 #   Generative Language Model* (2022): the same grid, with 35 stages of 8 ranks for each replica.
 # - Vijay Korthikanti and others, *Reducing Activation Recomputation in Large Transformer Models* (2022):
 #   sequence parallelism and selective recomputation, by formula.
 # - Samyam Rajbhandari, Jeff Rasley, Olatunji Ruwase and Yuxiong He, *ZeRO: Memory Optimizations Toward
-#   Training Trillion Parameter Models* (2019): what replicas need not all keep.
+#   Training Trillion Parameter Models* (2019): what replicas need not duplicate.
 #
-# This was the last lesson. `minimega learn` shows what you have done, and the README has all files in the
+# This was the last lesson. `minimega learn` shows what you have done, and the README lists all files in the
 # order in which data meets them: you can read every one of them now.

@@ -1,1 +1,1 @@
-"""The lessons, as they travel with the package: NN_name.py is the source, NN_name.ipynb is built from it."""
+"""The lessons, installed with the package: NN_name.py is the source, NN_name.ipynb is built from it."""

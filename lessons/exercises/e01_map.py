@@ -8,16 +8,16 @@ from minimega.learn.pictures import BLUE, ORANGE, picture
 from minimega.learn.verdict import Verdict, written
 from minimega.model import Config, gpt
 
-TASK = "Write shapes(B, T, D, H, V): the shape of what each station of the map gives, in these five letters."
+TASK = "Write shapes(B, T, D, H, V): the shape at each station of the map, in these five letters."
 
 HINT = """\
-Hold the numbers that the cells above print beside the letters: 1 is B, 5 is T, 32 is D, 4 is H, 231 is V. Two
-things have the number 5 twice or a 128 in it: ask what each of them is counted by. A single number is no row
+Compare the numbers that the cells above print with the letters: 1 is B, 5 is T, 32 is D, 4 is H, 231 is V.
+Two shapes have the number 5 twice or a 128 in them: ask what each axis counts. A single number is not a row
 of numbers: in NumPy its shape is the empty tuple."""
 
 SOLUTION = '''\
 def shapes(B, T, D, H, V):
-    """What each station gives: B sentences of T tokens, D wide, H heads, a vocabulary of V."""
+    """The shape at each station: B sentences of T tokens, D wide, H heads, a vocabulary of V."""
     return {
         "tokens": (B, T),
         "vectors": (B, T, D),
@@ -30,13 +30,13 @@ def shapes(B, T, D, H, V):
 
 
 def draw_map(rows: list[tuple[str, tuple, int]]) -> None:
-    """The lesson's picture: each station with its shape, the ways around, and its parameters beside it."""
+    """The lesson's picture: each station with its shape, the paths around it, and its parameters."""
     from matplotlib.pyplot import Rectangle
 
     block = ["each gathers from those before", "each is worked on alone"]
     does = ["five numbers", "a row of the table for each", *block, *block]
-    does += ["all to one size", "a score for each of 231 words", "how surprised, in the mean"]
-    bow = np.array([-0.36, -0.36, 0.4, 0.4])  # a way around leaves above its box, and comes back below
+    does += ["all to one size", "a score for each of 231 words", "how surprised, on average"]
+    bow = np.array([-0.36, -0.36, 0.4, 0.4])  # a path around leaves above its box, and comes back below
     colors = [ORANGE if "." in name else BLUE for name, *_ in rows]
     _, (left, right) = picture(columns=2, width=8.0, height=6.8)
     for y, (name, shape, _) in enumerate(rows):
@@ -56,7 +56,7 @@ def draw_map(rows: list[tuple[str, tuple, int]]) -> None:
 
 
 SENTENCE = {"B": 1, "T": 5, "D": 32, "H": 4, "V": 231}  # the lesson's own
-OTHER = {"B": 3, "T": 7, "D": 12, "H": 2, "V": 50}  # all unlike, and no product of some is another one
+OTHER = {"B": 3, "T": 7, "D": 12, "H": 2, "V": 50}  # all different, and no product of some equals another
 
 
 def judge(shapes) -> Verdict:
@@ -68,13 +68,13 @@ def judge(shapes) -> Verdict:
 
 
 def _differs(shapes, sizes: dict[str, int]) -> Verdict | None:
-    """What is wrong first, on the way of the data; None where nothing is."""
-    given = written(shapes(**sizes), "what your function gives")
+    """What is wrong first, in the order of the data; None if nothing is."""
+    given = written(shapes(**sizes), "what your function returns")
     if not isinstance(given, dict):
-        return Verdict(False, "your function should give a dict: a name and a shape for each station")
+        return Verdict(False, "your function should return a dict: a name and a shape for each station")
     for name, real in _real(**sizes).items():
         if name not in given:
-            return Verdict(False, f'"{name}" is missing in what your function gives')
+            return Verdict(False, f'"{name}" is missing from what your function returns')
         shape = written(given[name], f'the shape of "{name}"')
         for length in shape if isinstance(shape, tuple | list) else ():
             written(length, f'a part of the shape of "{name}"')
@@ -108,44 +108,48 @@ def _says(name: str, shape, real: tuple[int, ...], sizes: dict[str, int], of_sen
     """The plainest mistakes, each with a sentence of its own; `of_sentence` is what the lesson's gets."""
     B, T, D, H, V = sizes.values()
     if not isinstance(shape, tuple):
-        return f'the shape of "{name}" is no tuple, but of the type {type(shape).__name__}'
+        return f'the shape of "{name}" is not a tuple but of type {type(shape).__name__}'
     known = {
         ("vectors", (T, D)): "one sentence has these vectors; where is the batch of B of them?",
-        ("vectors", (B, D)): "this is one vector a sentence; each of its tokens has its own",
+        ("vectors", (B, D)): "this is one vector per sentence; each of its tokens has its own",
         (
             "vectors",
             (B, T, V),
-        ): "a vector has a width that the model chooses, not a place for each known word",
+        ): "a vector has a width that the model chooses, not one number for each known word",
         ("attention weights", (B, T, T)): "this is one head's; all H of them have weights of their own",
         ("attention weights", (H, T, T)): "one sentence has these weights; where is the batch of B of them?",
-        ("attention weights", (B, H, T)): "this is a number a token; a weight belongs to a pair of tokens",
+        (
+            "attention weights",
+            (B, H, T),
+        ): "this is one number per token; a weight belongs to a pair of tokens",
         (
             "attention weights",
             (B, H, T, D // H),
         ): "these are a head's vectors; what is weighted by its weights?",
-        ("attention weights", (B, T, D)): "this is what attention gives; its weights say who listens to whom",
+        ("attention weights", (B, T, D)): "this is attention's output; its weights say who listens to whom",
         ("inside the MLP", (B, T, D)): "this is what goes into the MLP and comes out; inside it is wider",
-        ("inside the MLP", (B, T, D * H)): "the MLP knows no heads: that H is 4 in this lesson is chance",
+        (
+            "inside the MLP",
+            (B, T, D * H),
+        ): "the MLP has no heads: that H is 4 in this lesson is a coincidence",
         (
             "logits",
             (B, T, D),
         ): "these are still vectors; logits are scores, one for each token that may follow",
-        ("logits", (B, V)): "this is one guess a sentence; a guess is made after each of its tokens",
-        ("logits", (B, T)): "this has room for one number a token; a score goes to each word that may follow",
+        ("logits", (B, V)): "this is one guess per sentence; a guess is made after each of its tokens",
+        ("logits", (B, T)): "this is one number per token; each word that may follow gets a score",
         ("loss", (B, T)): "each token has a loss of its own; what goes backward is the mean of all of them",
         ("loss", (B,)): "each sentence has a loss of its own; what goes backward is the mean of all of them",
-        ("loss", (1,)): "this is a row with one number in it; the loss is a number, and has no axis",
+        ("loss", (1,)): "this is a row with one number in it; the loss is a number, and has no axes",
     }
     if told := known.get((name, shape)):
         return f"{name}: {told}"
     if of_sentence == _real(**SENTENCE)[name]:
-        return (
-            f"{name}: right for the sentence of this lesson, and for no other: a number stands for a letter"
-        )
+        return f"{name}: right for the sentence of this lesson only: a number stands where a letter belongs"
     if sorted(shape) == sorted(real):
-        return f"{name}: the lengths are right, but stand in another order"
+        return f"{name}: the lengths are right, but their order is not"
     if len(shape) != len(real):
         axes = f"{len(real)} ax{'i' if len(real) == 1 else 'e'}s"
-        return f"{name}: it has {axes if real else 'no axes'}, and yours {len(shape)}"
+        return f"{name}: it has {axes if real else 'no axes'}, and yours has {len(shape)}"
     axis = next(i for i, (a, b) in enumerate(zip(shape, real, strict=True)) if a != b)
-    return f"{name}: the length of axis {axis} is another one"
+    return f"{name}: the length of axis {axis} differs"

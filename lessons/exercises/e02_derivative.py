@@ -6,8 +6,8 @@ TASK = "Write slope(f, x): the derivative of f at the number x, by a central dif
 
 HINT = """\
 Look at f a little to the right of x and the same little to the left. Divide the difference of the two values
-by the distance of the two places. Then choose the step: the picture shows where the central difference is
-best. A step that suits x = 1 is too small to be seen beside x = 1000000: let it grow with the size of x."""
+by the distance between the two points. Then choose the step: the picture shows where the central difference
+is best. A step that suits x = 1 is too small to be seen next to x = 1000000: let it grow with x."""
 
 SOLUTION = '''\
 def slope(f, x):
@@ -35,28 +35,28 @@ def judge(slope) -> Verdict:
         [
             Case((line, 0.5), 3.0, _about_a_line, 1e-2),
             Case((line, 0.5), 3.0, DROWNED, 1e-7),
-            Case((abs, 0.0), 0.0, "right for a line, but your two places do not lie evenly around x"),
+            Case((abs, 0.0), 0.0, "right for a line, but your two points are not symmetric around x"),
             Case((cube, 1.0), 3.0, "the step is so large that the curve bends within it", 1e-8),
             Case((line, 1e6), 3.0, "right near 1, but at x = 1000000 your step is lost in rounding", 1e-8),
             Case(
                 (line, -1e6), 3.0, "right at x = 1000000, but at -1000000 your step is lost in rounding", 1e-8
             ),
         ],
-        "about ten digits are right, for a line and a curve, near 1 and far away",
+        "about ten digits are correct, for a line and a curve, near 1 and far away",
     )
 
 
 def _about_a_line(got) -> str:
     if abs(got - 6) < 1e-6:
-        return "a line of slope 3 gets 6: how far apart are the two places at which you look?"
+        return "a line of slope 3 gets 6: how far apart are your two points?"
     if abs(got + 3) < 1e-6:
         return "a line of slope 3 gets -3: which of the two values comes first?"
     if got == 0:
         return DROWNED
     if abs(got) < 1e-2:
-        return "a line of slope 3 gets nearly 0: by what do you divide the difference?"
+        return "a line of slope 3 gets nearly 0: what do you divide the difference by?"
     if abs(got) > 1000:
-        return "a line of slope 3 gets a huge slope: is it the difference that you divide, or one value of f?"
-    if abs(4 * got - round(4 * got)) > 1e-4:  # a distance of another length gives a plain number
+        return "a line of slope 3 gets a huge slope: do you divide the difference, or one value of f?"
+    if abs(4 * got - round(4 * got)) > 1e-4:  # another distance gives a plain number
         return DROWNED
-    return "a line of slope 3 gets another slope: by the distance of which two places do you divide?"
+    return "a line of slope 3 gets another slope: which distance do you divide by?"

@@ -3,12 +3,12 @@
 from minimega.learn.verdict import Verdict, backward
 from minimega.linear import linear
 
-TASK = "Write back(dy), the backward of y = x w + b: dx, dw and db, each of the shape of its letter."
+TASK = "Write back(dy), the backward of y = x w + b: dx, dw and db, each with the shape of its input."
 
 HINT = """\
-Write the shapes beside the letters: dy is (N, O), w is (I, O), x is (N, I). For dx only one product of dy and
-w has the shape (N, I), and one of them has to be transposed for it. The same holds for dw, from x and dy. And
-b was used by all N rows: what reaches it comes from each of them."""
+Write the shapes beside the letters: dy is (N, O), w is (I, O), x is (N, I). Only one product of dy and w has
+the shape (N, I) of dx, and one of them has to be transposed for it. The same holds for dw, from x and dy. And
+b was used by all N rows: each of them contributes to its gradient."""
 
 SOLUTION = '''\
 def my_linear(x, w, b):
@@ -24,14 +24,14 @@ def my_linear(x, w, b):
     return y, back
 '''
 
-MEAN = "is a mean over the rows; each row used {0} in full, so their parts are added up"
+MEAN = "is a mean over the rows; each row used {0} in full, so their parts are summed"
 
 
-WRONG_LETTER = "dx sums over the wrong letter of w (that the shapes fit is chance: w is square)"
+WRONG_LETTER = "dx sums over the wrong letter of w (the shapes fit by coincidence: w is square)"
 
 
 def judge(f) -> Verdict:
-    """N is 4 and I equals O, so that a transposed matrix shows as one, and not as an error of shapes."""
+    """N is 4 and I equals O, so that a transposed matrix is seen as one, not as a wrong shape."""
     found = backward(
         f,
         linear,
@@ -45,7 +45,7 @@ def judge(f) -> Verdict:
             ("b", "scale"): f"db {MEAN.format('b')}",
             ("w", "scale"): f"dw {MEAN.format('w')}",
             ("x", "transposed"): WRONG_LETTER,
-            ("x", "path"): "dx is dy as it came: what the forward did to x is left out",
+            ("x", "path"): "dx is dy unchanged: what the forward did to x is left out",
         },
     )
     if "axes in the order" in found.detail:  # the sums are right, and the result lies on its side

@@ -6,17 +6,17 @@ from typing import NamedTuple
 
 from minimega.learn.verdict import Verdict, written
 
-TASK = "Write backward(y): the gradient of y for each node that it was made from, by one walk over the graph."
+TASK = "Write backward(y): the gradient of y for each node that it depends on, by one walk over the graph."
 
 HINT = """\
-For visit: the inputs of a node are visited first, then the node itself is appended, and a node that stands in
-the order already is left alone. Then y is the last one of the order, and everybody who uses a node stands
-behind it. So from which end do you walk, if all users are to be done first? And what do you do where a
-gradient arrives at a node that has one already?"""
+For visit: first visit the inputs of a node, then append the node itself, and skip a node that is already in
+the order. Then y is the last one of the order, and every user of a node comes after it. So from which end do
+you walk, if all users are to be done first? And what do you do if a gradient arrives at a node that already
+has one?"""
 
 SOLUTION = '''\
 def backward(y):
-    """The gradient of y for every node that it was made from, and for y itself: {node: number}."""
+    """The gradient of y for every node that it depends on, and for y itself: {node: number}."""
     order = []
     visit(y, order)
     gradients = {y: 1.0}
@@ -27,7 +27,7 @@ def backward(y):
 
 
 def visit(node, order):
-    """Append node to the order: once, and behind all nodes that it was made from."""
+    """Append node to the order: once, and after all nodes that it depends on."""
     if node not in order:
         for x in node.inputs:
             visit(x, order)
@@ -36,10 +36,10 @@ def visit(node, order):
 
 
 class Node:
-    """A number in a graph: the nodes that it was made from, and back(dy), which gives a gradient for each.
+    """A number in a graph: the nodes that it was made from, and back(dy), which returns a gradient for each.
 
     >>> x = Node("x")
-    >>> y = Node("y", (x, x), lambda dy: (3.0 * dy, 3.0 * dy))      # x * x, where x is 3
+    >>> y = Node("y", (x, x), lambda dy: (3.0 * dy, 3.0 * dy))      # x * x, with x = 3
     >>> y.inputs, y.back(1.0)
     ((x, x), (3.0, 3.0))
     """
@@ -82,15 +82,15 @@ GRAPHS = [
 
 
 def judge(backward) -> Verdict:
-    """The graphs come in the order of the mistakes: a chain, a value used twice, two users, unequal ways."""
+    """The graphs come in the order of the mistakes: a chain, a value used twice, two users, unequal paths."""
     for graph in GRAPHS:
         if verdict := _differs(backward, graph):
             return verdict
-    return Verdict(True, "each gradient is the sum over all ways to y, and each back was called once")
+    return Verdict(True, "each gradient is the sum over all paths to y, and each back was called once")
 
 
 def _differs(backward, graph: Graph) -> Verdict | None:
-    """What is wrong first, from y on; None where nothing is."""
+    """What is wrong first, from y on; None if nothing is."""
     nodes, calls = _build(graph)
     *_, y = nodes.values()
     try:
@@ -98,17 +98,17 @@ def _differs(backward, graph: Graph) -> Verdict | None:
     except KeyError as error:
         if not isinstance(node := error.args[0], Node):
             raise
-        says = f"the walk comes to {node} before a gradient does: from which end does it begin?"
+        says = f"the walk reaches {node} before a gradient does: from which end does it begin?"
         if node is y:
             says = "nothing is known when the walk begins: how does y change with y itself?"
         elif calls and any(x is node for x in nodes[calls[-1][0]].inputs):  # its user was asked, so it is due
             says = f"the first part that arrives at {node} is added to nothing: what is there before it?"
         return Verdict(False, says, graph.says)
     if not isinstance(got, dict):
-        return Verdict(False, "your function should give a dict: a number for each node")
+        return Verdict(False, "your function should return a dict: a number for each node")
     if strange := [key for key in got if not isinstance(key, Node)]:
         kind = type(strange[0]).__name__
-        return Verdict(False, f"the keys of your dict should be nodes; one is of the type {kind}")
+        return Verdict(False, f"the keys of your dict should be nodes; one is of type {kind}")
     if not calls:
         return Verdict(
             False, "no back was ever called: is the order empty, or the walk not written yet?", graph.says
@@ -122,13 +122,11 @@ def _differs(backward, graph: Graph) -> Verdict | None:
             return Verdict(False, _says(name, value, graph, wanted, calls), detail)
     name, times = Counter(name for name, _ in calls).most_common(1)[0]
     if times > 1:
-        says = (
-            f"the gradients are right, but the back of {name} is called {times} times: once for each way to y"
-        )
+        says = f"the gradients are right, but the back of {name} is called {times} times: once per path to y"
         return Verdict(False, says, graph.says)
     name, times = max(((name, node.looks) for name, node in nodes.items()), key=lambda two: two[1])
     if times > 10:
-        says = f"the gradients are right, but {name} is visited {times} times, anew on each way to it"
+        says = f"the gradients are right, but {name} is visited {times} times, again on each path to it"
         return Verdict(False, says, graph.says)
     return None
 
@@ -169,7 +167,7 @@ def _build(graph: Graph) -> tuple[dict[str, Node], list[tuple[str, float]]]:
 def _wanted(graph: Graph) -> dict[str, float]:
     *_, y = graph.slopes
     wanted = dict.fromkeys(graph.slopes, 0.0) | {y: 1.0}
-    for name, inputs in reversed(graph.slopes.items()):  # they are written down makers first
+    for name, inputs in reversed(graph.slopes.items()):  # listed makers first
         for x, slope in inputs:
             wanted[x] += slope * wanted[name]
     return wanted
@@ -188,7 +186,7 @@ def _says(name: str, value, graph: Graph, wanted: dict[str, float], calls: list[
     times = Counter(user for user, _ in calls)
     for user in dict.fromkeys(user for user, _ in parts):
         if times[user] > 1:
-            return f"the back of {user} is called {times[user]} times, and what it gave once is counted again"
+            return f"the back of {user} is called {times[user]} times, and its result is counted again"
         if (user, wanted[user]) not in calls and times[user]:
             if (user, 1.0) in calls:
                 return f"the back of {user} is called with 1, which is the gradient of y and not of {user}"
@@ -199,7 +197,7 @@ def _says(name: str, value, graph: Graph, wanted: dict[str, float], calls: list[
         left = [f": the back of {user}, which uses it, is not called" for user, _ in parts if not times[user]]
         return f"no gradient reaches {name}" + "".join(left[:1])
     if len(parts) > 1 and float(value) in parts.values():
-        return f"{name} is used {len(parts)} times, and its gradient is that of one use alone"
+        return f"{name} is used {len(parts)} times, and its gradient is that of one use only"
     if len(parts) > 1 and isclose(float(value), prod(parts.values())):
         return f"the {len(parts)} parts of the gradient of {name} are multiplied, not added up"
     if isclose(float(value), wanted[name] + 1):

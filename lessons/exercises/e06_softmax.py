@@ -11,9 +11,9 @@ from minimega.ops import softmax
 TASK = "Write back(dy), the backward of the mean cross-entropy: dlogits, where some tokens do not count."
 
 HINT = """\
-Begin with zeros of the shape of the logits: what does not count keeps them. Each counted row gets its p, and
-one place in it gets 1 less: `rows` and `targets[rows]` together name these places, as they do in the loss.
-Then look at what the loss divides by, and at dy. p itself has to stay as it is: back may be called again."""
+Start with zeros of the shape of the logits: rows that do not count keep them. Each counted row gets its p,
+minus 1 at one entry: `rows` and `targets[rows]` together index these entries, as they do in the loss. Then
+look at what the loss divides by, and at dy. p itself must stay as it is: back may be called again."""
 
 SOLUTION = '''\
 def my_cross_entropy(logits, targets):
@@ -47,15 +47,15 @@ TARGETS = np.array([2, -1, 0, 3, -1])  # 3 of 5 count
 
 
 def judge(f) -> Verdict:
-    """The checker judges; where a typical mistake explains all of the gradient, its sentence is said."""
+    """The checker judges; if a typical mistake explains all of the gradient, its sentence is said."""
     found = backward(
         lambda logits: f(logits, TARGETS.copy()),
         lambda logits: cross_entropy(logits, TARGETS),
         LOGITS,
         right="dlogits agrees with finite differences of the loss; each of its rows adds up to 0",
         says={
-            ("logits", "mutated"): "an array is changed in place that others still need",
-            ("logits", "stateful"): "dlogits is another one when back is called again: what has changed?",
+            ("logits", "mutated"): "an array that others still need is changed in place",
+            ("logits", "stateful"): "dlogits differs when back is called again: what has changed?",
         },
     )
     if found.ok or not found.sentence.startswith("dlogits"):
@@ -87,10 +87,10 @@ def _mistake(f) -> str:
         (counted * p, down),
         (p, f"{down}; and {uncounted}"),
         (-hot, "the targets are raised, and nothing pushes the other logits down"),
-        (counted * (p + hot), "the 1 of each target is added, where what was right is taken away"),
+        (counted * (p + hot), "the 1 of each target is added; it should be subtracted"),
         (counted * p - 3 * hot, "p is divided by n, and the 1 of the target is not: both stand in the mean"),
-        (counted * p * (1 - hot) - hot, "what stands at the targets is -1: the p that was there is lost"),
-        (-hot / p, "that is how the loss changes with p; softmax stands between p and the logits"),
+        (counted * p * (1 - hot) - hot, "the targets' entries are -1: their p is lost"),
+        (-hot / p, "that is the gradient with respect to p; softmax stands between p and the logits"),
         (counted * (p - columns), spread),
         (counted * p - columns, f"{spread}; and {uncounted}"),
         (p - columns, f"{spread}; and {uncounted}"),
@@ -100,11 +100,11 @@ def _mistake(f) -> str:
         5: "{} is divided by all tokens; the loss is a mean over the counted ones",
         1: "{} is that of a sum over the tokens; the loss is a mean over them",
         20: "{} is divided by all logits; the loss is a mean over the counted tokens",
-        1 / 3: "{} is multiplied by n, where the loss was divided by it",
+        1 / 3: "{} is multiplied by n; the loss was divided by it",
     }
     for (wrong, says), (n, mean) in itertools.product(mistakes, means.items()):
         if np.allclose(one, wrong / n, rtol=1e-9, atol=1e-12):
-            also = "dy has no part in dlogits" if np.array_equal(one, half) else ""
+            also = "dy is missing from dlogits" if np.array_equal(one, half) else ""
             it = "dlogits" if not says else "it"
             return "; and ".join(filter(None, (says, mean.format(it), also)))
     return ""

@@ -8,9 +8,9 @@ from minimega.norm import layer_norm
 TASK = "Write back(dy), the backward of y = xhat w + b with xhat = (x - mean) r: dx, dw and db."
 
 HINT = """\
-dxhat is what reaches xhat: follow y = xhat w + b alone. For dx, begin with r times dxhat. Each of the two
-other terms has a sum over i in it: a sum over the features of dxhat, or of dxhat times xhat, divided by D.
-That is a mean along the last axis, kept as a column (keepdims=True) so that it fits each row."""
+dxhat is the gradient that reaches xhat: follow y = xhat w + b alone. For dx, start with r times dxhat. Each
+of the two other terms has a sum over i: a sum over the features of dxhat, or of dxhat times xhat, divided
+by D. That is a mean along the last axis, kept as a column (keepdims=True) so that it fits each row."""
 
 SOLUTION = '''\
 def my_layer_norm(x, w, b, eps=1e-5):
@@ -31,7 +31,7 @@ def my_layer_norm(x, w, b, eps=1e-5):
     return y, back
 '''
 
-# how the checker's account of what is missing along the features begins, and what it means here
+# how the checker describes what is missing along the features, and what that means here
 MISSING = "missing from dx, or wrong: x moves"
 TERMS = {
     "the mean of the gradient": f"the term that comes through the mean is {MISSING} the mean too",
@@ -72,7 +72,7 @@ def _mistake(f, name: str) -> str:
     xhat = centred * r
 
     def right(d, of, axis: int | None = -1, times=1.0, sign=1.0, along=xhat):
-        """d less the two terms of `of`; with mistakes."""
+        """d minus the two terms of `of`, with mistakes."""
         mean, variance = (times * a.mean(axis=axis, keepdims=True) for a in (of, of * along))
         return d - mean - sign * along * variance
 
@@ -81,7 +81,7 @@ def _mistake(f, name: str) -> str:
     mistakes = {
         "dx": [
             (good, "r is left out of dx: a row of small x moves xhat more than a row of large x"),
-            (good / r, "dx is divided by r, where it should grow with r"),
+            (good / r, "dx is divided by r; it should grow with r"),
             (r * right(DY, DY), "w is left out of dx: what reaches xhat is not dy itself"),
             (r * right(dxhat, DY), "w is left out of the two terms: they too are made of what reaches xhat"),
             (r * right(DY, dxhat), "w is left out of the first term of dx"),
@@ -92,9 +92,9 @@ def _mistake(f, name: str) -> str:
             ),
             (
                 r * dxhat - dxhat + good,
-                "r stands at the first term of dx alone: the two others are multiplied by it too",
+                "r multiplies only the first term of dx: the two others are multiplied by it too",
             ),
-            (r * r * good, "r stands in dx twice"),
+            (r * r * good, "r is in dx twice"),
             (r * right(dxhat, dxhat, times=6 / 5), "the two terms of dx are divided by D - 1, the mean by D"),
             (
                 r * right(dxhat, dxhat, times=-1),
@@ -108,18 +108,21 @@ def _mistake(f, name: str) -> str:
                 r * (dxhat - (dxhat + dxhat * xhat).mean(axis=-1, keepdims=True)),
                 "the term through the variance is the same for the whole row: an xhat is missing in front",
             ),
-            (r * right(dxhat, dxhat, times=6), "the two terms of dx are sums, where they should be means"),
+            (r * right(dxhat, dxhat, times=6), "the two terms of dx are sums; they should be means"),
             (r * right(dxhat, dxhat, sign=-1), "the term that comes through the variance has the wrong sign"),
             (r * right(dxhat, dxhat, along=X), "the term through the variance is made with x, not with xhat"),
             (
                 r * right(dxhat, dxhat, along=centred),
-                "the term through the variance is made with x less its mean, not with xhat",
+                "the term through the variance is made with x minus its mean, not with xhat",
             ),
         ],
         "dw": [
             ((dxhat * xhat).sum(axis=0), "dw is made with dxhat: w meets dy itself, in the line of y"),
             ((DY * X).sum(axis=0), "dw is made with x, but it is xhat that w multiplies"),
-            ((DY * centred).sum(axis=0), "dw is made with x less its mean, but it is xhat that w multiplies"),
+            (
+                (DY * centred).sum(axis=0),
+                "dw is made with x minus its mean, but it is xhat that w multiplies",
+            ),
         ],
     }
     return which(dx if name == "dx" else dw, ((says, wrong) for wrong, says in mistakes[name]))

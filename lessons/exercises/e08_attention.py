@@ -9,9 +9,9 @@ TASK = "Write back(dy), the backward of attention of one head, from the weights 
 
 HINT = """\
 y = w v is a product of matrices: dv and dw come from dy as dw and dx do in lesson 03. Then a row of w was a
-softmax: ds is w times what is left of dw when the mean of the row of dw, weighted by w, is taken away. And s
-= scale q k^T is a product of matrices again, with a factor; k stands in it transposed. The mask needs no line
-of its own: where a weight is 0, ds is 0."""
+softmax: for ds, subtract from dw the mean of its row, weighted by w, and multiply what is left by w. And s
+= scale q k^T is a product of matrices again, with a factor and with k transposed. The mask needs no line of
+its own: where a weight is 0, ds is 0."""
 
 SOLUTION = '''\
 def my_attention(q, k, v):
@@ -45,7 +45,7 @@ Q, K, V, DY = DRAW(size=(4, 4, 3))  # of 4 tokens, a head of width 3
 
 
 def judge(f) -> Verdict:
-    """T is not C, so that a wrong axis shows; where a typical mistake explains a gradient, it is said."""
+    """T is not C, so that a wrong axis shows; if a typical mistake explains a gradient, it is said."""
     found = backward(
         f,
         one_head,
@@ -57,9 +57,9 @@ def judge(f) -> Verdict:
             (
                 "q",
                 "mask",
-            ): "dq has something where no score moves a weight: w is 0, or a token sees itself alone",
-            ("k", "mask"): "dk has something from queries that do not see this key: the mask is not in it",
-            ("v", "mask"): "dv has something from queries that do not see this value: the mask is not in it",
+            ): "dq is not 0 where no score moves a weight: w is 0, or a token sees itself alone",
+            ("k", "mask"): "dk has a part from queries that do not see this key: the mask is not in it",
+            ("v", "mask"): "dv has a part from queries that do not see this value: the mask is not in it",
             ("q", "transposed"): "dq has a matrix in it that is transposed: row t of ds belongs to query t",
             (
                 "k",
@@ -99,7 +99,7 @@ def _mistake(f, name: str) -> str:
         (w * (dw - inner / 4), "the sum in ds is divided by T: the weights make it a mean already"),
         (
             w * (dw - w * dw.sum(axis=-1, keepdims=True)),
-            "the sum in ds is of dw alone: w belongs inside of it",
+            "the sum in ds is of dw alone: w belongs inside it",
         ),
         (dw - inner, "ds is not multiplied by w: a score moves a weight in proportion to the weight"),
         (w * dw - inner, "the sum in ds is not multiplied by w"),
@@ -116,7 +116,7 @@ def _mistake(f, name: str) -> str:
         ),
     ]
     back = one_head(Q, K, V)[1](DY)
-    order = [(d, "the gradients come in another order: dq, dk, dv is the one of q, k, v") for d in back]
+    order = [(d, "the gradients are in the wrong order: it should be dq, dk, dv") for d in back]
     no_scale = "lacks the scale: q was multiplied by it before it met k"
     wrong = {
         "dq": [

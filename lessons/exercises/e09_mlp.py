@@ -5,16 +5,16 @@ import numpy as np
 from minimega.learn.verdict import Verdict, backward, which
 from minimega.ops import gelu
 
-TASK = "Write back(dy), the backward of GELU by its tanh formula: dx, by way of dt and du."
+TASK = "Write back(dy), the backward of GELU by its tanh formula: dx, through dt and du."
 
 HINT = """\
-Go backward through the three lines. In y, the factor beside t is x/2: that is what dt needs. The slope of
-tanh can be written with t alone, so that nothing has to be computed again. Then x: it stands in the line of
-y, and in the line of u. Each of the two sends something back, and what comes back is added up."""
+Go backward through the three lines. In y, the factor next to t is x/2: that is what dt needs. The slope of
+tanh can be written with t alone, so nothing has to be computed again. Then x: it is in the line of y, and in
+the line of u. Each of the two sends something back, and what comes back is added up."""
 
 SOLUTION = '''\
 def my_gelu(x):
-    """y = x/2 (1 + t), t = tanh(u), u = s (x + c x^3), entry by entry, and its backward."""
+    """y = x/2 (1 + t), t = tanh(u), u = s (x + c x^3), elementwise, and its backward."""
     s, c = np.sqrt(2 / np.pi), 0.044715
     u = s * (x + c * x * x * x)
     t = np.tanh(u)
@@ -33,7 +33,7 @@ def my_gelu(x):
 def judge(f) -> Verdict:
     """The checker finds that dx is wrong; which term it is, is read off the slope."""
     x = np.linspace(-2.4, 3.1, 12).reshape(3, 4)
-    found = backward(f, gelu, x, right="dx agrees with finite differences of the forward, at twelve places")
+    found = backward(f, gelu, x, right="dx agrees with finite differences of the forward, at twelve points")
     if found.ok or not found.sentence.startswith("dx"):
         return found
     slope = np.asarray(f(x)[1](np.ones_like(x)), float)
@@ -41,34 +41,34 @@ def judge(f) -> Verdict:
         return found._replace(sentence="dx is the same for every dy: the chain from the loss is not in it")
     says = which(slope, _mistakes(x).items())
     if not says and not np.allclose(f(x)[1](2 * np.ones_like(x)), 2 * slope):
-        says = "dy stands in a part of dx alone: each way back begins with it"
+        says = "dy is in only a part of dx: each path back begins with it"
     return found._replace(sentence=says, detail=found.detail.split("; ")[-1]) if says else found
 
 
 def _mistakes(x) -> dict[str, np.ndarray]:
-    """What is said of dx/dy where it is one of these."""
+    """What to say of dx/dy if it is one of these."""
     s, c = np.sqrt(2 / np.pi), 0.044715
     u = s * (x + c * x * x * x)
     t = np.tanh(u)
     direct, through, inner = (1 + t) / 2, x / 2 * (1 - t * t), s * (1 + 3 * c * x * x)
     bell = np.exp(-x * x / 2) / np.sqrt(2 * np.pi)
     return {
-        "dx has the way through the tanh alone: x is also the factor in front of it": through * inner,
-        "dx has the factor in front alone: x also reaches y through the tanh": direct,
-        "the way through the tanh lacks the slope of tanh itself": direct + x / 2 * inner,
-        "tanh is flat at both of its ends, where t is 1 and where it is -1; yours only at one": direct
+        "dx has only the path through the tanh: x is also the factor in front of it": through * inner,
+        "dx has only the factor in front: x also reaches y through the tanh": direct,
+        "the path through the tanh lacks the slope of tanh itself": direct + x / 2 * inner,
+        "tanh is flat at both ends, where t is 1 and where it is -1; yours only at one": direct
         + x / 2 * (1 - t) * inner,
-        "the slope of tanh is largest where t is 0, and falls to both sides; yours grows": direct
+        "the slope of tanh is largest where t is 0, and falls on both sides; yours grows": direct
         + x / 2 * (1 + t * t) * inner,
         "the slope of tanh is made with u, where its value t belongs": direct + x / 2 * (1 - u * u) * inner,
         "the slope of tanh is taken at x; it was at u that tanh was taken": direct
         + x / 2 * (1 - np.tanh(x) ** 2) * inner,
         "dt has 1 + t in it: t itself was not multiplied by that": direct + through * (1 + t) * inner,
-        "the two ways are multiplied; what comes back on two ways adds up": direct * through * inner,
-        "the two ways are subtracted; what comes back on two ways adds up": direct - through * inner,
-        "the half in front is missing on both ways": 2 * (direct + through * inner),
-        "on the direct way, x was multiplied by 1 + t; in yours, the 1 is missing": t / 2 + through * inner,
-        "on the direct way, x was multiplied by 1 + t; in yours, the t is missing": 1 / 2 + through * inner,
+        "the two paths are multiplied; what comes back on two paths adds up": direct * through * inner,
+        "the two paths are subtracted; what comes back on two paths adds up": direct - through * inner,
+        "the half in front is missing on both paths": 2 * (direct + through * inner),
+        "on the direct path, x was multiplied by 1 + t; in yours, the 1 is missing": t / 2 + through * inner,
+        "on the direct path, x was multiplied by 1 + t; in yours, the t is missing": 1 / 2 + through * inner,
         "from u to x: a cube's slope goes with the square; yours goes with x": direct
         + through * s * (1 + 3 * c * x),
         "from u to x: a cube's slope goes with the square; yours goes with the cube": direct
@@ -80,12 +80,12 @@ def _mistakes(x) -> dict[str, np.ndarray]:
         + through * (s + 3 * c * x * x),
         "from u to x: s multiplies both terms of u, in yours only the cube": direct
         + through * (1 + 3 * s * c * x * x),
-        "the way through the tanh stops at u: from u to x there is one more slope": direct + through,
+        "the path through the tanh stops at u: from u to x there is one more slope": direct + through,
         "from u to x: the slope of the cube lacks its factor": direct + through * s * (1 + c * x * x),
         "from u to x: the cube has a slope too, and it is missing": direct + through * s,
         "from u to x: u is scaled by s, and the slope from u to x is not": direct + through * inner / s,
-        "the half in front is missing on the way through the tanh": direct + 2 * through * inner,
-        "the half in front is missing on the direct way": 2 * direct + through * inner,
+        "the half in front is missing on the path through the tanh": direct + 2 * through * inner,
+        "the half in front is missing on the direct path": 2 * direct + through * inner,
         "dt lacks the factor x: it is what t was multiplied by": direct + through / x * inner,
         "the slope of the exact GELU, by the bell curve; your forward is the tanh formula": direct + x * bell,
     }

@@ -13,12 +13,12 @@ TASK = "Write block(x, attention, mlp, norm1, norm2): the pre-norm block, its va
 
 HINT = """\
 Give every value a name of its own, and every back too: n, back_norm1 = norm1(x), and so on down to y, with h
-for what lies between the two halves. Then read your lines from the last to the first. h stands in two of
-them, so dh has two parts; x stands in two of them as well."""
+for what lies between the two halves. Then read your lines from the last to the first. h is used in two of
+them, so dh has two parts; x is used in two of them as well."""
 
 SOLUTION = '''\
 def block(x, attention, mlp, norm1, norm2):
-    """Pre-norm, (B, T, D) -> (B, T, D). Each of the four gives (its value, its back), and so does block."""
+    """Pre-norm, (B, T, D) -> (B, T, D). Each of the four returns (its value, its back), and so does block."""
     n1, back_norm1 = norm1(x)
     a, back_attention = attention(n1)
     h = x + a
@@ -54,7 +54,7 @@ def judge(f) -> Verdict:
 
 
 def _forward(x, attention, mlp, norm1, norm2) -> dict[str, np.ndarray]:
-    """What is said of y where it is one of these."""
+    """What to say of y if it is one of these."""
     a, m, n1, n2 = ((lambda x, f=f: f(x)[0]) for f in (attention, mlp, norm1, norm2))
     h, post, bare, both = x + a(n1(x)), n1(x + a(x)), x + a(x), n1(x) + a(n1(x))
     return {
@@ -68,8 +68,8 @@ def _forward(x, attention, mlp, norm1, norm2) -> dict[str, np.ndarray]:
         "what goes around both halves is normalised: it should be what came in": n2(both) + m(n2(both)),
         "what goes around the mlp is normalised: it should be what came in": n2(h) + m(n2(h)),
         "what goes around attention is normalised: it should be what came in": both + m(n2(both)),
-        "the mlp reads x, and not what attention has made of it": h + m(n2(x)),
-        "around the mlp goes x: what attention has added is lost there": x + m(n2(h)),
+        "the mlp reads x instead of what attention made of it": h + m(n2(x)),
+        "x goes around the mlp: what attention added is lost there": x + m(n2(h)),
         "attention reads x without its norm": x + a(x) + m(n2(x + a(x))),
         "the mlp reads h without its norm": h + m(h),
         "x is added twice: h has it in it already": x + h + m(n2(h)),
@@ -79,7 +79,7 @@ def _forward(x, attention, mlp, norm1, norm2) -> dict[str, np.ndarray]:
 
 
 def _backward(x, dy, attention, mlp, norm1, norm2) -> dict[str, np.ndarray]:
-    """What is said of dx where it is one of these."""
+    """What to say of dx if it is one of these."""
     n1, back_norm1 = norm1(x)
     a, back_attention = attention(n1)
     n2, back_norm2 = norm2(x + a)
@@ -93,13 +93,13 @@ def _backward(x, dy, attention, mlp, norm1, norm2) -> dict[str, np.ndarray]:
     early = dy + back_mlp(back_norm2(dy))
     bare = dy + back_mlp(dy)
     return {
-        "dx lacks both ways around: what goes around passes its gradient on unchanged": first(second),
-        "dx lacks the way around attention": first(dh),
-        "dx lacks the way around the mlp": second + first(second),
+        "dx lacks both paths around: what goes around passes its gradient on unchanged": first(second),
+        "dx lacks the path around attention": first(dh),
+        "dx lacks the path around the mlp": second + first(second),
         "dx lacks the branch of attention: x reaches h through it too": dh,
         "dx lacks the branch of the mlp: h reaches y through it too": dy + first(dy),
         "attention's branch is given dy, where the gradient of h belongs": dh + first(dy),
-        "around attention goes dy, where the gradient of h belongs": dy + first(dh),
+        "dy goes around attention, where the gradient of h belongs": dy + first(dh),
         "the back of norm1 is missing": dh + back_attention(dh),
         "the back of norm2 is missing": bare + first(bare),
         "in attention's branch the norm came first, so its back comes last": dh
@@ -109,7 +109,7 @@ def _backward(x, dy, attention, mlp, norm1, norm2) -> dict[str, np.ndarray]:
         "the mlp's branch is in dx twice: the gradient of h has it in it already": dh
         + first(dh)
         + back_norm2(back_mlp(dh)),
-        "the two halves are walked in the forward's order: what came last is asked first": dy
+        "the two halves are in the forward's order: what came last goes back first": dy
         + first(dy)
         + back_norm2(back_mlp(dy + first(dy))),
         "the norm came first in its branch, so its back comes last": early
@@ -126,7 +126,7 @@ def _draw(*shape: int) -> np.ndarray:
 
 
 def _four():
-    """Attention of two heads, an MLP, and two norms that differ; each gives its value and its back."""
+    """Attention of two heads, an MLP, and two norms that differ; each returns its value and its back."""
 
     def chain(*steps):
         def f(x):

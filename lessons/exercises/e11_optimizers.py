@@ -7,12 +7,12 @@ import numpy as np
 from minimega.learn.verdict import Case, Verdict, unlike, values, which, written
 from minimega.optim import AdamW
 
-TASK = "Write adamw(w, g, mean, square, n, ...): step number n, which gives the new w, mean and square."
+TASK = "Write adamw(w, g, mean, square, n, ...): step n, which returns the new w, mean and square."
 
 HINT = """\
-The two means first: of the old one a share of beta is kept, and what is new gets the rest. Then the step. It
-needs both means corrected, each by its own beta and n; but the means that you give back stay as they are, or
-the next step would correct them once more. The decay belongs to neither mean: it is a step of its own."""
+The two means first: keep a share beta of the old one, and give the rest to what is new. Then the step. It
+needs both means corrected, each by its own beta and n; but return the means as they are, or the next step
+would correct them again. The decay belongs to neither mean: it is a step of its own."""
 
 SOLUTION = '''\
 def adamw(w, g, mean, square, n, lr, beta1, beta2, eps, decay):
@@ -33,7 +33,7 @@ def judge(f) -> Verdict:
     """Each case is one in which a typical mistake shows, and those of the cases after it do not."""
 
     def parts(*arguments):
-        got = written(f(*arguments), "what your function gives")
+        got = written(f(*arguments), "what your function returns")
         if isinstance(got, (tuple, list)) and len(got) == 3:
             w, mean, square = got
             return tuple(written(v, n) for n, v in (("mean", mean), ("square", square), ("w", w)))
@@ -76,7 +76,7 @@ def _late(got) -> str:
     """After a million steps nothing is corrected; no eps, no decay."""
     mean, square = _means(G, MEAN, SQUARE)
     if not unlike(got[2], mean, ""):
-        return "what comes first should be w, then mean, then square; yours begins with mean"
+        return "the order should be w, mean, square; yours begins with mean"
     if unlike(got[0], mean, ""):
         wrong = {
             "mean is a running sum: what is new has its full weight": BETA1 * MEAN + G,
@@ -95,7 +95,7 @@ def _late(got) -> str:
         }
         return which(got[1], wrong.items(), "square is not the running mean of the squared gradients")
     if not np.all(np.isfinite(got[2])):
-        return "w is no number after a million steps: beta^n is 0 by then, and 1 - beta^n is 1"
+        return "w is not finite after a million steps: beta^n is 0 by then, and 1 - beta^n is 1"
     step = mean / np.sqrt(square)
     overdone = step * np.sqrt(1 - BETA2) / (1 - BETA1)
     wrong = {
@@ -105,10 +105,10 @@ def _late(got) -> str:
         "lr is not applied": W - step,
         "divided by the mean square itself: gradients twice as large should give the same step": W
         - LR * mean / square,
-        "the step takes the gradient of this batch alone, and not its mean": W - LR * G / np.sqrt(square),
+        "the step takes the gradient of this batch alone, instead of the mean": W - LR * G / np.sqrt(square),
         "the step is made of the old means: they are brought up to date first": W
         - LR * MEAN / np.sqrt(SQUARE),
-        "w is the step alone: from what is it taken away?": -LR * step,
+        "w is the step alone: what is it subtracted from?": -LR * step,
     }
     return which(got[2], wrong.items(), "the means are right, and the step made of them is not")
 
@@ -117,7 +117,7 @@ def _first(got) -> str:
     """At the first step the right w moves by lr, whatever the gradient's size."""
     mean, square = _means(G, NOTHING, NOTHING)
     if unlike(got[:2], (mean, square), ""):
-        return "the means that you give back are corrected ones: the next step would correct them once more"
+        return "the means that you return are corrected ones: the next step would correct them again"
     if not np.all(np.isfinite(got[2])):
         return "at the first step you divide by 0: its n is 1"
     wrong = {
@@ -144,10 +144,10 @@ def _with_eps(got) -> str:
         "eps stands inside the root: where squares are tiny, its root is what counts": m / np.sqrt(s + eps),
         "eps is missing: a weight without gradients would be a division by 0": m / np.sqrt(s),
         "eps is added before square is corrected": m / ((np.sqrt(square) + eps) / np.sqrt(1 - BETA2**3)),
-        "eps is added to the whole fraction, and not below its line": m / np.sqrt(s) + eps,
+        "eps is added to the whole fraction, not to its denominator": m / np.sqrt(s) + eps,
         "eps replaces small roots instead of being added": m / np.maximum(np.sqrt(s), eps),
     }
-    return which(got[2], ((says, W - LR * step) for says, step in wrong.items()), "right but for eps")
+    return which(got[2], ((says, W - LR * step) for says, step in wrong.items()), "right except for eps")
 
 
 def _with_decay(got) -> str:
@@ -156,15 +156,15 @@ def _with_decay(got) -> str:
     m, root = mean / (1 - BETA1**n), np.sqrt(square / (1 - BETA2**n))
     right = LR * m / root
     if not unlike(got[0], _means(G + decay * W, MEAN, SQUARE)[0], ""):
-        return "the decay goes through the means, as in Adam; AdamW takes it from the weights directly"
+        return "the decay goes through the means, as in Adam; AdamW subtracts it from the weights directly"
     wrong = {
         "the decay is missing": W - right,
         "the decay is not multiplied by lr": W - right - decay * W,
         "the decay makes the weights larger": W - right + LR * decay * W,
-        "the decay is taken from the weights after the step; both start at the old ones": (W - right)
+        "the decay is computed from the weights after the step; both start at the old ones": (W - right)
         * (1 - LR * decay),
         "the decay is divided by the root, as the mean is; it belongs to the weight": W
         - LR * (m + decay * W) / root,
         "the decay is not proportional to w": W - right - LR * decay,
     }
-    return which(got[2], wrong.items(), "right but for the decay")
+    return which(got[2], wrong.items(), "right except for the decay")

@@ -1,4 +1,4 @@
-"""Lesson 12: training to the floor; and what models of four depths reach there.
+"""Lesson 12: training to the floor; and what models of four depths reach.
 
 python -m minimega_lessons.exercises.e12_training 0 1 2 4     prints MEASURED's rows (ten minutes)
 """
@@ -15,9 +15,9 @@ from minimega.ops import log_softmax
 TASK = "Write mean_loss(batches): the mean loss over all counted targets, from each batch's own mean."
 
 HINT = """\
-A batch's loss is a sum that was divided by a count. What do you have to do to it to get the sum back? Sums of
-several batches can be added up, and so can their counts. Divide once, at the end. And count what counts: the
-targets array says which ones do."""
+A batch's loss is a sum that was divided by a count. How do you get the sum back? Sums of several batches can
+be added up, and so can their counts. Divide once, at the end. And count what counts: the targets array says
+which ones do."""
 
 SOLUTION = '''\
 def mean_loss(batches):
@@ -35,7 +35,7 @@ def mean_loss(batches):
 
 
 def targets(counted: int, size: int, token: int = 5) -> np.ndarray:
-    """One row of targets, of which so many count."""
+    """One row of targets; the first `counted` of them count."""
     return np.where(np.arange(size) < counted, token, -1).reshape(1, size)
 
 
@@ -58,7 +58,7 @@ def judge(mean_loss) -> Verdict:
                 Case(
                     (STARTS,),
                     1.5,
-                    "a target 0 is not counted: 0 is a token (the start), only below 0 is none",
+                    "a target 0 is not counted: 0 is a token (the start); only targets below 0 do not count",
                 ),
                 Case((EMPTY,), 1.5, "a batch in which no target counts changes the mean"),
             ],
@@ -68,17 +68,17 @@ def judge(mean_loss) -> Verdict:
 
 def _about_even(got) -> str:
     if not np.isfinite(got):
-        return "there is nothing to divide by where every target counts: what counts is not below 0"
+        return "if every target counts, you divide by 0: a target counts if it is not below 0"
     if abs(got - 4 / 5) < 1e-6:
-        return "each batch's loss is divided by its count; it is a mean, and has been divided by it once"
+        return "each batch's loss is divided by its count; it is a mean, and was divided by it already"
     if abs(got - np.e**2) < 1e-6:
-        return "a perplexity comes out, e to the loss; the loss itself is wanted"
+        return "you return a perplexity, e to the loss; the loss itself is wanted"
     if got > 3 + 1e-6:
         return "two batches of losses 1 and 3 get a mean above both: a sum is not divided by its count"
     if abs(got - np.log((np.e + np.e**3) / 2)) < 1e-6:
         return "perplexities are averaged, not losses: the mean of e^loss is not e^(mean loss)"
     if min(abs(got - 1), abs(got - 3)) < 1e-6:
-        return "one batch alone comes through; the other one is lost"
+        return "only one batch counts; the other one is lost"
     return "two batches of the same size, with losses 1 and 3, get another mean"
 
 
@@ -86,13 +86,13 @@ def _about_uneven(got) -> str:
     if abs(got - 2) < 1e-6:
         return "every batch weighs the same: a batch of 2 targets counts as much as one of 6"
     if abs(got - 66 / 30) < 1e-6:
-        return "a target weighs as much as its token's number; each should weigh 1, whichever word it is"
+        return "a target weighs as much as its token's number; each should weigh 1, whatever the word"
     return "right for batches of one size, but not for 6 targets with loss 1 and 2 with loss 3"
 
 
 def _about_padded(got) -> str:
     if abs(got - 2) < 1e-6:
-        return "targets below 0 weigh too: the weight is the size of the array, not what counts in it"
+        return "targets below 0 weigh too: weigh by the counted targets, not by the array's size"
     return "right where every target counts, but not where some are below 0"
 
 
@@ -101,7 +101,7 @@ def _about_padded(got) -> str:
 STEPS, CONTEXT, BATCH, TALES = 1500, 64, 32, 12_000
 DISTANCES = {"1-4": (1, 4), "5-8": (5, 8), "9-16": (9, 16), "17-32": (17, 32), "33-60": (33, 60)}
 
-# layers: the held-out loss, then the loss at words that the grammar leaves no choice, by their DISTANCES
+# layers: the held-out loss, then the loss at words for which the grammar leaves no choice, by DISTANCES
 MEASURED = {
     0: (1.127, [2.532, 2.294, 2.832, 3.004, 2.599]),
     1: (0.502, [0.002, 0.001, 0.002, 0.002, 0.011]),
@@ -138,7 +138,7 @@ def distances(words: list[str]) -> list[int]:
 
 
 def stacked(layers: int, vocab_size: int) -> mm.Model:
-    """A small GPT of so many blocks; with 0 of them an embedding, the last norm and a head are left."""
+    """A small GPT with this many blocks; with 0, only the embedding, the last norm and the head are left."""
     shape = {"context": CONTEXT, "d_model": 64, "nhead": 4, "num_layers": max(layers, 1), "tied": False}
     model = mm.gpt(mm.Config(vocab_size, **shape))
     if layers == 0:
@@ -155,7 +155,7 @@ def losses(model: mm.Model, ids: list[int], start: int) -> np.ndarray:
 
 
 def measure(layers: int) -> tuple[float, list[float]]:
-    """Train a model of so many layers; one row of MEASURED."""
+    """Train a model with this many layers; returns one row of MEASURED."""
     learned, held_out = Tales(TALES).split()
     tokenizer = mm.train_tokenizer("word", learned.documents())
     stream = np.concatenate([[tokenizer.start, *tokenizer.encode(tale)] for tale in learned.documents()])

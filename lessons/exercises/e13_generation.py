@@ -7,25 +7,28 @@ import numpy as np
 from minimega.learn.verdict import Case, Verdict, values, written
 from minimega.ops import softmax
 
-TASK = "Write pick(logits, u, p, temperature): the token at which u points, among the likeliest that reach p."
+TASK = (
+    "Write pick(logits, u, p, temperature): the token at which u points, among the most likely that reach p."
+)
 
 HINT = """\
-Sort first: the tokens, the likeliest one first, and the logits with them (np.argsort gives the order). In
-this order, a sum that runs along the chances (np.cumsum) says where each piece ends; where does it begin, and
-which pieces are needed to reach p? u finds a place in that order, and the order says which token is there."""
+Sort first: the tokens, the most likely one first, and the logits with them (np.argsort gives the order). In
+this order, the running sum of the probabilities (np.cumsum) says where each piece ends; where does it begin,
+and which pieces are needed to reach p? u finds a place in that order, and the order says which token is
+there."""
 
 SOLUTION = '''\
 def pick(logits, u, p=1.0, temperature=1.0):
-    """The token that the number u in [0, 1) points at: logits (V,) -> a whole number.
+    """The token that the number u in [0, 1) points at: logits (V,) -> an integer.
 
-    The logits are divided by the temperature. Only the fewest likeliest tokens are kept whose chances
-    together reach p; they share the line from 0 to 1 by their chances, the likeliest first. Each has the
-    piece [begin, end) of it.
+    The logits are divided by the temperature. Only the most likely tokens are kept, as few as together
+    reach the probability p. They share the line from 0 to 1 in proportion, the most likely first. Each has
+    its piece [begin, end).
     """
     order = np.argsort(-logits, kind="stable")
-    chance = softmax(logits[order] / temperature)[0]
-    before = np.cumsum(chance) - chance
-    ends = np.cumsum(chance[before < p])
+    probability = softmax(logits[order] / temperature)[0]
+    before = np.cumsum(probability) - probability
+    ends = np.cumsum(probability[before < p])
     return order[np.searchsorted(ends, u * ends[-1], side="right")]
 '''
 
@@ -38,19 +41,19 @@ EIGHTHS = np.arange(8) / 8
 
 
 def shares(pick, chances, numbers, order, **options) -> np.ndarray:
-    """How often each token comes for these numbers u; the largest share first, where `order` is "sorted"."""
+    """How often each token comes for these numbers u; the largest share first if `order` is "sorted"."""
     with np.errstate(divide="ignore"):
         logits = np.log(chances) if order != "logits" else np.array(chances)
-    tokens = [written(pick(logits.copy(), u, **options), "what your function gives") for u in numbers]
+    tokens = [written(pick(logits.copy(), u, **options), "what your function returns") for u in numbers]
     for token in tokens:
         if np.ndim(token) or token not in range(len(logits)):
-            raise ValueError(f"{token!r} is no token: whole numbers from 0 to {len(logits) - 1} are")
+            raise ValueError(f"{token!r} is not a token: tokens are integers from 0 to {len(logits) - 1}")
     found = np.bincount(np.array(tokens, int), minlength=len(logits)) / len(numbers)
     return np.sort(found)[::-1] if order == "sorted" else found
 
 
 def judge(pick) -> Verdict:
-    """If it is right for a p that every token is needed for, and wrong for 1, it is the rounding of a sum."""
+    """If it is right for a p that needs every token, but wrong for 1, it is the rounding of a sum."""
     try:
         found, error = _judge(pick, 1.0), None
     except IndexError as raised:
@@ -59,17 +62,19 @@ def judge(pick) -> Verdict:
         if _tried(lambda: _judge(pick, 0.9999).ok):
             return Verdict(
                 False,
-                "with p = 1 all tokens stay, but their chances may add up to 0.9999999999999999, below 1",
+                "with p = 1 all tokens stay, but their probabilities may add up to 0.9999999999999999",
             )
         if _tried(lambda: _draws(pick)):
-            return Verdict(False, "the same u gives another token when it is asked again: u is the only draw")
+            return Verdict(
+                False, "the same u gives another token the second time: u is the only random number"
+            )
     if error:
         raise error
     return found
 
 
 def _tried(question) -> bool:
-    """Its answer; no where it raises."""
+    """Its answer; False if it raises."""
     try:
         return question()
     except Exception:
@@ -82,7 +87,7 @@ def _draws(pick) -> bool:
 
 
 def _judge(pick, all_of_them: float) -> Verdict:
-    """Each case is one that a typical mistake gets wrong; what is compared is how often each token comes."""
+    """Each case is one that a typical mistake gets wrong; it compares how often each token comes."""
 
     def of(chances, numbers, order="", p=all_of_them, temperature=1.0):
         try:
@@ -94,8 +99,8 @@ def _judge(pick, all_of_them: float) -> Verdict:
 
     two = np.array([0, 0, 4, 3]) / 7
     half = CHANCES**2 / (CHANCES**2).sum()
-    one = "a token of chance 0.8 reaches 0.5 alone, and others stay beside it: is p a share of the tokens?"
-    cold = "the temperature comes too late: p counts the chances of temperature 1"
+    one = "a token of probability 0.8 reaches 0.5 alone, but yours keeps others: is p a share of the tokens?"
+    cold = "the temperature comes too late: p counts the probabilities of temperature 1"
     even, third = np.full(4, 0.25), "of four equal tokens two reach 0.5 exactly, and a third one is kept"
     border = "a number on the border of two tokens goes to the first; it belongs to the second: [begin, end)"
     with np.errstate(all="ignore"):
@@ -116,7 +121,7 @@ def _judge(pick, all_of_them: float) -> Verdict:
                     "logits of 2000 overflow in exp",
                 ),
             ],
-            "each token comes as often as its chance says, and the fewest that reach p are kept",
+            "each token comes as often as its probability says, and the fewest that reach p are kept",
         )
     said = re.sub(r"the result is (\S+) at \((\d+),\)", r"token \2 comes for \1 of all u", found.detail)
     return found._replace(detail=said)
@@ -124,30 +129,30 @@ def _judge(pick, all_of_them: float) -> Verdict:
 
 def _about_chances(got) -> str:
     if np.max(got) == 1:
-        return "with p = 1, the same token comes whatever u is"
+        return "with p = 1, the same token comes for every u"
     if len(got) == len(CHANCES) and np.allclose(np.sort(got), np.sort(CHANCES), atol=3e-3):
-        return "a place in the sorted order comes out, not the token that stands at that place"
-    return "with p = 1 and temperature 1, the tokens do not come as often as their chances say"
+        return "you return a place in the sorted order, not the token at that place"
+    return "with p = 1 and temperature 1, the tokens do not come as often as their probabilities say"
 
 
 def _about_p(got) -> str:
     if np.allclose(got, [0, 0, 1, 0]):
         return "0.4 alone does not reach 0.55: the token with which the sum crosses p is dropped"
     if np.allclose(got, CHANCES, atol=3e-3):
-        return "p has no effect: with p = 0.55 the chances are those of p = 1"
+        return "p has no effect: with p = 0.55 the probabilities are those of p = 1"
     if got[2] < 0.01:
-        return "the unlikeliest tokens are kept first, and the likeliest one is dropped"
+        return "the least likely tokens are kept first, and the most likely one is dropped"
     if got[0] > 0.05 and got[3] < 0.01:
-        return "the first tokens of the vocabulary are kept, not the likeliest ones"
+        return "the first tokens of the vocabulary are kept, not the most likely ones"
     if np.allclose(got[:2], 0):
-        return "the right tokens are kept, but their chances are not made to add up to 1 in proportion"
-    return "p = 0.55 keeps the tokens of chance 0.4 and 0.3, with shares as 4 to 3; yours come otherwise"
+        return "the right tokens are kept, but their probabilities are not rescaled to add up to 1"
+    return "p = 0.55 keeps the tokens of probability 0.4 and 0.3, in shares of 4 to 3; yours come otherwise"
 
 
 def _about_temperature(got) -> str:
     root = np.sqrt(CHANCES) / np.sqrt(CHANCES).sum()
     if np.allclose(got, CHANCES, atol=3e-3):
-        return "the temperature has no effect: dividing chances is undone when they are made to add up to 1"
+        return "the temperature has no effect: dividing probabilities is undone when they are rescaled"
     if np.allclose(got, root, atol=3e-3):
-        return "the temperature works the wrong way: at 0.5 unlikely tokens come more often, not less"
+        return "the temperature works the wrong way: at 0.5 unlikely tokens come more often, not less often"
     return "at temperature 0.5 the tokens do not come as often as softmax(logits / 0.5) says"

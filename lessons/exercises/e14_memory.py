@@ -1,4 +1,4 @@
-"""Lesson 14: an operation that keeps its input alone, and runs again in the backward."""
+"""Lesson 14: an operation that keeps only its input, and runs again in the backward."""
 
 import numpy as np
 
@@ -6,18 +6,16 @@ from minimega.autograd import Tensor, op, saved_bytes
 from minimega.learn.verdict import Verdict, backward, parts, which, written
 from minimega.ops import gelu, softmax
 
-TASK = (
-    "Write recompute(f): the operation f, but its back keeps x alone, and runs f again to get f's own back."
-)
+TASK = "Write recompute(f): the operation f, but its back keeps only x, and runs f again to get f's own back."
 
 HINT = """\
-In the forward you want f's first result and not its second: let go of that one at once. In the backward you
-need f's back, which is gone. Where did it come from the first time? What back uses from outside of itself is
-what it keeps: x and f, and no third name."""
+In the forward you want f's first result and not its second: drop that one at once. In the backward you need
+f's back, which is gone. Where did it come from the first time? What back refers to from outside is what it
+keeps: x and f, and nothing else."""
 
 SOLUTION = '''\
 def recompute(f):
-    """f, which gives (y, back) from x, as an operation that keeps nothing but x for its backward."""
+    """f, which returns (y, back) for x, as an operation that keeps only x for its backward."""
 
     def g(x):
         y = f(x)[0]
@@ -52,22 +50,22 @@ def judge(recompute) -> Verdict:
     """First its form, then how often f runs, then dx, then what it holds."""
     f = Deep()
     x, dy = np.linspace(-1.0, 1.3, 20).reshape(SHAPE), np.sin(np.arange(20.0)).reshape(SHAPE)
-    g = written(recompute(f), "what recompute gives")
+    g = written(recompute(f), "what recompute returns")
     if not callable(g):
-        return Verdict(False, "recompute gives no function: it should give g, which takes x as f does")
+        return Verdict(False, "recompute returns no function: it should return g, which takes x as f does")
     if f.runs:
         return Verdict(False, "f runs before there is an x: recompute only makes g, and g(x) runs f")
-    result = written(g(x), "what g gives")
-    y, back = parts(result, ("y", "back"), "g should give two things as f does: y, and the function back")
+    result = written(g(x), "what g returns")
+    y, back = parts(result, ("y", "back"), "g should return two things as f does: y, and the function back")
     if isinstance(y, tuple):
-        return Verdict(False, "y is all that f gives, a pair: f's own y is the first of the two")
+        return Verdict(False, "y is the pair that f returns: f's own y is the first of the two")
     forward = f.runs
     if forward > 1:
         return Verdict(
             False, f"f runs {forward} times in the forward: the second run belongs to the backward"
         )
     if not callable(back):
-        return Verdict(False, "the second thing that g gives should be the function back")
+        return Verdict(False, "the second thing that g returns should be the function back")
     dx = written(back(dy), "dx")
     again = f.runs - forward
     if problem := _about_dx(dx, x, y, dy):
@@ -79,8 +77,10 @@ def judge(recompute) -> Verdict:
     if held > x.nbytes:
         detail = f"back holds {held} bytes; x has {x.nbytes}"
         if not again:
-            return Verdict(False, "nothing is saved: back keeps f's own back, and all that it keeps", detail)
-        return Verdict(False, "back keeps more than x: each array that it names stays in memory", detail)
+            return Verdict(
+                False, "nothing is saved: back keeps f's own back, and everything that it keeps", detail
+            )
+        return Verdict(False, "back keeps more than x: each array that it refers to stays in memory", detail)
     if again > 1:
         return Verdict(False, f"f runs {again} times in one backward; one run gives all it needs")
     return Verdict(
@@ -89,19 +89,19 @@ def judge(recompute) -> Verdict:
 
 
 def _about_dx(dx, x, y, dy) -> str:
-    """What the typical mistakes give instead of dx, in a sentence."""
+    """What the typical mistakes return instead of dx, in a sentence."""
     inner = Deep()(x)[1]
     if callable(dx):
         return "dx is a function: f's own back, which was never called with dy"
     if isinstance(dx, tuple) and len(dx) == 1:
         dx = dx[0]
     if isinstance(dx, tuple):
-        return "dx is a pair: f run again gives (y, back), and dx comes from that back"
+        return "dx is a pair: f run again returns (y, back), and dx comes from that back"
     mistakes = {
-        "dx is y times dy: the second run gives a back too, and that one takes dy": y * dy,
+        "dx is y times dy: the second run returns a back too, and that one takes dy": y * dy,
         "dx is f's back of x, times dy: back takes dy, and does the multiplying itself": inner(x) * dy,
-        "dx is dy: it passes as if f were not there": dy,
-        "dx is y once more: the second run gives a back too, and that one is wanted": y,
+        "dx is dy: it passes through as if f were not there": dy,
+        "dx is y once more: the second run returns a back too, and that one is wanted": y,
         "f is run again on y, not on x: this is the slope of f at another place": Deep()(y)[1](dy),
         "f is run again on dy: the forward runs on x, and only its back takes dy": Deep()(dy)[1](x),
         "dx is the gradient of a sum of y: dy was replaced by ones": inner(np.ones_like(y)),

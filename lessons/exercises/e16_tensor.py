@@ -4,12 +4,12 @@ from minimega.learn.verdict import TWO_THINGS, Verdict, draw, gradients, on_rank
 from minimega.linear import linear
 from minimega.ops import relu
 
-TASK = "Write what happens where the ranks' ways part and meet: y, and in back(dy) dz, db2 and dx."
+TASK = "Write what happens where the ranks' paths part and meet: y, and in back(dy) dz, db2 and dx."
 
 HINT = """\
 Give each value its word: x is whole, h and a are cut, z is partial, y is whole. Then the gradients, from the
-right: dy is whole, and every rank knows it. z of each rank went into y once, as it is. And x went into p
-different products, one on each rank, so that what comes back from them is partial."""
+right: dy is whole, and every rank has it. z of each rank went into y once, unchanged. And x went into p
+different products, one on each rank, so what comes back from them is partial."""
 
 SOLUTION = '''\
 def mlp(x, w1, b1, w2, b2, group):
@@ -44,7 +44,7 @@ def judge(f) -> Verdict:
 
 
 def on_rank(f, group) -> Verdict:
-    """Each rank computes the whole MLP too, and its own way through it, and holds f to them."""
+    """Each rank also computes the whole MLP and its own part of it, and compares f with them."""
     x, w1, b1, w2, b2, dy = (draw(n, shape) for n, shape in enumerate(SHAPES))
     mine, p = group.piece(len(b1)), group.size
     pieces = w1[:, mine], b1[mine], w2[mine]
@@ -55,7 +55,7 @@ def on_rank(f, group) -> Verdict:
     y, back = parts(result, ("y", "back"), TWO_THINGS)
     if problem := unlike(y, whole, "y"):
         known = {
-            f"b2 is in y {p} times: each rank adds it, and then the ranks are added up": whole + (p - 1) * b2,
+            f"b2 is in y {p} times: each rank adds it before the sum over the ranks": whole + (p - 1) * b2,
             "b2 is missing in y": whole - b2,
             "y is this rank's part of the sum alone": own + b2,
             "y is this rank's part of the sum alone, without b2": own,
@@ -66,15 +66,19 @@ def on_rank(f, group) -> Verdict:
     names, counted = ("dx", "dw1", "db1", "dw2", "db2"), f"counts dy {p} times: dy is whole, on every rank"
     found = dict(zip(names, gradients(back(dy.copy()), names), strict=True))
     checks = (
-        ("dw2", dw2[mine], {f"dz {counted}": p * dw2[mine], "dz is dy divided by the ranks": dw2[mine] / p}),
+        (
+            "dw2",
+            dw2[mine],
+            {f"dz {counted}": p * dw2[mine], "dz is dy divided by the number of ranks": dw2[mine] / p},
+        ),
         (
             "db2",
             db2,
             {
                 f"db2 {counted}": p * db2,
-                "db2 is not summed over the rows: each of them had b2 added": dy,
+                "db2 is not summed over the rows: b2 was added to each of them": dy,
                 "db2 is a mean over the rows": db2 / len(dy),
-                "db2 is divided by the ranks: dy is whole, and b2 is in y once": db2 / p,
+                "db2 is divided by the number of ranks: dy is whole, and b2 is in y once": db2 / p,
             },
         ),
         ("dw1", dw1[:, mine], {}),
@@ -83,8 +87,8 @@ def on_rank(f, group) -> Verdict:
             "dx",
             dx,
             {
-                "dx is this rank's part alone: the other ranks used x too": part,
-                "dx is a mean over the ranks, and each of them used x in full": dx / p,
+                "dx is only this rank's part: the other ranks used x too": part,
+                "dx is a mean over the ranks, but each of them used x in full": dx / p,
             },
         ),
     )

@@ -1,4 +1,4 @@
-"""Lesson 17: the loss where the vocabulary is cut over ranks."""
+"""Lesson 17: the loss of a vocabulary cut over ranks."""
 
 import numpy as np
 
@@ -8,9 +8,9 @@ from minimega.learn.verdict import Case, Verdict, on_ranks, values
 TASK = "Write the mean cross-entropy where each rank has some tokens' logits: highest, total and right."
 
 HINT = """\
-Two of the three are what a rank finds in its own columns, and then one collective; group.all_reduce takes
-"max" as its second argument. For the third, ask of each row whether its target is among this rank's tokens.
-Exactly one rank can say yes: if all others give 0, the sum over the ranks is what that one has."""
+Two of the three are what a rank finds in its own columns, followed by one collective; group.all_reduce takes
+"max" as its second argument. For the third, ask for each row whether its target is among this rank's tokens.
+Exactly one rank can say yes: if all others contribute 0, the sum over the ranks is what that one has."""
 
 SOLUTION = '''\
 def loss(logits, targets, first, group):
@@ -22,7 +22,7 @@ def loss(logits, targets, first, group):
     total = group.all_reduce(np.exp(logits - highest).sum(axis=1))
     place = targets - first
     here = (0 <= place) & (place < logits.shape[1])
-    found = logits[np.arange(len(targets)), place * here]  # of row 0 where the target is elsewhere
+    found = logits[np.arange(len(targets)), place * here]  # of column 0 if the target is elsewhere
     right = group.all_reduce(found * here)
     return (np.log(total) + highest[:, 0] - right).mean()
 '''
@@ -36,7 +36,7 @@ def judge(f) -> Verdict:
 
 
 def on_rank(f, group) -> Verdict:
-    """Six batches, each of which one more mistake gets wrong."""
+    """Six batches, each of which exposes one more mistake."""
     mine, rows = group.piece(VOCABULARY), len(TARGETS)
     even = np.array([0.0, 1, 2, 0, 1, 2, 1, 2, 1, 2])  # the largest of each rank is 2
     rising = np.arange(10.0)
@@ -51,12 +51,12 @@ def on_rank(f, group) -> Verdict:
         [
             case(np.zeros(VOCABULARY), _about_the_sum(mine.stop - mine.start)),
             case(np.full(VOCABULARY, 2.0), _about_the_target),
-            case(even, "the logit that is taken off is not that of the target"),
+            case(even, "the logit that is subtracted is not that of the target"),
             case(rising, "right where all ranks have the same largest logit, wrong where they differ"),
             case(rising - 20, "right where the targets' logits are above 0, wrong where they are below"),
-            case(rising + 1000, "right for small logits; with logits near 1000 it is no number"),
+            case(rising + 1000, "right for small logits; with logits near 1000 it is not finite"),
         ],
-        "the loss of the whole vocabulary, and no rank has seen more of it than its piece",
+        "the loss of the whole vocabulary, and no rank has seen more than its piece",
     )
 
 
@@ -70,18 +70,20 @@ def _about_the_sum(width: int):
 
 
 def _about_the_target(got) -> str:
-    """All logits are 2: what was taken off in place of 2?"""
+    """All logits are 2: what was subtracted instead of 2?"""
     taken = np.log(VOCABULARY) + 2 - got
     if abs(taken) < 1e-6:
         return "too large by the largest logit, 2: it is still in total, or no longer in right"
     if abs(taken - 2 * RANKS) < 1e-6:
-        return f"the target's logit counts {RANKS} times: every rank takes one, and one has the target"
+        return (
+            f"the target's logit counts {RANKS} times: every rank subtracts one, but only one has the target"
+        )
     if abs(taken - 2 * RANKS / len(TARGETS)) < 1e-6:
         return "token 1 counts on every rank and token 4 on none: a rank's columns do not begin at token 0"
     if abs(taken - 2 * (len(TARGETS) - 1) / len(TARGETS)) < 1e-6:
-        return "a target's logit is missing where it is the first token of a rank, as 3 is of rank 1"
+        return "a target's logit is missing if it is the first token of a rank, as 3 is of rank 1"
     if abs(taken - 2 * (len(TARGETS) + 1) / len(TARGETS)) < 1e-6:
-        return "a target's logit counts twice where it follows a rank's last token, as 3 does on rank 0"
+        return "a target's logit counts twice if it follows a rank's last token, as 3 does on rank 0"
     if -1e-6 < taken < 2 - 1e-6:
-        return "the target's logit is missing where another rank has it"
-    return "all logits are 2, and another number is taken off for the target"
+        return "the target's logit is missing if another rank has it"
+    return "all logits are 2, but another number is subtracted for the target"

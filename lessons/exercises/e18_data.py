@@ -1,4 +1,4 @@
-"""Lesson 18: the loss and the gradient of a batch whose counted tokens are shared out unevenly."""
+"""Lesson 18: the loss and the gradient of a batch whose counted tokens are spread unevenly."""
 
 import numpy as np
 
@@ -10,13 +10,13 @@ TASK = (
 )
 
 HINT = """\
-A mean over all tokens has two sums in it: one of losses, one of tokens. Which of the three things that you
-are given are sums over this rank's tokens alone, so that all ranks' have to be added up? Only then divide.
-And the gradient of a sum divided by a fixed number is the gradient of the sum, divided by that number."""
+A mean over all tokens has two sums in it: one of losses, one of tokens. Which of your three arguments are
+sums over this rank's tokens only, and have to be added up over the ranks? Only then divide. And the
+gradient of a sum divided by a fixed number is the gradient of the sum, divided by that number."""
 
 SOLUTION = '''\
 def combine(loss_sum, grad_sum, count, group):
-    """The loss of the whole batch and its gradient, on every rank; what comes in is this rank's alone."""
+    """The loss of the whole batch and its gradient, on every rank; the arguments are this rank's alone."""
     everywhere = group.all_reduce(count)
     loss = group.all_reduce(loss_sum) / everywhere
     grad = group.all_reduce(grad_sum) / everywhere
@@ -41,15 +41,15 @@ def on_rank(f, group) -> Verdict:
 
 
 def _judged(f, group, counts) -> Verdict:
-    """The loss, then the gradient; each rank draws what all have, so that nothing else travels."""
+    """The loss, then the gradient; each rank draws the numbers of all ranks, so that nothing else is sent."""
     sums = {"the loss": [np.array(2 + draw(r, (1,))[0]) for r in range(group.size)]}
     sums["the gradient"] = [2 + draw(r, (1 + WIDTH,))[1:] for r in range(group.size)]
     for of_all in sums.values():  # no tokens, no sum
         of_all[:] = [s * (n > 0) for s, n in zip(of_all, counts, strict=True)]
     own = [np.array(of_all[group.rank]) for of_all in sums.values()]
-    with np.errstate(all="ignore"):  # a division by no tokens is told in a sentence
+    with np.errstate(all="ignore"):  # a division by 0 tokens is reported in a sentence
         result = f(*own, np.array(counts[group.rank]), group)
-    two = parts(result, list(sums), "your function should give two things: the loss, and the gradient")
+    two = parts(result, list(sums), "your function should return two things: the loss, and the gradient")
     for what, got in zip(sums, two, strict=True):
         if problem := unlike(got, sum(sums[what]) / sum(counts), what):
             if np.shape(got) != sums[what][0].shape:
@@ -67,7 +67,7 @@ def _why(what: str, got, sums, counts, rank: int) -> str:
         }
         why = which(got, known.items(), f"{what} is not the mean over its tokens")
         return f"on one rank with {everywhere:g} counted tokens: {why}"
-    # (a rank without tokens has no mean, and what is divided by its 0 matches none of these)
+    # (a rank without tokens has no mean, and a division by its 0 matches none of these)
     means = [s / max(n, 1) for s, n in zip(sums, counts, strict=True)]
     known = {
         "is a mean of the ranks' means: the one token of rank 1 weighs as much as the five of rank 0": sum(
@@ -78,11 +78,10 @@ def _why(what: str, got, sums, counts, rank: int) -> str:
             means
         ),
         "is all ranks' sum, but divided by the tokens of this rank alone": sum(sums) / max(counts[rank], 1),
-        "is this rank's own mean: nothing has come from the others": means[rank],
+        "is this rank's own mean: nothing came from the others": means[rank],
         "is this rank's share alone: divided by all ranks' tokens, but not added up": sums[rank] / everywhere,
         "is all ranks' sum, and not divided by their tokens": sum(sums),
-        "is divided by the number of ranks, and that says nothing of how many tokens they have": sum(sums)
-        / p,
+        "is divided by the number of ranks, whatever the number of tokens": sum(sums) / p,
         "is divided by all ranks' tokens, and by the number of ranks as well": sum(sums) / everywhere / p,
     }
     return f"{what} {which(got, known.items(), 'is not the sum over all tokens, divided by their number')}"

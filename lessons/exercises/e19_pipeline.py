@@ -10,9 +10,9 @@ from minimega.parallel.schedules import Action
 TASK = "Write one_f_one_b(rank, ranks, micro_batches): what this rank of a 1F1B pipeline does, in order."
 
 HINT = """\
-Read a row of the picture from left to right: it has three parts. Forward passes alone, then one forward and
+Read a row of the picture from left to right: it has three parts. Only forward passes, then one forward and
 one backward in turn, then the backward passes that are left. The last rank has an empty first part, and each
-rank before it has one forward more. With few micro-batches there may be fewer than that."""
+rank before it has one more forward there. With few micro-batches there may be fewer than that."""
 
 SOLUTION = '''\
 def one_f_one_b(rank, ranks, micro_batches):
@@ -31,7 +31,7 @@ KINDS = "forward", "backward"
 def judge(f) -> Verdict:
     """More micro-batches than ranks, then fewer, then one rank alone."""
     for p, m in ((4, 8), (4, 2), (3, 3), (1, 3)):
-        orders = [written(f(r, p, m), "what your function gives") for r in range(p)]
+        orders = [written(f(r, p, m), "what your function returns") for r in range(p)]
         if problem := _what_is_wrong(orders, p, m):
             return Verdict(False, f"{_many(p, 'rank')}, {_many(m, 'micro-batch')}: {problem}")
     return Verdict(True, "every micro-batch there and back, as few held and as little waiting as in 1F1B")
@@ -48,9 +48,7 @@ def _what_is_wrong(orders: list, p: int, m: int) -> str:
         for kind in KINDS:
             turns = [n for k, n in order if k == kind]
             if swap := [(a, b) for a, b in pairwise(turns) if a > b]:
-                return (
-                    f"rank {r} takes {kind} {swap[0][0]} before {kind} {swap[0][1]}; they come in their order"
-                )
+                return f"rank {r} takes {kind} {swap[0][0]} before {kind} {swap[0][1]}; they must be in order"
     schedule = [[Action(kind, n) for kind, n in order] for order in orders]
     for r, actions in enumerate(schedule):
         if held(actions) > (most := min(p - r, m)):
@@ -60,15 +58,15 @@ def _what_is_wrong(orders: list, p: int, m: int) -> str:
         few = next((r for r, a in enumerate(schedule) if held(a) < min(p - r, m)), 0)
         return (
             f"the step takes {max(ends):g}, and 1F1B takes {best} (a forward is 1, a backward 2): rank {few} "
-            f"has sent off only {_many(held(schedule[few]), 'micro-batch')} when it begins to wait"
+            f"has started only {_many(held(schedule[few]), 'micro-batch')} when it begins to wait"
         )
     return ""
 
 
 def _incomplete(order, m: int) -> str:
-    """What is no action, there twice, or missing."""
+    """What is not an action, repeated, or missing."""
     if not isinstance(order, list):
-        return f"gives no list, but a thing of the type {type(order).__name__}"
+        return f"returns no list, but an object of type {type(order).__name__}"
     seen = set()
     for a in order:
         if not (isinstance(a, tuple) and len(a) == 2 and a[0] in KINDS):
@@ -85,7 +83,7 @@ def _incomplete(order, m: int) -> str:
 
 
 def _early(order) -> str:
-    """A backward whose forward has not been."""
+    """A backward before its forward."""
     for at, (kind, n) in enumerate(order):
         if kind == "backward" and ("forward", n) not in order[:at]:
             return f"comes to backward {n} before forward {n}"
@@ -93,7 +91,7 @@ def _early(order) -> str:
 
 
 def _stuck(orders: list) -> str:
-    """Where each rank stands for ever, each waiting for its neighbour; "" if all come to the end."""
+    """Where each rank is stuck, waiting for its neighbour; "" if all come to the end."""
     p, at, done = len(orders), [0] * len(orders), set()
     moved = True
     while moved:

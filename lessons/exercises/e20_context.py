@@ -1,19 +1,19 @@
-"""Lesson 20: two blocks of keys, of which softmax makes one."""
+"""Lesson 20: two blocks of keys, merged into one softmax."""
 
 import numpy as np
 
 from minimega.learn.verdict import Verdict, draw, parts, unlike
 
-TASK = "Write merge(y1, top1, total1, y2, top2, total2): the sums of two blocks of keys as those of one."
+TASK = "Write merge(y1, top1, total1, y2, top2, total2): the sums of two blocks of keys, merged into one."
 
 HINT = """\
-Each block took its exponentials over a top of its own. Before two sums can be added up, both have to count
-from the same top. A sum of exp(s - top1) becomes one of exp(s - top) by one factor for the whole row: which
-one? If top is the larger of the two, neither factor is above 1, and nothing can overflow."""
+Each block took its exponentials relative to its own top. Before you can add two sums, both must use the same
+top. A sum of exp(s - top1) becomes one of exp(s - top) by one factor for the whole row: which one? If top is
+the larger of the two, neither factor is above 1, and nothing can overflow."""
 
 SOLUTION = '''\
 def merge(y1, top1, total1, y2, top2, total2):
-    """Sums of two blocks of keys -> of both: y (t, C); top and total (t, 1), a row for each query."""
+    """Merge the sums of two blocks of keys: y (t, C); top and total (t, 1), a row per query."""
     top = np.maximum(top1, top2)
     down1, down2 = np.exp(top1 - top), np.exp(top2 - top)
     total = total1 * down1 + total2 * down2
@@ -33,41 +33,41 @@ SCORES = np.array([[1.0, 0.2, 0.5], [0.3, -0.4, 0.9]])  # of the first block; th
 MORE = np.array([[0.1, 1.0], [0.9, 0.4]])  # of tops like those of SCORES
 FAR = np.array([[2.0], [-2.0]])
 
-# The scores of both blocks, and what to say where the tops are right and a sum is not.
+# The scores of both blocks, and what to say if the tops are right and a sum is not.
 CASES = [
     (SCORES, MORE, "both blocks have the same tops, and still {what} is not that of all their keys"),
     (
         SCORES,
         MORE + 2,
-        "right where both tops are alike; where the second block has the larger score, {what} adds up "
+        "right if both tops are equal; if the second block has the larger score, {what} adds up "
         "exponentials that were taken over different tops",
     ),
     (
         SCORES + 2,
         MORE,
-        "right where the second block has the larger score; where the first one has it, {what} is wrong",
+        "right if the second block has the larger score; if the first one has it, {what} is wrong",
     ),
     (
         SCORES + FAR,
         MORE - FAR,
-        "right where one block has all the larger scores; here each has some of them, and {what} is wrong",
+        "right if one block has all the larger scores; here each has some of them, and {what} is wrong",
     ),
     (
         SCORES + 1000,
         MORE + 1001,
-        "right for small scores; of scores near 1000, {what} is no number: what overflows?",
+        "right for small scores; for scores near 1000, {what} is not finite: what overflows?",
     ),
     (
         SCORES + 400 * FAR,
         MORE + 400 * FAR,
-        "right for rows of similar scores; where one row's are far below another's, {what} is wrong",
+        "right for rows of similar scores; if one row's are far below another's, {what} is wrong",
     ),
 ]
 NOTHING = "a first block without keys (top -inf, total 0) should leave the second alone, and {what} is wrong"
 
 
 def judge(merge) -> Verdict:
-    """Each case is one that a typical mistake gets wrong; an overflow is told, not warned of."""
+    """Each case is one that a typical mistake gets wrong; an overflow is reported, not warned of."""
     v = draw(20, (5, 4))
     for first, second, says in CASES:
         parts = block(first, v[:3]), block(second, v[3:])
@@ -83,10 +83,10 @@ def judge(merge) -> Verdict:
 def _problem(merge, first, second, whole, says: str) -> Verdict | None:
     with np.errstate(all="ignore"):
         result = merge(*(a.copy() for a in (*first, *second)))
-    wants = "your function should give three things: y, top and total"
+    wants = "your function should return three things: y, top and total"
     y, top, total = parts(result, ("y", "top", "total"), wants)
     if np.shape(y) != whole[0].shape and whole[0].shape in (np.shape(top), np.shape(total)):
-        return Verdict(False, "the three things come in another order than y, top, total")
+        return Verdict(False, "the three results are in the wrong order: it should be y, top, total")
     if problem := unlike(top, whole[1], "top"):
         return Verdict(False, "top is not, for each row, the largest score of both blocks", problem)
     for what, got, want, typical in (
@@ -102,7 +102,7 @@ def _problem(merge, first, second, whole, says: str) -> Verdict | None:
 
 def _about_total(got, first, second, whole) -> str:
     if np.allclose(got, np.maximum(first[2], second[2])):
-        return "total is the larger of both totals: the keys of the other block are in no sum"
+        return "total is the larger of both totals: the keys of the other block are missing from it"
     return ""
 
 
@@ -111,7 +111,7 @@ def _about_y(got, first, second, whole) -> str:
         means = first[0] / first[2], second[0] / second[2]
         times = sum(y * total * np.exp(top - whole[1]) for y, top, total in (first, second))
         if np.allclose(got, times) or np.allclose(got, times / whole[2]):
-            return "y counts the totals once more: y1 and y2 are sums already, not means"
+            return "y counts the totals again: y1 and y2 are sums already, not means"
         if np.allclose(got, whole[0] / whole[2]):
             return "y is a mean already, divided by the total: another block could not be merged into it"
         if np.allclose(got, means[0] + means[1]) or np.allclose(got, (means[0] + means[1]) / 2):

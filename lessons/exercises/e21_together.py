@@ -1,16 +1,16 @@
-"""Lesson 21: the norm of gradients that lie over a grid of ranks."""
+"""Lesson 21: the norm of gradients spread over a grid of ranks."""
 
 import numpy as np
 
 from minimega.learn.verdict import Case, Verdict, on_ranks, unlike, values, which, written
 from minimega.ranks.group import SELF
 
-TASK = "Write norm(own, group): the root of the sum of all squared gradient entries, on every rank alike."
+TASK = "Write norm(own, group): the root of the sum of all squared gradient entries, the same on every rank."
 
 HINT = """\
-Begin with the sum of squares, which can be taken array by array and rank by rank; the root comes last. The
-sum over all ranks counts an array once for each rank that holds it. What share of its squares may each of
-them put in, so that together they come to one?"""
+Begin with the sum of squares, which can be computed array by array and rank by rank; the root comes last. The
+sum over all ranks counts an array once for each rank that holds it. What share of its squares should each of
+them contribute, so that the shares add up to one?"""
 
 SOLUTION = '''\
 def norm(own, group):
@@ -37,15 +37,19 @@ def judge(norm) -> Verdict:
 
 
 def _about_a_vector(got) -> str:
-    known = {"the root is missing": 25, "a minus counts against a plus": 1, "this adds up no squares": 7}
+    known = {
+        "the root is missing": 25,
+        "positive and negative entries cancel": 1,
+        "this adds up no squares": 7,
+    }
     return f"one array, 3 and -4, on one rank: {which(got, known.items(), 'its norm is 5')}"
 
 
 def _about_two(got) -> str:
     known = {
         "the norms are added, and the root of 9 + 16 is not 3 + 4": 7,
-        "the first array is in no sum": 4,
-        "the second array is in no sum": 3,
+        "the first array is missing": 4,
+        "the second array is missing": 3,
     }
     return f"two arrays of norms 3 and 4, on one rank: {which(got, known.items(), 'together they have 5')}"
 
@@ -55,7 +59,7 @@ def on_rank(norm, group) -> Verdict:
     matrix, vector, shards = np.arange(1.0, 25).reshape(4, 6), np.array([20.0, -10, 5]), np.full(3, 31.0)
     tensor = slice(3 * (group.rank % 2), 3 * (group.rank % 2) + 3)
     own = [(matrix[:, tensor].copy(), 2), (vector.copy(), 4), (shards[group.piece(3)].copy(), 1)]
-    got = written(norm(own, group), "what your function gives")
+    got = written(norm(own, group), "what your function returns")
     wanted = _root(matrix, vector, shards)
     if not (problem := unlike(got, wanted, "the norm")):
         return Verdict(True, "each entry counts once, whether one rank holds it, two or four")
@@ -65,15 +69,15 @@ def on_rank(norm, group) -> Verdict:
         "the right number, added up once for each rank": group.size * wanted,
         "each rank takes a root, and the roots are added up": _apart(group, matrix, vector, shards),
         "the root is missing": wanted**2,
-        "what rank 0 does not hold, and two other ranks do, is in no sum": _root(left, vector, shards),
+        "what rank 0 does not hold, but two other ranks do, is missing": _root(left, vector, shards),
         "what several ranks hold counts on none of them": _root(shards),
-        "the number of holders divides the entries, and is squared with them": _root(
+        "the number of holders divides the entries, so it is squared with them": _root(
             matrix / 2**0.5, vector / 2, shards
         ),
-        "what several ranks hold counts more often still: the number of its holders multiplies it": _root(
+        "what several ranks hold is multiplied by the number of its holders, instead of divided": _root(
             *(2**0.5 * g for g in each), *[2 * vector] * 4, shards
         ),
-        "everything is divided by the number of ranks, and not all of it is held by all": _root(
+        "everything is divided by the number of ranks, but not everything is held by all": _root(
             *each, *[vector] * 4, shards
         )
         / 2,
