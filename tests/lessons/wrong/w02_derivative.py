@@ -2,9 +2,9 @@
 
 WRONG = [
     (
-        "a step to the right alone",
+        "a step to the right only",
         "def slope(f, x, h=1e-6): return (f(x + h) - f(x)) / h",
-        r"do not lie evenly around x",
+        r"not symmetric around x",
     ),
     (
         "divided by h, not by 2 h",
@@ -35,17 +35,17 @@ WRONG = [
     (
         "times h, for want of brackets",
         "def slope(f, x, h=6e-6): return (f(x + h) - f(x - h)) / 2 * h",
-        r"nearly 0: by what do you divide",
+        r"nearly 0: what do you divide",
     ),
     (
         "one value divided, for want of brackets",
         "def slope(f, x, h=6e-6): return f(x + h) - f(x - h) / (2 * h)",
-        r"a huge slope: is it the difference",
+        r"a huge slope: do you divide the difference",
     ),
     (
         "half a step to one side",
         "def slope(f, x, h=6e-6): return (f(x + h / 2) - f(x - h)) / (2 * h)",
-        r"by the distance of which two places",
+        r"which distance do you divide by",
     ),
     (
         "a step below all rounding",

@@ -47,7 +47,7 @@ def backward(
     return BACKWARD.format(visit=visit, seed=seed, order=order, dy=dy, into=into)
 
 
-EACH_WAY = """\
+EACH_PATH = """\
 def backward(y):
     gradients = {}
     def follow(node, dy):
@@ -59,7 +59,7 @@ def backward(y):
 """
 
 WRONG = [
-    ("overwriting", backward(into="dx"), r"^x is used 2 times, .* one use alone$"),
+    ("overwriting", backward(into="dx"), r"^x is used 2 times, .* one use only$"),
     (
         "added to what is not there",
         backward(into="gradients[x] + dx"),
@@ -78,14 +78,14 @@ WRONG = [
         r"^no gradient reaches x: the back of a",
     ),
     (
-        "visited on each way, appended once",
+        "visited on each path, appended once",
         backward(visit=LATE),
         r"^the gradients are right, but x is visited \d\d\d times",
     ),
     (
         "names for nodes",
         backward(seed="{y.name: 1.0}", dy="gradients[node.name]").replace("[x] =", "[x.name] ="),
-        r"^the keys .* should be nodes; one is of the type str$",
+        r"^the keys .* should be nodes; one is of type str$",
     ),
     (
         "depth first, users first",
@@ -100,9 +100,13 @@ WRONG = [
         backward(visit=ALWAYS),
         r"^the back of a is called 2 times, .* counted again$",
     ),
-    ("each way by itself", EACH_WAY % "dy", r"^the gradients are right, but the back of a is called 2 times"),
-    ("each way with the whole sum", EACH_WAY % "gradients[node]", r"is called 2 times, .* counted again$"),
-    ("from the leaves on", backward(order="order"), r"^the walk comes to x before a gradient does"),
+    (
+        "each path by itself",
+        EACH_PATH % "dy",
+        r"^the gradients are right, but the back of a is called 2",
+    ),
+    ("each path with the whole sum", EACH_PATH % "gradients[node]", r"is called 2 times, .* counted again$"),
+    ("from the leaves on", backward(order="order"), r"^the walk reaches x before a gradient does"),
     (
         "from the leaves on, with zeros",
         backward(order="order", dy="gradients.get(node, 0.0)"),

@@ -17,7 +17,7 @@ def embedding(line: str, given: str = "dtable") -> str:
 
 WRONG = [
     (
-        "y alone",
+        "y only",
         "def my_embedding(table, ids):\n    return table[ids]\n",
         r"^your function should give two things: y, and the function back$",
     ),
@@ -31,24 +31,24 @@ WRONG = [
         "def my_embedding(table, ids):\n    return table[ids], np.zeros_like(table)\n",
         r"^the second thing that your function gives should be the function back$",
     ),
-    ("assigned", embedding("dtable[ids] = dy"), r"^a token that stands several times keeps one"),
-    ("added by +=", embedding("dtable[ids] += dy"), r"^a token that stands several times keeps one"),
+    ("assigned", embedding("dtable[ids] = dy"), r"^a token that occurs several times keeps only one"),
+    ("added by +=", embedding("dtable[ids] += dy"), r"^a token that occurs several times keeps only one"),
     (
         "added by sequences",
         embedding("for i, d in zip(ids, dy): dtable[i] += d"),
-        r"^the gradient at the place \(0, 0\)",
+        r"^the gradient at position \(0, 0\)",
     ),
     (
         "added by times",
         embedding("for t in range(3): dtable[ids[:, t]] += dy[:, t]"),
-        r"^the gradient at the place \(0, 1\) of dy is lost",
+        r"^the gradient at position \(0, 1\) of dy is lost",
     ),
     (
-        "the last place left out",
+        "the last position left out",
         embedding("np.add.at(dtable, ids[:, :-1], dy[:, :-1])"),
-        r"place \(0, 2\) of dy is lost",
+        r"position \(0, 2\) of dy is lost",
     ),
-    ("counted", embedding("np.add.at(dtable, ids, 1.0)"), r"^each row gets the number of its places"),
+    ("counted", embedding("np.add.at(dtable, ids, 1.0)"), r"^each row gets its number of positions"),
     (
         "one sum too many",
         embedding("for v in ids.ravel(): dtable[v] += dy[ids == v].sum(axis=0)"),
@@ -66,17 +66,17 @@ WRONG = [
     ),
     ("dy as it is", embedding("", "dy"), r"^dtable does not have the shape of the table"),
     (
-        "dy, a row for each place",
+        "dy, a row for each position",
         embedding("", "dy.reshape(-1, 4)"),
-        r"^some row gets the gradient of a place",
+        r"^some row gets the gradient of another token's position",
     ),
     (
-        "the mean of a token's places",
+        "the mean over a token's positions",
         embedding("np.add.at(dtable, ids, dy / np.bincount(ids.ravel())[ids][..., None])"),
         r"^a row gets the mean of its gradients",
     ),
     (
-        "the mean over all places",
+        "the mean over all positions",
         embedding("np.add.at(dtable, ids, dy / ids.size)"),
         r"divided by the number",
     ),
@@ -85,9 +85,13 @@ WRONG = [
         embedding("np.add.at(dtable, ids[0], dy[0])"),
         r"^the second sequence .* not count",
     ),
-    ("all rows", embedding("dtable += dy.sum(axis=(0, 1))"), r"^every row gets the gradients of all places"),
+    (
+        "all rows",
+        embedding("dtable += dy.sum(axis=(0, 1))"),
+        r"^every row gets the gradients of all",
+    ),
     ("into the table", embedding("np.add.at(table, ids, dy)", "table"), r"^an array is changed in place"),
     ("off by one", embedding("np.add.at(dtable, ids - 1, dy)"), r"^dtable is off by one place"),
-    ("nothing added", embedding(""), r"^dtable is zero, in rows whose tokens"),
+    ("nothing added", embedding(""), r"^dtable is zero, even in rows"),
     ("no return of dtable", embedding("np.add.at(dtable, ids, dy)", "None"), r"is a `return` missing"),
 ]

@@ -27,7 +27,7 @@ def norm(
 
 WRONG = [
     (
-        "the mean and r taken for constants",
+        "the mean and r treated as constants",
         norm(dx="r * dxhat"),
         r"^both terms, .* missing from dx, or wrong: .*; dw and db are right$",
     ),
@@ -67,11 +67,11 @@ WRONG = [
         r"^the means of dx run over all rows together",
     ),
     (
-        "r in the first term alone",
+        "r in the first term only",
         norm(dx="r * dxhat - mean(dxhat) - xhat * mean(dxhat * xhat)"),
-        r"^r stands at the first term of dx alone",
+        r"^r multiplies only the first term of dx",
     ),
-    ("r twice", norm(dx="r * " + BOTH), r"^r stands in dx twice"),
+    ("r twice", norm(dx="r * " + BOTH), r"^r is in dx twice"),
     ("both terms with a plus", norm(dx=BOTH.replace("-", "+")), r"^the terms .* have the wrong sign"),
     (
         "the mean's term with a plus",
@@ -98,7 +98,7 @@ WRONG = [
         r"^w is left out of the two terms",
     ),
     ("dw with x for xhat", norm(dw="(dy * x).sum(axis=0)"), r"^dw is made with x, but"),
-    ("dw with centred for xhat", norm(dw="(dy * centred).sum(axis=0)"), r"^dw is made with x less"),
+    ("dw with centred for xhat", norm(dw="(dy * centred).sum(axis=0)"), r"^dw is made with x minus"),
     ("dw for every row", norm(dw="dy * xhat"), r"^dw is not summed over the rows.*; dx and db are right$"),
     ("db summed over the features", norm(db="dy.sum(axis=1)"), r"^db does not have the shape of b"),
     ("db a mean", norm(db="dy.mean(axis=0)"), r"^db is a mean over the rows"),

@@ -90,7 +90,7 @@ WRONG = [
     (
         "dq and dk in the wrong order",
         attention(dq="scale * ds.T @ q", dk="scale * ds @ k"),
-        r"^the gradients come in another order",
+        r"^the gradients are in the wrong order",
     ),
     ("dv with the scale", attention(dv="scale * w.T @ dy"), r"^dv has the scale in it"),
     (

@@ -34,9 +34,9 @@ def block(x, attention, mlp, norm1, norm2):
 """
 
 WRONG = [
-    ("no way around in the backward", block(dh=DH[5:], dx=DX[5:]), r"^dx lacks both ways around"),
-    ("no way around attention", block(dx=DX[5:]), r"^dx lacks the way around attention$"),
-    ("no way around the mlp", block(dh=DH[5:]), r"^dx lacks the way around the mlp$"),
+    ("no path around in the backward", block(dh=DH[5:], dx=DX[5:]), r"^dx lacks both paths around"),
+    ("no path around attention", block(dx=DX[5:]), r"^dx lacks the path around attention$"),
+    ("no path around the mlp", block(dh=DH[5:]), r"^dx lacks the path around the mlp$"),
     ("the norms after the sums", POST, r"this is post-norm$"),
     ("norm1 twice", block().replace("norm2(h)", "norm1(h)"), r"^norm1 is used twice"),
     ("norm2 twice", block().replace("norm1(x)", "norm2(x)"), r"^norm2 is used twice"),
@@ -45,10 +45,10 @@ WRONG = [
     ("the normalised x goes around", block(h="n1 + a"), r"around attention is normalised"),
     ("the normalised x and h go around", block(h="n1 + a", y="n2 + m"), r"around both halves"),
     ("the normalised h goes around", block(y="n2 + m"), r"around the mlp is normalised"),
-    ("x around both", block(y="x + m"), r"what attention has added is lost"),
+    ("x around both", block(y="x + m"), r"what attention added is lost"),
     ("both branches from x", block().replace("norm2(h)", "norm2(x)"), r"^the mlp reads x"),
     ("dy into attention's branch", block(dx=DX.replace("(dh)", "(dy)")), r"branch is given dy"),
-    ("dy around attention", block(dx=DX.replace("dh +", "dy +")), r"^around attention goes dy"),
+    ("dy around attention", block(dx=DX.replace("dh +", "dy +")), r"^dy goes around attention"),
     ("only the branch of the mlp", block(dx="dh"), r"lacks the branch of attention"),
     (
         "the backs of a branch in the forward's order",
@@ -86,7 +86,7 @@ WRONG = [
     (
         "the halves in the forward's order",
         block(dh="dy + back_norm1(back_attention(dy))", dx="dh + back_norm2(back_mlp(dh))"),
-        r"^the two halves are walked",
+        r"^the two halves are in the forward's order",
     ),
     (
         "the norm's pair taken for a value",

@@ -44,13 +44,13 @@ WRONG = [
     (
         "n a factor, not an exponent",
         adamw(m="mean / (1 - beta1 * n)", s="square / (1 - beta2 * n)"),
-        r"^w is no number after a million",
+        r"^w is not finite after a million",
     ),
     ("one beta for both corrections", adamw(s="square / (1 - beta1**n)"), r"by the same beta"),
     (
         "the corrected means kept",
         adamw(mean=f"({MEAN}) / (1 - beta1**n)", square=f"({SQUARE}) / (1 - beta2**n)", m="mean", s="square"),
-        r"correct them once more",
+        r"correct them again",
     ),
     ("eps inside the root", adamw(step="lr * m / np.sqrt(s + eps)"), r"^eps stands inside the root"),
     ("no eps", adamw(step="lr * m / np.sqrt(s)"), r"^eps is missing"),
@@ -70,9 +70,9 @@ WRONG = [
         r"^the decay is divided by the root",
     ),
     (
-        "another order",
+        "the wrong order",
         adamw().replace("return w, mean, square", "return mean, square, w"),
-        r"^what comes first should be w",
+        r"^the order should be w",
     ),
     ("no lr", adamw(step=STEP[5:]), r"^lr is not applied"),
     ("plus", adamw(w=f"w + {{step}} - {DECAY}"), r"uphill"),

@@ -28,7 +28,11 @@ WRONG = [
     ("at least one a batch", mean(counted="max((targets >= 0).sum(), 1)"), r"^a batch in which no target"),
     ("not weighted, then divided by the count", mean(part="loss"), r"^two batches of the same size"),
     ("the targets added up", mean(counted="targets.sum()"), r"^a target weighs as much as its token's"),
-    ("those below 0 counted", mean(counted="(targets < 0).sum()"), r"^there is nothing to divide by"),
+    (
+        "those below 0 counted",
+        mean(counted="(targets < 0).sum()"),
+        r"^if every target counts, you divide",
+    ),
     (
         "divided once more",
         "def mean_loss(batches): return sum(loss / (t >= 0).sum() for loss, t in batches)",
@@ -36,13 +40,13 @@ WRONG = [
     ),
     ("a sum", mean(result="total"), r"^.* a mean above both"),
     ("divided by the batches", mean(result="total / len(batches)"), r"^.* a mean above both"),
-    ("the perplexity", mean(result="np.exp(total / count)"), r"^a perplexity comes out"),
+    ("the perplexity", mean(result="np.exp(total / count)"), r"^you return a perplexity"),
     (
         "perplexities averaged",
         mean(part="counted * np.exp(loss)", result="np.log(total / count)"),
         r"^perplexities are averaged",
     ),
-    ("the last batch alone", "def mean_loss(batches): return batches[-1][0]", r"^one batch alone"),
+    ("the last batch only", "def mean_loss(batches): return batches[-1][0]", r"^only one batch counts"),
     (
         "batches without targets divide by 0",
         "def mean_loss(batches):\n"

@@ -29,11 +29,11 @@ WRONG = [
         r"^0.4 alone does not reach 0.55",
     ),
     ("unsorted", pick(order="np.arange(len(logits))"), r"^the first tokens of the vocabulary"),
-    ("the unlikeliest first", pick(order="np.argsort(logits)"), r"^the unlikeliest tokens are kept first"),
+    ("the least likely first", pick(order="np.argsort(logits)"), r"^the least likely tokens are kept first"),
     (
         "the place, not the token",
         pick(token="np.searchsorted(ends, u * ends[-1])"),
-        r"^a place in the sorted",
+        r"^you return a place in the sorted",
     ),
     (
         "the temperature after the softmax",
@@ -46,7 +46,7 @@ WRONG = [
         r"^the temperature works the wrong way",
     ),
     (
-        "p by the chances of temperature 1",
+        "p by the probabilities of temperature 1",
         pick(
             before="np.cumsum(softmax(logits[order])[0]) - softmax(logits[order])[0]",
         ),
@@ -84,7 +84,7 @@ WRONG = [
     (
         "p of all tokens",
         pick(kept="chance[:max(1, int(p * len(chance)))]"),
-        r"^a token of chance 0.8 reaches 0.5",
+        r"^a token of probability 0.8 reaches 0.5",
     ),
     (
         "a draw of one's own",
@@ -103,5 +103,5 @@ WRONG = [
         pick(chance="np.exp(logits[order] / temperature); chance = chance / chance.sum()"),
         r"^logits of 2000 overflow",
     ),
-    ("chances, not a token", pick(token="chance"), r"^ValueError.* is no token"),
+    ("probabilities, not a token", pick(token="chance"), r"^ValueError.* is not a token"),
 ]

@@ -26,9 +26,9 @@ WRONG = [
         recompute("y = f(x)[0]; kept = [x, x + 0]", "f(kept[0])[1](dy)"),
         r"^back keeps more",
     ),
-    ("back gives y", recompute(dx="f(x)[0]"), r"^dx is y once more"),
+    ("back returns y", recompute(dx="f(x)[0]"), r"^dx is y once more"),
     ("the pair", recompute(dx="f(x)"), r"^dx is a pair"),
-    ("the pair for y", recompute("y = f(x)"), r"^y is all that f gives"),
+    ("the pair for y", recompute("y = f(x)"), r"^y is the pair that f returns"),
     ("y times dy", recompute(dx="f(x)[0] * dy"), r"^dx is y times dy"),
     ("a slope times dy", recompute(dx="f(x)[1](x) * dy"), r"^dx is f's back of x, times dy"),
     ("the inner back is not called", recompute(dx="f(x)[1]"), r"^dx is a function"),
@@ -37,13 +37,13 @@ WRONG = [
     ("ones for dy", recompute(dx="f(x)[1](np.ones_like(dy))"), r"^dx is the gradient of a sum"),
     ("dy passed on", recompute(dx="dy"), r"^dx is dy"),
     ("a minus", recompute(dx="-f(x)[1](dy)"), r"^dx has the wrong sign"),
-    ("y alone", "def recompute(f): return lambda x: f(x)[0]", r"^g should give two things"),
+    ("y only", "def recompute(f): return lambda x: f(x)[0]", r"^g should return two things"),
     (
         "f is run too early",
         "def recompute(f):\n    y, inner = f(np.ones((4, 5)))\n    return lambda x: (y, inner)",
         r"^f runs before there is an x",
     ),
-    ("no function", "def recompute(f): return 0", r"^recompute gives no function"),
+    ("no function", "def recompute(f): return 0", r"^recompute returns no function"),
     (
         "another draw in the second run",
         "def recompute(f):\n"

@@ -20,13 +20,13 @@ WRONG = [
     (
         "a slice for all",
         gather(apart=SLICE),
-        r"^each rank does something else.* lacks what the other ranks did",
+        r"^each rank does something different.* lacks what the other ranks did",
     ),
     ("what is whole added up", gather(alike=SUM), r"^all ranks do the same.* counts it once for every rank$"),
     (
         "an all-reduce",
         gather(apart="group.all_reduce(dy)"),
-        r"added up, but not cut: x has this rank's rows alone$",
+        r"added up, but not cut: x has only this rank's rows$",
     ),
     (
         "an all-reduce, then the first rows",
@@ -36,9 +36,9 @@ WRONG = [
     (
         "an all-reduce, then the right rows",
         gather(apart="group.all_reduce(dy)[group.piece(len(dy))]"),
-        r"^every number is right, but some travel that nobody needs$",
+        r"^every number is right, but some are sent that nobody needs$",
     ),
-    ("a mean", gather(apart=f"{SUM} / group.size"), r"a mean over the ranks, and each of them used"),
+    ("a mean", gather(apart=f"{SUM} / group.size"), r"a mean over the ranks, but each of them used"),
     (
         "divided by the ranks",
         gather(alike=f"{SLICE} / group.size"),
@@ -47,8 +47,8 @@ WRONG = [
     (
         "no backward",
         gather(alike="dy"),
-        r"^all ranks do the same.* gradient of all rows, and x has this rank's",
+        r"^all ranks do the same.* gradient of all rows, but x has only",
     ),
     ("a sum forward", gather(y="group.all_reduce(x)"), r"^y is not all ranks' rows"),
-    ("one half", gather(apart="..."), r"^not written yet: dx, where the ranks do not do the same, is still"),
+    ("one half", gather(apart="..."), r"^not written yet: dx, if the ranks do not do the same, is still"),
 ]

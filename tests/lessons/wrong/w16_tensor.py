@@ -30,7 +30,7 @@ WRONG = [
     (
         "f without its all-reduce",
         mlp(dx="part"),
-        r"^dx is this rank's part alone: the other ranks used x too$",
+        r"^dx is only this rank's part: the other ranks used x too$",
     ),
     ("g with an all-reduce", mlp(dz=SUM("dy")), r"^dz counts dy 4 times: dy is whole, on every rank$"),
     ("the bias's gradient added up", mlp(db2=SUM("dy.sum(axis=0)")), r"^db2 counts dy 4 times"),

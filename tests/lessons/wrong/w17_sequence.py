@@ -54,9 +54,9 @@ WRONG = [
         r"^token 1 counts on every rank and token 4 on none",
     ),
     (
-        "the own targets alone",
+        "only its own targets",
         loss(right="logits[rows, place * here] * here"),
-        r"^the target's logit is missing where another rank has it$",
+        r"^the target's logit is missing if another rank has it$",
     ),
     (
         "a token after the last",
@@ -64,12 +64,12 @@ WRONG = [
             here="(0 <= place) & (place <= logits.shape[1])",
             right="group.all_reduce(logits[rows, np.clip(place, 0, logits.shape[1] - 1)] * here)",
         ),
-        r"counts twice where it follows a rank's last token, as 3 does on rank 0$",
+        r"counts twice if it follows a rank's last token, as 3 does on rank 0$",
     ),
     (
         "the first token left out",
         loss(here="(0 < place) & (place < logits.shape[1])"),
-        r"missing where it is the first token of a rank, as 3 is of rank 1$",
+        r"missing if it is the first token of a rank, as 3 is of rank 1$",
     ),
     (
         "the largest logit left in the sum",
@@ -84,7 +84,7 @@ WRONG = [
     (
         "the first token of each rank",
         loss(right="group.all_reduce(logits[:, 0] * here)"),
-        r"^the logit that is taken off is not that of the target$",
+        r"^the logit that is subtracted is not that of the target$",
     ),
     (
         "targets beyond the own columns",

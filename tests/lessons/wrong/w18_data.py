@@ -54,6 +54,6 @@ WRONG = [
         combine().replace("    n =", "    if not count:\n        return 0.0, 0 * grad_sum\n    n ="),
         r"until a rank has counted no token at all \(rank 2\)$",
     ),
-    ("the loss alone", combine().replace("return loss, grad", "return loss"), r"should give two things"),
+    ("the loss only", combine().replace("return loss, grad", "return loss"), r"should return two things"),
     ("the gradient left for later", combine(grad="..."), r"^not written yet: the gradient is still"),
 ]

@@ -41,9 +41,9 @@ WRONG = [
     (
         "one ahead too few",
         order(ahead="min(max(ranks - rank - 2, 0), micro_batches)"),
-        r"the step takes \d+, and 1F1B takes 33 .* rank 0 has sent off only 3 micro-batches",
+        r"the step takes \d+, and 1F1B takes 33 .* rank 0 has started only 3 micro-batches",
     ),
-    ("none ahead", order(ahead="0"), r"the step takes 96, .* rank 0 has sent off only 1 micro-batch when"),
+    ("none ahead", order(ahead="0"), r"the step takes 96, .* rank 0 has started only 1 micro-batch when"),
     (
         "as many ahead as its number",
         order(ahead="min(rank, micro_batches)"),
@@ -54,7 +54,7 @@ WRONG = [
     (
         "from the last micro-batch on",
         REVERSED,
-        r"rank 0 takes forward 7 before forward 6; they come in their",
+        r"rank 0 takes forward 7 before forward 6; they must be in order",
     ),
     ("the last backwards reversed", CROSSED, r"rank 0 takes backward 7 before backward 6"),
     (
@@ -65,7 +65,7 @@ WRONG = [
     (
         "the backward of the same micro-batch",
         order(turn='[("forward", n), ("backward", n)]', left="range(ahead)"),
-        r"rank 0 takes backward 7 before backward 0; they come in their order",
+        r"rank 0 takes backward 7 before backward 0; they must be in order",
     ),
     (
         "more ahead than there are",
@@ -89,6 +89,6 @@ WRONG = [
         GPIPE.replace("(kind, n)", "(kind, n + 1)"),
         r"there are only the micro-batches 0 to 7$",
     ),
-    ("no list", "def one_f_one_b(rank, ranks, micro_batches): return rank", r"rank 0 gives no list"),
+    ("no list", "def one_f_one_b(rank, ranks, micro_batches): return rank", r"rank 0 returns no list"),
     ("no return", "def one_f_one_b(rank, ranks, micro_batches): []", r"is a `return` missing"),
 ]

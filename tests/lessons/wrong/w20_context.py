@@ -25,11 +25,11 @@ WRONG = [
         merge(downs="1, 1"),
         r"larger score, total adds up .* different tops",
     ),
-    ("y alone is not rescaled", merge(y="y1 + y2"), r"second block has the larger score, y adds up"),
+    ("only y is not rescaled", merge(y="y1 + y2"), r"second block has the larger score, y adds up"),
     (
-        "the old sums alone are rescaled",
+        "only the old sums are rescaled",
         merge(downs="np.exp(top1 - top), 1"),
-        r"^right where the second block has the larger score; where the first one has it, total is wrong",
+        r"^right if the second block has the larger score; if the first one has it, total is wrong",
     ),
     (
         "one block chosen for all rows",
@@ -40,21 +40,25 @@ WRONG = [
     (
         "sums weighted by the totals",
         merge(y="y1 * total1 * down1 + y2 * total2 * down2"),
-        r"^y counts the totals once more: y1 and y2 are sums already, not means$",
+        r"^y counts the totals again: y1 and y2 are sums already, not means$",
     ),
     (
         "weighted, and a mean",
         merge(y="(y1 * total1 * down1 + y2 * total2 * down2) / total"),
-        r"^y counts the totals once more",
+        r"^y counts the totals again",
     ),
-    ("another order", merge().replace("return y, top, total", "return top, total, y"), r"in another order"),
+    (
+        "the wrong order",
+        merge().replace("return y, top, total", "return top, total, y"),
+        r"the wrong order",
+    ),
     ("means added up", merge(y="y1 / total1 + y2 / total2"), r"blocks' means, as if both blocks weighed"),
     ("a mean of means", merge(y="(y1 / total1 + y2 / total2) / 2"), r"blocks' means, as if both"),
     ("a mean already", merge(y="(y1 * down1 + y2 * down2) / total"), r"^y is a mean already"),
     (
         "exponentials of the tops themselves",
         merge(downs="np.exp(top1) / np.exp(top), np.exp(top2) / np.exp(top)"),
-        r"^right for small scores; of scores near 1000, total is no number: what overflows\?$",
+        r"^right for small scores; for scores near 1000, total is not finite: what overflows\?$",
     ),
     (
         "down the wrong way",
@@ -64,7 +68,7 @@ WRONG = [
     ("the sum of the tops", merge(top="top1 + top2"), r"^top is not, for each row, the largest score"),
     ("one top for all rows", merge(top="max(top1.max(), top2.max())"), r"^top is not, for each row"),
     (
-        "by way of the means",
+        "through the means",
         merge(y="(y1 / total1 * total1 * down1 + y2 / total2 * total2 * down2)"),
         r"^a first block without keys .* should leave the second alone, and y is wrong$",
     ),
@@ -72,6 +76,6 @@ WRONG = [
     (
         "y alone",
         "def merge(y1, top1, total1, y2, top2, total2): return y1 + y2",
-        r"give three things: y",
+        r"return three things: y",
     ),
 ]

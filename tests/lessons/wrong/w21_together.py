@@ -39,19 +39,19 @@ WRONG = [
     (
         "multiplied by the holders",
         HEAD + "    return np.sqrt(group.all_reduce(sum((g * g).sum() * n for g, n in own)))",
-        r"^among ranks: what several ranks hold counts more often still",
+        r"^among ranks: what several ranks hold is multiplied",
     ),
     (
         "the holders squared",
         HEAD + "    return np.sqrt(group.all_reduce(sum(((g / n) ** 2).sum() for g, n in own)))",
-        r"^among ranks: the number of holders divides the entries, and is squared with them$",
+        r"^among ranks: the number of holders divides the entries, so it is squared with them$",
     ),
     (
         "copies of rank 0 alone",
         HEAD
         + "    mine = [g for g, n in own if n == 1 or group.rank == 0]\n"
         + "    return np.sqrt(group.all_reduce(sum((g * g).sum() for g in mine)))",
-        r"^among ranks: what rank 0 does not hold, and two other ranks do, is in no sum$",
+        r"^among ranks: what rank 0 does not hold, but two other ranks do, is missing$",
     ),
     (
         "a mean of the squares",
