@@ -46,10 +46,10 @@ def device(name: str) -> ModuleType:
         import cupy
     except ImportError:
         raise BadInput(
-            f"--device cuda needs CuPy, which is not installed: {pip('cupy-cuda12x')} (or cupy-cuda13x)"
+            f"`device` cuda needs CuPy, which is not installed: {pip('cupy-cuda12x')} (or cupy-cuda13x)"
         ) from None
     if not cupy.is_available():
-        raise BadInput("--device cuda: CuPy finds no usable GPU on this machine; leave the option out")
+        raise BadInput("`device` cuda: CuPy finds no usable GPU on this machine; use cpu")
     return cupy
 
 

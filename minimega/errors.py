@@ -19,7 +19,10 @@ OUTPUT = "standard output"  # the file name in its errors
 
 
 class BadInput(ValueError):
-    """The request is wrong. The message says what, where, and what to do (exit status 2)."""
+    """The request is wrong. The message says what, where, and what to do (exit status 2).
+
+    It names options as fields, in backquotes: the commands print `save_dir` as --save-dir.
+    """
 
 
 class RunFailed(RuntimeError):

@@ -61,7 +61,7 @@ class Config:
         if self.experts and not 1 <= self.top_k_experts <= self.experts:
             raise BadInput(
                 f"a token cannot go to {self.top_k_experts} of {self.experts} experts: "
-                f"choose --top-k-experts of at most --experts"
+                f"choose `top_k_experts` of at most `experts`"
             )
         if not 0 <= self.dropout < 1:
             raise BadInput(f"dropout is {self.dropout}; it must lie in [0, 1)")

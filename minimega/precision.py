@@ -65,7 +65,7 @@ class LossScale:
         if self.value < self.least:
             raise RunFailed(
                 f"gradients do not fit into float16 even with the loss scaled by {2 * self.value:g}: "
-                f"the run diverges.\nA lower --lr may help, or --dtype bfloat16 with the range of float32."
+                f"the run diverges.\nA lower `lr` may help, or `dtype` bfloat16 with the range of float32."
             )
         return record
 

@@ -1,10 +1,14 @@
 """Folders import downwards only; the flat files are a GPT that needs nothing else."""
 
 import ast
+import re
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
+
+from minimega.commands.cli import main
+from minimega.commands.option_table import TABLE
 
 ROOT = Path(__file__).resolve().parents[1]
 # Who may import whom: only what stands on a lower rung. A room that is not named here is the top folder's.
@@ -148,3 +152,33 @@ def parameters(tree: ast.AST) -> list[tuple[str, int]]:
 def test_no_function_has_more_than_seven_parameters(module):
     tree = ast.parse(MODULES[module].read_text(encoding="utf-8"))
     assert [(name, count) for name, count in parameters(tree) if count > 7] == []
+
+
+def printed(source: str) -> list[str]:
+    """The texts of a source that are no docstrings."""
+    tree, docs = ast.parse(source), set()
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        if isinstance(body, list) and body and isinstance(body[0], ast.Expr):
+            docs.add(id(body[0].value))
+    constants = [node for node in ast.walk(tree) if isinstance(node, ast.Constant) and id(node) not in docs]
+    return [node.value for node in constants if isinstance(node.value, str)]
+
+
+OPTION = re.compile(r"--(" + "|".join(sorted(map(re.escape, TABLE), key=len, reverse=True)) + r")\b(?!-)")
+
+
+@pytest.mark.parametrize(
+    "module", [m for m in MODULES if room(f"{m}.") != "commands" and m != "minimega.parallel.layout"]
+)
+def test_only_commands_and_the_layout_print_options(module):
+    """Lower rooms name fields, in backquotes; `option_table.as_options` turns them into options."""
+    texts = printed(MODULES[module].read_text(encoding="utf-8"))
+    assert [text for text in texts if OPTION.search(text)] == []
+    for field in (word for text in texts for word in re.findall(r"choose[^`]*`(\w+)`", text)):
+        assert field.replace("_", "-") in TABLE
+
+
+def test_a_field_becomes_an_option(capsys):
+    assert main(["train", "--experts", "2", "--top-k-experts", "3"]) == 2
+    assert "choose --top-k-experts of at most --experts" in capsys.readouterr().err

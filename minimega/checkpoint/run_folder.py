@@ -150,9 +150,9 @@ def make(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError):
-        raise BadInput(f"--save-dir {folder} is a file, not a folder") from None
+        raise BadInput(f"`save_dir` {folder} is a file, not a folder") from None
     except OSError as why:
-        raise BadInput(f"--save-dir {folder} cannot be made: {why.strerror}") from None
+        raise BadInput(f"`save_dir` {folder} cannot be made: {why.strerror}") from None
 
 
 def open_folder(folder: Path, overwrite: bool) -> None:
@@ -164,13 +164,13 @@ def open_folder(folder: Path, overwrite: bool) -> None:
     if holds_run(folder):
         if not overwrite:
             raise BadInput(
-                f"{folder} already holds a run; train --resume continues it, --overwrite replaces it, "
-                f"another --save-dir leaves it alone"
+                f"{folder} already holds a run; train with `resume` continues it, `overwrite` replaces it, "
+                f"another `save_dir` leaves it alone"
             )
     elif taken := [name for name in FILES if (folder / name).exists()]:
         raise BadInput(
             f"{folder}/{taken[0]} is in the way: no run wrote it, and a run would replace it; "
-            f"move it, or choose another --save-dir"
+            f"move it, or choose another `save_dir`"
         )
 
 

@@ -87,7 +87,7 @@ def _take(folder: Path) -> int | None:
             if why.errno in HELD:
                 raise BadInput(
                     f"{folder} is in use: {holder or 'another process'} writes into it; "
-                    f"wait until it ends, or choose another --save-dir"
+                    f"wait until it ends, or choose another `save_dir`"
                 ) from None
             path.unlink(missing_ok=True)
             return None

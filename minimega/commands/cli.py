@@ -13,7 +13,16 @@ from importlib import import_module, metadata
 from types import SimpleNamespace
 
 from minimega.commands import names, signals
-from minimega.commands.option_table import COMMANDS, GROUPS, TABLE, Option, check_text, here, of_command
+from minimega.commands.option_table import (
+    COMMANDS,
+    GROUPS,
+    TABLE,
+    Option,
+    as_options,
+    check_text,
+    here,
+    of_command,
+)
 from minimega.commands.options import complete, read
 from minimega.errors import BadInput, RunFailed, in_words, nearest, shown
 from minimega.ranks import launch, streams
@@ -222,4 +231,4 @@ def _about_unknown(command: str, word: str, argv: Sequence[str]) -> str:
 
 
 def _say(message: str, status: int) -> int:
-    return launch.last_words("minimega: " + "\n".join(message.splitlines()[:3]), status)
+    return launch.last_words("minimega: " + "\n".join(as_options(message).splitlines()[:3]), status)

@@ -4,6 +4,7 @@ The parser, `--help` (cli.py), the TOML file of `--config` and docs/options.md a
 """
 
 import math
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -215,6 +216,19 @@ ANEW = {"num_epochs", "num_steps", "accumulate", "train_filename", "eval_filenam
 MAY_CHANGE = ANEW | {o.key for group in ("run", "ranks") for o in GROUPS[group]}
 # These hold for one call only. config.toml leaves them out, since other runs may start from it.
 OF_ONE_CALL = {"config", "resume", "overwrite", "save_dir"}
+
+
+def as_options(message: str) -> str:
+    """A message with the fields that it names as the options of the command line.
+
+    >>> as_options("choose another `save_dir`; see `docs`")
+    'choose another --save-dir; see `docs`'
+    """
+    return re.sub(
+        r"`(\w+)`",
+        lambda field: f"--{name}" if (name := field[1].replace("_", "-")) in TABLE else field[0],
+        message,
+    )
 
 
 def of_command(command: str) -> dict[str, Option]:

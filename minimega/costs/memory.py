@@ -183,15 +183,15 @@ def check_fits(job: Job, has: int | None = None) -> None:
     )
     if most := _most(job, has):
         raise BadInput(
-            f"{told}{_sequences(most)} at a time would fit: --train-batch-size {most}, "
-            f"or --accumulate, which works through a larger batch in parts."
+            f"{told}{_sequences(most)} at a time would fit: `train_batch_size` {most}, "
+            f"or `accumulate`, which works through a larger batch in parts."
         )
     shapes = sorted(SHAPES.values(), key=lambda shape: shape["num_layers"] * shape["d_model"] ** 2)
     for shape in reversed(shapes):
         near = Config(**{"vocab_size": config.vocab_size} | shape)
         if most := min(batch, _most(replace(job, config=near), has)):
             need = size(needs(_at_a_time(replace(job, config=near), most)))
-            near_is = f"--model-type {_name(near)}, with {_sequences(most)} at a time ({need})"
+            near_is = f"`model_type` {_name(near)}, with {_sequences(most)} at a time ({need})"
             raise BadInput(f"{told}The nearest shape that fits is {near_is}.")
     raise BadInput(f"{told}No named shape fits.")
 

@@ -143,7 +143,7 @@ def exercise_cell(path: Path) -> str:
     for cell in cells(path):
         if "exercise" in cell.tags:
             return cell.source
-    raise BadInput(f'{path} has no cell tagged "exercise": restart the lesson in another --folder')
+    raise BadInput(f'{path} has no cell tagged "exercise": restart the lesson in another `folder`')
 
 
 def start(lesson: Lesson, mine: Path) -> tuple[Path, bool]:

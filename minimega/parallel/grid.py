@@ -72,7 +72,7 @@ class Grid:
         if batch % self.data.size:
             raise BadInput(
                 f"a batch of {batch} sequences cannot be split over {self.data.size} replicas: "
-                f"choose --dp so that it divides --train-batch-size"
+                f"choose `dp` so that it divides `train_batch_size`"
             )
         return self.data.piece(batch)
 
@@ -91,6 +91,8 @@ def grid(world: Group, layout: Layout = WHOLE) -> Grid:
     cut = layout
     launch.check_ranks(world.size, cut.ranks, str(cut))
     cut.check()
+    if cut.ranks == 1:
+        return Grid(world, layout=cut)  # a rank alone runs the plain model
     n = cut.tp * cut.cp * cut.dp  # ranks of a stage
     stage = world.split(lambda r: r // n, "stage")
     # the first stage with the last; each rank in between is alone

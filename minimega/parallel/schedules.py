@@ -67,8 +67,8 @@ def interleaved(p: int, m: int, v: int = 2) -> Schedule:
     """
     if m % p or (p == 1 and v > 1):
         raise BadInput(
-            f"{m} micro-batches cannot be interleaved over {p} ranks in {v} chunks each: choose --pp of at "
-            f"least 2, and --micro-batches so that --pp divides it"
+            f"{m} micro-batches cannot be interleaved over {p} ranks in {v} chunks each: choose `pp` of at "
+            f"least 2, and `micro_batches` so that `pp` divides it"
         )
     turns = [(n, c) for first in range(0, m, p) for c in range(v) for n in range(first, first + p)]
     forward = [Action("forward", n, c) for n, c in turns]

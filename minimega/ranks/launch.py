@@ -191,12 +191,12 @@ def _check_file_size() -> None:
         )
 
 
-def check_crowd(ranks: int, oversubscribe: bool = False, cure: str = "; --oversubscribe allows it") -> None:
+def check_crowd(ranks: int, oversubscribe: bool = False, cure: str = "; `oversubscribe` allows it") -> None:
     """Raise BadInput if there are too many ranks for the cores; `cure` ends the message.
 
     >>> check_crowd(9 * cores())  # doctest: +ELLIPSIS
     Traceback (most recent call last):
-    minimega.errors.BadInput: ... ranks are more than 8 per core (... here); --oversubscribe allows it
+    minimega.errors.BadInput: ... ranks are more than 8 per core (... here); `oversubscribe` allows it
     """
     if ranks > RANKS_A_CORE * cores() and not oversubscribe:
         raise BadInput(f"{ranks} ranks are more than {RANKS_A_CORE} per core ({cores()} here){cure}")
