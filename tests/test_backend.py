@@ -40,7 +40,7 @@ def test_a_device_that_is_not_there(monkeypatch):
     assert device("cpu") is np
     monkeypatch.setitem(sys.modules, "cupy", None)
     with pytest.raises(
-        BadInput, match=r"--device cuda needs CuPy, which is not installed: .* -m pip install cupy-"
+        BadInput, match=r"`device` cuda needs CuPy, which is not installed: .* -m pip install cupy-"
     ):
         device("cuda")
     monkeypatch.setitem(sys.modules, "cupy", type("cupy", (), {"is_available": staticmethod(lambda: False)}))

@@ -251,7 +251,7 @@ def test_parts_of_a_batch_add_up_to_its_loss():
 @pytest.mark.parametrize(
     ("more", "says"),
     [
-        ({"top_k_experts": 5}, "a token cannot go to 5 of 4 experts: choose --top-k-experts of at most"),
+        ({"top_k_experts": 5}, "a token cannot go to 5 of 4 experts: choose `top_k_experts` of at most"),
         ({"experts": 1}, "a token cannot go to 2 of 1 experts"),
         ({"top_k_experts": 0}, "cannot go to 0 of 4"),
         ({"experts": -1}, "experts is -1"),

@@ -183,13 +183,13 @@ def test_the_documentation_is_current():
             "in 32 parts each: choose --dp, --accumulate and --micro",
         ),
         ("--pp 2 --dp 4 --micro-batches 8", "over 4 replicas in 8 parts each"),
-        ("--pp 4 --pipeline interleaved --micro-batches 2", "choose --pp of at least 2, and --micro-batches"),
+        ("--pp 4 --pipeline interleaved --micro-batches 2", "choose `pp` of at least 2, and `micro_batches`"),
         ("--pp 2 --virtual-stages 2", "choose --pipeline interleaved, not 1f1b"),
         (
             "--experts 4 --dp 4 --ep 3",
             "4 replicas cannot hold experts in groups of 3: --ep must divide --dp",
         ),
-        ("--experts 2 --top-k-experts 3", "a token cannot go to 3 of 2 experts: choose --top-k-experts"),
+        ("--experts 2 --top-k-experts 3", "a token cannot go to 3 of 2 experts: choose `top_k_experts`"),
     ],
 )
 def test_a_pipeline_that_does_not_divide_is_refused(words, says):

@@ -172,13 +172,13 @@ def test_what_cannot_fit_is_told_with_the_nearest_shape():
     said = str(error.value)
     assert "megatron-turing-nlg (530 billion parameters) needs 18 TB" in said
     assert "8.5 TB of it" in said and "25 GB" in said  # 16 bytes for each of 529.6e9
-    assert "--model-type gpt2-large, with 1 sequence at a time" in said
+    assert "`model_type` gpt2-large, with 1 sequence at a time" in said
     assert len(said.splitlines()) <= 3
 
 
 def test_where_the_batch_alone_is_too_much_the_largest_that_fits_is_named():
     config = Config(**SHAPES["gpt2"])
-    with pytest.raises(BadInput, match="--train-batch-size 12,") as error:
+    with pytest.raises(BadInput, match="`train_batch_size` 12,") as error:
         memory.check_fits(Job(config, batch=16), has=25 * GB)
     assert "the nearest shape" not in str(error.value)
     memory.check_fits(Job(config, batch=12), has=25 * GB)
@@ -190,7 +190,7 @@ def test_edges():
     config = Config(vocab_size=500)
     need = memory.needs(Job(config, batch=16))
     memory.check_fits(Job(config, batch=16), has=need)
-    with pytest.raises(BadInput, match="--train-batch-size 15"):
+    with pytest.raises(BadInput, match="`train_batch_size` 15"):
         memory.check_fits(Job(config, batch=16), has=need - 1)
     with pytest.raises(BadInput, match="No named shape fits"):
         memory.check_fits(Job(config, batch=16), has=1000)

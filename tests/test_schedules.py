@@ -111,7 +111,7 @@ def test_micro_batches_in_flight():
 
 def test_what_cannot_be_interleaved_is_refused():
     for p, m, v in ((2, 3, 2), (4, 6, 2), (3, 4, 1), (1, 4, 2)):
-        with pytest.raises(BadInput, match="--micro-batches"):
+        with pytest.raises(BadInput, match="`micro_batches`"):
             interleaved(p, m, v)
 
 
