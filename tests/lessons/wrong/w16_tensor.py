@@ -35,7 +35,7 @@ WRONG = [
     ("g with an all-reduce", mlp(dz=SUM("dy")), r"^dz counts dy 4 times: dy is whole, on every rank$"),
     ("the bias's gradient added up", mlp(db2=SUM("dy.sum(axis=0)")), r"^db2 counts dy 4 times"),
     ("the bias's gradient for each row", mlp(db2="dy"), r"^db2 is not summed over the rows"),
-    ("the bias's gradient shared out", mlp(db2="dy.sum(axis=0) / group.size"), r"^db2 is divided by the"),
+    ("the bias's gradient divided", mlp(db2="dy.sum(axis=0) / group.size"), r"^db2 is divided by the"),
     ("a mean of the parts", mlp(dx=SUM("part") + " / group.size"), r"^dx is a mean over the ranks"),
     ("half of it", mlp(dz="..."), r"^not written yet: a value is still `\.\.\.` at line \d+, `da, dw2"),
 ]
