@@ -169,7 +169,7 @@ check(3, my_linear)
 # Once it passes, compare yours with the library's. It does the same, and two more things: it folds any number
 # of leading axes, such as batch and time, into the rows, so that one large product replaces many small ones;
 # and it can take its matrix transposed, which saves a copy if a model uses one matrix twice. `@op` is
-# explained in lesson 04; `product`, `wide` and `narrow` keep sums of 16-bit numbers in 32 bits.
+# explained in lesson 04; `product` and `wide` keep sums of 16-bit numbers in 32 bits.
 
 # %%
 show(linear)

@@ -212,7 +212,7 @@ check(10, block)
 # %% [markdown]
 # Once it passes: the library's half of a block is one line. Its backward is not written anywhere. The engine
 # of lesson 04 adds the two gradients of `x`, because `x` was used twice. (`dropout` sets some numbers to 0
-# while a model trains, if asked to; `shares` is for ranks.)
+# while a model trains, if asked to.)
 
 # %%
 show(PreNorm)

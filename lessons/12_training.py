@@ -28,7 +28,7 @@ from minimega_lessons.exercises.e12_training import CONTEXT, DISTANCES, MEASURED
 import minimega as mm
 from minimega.data.corpus import bigram_floor, surprises
 from minimega.learn import BLUE, GREEN, ORANGE, PINK, check, picture, show
-from minimega.train import perplexity
+from minimega.train import Alone, perplexity
 
 # %% [markdown]
 # ## The mathematics
@@ -169,11 +169,11 @@ def mean_loss(batches):
 check(12, mean_loss)
 
 # %% [markdown]
-# Once it passes, find your lines in the library's. Its `sums` are added up over ranks before the one
+# Once it passes, find your lines in the library's. On several ranks, its `sums` are added up before the one
 # division, for the same reason: replicas may have different numbers of targets.
 
 # %%
-show(mm.evaluate)
+show(Alone.evaluate)
 
 # %% [markdown]
 # ## Read next

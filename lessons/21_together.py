@@ -29,10 +29,9 @@ from matplotlib import pyplot as plt
 import minimega as mm
 from minimega.checkpoint import checkpoint, run_folder
 from minimega.learn import BLUE, ORANGE, check, picture, ranks, show
-from minimega.optim import gradient_norm
 from minimega.parallel.grid import Grid, grid
 from minimega.parallel.layout import Layout
-from minimega.parallel.team import build
+from minimega.parallel.team import Team, build
 from minimega.ranks.paper import Paper
 
 # %% [markdown]
@@ -206,7 +205,7 @@ check(21, norm)
 # Once it passes: here are the library's norm, and the method that counts the holders.
 
 # %%
-show(gradient_norm)
+show(Team.norm)
 show(Grid.copies_of)
 
 # %% [markdown]
