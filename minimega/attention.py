@@ -112,8 +112,8 @@ class Core(Layer):
 
     def forward(self, qkv, place):
         """(B, T, 3D) -> (B, T, D), this rank's heads of both."""
-        heads = library(place.window).arange(self.heads.start, self.heads.stop)
-        inner = heads[:, None, None], place.window[:, None], place.window
+        heads = library(place.positions).arange(self.heads.start, self.heads.stop)
+        inner = heads[:, None, None], place.positions[:, None], place.positions
         return self_attention(
             qkv,
             heads=len(heads),

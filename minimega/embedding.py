@@ -57,7 +57,7 @@ class Embedding(Layer):
 
     def forward(self, ids, place):
         """Token ids (B, T) -> (B, T, D)."""
-        return self.dropout(self.look_up(ids) + embedding(self.positions, place.positions), place)
+        return self.dropout(self.look_up(ids) + embedding(self.positions, place.local_positions), place)
 
 
 class SinusoidalEmbedding(Embedding):
@@ -70,7 +70,7 @@ class SinusoidalEmbedding(Embedding):
     def forward(self, ids, place):
         """Token ids (B, T) -> (B, T, D)."""
         x = self.look_up(ids)
-        waves = sinusoids(place.positions, x.shape[-1]).astype(x.dtype)
+        waves = sinusoids(place.local_positions, x.shape[-1]).astype(x.dtype)
         return self.dropout(x * x.shape[-1] ** 0.5 + waves, place)
 
 

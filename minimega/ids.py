@@ -15,10 +15,10 @@ def check_window(tokens, at, vocabulary: int, context: int) -> None:
     low = high = last = -1
     if tokens.size:
         _check_integers("token ids", tokens)
-        low, high, last = _numbers(tokens.min(), tokens.max(), at.window.max())
+        low, high, last = _numbers(tokens.min(), tokens.max(), at.positions.max())
     if tokens.size and (low < 0 or high >= vocabulary):
         token, (b, t) = _first(tokens, (tokens < 0) | (tokens >= vocabulary))
-        where = f"position {int(at.window[t])} of sequence {int(at.samples[b])}"
+        where = f"position {int(at.positions[t])} of sequence {int(at.samples[b])}"
         raise BadInput(
             f"token id {token} at {where} is outside the vocabulary: the model has\n"
             f"{vocabulary} tokens, 0 to {vocabulary - 1}"

@@ -29,11 +29,11 @@ class Place:
     """
 
     samples: np.ndarray  # (B,) numbers of the sequences
-    window: np.ndarray  # (T,) positions of the tokens that this rank works on
+    positions: np.ndarray  # (T,) of the tokens that this rank works on
     key: int = 0  # of the seed and the step
     training: bool = False
     recall: Callable = lambda layer, k, v: (k, v)
-    held: slice = field(default_factory=lambda: slice(None))  # part of the window held here
+    local: slice = field(default_factory=lambda: slice(None))  # the part of the positions held here
     attend: Callable | None = None
     length: int = 0  # tokens of the whole sequence under context parallelism
     sequences: int = 0  # 0: those of this batch
@@ -41,9 +41,9 @@ class Place:
     extra: dict = field(default_factory=dict)
 
     @property
-    def positions(self) -> np.ndarray:
+    def local_positions(self) -> np.ndarray:
         """The positions of the tokens that this rank holds here."""
-        return self.window[self.held]
+        return self.positions[self.local]
 
     def keep(self, layer: str, p: float, *inner: np.ndarray) -> Callable | None:
         """A function that draws this layer's dropout mask, True with probability 1 - p (None: keep all).
@@ -61,7 +61,7 @@ class Place:
 def place(tokens, start: int = 0, **known) -> Place:
     """The place of a whole batch (B, T): samples from 0, positions from `start`; `known` sets other fields.
 
-    >>> place(np.zeros((2, 3), int), start=5).positions.tolist()
+    >>> place(np.zeros((2, 3), int), start=5).local_positions.tolist()
     [5, 6, 7]
     """
     xp, (batch, time) = library(tokens), tokens.shape
@@ -180,7 +180,9 @@ class Dropout(Layer):
     def forward(self, x, place):
         """x (B, T, D) with dropout; x itself outside training."""
         features = library(x.data).arange(x.shape[-1])
-        return dropout(x, keep=place.keep(self.name, self.p, place.positions[:, None], features), p=self.p)
+        return dropout(
+            x, keep=place.keep(self.name, self.p, place.local_positions[:, None], features), p=self.p
+        )
 
 
 class Around(Layer):

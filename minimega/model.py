@@ -161,7 +161,7 @@ class Model(Layer):
         at, x = at or place(tokens), tokens
         if not isinstance(tokens, Tensor):  # a Tensor comes from an earlier pipeline stage, which checked it
             check_window(tokens, at, self.config.vocab_size, self.config.context)
-        at = replace(at, held=self.shares.tokens(len(at.window)))
+        at = replace(at, local=self.shares.tokens(len(at.positions)))
         for layer in self.layers.values():
             x = layer(x, at)
         return x

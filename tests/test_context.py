@@ -204,8 +204,8 @@ def test_each_rank_has_its_tokens_targets_and_places():
     inputs = np.arange(2 * 9).reshape(2, 9)
     for group in threads(2):
         mine, targets, at = share(inputs, -inputs, place(inputs, start=100), group)
-        assert at.window.tolist() == [[100, 101, 102, 107, 108], [103, 104, 105, 106]][group.rank]
-        assert (mine == inputs[:, at.window - 100]).all() and (targets == -mine).all()
+        assert at.positions.tolist() == [[100, 101, 102, 107, 108], [103, 104, 105, 106]][group.rank]
+        assert (mine == inputs[:, at.positions - 100]).all() and (targets == -mine).all()
 
 
 def home_before_the_last_rank(x, j, length, group, label):

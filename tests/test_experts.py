@@ -126,7 +126,7 @@ def test_the_layer(k, activation, training, rng):
         gate = probs[b, t, chosen] / (probs[b, t, chosen].sum() if k > 1 else 1)
         inside = [getattr(ops, activation)(x[b, t] @ up[e])[0] @ down[e] for e in chosen]
         np.testing.assert_allclose(y[b, t], gate @ np.array(inside), rtol=1e-11, atol=1e-13)
-    at = Place(at.samples, at.window, training=training)
+    at = Place(at.samples, at.positions, training=training)
     assert_gradients(lambda x: made(x, at), x)
     for name in ("router", "up", "down"):
         right = getattr(made, name)

@@ -261,7 +261,7 @@ def test_masks_of_a_part_are_parts_of_the_mask():
     cut = Place(samples[2:5], positions[3:7], key=3, training=True)
     mask = whole.keep("a", 0.5, positions[:, None], features)()
     assert mask.shape == (6, 8, 10)
-    part = cut.keep("a", 0.5, cut.positions[:, None], features[4:9])()
+    part = cut.keep("a", 0.5, cut.local_positions[:, None], features[4:9])()
     np.testing.assert_array_equal(part, mask[2:5, 3:7, 4:9])
     mask = whole.keep("a", 0.5, heads[:, None, None], positions[:, None], positions)()
     assert mask.shape == (6, 4, 8, 8)
@@ -288,7 +288,9 @@ def test_attention_drops_the_same_weights_in_any_part_of_the_batch():
 def test_attentions_dropout_is_a_mask_of_its_own_for_every_head():
     layer = drawn(Attention(D, 3, dropout=0.4))
     x, at = x_like((2, 9, D)), Place(np.array([4, 7]), np.arange(2, 11), key=4, training=True)
-    mask = at.keep("layer.core", 0.4, np.arange(3)[:, None, None], at.positions[:, None], at.positions)()
+    mask = at.keep(
+        "layer.core", 0.4, np.arange(3)[:, None, None], at.local_positions[:, None], at.local_positions
+    )()
     assert mask.shape == (2, 3, 9, 9)
     assert len({mask[b, h].tobytes() for b in range(2) for h in range(3)}) == 6
     dense = [(layer.qkv.weight.data, layer.qkv.bias.data), (layer.out.weight.data, layer.out.bias.data)]
@@ -300,7 +302,7 @@ def test_the_norm_stands_before_the_branch_or_after_the_sum():
     x, at = x_like(), at_place()
     for kind in (PreNorm, PostNorm):
         layer = drawn(kind(MLP(D, 5), D, 0.3))
-        kept = at.keep("layer.dropout", 0.3, at.positions[:, None], np.arange(D))() / 0.7
+        kept = at.keep("layer.dropout", 0.3, at.local_positions[:, None], np.arange(D))() / 0.7
 
         def norm(x, layer=layer):
             return layer.norm(Tensor(x)).data
@@ -389,5 +391,5 @@ def test_parameters_without_names_are_refused():
 
 def test_a_place_of_a_whole_batch():
     at = place(np.zeros((3, 5)), start=2, key=9, training=True)
-    assert (at.samples.tolist(), at.positions.tolist()) == ([0, 1, 2], [2, 3, 4, 5, 6])
+    assert (at.samples.tolist(), at.local_positions.tolist()) == ([0, 1, 2], [2, 3, 4, 5, 6])
     assert (at.key, at.training, at.recall("x", 1, 2)) == (9, True, (1, 2))

@@ -93,7 +93,7 @@ def _to(packed: np.ndarray, reach, layer: MLP) -> Callable:
 
     def change(x, at):
         xp = library(x.data)
-        rows = xp.asarray(packed)[at.samples[:, None], at.window]  # (B, its tokens, F / 8)
+        rows = xp.asarray(packed)[at.samples[:, None], at.positions]  # (B, its tokens, F / 8)
         on = xp.unpackbits(rows.reshape(-1, rows.shape[-1]), axis=-1).reshape(*rows.shape[:2], -1)
         return steer(x, on[..., columns].astype(bool), float(reach))
 

@@ -55,15 +55,15 @@ def _measure(o: Options, grid: Grid, weights: Path, batch: Path, out: Path) -> i
     rows = grid.rows(len(inputs))
     at = Place(xp.arange(rows.start, rows.stop), xp.arange(inputs.shape[1]), key, training=True)
     x, _, at = share(inputs[rows], targets[rows], at, grid.context)
-    tokens = len(at.window)
-    at = replace(at, held=grid.shares.tokens(tokens))
+    tokens = len(at.positions)
+    at = replace(at, local=grid.shares.tokens(tokens))
     found = {}
     with no_grad():
         for layer in _layers(model):
             x = layer(x, at)
             y = grid.tensor.all_gather(x.data, 1, tokens) if grid.shares.partial else x.data
             whole = xp.zeros((*inputs[rows].shape, y.shape[-1]), y.dtype)
-            whole[:, at.window] = y  # other ranks' tokens stay 0
+            whole[:, at.positions] = y  # other ranks' tokens stay 0
             whole = grid.context.all_reduce(whole)
             found[f"output/{layer.name}"] = to_numpy(wide(grid.data.all_gather(whole)))
     model = staged(model, grid.pipeline, grid.layout.virtual_stages)

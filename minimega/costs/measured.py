@@ -32,12 +32,14 @@ def measured_block(
     1024
     """
     block = gpt(replace(config, num_layers=1), shares, recompute).layers["block0"].draw(0, dtype, xp)
-    at = Place(xp.arange(batch), xp.arange(config.context), training=True, held=shares.tokens(config.context))
-    x = Tensor(xp.zeros((batch, len(at.positions), config.d_model), dtype))
+    at = Place(
+        xp.arange(batch), xp.arange(config.context), training=True, local=shares.tokens(config.context)
+    )
+    x = Tensor(xp.zeros((batch, len(at.local_positions), config.d_model), dtype))
     return sum(saved_bytes(block(x, at)).values())
 
 
-class Watched(Run):
+class Weighed(Run):
     """A Run that records the most bytes a pipeline rank holds at once, over all micro-batches under way."""
 
     most = 0
@@ -59,7 +61,7 @@ def measured_stage(job: Job, xp=np) -> int:
         for n in range(cut.micro_batches)
     ]
     first = actions(cut.pipeline, cut.pp, cut.micro_batches, cut.virtual_stages, 0)
-    return Watched(model, batches).execute(first).most
+    return Weighed(model, batches).execute(first).most
 
 
 def live(model: Model, reducer: Reducer, optimizer: Optimizer) -> dict[str, int]:

@@ -52,8 +52,12 @@ def share(inputs, targets, at: Place, group: Group) -> tuple:
     xp, length = library(inputs), inputs.shape[1]
     ours = halves(length, group.size)[group.rank]
     mine = xp.concatenate([xp.arange(half.start, half.stop) for half in ours])  # (t,)
-    ring = functools.partial(ring_attention, group=group, window=at.window)
-    return inputs[:, mine], targets[:, mine], replace(at, window=at.window[mine], attend=ring, length=length)
+    ring = functools.partial(ring_attention, group=group, window=at.positions)
+    return (
+        inputs[:, mine],
+        targets[:, mine],
+        replace(at, positions=at.positions[mine], attend=ring, length=length),
+    )
 
 
 class Block(NamedTuple):

@@ -112,7 +112,7 @@ class Run:
     def receive(self, a: Action) -> None:
         """Start to receive an activation or a gradient from the neighbour."""
         inputs, _, at = self.batches[a.batch]
-        held = self.model.shares.tokens(len(at.window))
+        held = self.model.shares.tokens(len(at.positions))
         like = next(iter(self.model.parameters().values())).data
         shape = len(inputs), held.stop - held.start, self.model.config.d_model
         y = library(like).empty(shape, like.dtype)

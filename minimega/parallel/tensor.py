@@ -59,7 +59,7 @@ class SequenceParallel(TensorParallel):
 
     def enter(self, x, place, label):
         """Into a pair: (B, this rank's tokens, D) -> (B, T, D)."""
-        return regions.gather(x, group=self.group, axis=1, length=len(place.window), label=label)
+        return regions.gather(x, group=self.group, axis=1, length=len(place.positions), label=label)
 
     def leave(self, x, label):
         """Out of a pair: partial (B, T, D) -> (B, this rank's tokens, D)."""

@@ -107,30 +107,30 @@ def _ready(x):
     return x
 
 
-class Staged(Mpi):
+class Pinned(Mpi):
     """GPU arrays over an MPI that is not CUDA-aware, copied through page-locked host memory."""
 
     def all_reduce(self, x, y, op):
         """By way of the host."""
-        return self._back(y, lambda host: super(Staged, self).all_reduce(_down(x), host, op))
+        return self._back(y, lambda host: super(Pinned, self).all_reduce(_down(x), host, op))
 
     def reduce_scatter(self, x, y, counts):
         """By way of the host."""
-        return self._back(y, lambda host: super(Staged, self).reduce_scatter(_down(x), host, counts))
+        return self._back(y, lambda host: super(Pinned, self).reduce_scatter(_down(x), host, counts))
 
     def all_gather(self, x, y, counts):
         """By way of the host."""
-        return self._back(y, lambda host: super(Staged, self).all_gather(_down(x), host, counts))
+        return self._back(y, lambda host: super(Pinned, self).all_gather(_down(x), host, counts))
 
     def all_to_all(self, x, y, sends, receives):
         """By way of the host."""
-        return self._back(y, lambda host: super(Staged, self).all_to_all(_down(x), host, sends, receives))
+        return self._back(y, lambda host: super(Pinned, self).all_to_all(_down(x), host, sends, receives))
 
     def broadcast(self, y, root):
         """By way of the host: down on the root, up on the others."""
         if self.comm.rank == root:
             return super().broadcast(_down(y), root)
-        return self._back(y, lambda host: super(Staged, self).broadcast(host, root))
+        return self._back(y, lambda host: super(Pinned, self).broadcast(host, root))
 
     def send(self, x, to):
         """From a host copy of x."""
@@ -138,7 +138,7 @@ class Staged(Mpi):
 
     def receive(self, y, source):
         """Into host memory, then to the GPU when the wait is over."""
-        return self._back(y, lambda host: super(Staged, self).receive(host, source))
+        return self._back(y, lambda host: super(Pinned, self).receive(host, source))
 
     def _back(self, y, start):
         host = _pinned(y)
@@ -163,7 +163,7 @@ def _down(x) -> np.ndarray:
     return host
 
 
-class Nccl(Staged):
+class Nccl(Pinned):
     """Collectives from GPU to GPU through NCCL, on a CUDA stream beside the one that computes.
 
     Sends, receives and all-to-all (which consists of them) go through the host: on a single stream they could
@@ -249,7 +249,7 @@ def ways(comm, xp: ModuleType, roll: RollCall | None = None) -> tuple[Mpi, Mpi]:
         return host, Nccl(comm, "GPU arrays through NCCL", roll)
     if _all(comm, comm.rank > 0 or knows_cuda()):
         return host, Mpi(comm, "GPU arrays through CUDA-aware MPI", roll)
-    return host, Staged(comm, "GPU arrays through page-locked host memory", roll)
+    return host, Pinned(comm, "GPU arrays through page-locked host memory", roll)
 
 
 def _all(comm, here: bool) -> bool:

@@ -245,7 +245,7 @@ def gradients_of_what_one_rank_saw():
 def positions_of_the_wrong_halves():
     def wrong(inputs, targets, at, group):
         *both, at = share(inputs, targets, at, group)
-        return *both, replace(at, window=at.window[::-1])
+        return *both, replace(at, positions=at.positions[::-1])
 
     yield teams, "share", wrong
 
@@ -256,7 +256,7 @@ def one_half_after_another_instead_of_from_both_ends():
     def wrong(inputs, targets, at, group):
         mine = group.piece(inputs.shape[1])
         *_, cut = share(inputs, targets, at, group)
-        return inputs[:, mine], targets[:, mine], replace(cut, window=at.window[mine])
+        return inputs[:, mine], targets[:, mine], replace(cut, positions=at.positions[mine])
 
     yield teams, "share", wrong
 

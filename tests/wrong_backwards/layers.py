@@ -80,7 +80,7 @@ class LinearMean(RowLinear):
 
 class EmbeddingAssigned(Embedding):
     def forward(self, ids, place):
-        return embedding_assigned(self.tokens, ids) + embedding(self.positions, place.positions)
+        return embedding_assigned(self.tokens, ids) + embedding(self.positions, place.local_positions)
 
 
 class LayerNormShort(LayerNorm):
