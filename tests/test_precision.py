@@ -289,7 +289,7 @@ def test_the_scale_grows_shrinks_and_gives_up():
     fits = [True, True, False, True, True, True, True, False, False]
     assert [scale.after(f)["loss_scale"] for f in fits] == [4, 4, 4, 2, 2, 2, 4, 4, 2]
     assert scale.value == 1 and scale.good == 0
-    with pytest.raises(RunFailed, match=r"even with the loss scaled by 1: .*\n.*--dtype bfloat16"):
+    with pytest.raises(RunFailed, match=r"even with the loss scaled by 1: .*\n.*`dtype` bfloat16"):
         scale.after(False)
     assert loss_scale("bfloat16") is loss_scale("float32") is UNSCALED and UNSCALED.after(False) == {}
 
