@@ -13,6 +13,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 
 ADDRESS = "MINIMEGA_LAUNCHER"
 MESSAGES = ("transport", "watch", "rollcall", "group", "mpi")  # where a rank waits for others
@@ -38,7 +39,13 @@ def tell(**state) -> None:
 
 
 def asked(number: int) -> int:
-    """The signal that the user sent, given the one that arrived: the launcher sends every one as SIGUSR1."""
+    """The signal that the user sent, given the one that arrived: the launcher sends every one as SIGUSR1.
+
+    The signal may overtake the byte that names it. So this waits for the byte, at most half a second.
+    """
+    end = time.monotonic() + 0.5
+    while _line and not _line.asked and number == signal.SIGUSR1 and time.monotonic() < end:
+        time.sleep(0.005)
     return _line.asked if _line and _line.asked and number == signal.SIGUSR1 else number
 
 

@@ -11,7 +11,7 @@ pytest.importorskip("mpi4py", reason="cases among ranks need mpi4py and an MPI: 
 from minimega.ranks import launch
 
 HERE = Path(__file__).parent
-LIMIT = 480  # seconds for one mpirun; a case has a limit of its own in ranks.py
+LIMIT = 1200  # seconds for one mpirun; a case has a limit of its own in ranks.py
 sys.path.insert(0, str(HERE))
 
 
