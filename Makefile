@@ -45,7 +45,7 @@ docs: .venv/installed-docs
 	@echo "open build/docs/index.html"
 
 parity: .venv-parity/installed
-	@$(TESTS) .venv-parity/bin/python -m pytest tests/parity tests/test_bench.py
+	@$(TESTS) .venv-parity/bin/python -m pytest tests/parity tests/commands/test_bench.py
 
 campaign: .venv/installed-dev
 	@.venv/bin/python -m tests.campaign --seconds 600

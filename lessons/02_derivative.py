@@ -16,7 +16,7 @@
 # %% [markdown]
 # ## Where it lives
 #
-# `minimega/gradcheck/differences.py` measures slopes; its tests are in `tests/test_gradcheck.py`.
+# `minimega/gradcheck/differences.py` measures slopes; its tests are in `tests/gradcheck/test_gradcheck.py`.
 
 # %%
 import numpy as np

@@ -17,7 +17,7 @@
 # %% [markdown]
 # ## Where it lives
 #
-# `minimega/data/tokens.py` and `minimega/embedding.py`; their tests are in `tests/test_tokens.py` and
+# `minimega/data/tokens.py` and `minimega/embedding.py`; their tests are in `tests/data/test_tokens.py` and
 # `tests/test_layers.py`.
 
 # %%

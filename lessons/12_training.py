@@ -18,7 +18,7 @@
 # ## Where it lives
 #
 # `minimega/train.py` has the loop, `minimega/data/corpus.py` the tales and their floor. Their tests are in
-# `tests/test_run.py` and `tests/test_corpus.py`.
+# `tests/commands/test_train.py` and `tests/data/test_corpus.py`.
 
 # %%
 import numpy as np

@@ -18,7 +18,7 @@
 # ## Where it lives
 #
 # `minimega/parallel/schedules.py` has the schedules, as lists. `minimega/parallel/bubble.py` measures them,
-# and `minimega/parallel/pipeline.py` runs them. Their tests are in `tests/test_schedules.py` and
+# and `minimega/parallel/pipeline.py` runs them. Their tests are in `tests/parallel/test_schedules.py` and
 # `tests/mpi/cases_pipeline.py`.
 
 # %%

@@ -18,7 +18,7 @@
 # %% [markdown]
 # ## Where it lives
 #
-# `minimega/parallel/context.py`; its tests are in `tests/test_context.py`, and over many ranks in
+# `minimega/parallel/context.py`; its tests are in `tests/parallel/test_context.py`, and over many ranks in
 # `tests/mpi/cases_context.py`. A run takes it as `minimega train --cp 4`.
 
 # %%

@@ -1,9 +1,10 @@
-"""minimega against numbers that torch computed: tests/golden, made by parity/make_golden.py."""
+"""minimega against numbers that torch computed: tests/golden, made by tests/parity/make_golden.py."""
 
 import numpy as np
 import pytest
-from golden import cases
-from golden.mistakes import MISTAKES, PLANTED, RUNS
+
+from tests.golden import cases
+from tests.golden.mistakes import MISTAKES, PLANTED, RUNS
 
 
 def within(off: dict[str, float], most: float) -> None:

@@ -4,7 +4,8 @@ import re
 from pathlib import Path
 
 import pytest
-from test_ladder import code_lines
+
+from tests.test_ladder import code_lines
 
 ROOT = Path(__file__).resolve().parents[1]
 FILES = sorted((ROOT / "minimega").rglob("*.py"))
@@ -26,3 +27,10 @@ def test_the_readme_says_how_many_lines_there_are(sentence):
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_every_file_can_be_read_in_one_sitting(path):
     assert len(path.read_text(encoding="utf-8").splitlines()) < 300
+
+
+def test_the_tests_of_a_room_stand_in_a_folder_of_its_name():
+    ours = {"campaign", "golden", "lessons", "mpi", "parity", "planted", "wrong_backwards"}
+    folders = {path.name for path in (ROOT / "tests").iterdir() if any(path.glob("*.py"))}
+    rooms = {path.parent.name for path in (ROOT / "minimega").glob("*/__init__.py")}
+    assert folders - ours <= rooms and rooms <= folders, (folders - ours) ^ rooms

@@ -6,12 +6,12 @@ Each takes pytest's monkeypatch and puts something wrong in the place of somethi
 import math
 
 import numpy as np
-from golden import cases
-from golden.cases import attention, embedding, head, linear, norm
 
 from minimega import mlp, ops, optim
 from minimega.autograd import op
 from minimega.parameter import Parameter
+from tests.golden import cases
+from tests.golden.cases import attention, embedding, head, linear, norm
 
 MISTAKES = {}  # by name: how to plant it, and the groups of cases/torch_cases that must notice
 

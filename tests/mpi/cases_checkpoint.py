@@ -5,11 +5,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from unittest.mock import patch
 
-import cases_model
-import cases_pipeline
 import numpy as np
-from equal import Case
-from ranks import sizes
 from safetensors import safe_open
 
 from minimega.checkpoint import checkpoint, run_folder
@@ -26,6 +22,9 @@ from minimega.parallel.pipeline import staged
 from minimega.parallel.team import Team
 from minimega.ranks.paper import Paper
 from minimega.train import train_step
+from tests.mpi import cases_model, cases_pipeline
+from tests.mpi.equal import Case
+from tests.mpi.ranks import sizes
 
 # A layer for each stage of the longest pipeline.
 CASES = {

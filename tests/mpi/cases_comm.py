@@ -1,10 +1,10 @@
 """Collectives against NumPy on the arrays of all ranks."""
 
 import numpy as np
-from adjoint import assert_whole
-from ranks import sizes
 
 from minimega.ranks.group import pieces
+from tests.mpi.adjoint import assert_whole
+from tests.mpi.ranks import sizes
 
 
 def everyone(group, shape, dtype="float64"):

@@ -7,10 +7,6 @@ from types import SimpleNamespace
 from unittest.mock import patch
 
 import numpy as np
-from cases_model import Ring, assert_copies_are_equal
-from cases_pipeline import SCHEDULES
-from equal import PAIRS, Case, assert_equal, assert_used_alike, compare, serial
-from ranks import sizes
 
 from minimega.attention import attention
 from minimega.autograd import saved_bytes
@@ -26,6 +22,10 @@ from minimega.parallel.grid import Grid, grid
 from minimega.parallel.layout import Layout
 from minimega.ranks.watch import watched
 from minimega.train import train_step
+from tests.mpi.cases_model import Ring, assert_copies_are_equal
+from tests.mpi.cases_pipeline import SCHEDULES
+from tests.mpi.equal import PAIRS, Case, assert_equal, assert_used_alike, compare, serial
+from tests.mpi.ranks import sizes
 
 PLAIN = 1, 1, False, 1
 LAYOUTS = {  # by the number of ranks: (tp, dp, sequence parallelism, pp, cp)

@@ -9,10 +9,6 @@ from itertools import product
 from unittest.mock import patch
 
 import numpy as np
-from cases_model import assert_copies_are_equal
-from cases_planted import apply
-from equal import PAIRS, Case, assert_equal, assert_used_alike, compare, distance, serial
-from ranks import sizes
 
 from minimega import experts
 from minimega.autograd import Tensor, no_grad, op
@@ -33,6 +29,10 @@ from minimega.parallel.pipeline import staged
 from minimega.parallel.tensor import SequenceParallel, TensorParallel
 from minimega.ranks.group import pieces
 from minimega.train import train_step
+from tests.mpi.cases_model import assert_copies_are_equal
+from tests.mpi.cases_planted import apply
+from tests.mpi.equal import PAIRS, Case, assert_equal, assert_used_alike, compare, distance, serial
+from tests.mpi.ranks import sizes
 
 LAYOUTS = {  # by the number of ranks: (tp, dp, sequence parallelism, pp, cp, ep)
     1: [(1, 1, False)],

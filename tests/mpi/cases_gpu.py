@@ -9,10 +9,10 @@ from contextlib import contextmanager
 from types import ModuleType, SimpleNamespace
 
 import numpy as np
-from ranks import sizes
 
 from minimega.ranks.group import Counter
 from minimega.ranks.mpi import Ranks
+from tests.mpi.ranks import sizes
 
 
 class FakeArray(np.ndarray):

@@ -2,13 +2,12 @@
 
 from itertools import product
 
-from ranks import sizes
-
 from minimega.costs.measured import measured_block
 from minimega.model import RECOMPUTE, Config
 from minimega.parallel.grid import grid
 from minimega.parallel.layout import Layout
 from minimega.ranks.paper import Paper
+from tests.mpi.ranks import sizes
 
 CONFIG = Config(vocab_size=64, context=32, d_model=32, nhead=8, dropout=0.1)
 

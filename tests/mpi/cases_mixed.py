@@ -3,12 +3,7 @@
 from dataclasses import replace
 from itertools import product
 
-import equal
 import numpy as np
-from adjoint import assert_whole
-from cases_traffic import counted
-from equal import PAIRS, STEPS, Case, assert_equal
-from ranks import sizes
 
 from minimega import train
 from minimega.checkpoint import checkpoint
@@ -24,6 +19,11 @@ from minimega.parallel.layout import Layout
 from minimega.parallel.pipeline import staged
 from minimega.precision import LossScale, loss_scale
 from minimega.train import train_step
+from tests.mpi import equal
+from tests.mpi.adjoint import assert_whole
+from tests.mpi.cases_traffic import counted
+from tests.mpi.equal import PAIRS, STEPS, Case, assert_equal
+from tests.mpi.ranks import sizes
 
 SLOTS = "master", "mean", "square"
 LAYOUTS = {  # by the number of ranks: (tp, dp, sequence parallelism, pp)

@@ -4,9 +4,6 @@ from dataclasses import replace
 from itertools import combinations, product
 
 import numpy as np
-from adjoint import assert_whole
-from equal import FACTORS, PAIRS, STEPS, Case, assert_equal, distance
-from ranks import sizes
 
 from minimega.data.tokens import Windows
 from minimega.errors import BadInput
@@ -17,6 +14,9 @@ from minimega.parallel.layout import Layout
 from minimega.ranks.group import Group, pieces
 from minimega.sample import generate, next_logits
 from minimega.train import Recipe, evaluate, train_step
+from tests.mpi.adjoint import assert_whole
+from tests.mpi.equal import FACTORS, PAIRS, STEPS, Case, assert_equal, distance
+from tests.mpi.ranks import sizes
 
 LAYOUTS = {  # by the number of ranks: (tp, dp, sequence parallelism)
     1: [(1, 1, False), (1, 1, True)],

@@ -6,11 +6,10 @@ are not as many as stages.
 
 from collections.abc import Iterable
 
-from equal import Case, assert_equal
-from ranks import sizes
-
 from minimega.parallel.grid import grid
 from minimega.parallel.layout import FEATURES, Layout, allowed
+from tests.mpi.equal import Case, assert_equal
+from tests.mpi.ranks import sizes
 
 ZERO = {"--zero 1": 1, "--zero 2": 2, "--zero 3": 3}
 WHOLE = [

@@ -3,11 +3,7 @@
 from itertools import product
 from types import SimpleNamespace
 
-import equal
 import numpy as np
-from adjoint import assert_whole
-from equal import PAIRS, STEPS, Case, assert_equal, assert_used_alike
-from ranks import sizes
 
 from minimega.commands import train as run
 from minimega.costs import messages
@@ -21,6 +17,10 @@ from minimega.parallel.layout import Layout
 from minimega.parallel.pipeline import stages_of
 from minimega.parallel.team import Team
 from minimega.train import train_step
+from tests.mpi import equal
+from tests.mpi.adjoint import assert_whole
+from tests.mpi.equal import PAIRS, STEPS, Case, assert_equal, assert_used_alike
+from tests.mpi.ranks import sizes
 
 LAYOUTS = {  # by the number of ranks: (tp, dp, sequence parallelism, pp)
     2: [(1, 1, False, 2)],

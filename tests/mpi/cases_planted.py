@@ -7,9 +7,6 @@ from contextlib import ExitStack
 from unittest.mock import patch
 
 import numpy as np
-from cases_model import assert_copies_are_equal, on
-from equal import compare, serial
-from ranks import sizes
 
 from minimega import attention, autograd, embedding, layer, linear, train
 from minimega.embedding import sum_rows
@@ -22,6 +19,9 @@ from minimega.parallel.grid import Grid, grid
 from minimega.parallel.layout import Layout
 from minimega.parallel.tensor import SequenceParallel
 from minimega.ranks import group as comm
+from tests.mpi.cases_model import assert_copies_are_equal, on
+from tests.mpi.equal import compare, serial
+from tests.mpi.ranks import sizes
 
 PLANTED = {}  # by name: (the layout, the factors, what has to differ, the function that gives the patches)
 

@@ -4,8 +4,6 @@ B batch, T time, D width, F inner width.
 """
 
 import numpy as np
-from adjoint import assert_adjoint, assert_whole, draw
-from ranks import sizes
 
 from minimega.autograd import Tensor, op
 from minimega.linear import linear
@@ -13,6 +11,8 @@ from minimega.ops import gelu
 from minimega.parallel import regions
 from minimega.parallel.regions import copy, cut, gather, join, reduce, scatter
 from minimega.parameter import Parameter
+from tests.mpi.adjoint import assert_adjoint, assert_whole, draw
+from tests.mpi.ranks import sizes
 
 KINDS = {  # region: kinds of x and y, kinds of dx and dy
     "copy": (("whole", "whole"), ("whole", "partial")),

@@ -4,14 +4,14 @@ import time
 from itertools import pairwise, product
 
 import numpy as np
-from cases_pipeline import SCHEDULES, layouts, on
-from ranks import sizes
 
 from minimega.costs import messages
 from minimega.costs.stopwatch import Stopwatch, TimedRun, departure
 from minimega.parallel import schedules
 from minimega.parallel.bubble import held
 from minimega.parallel.schedules import neighbour, received
+from tests.mpi.cases_pipeline import SCHEDULES, layouts, on
+from tests.mpi.ranks import sizes
 
 
 def through(case, g, run=None):

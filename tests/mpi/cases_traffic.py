@@ -4,8 +4,6 @@ from dataclasses import replace
 from itertools import product
 
 import numpy as np
-from cases_model import LAYOUTS, on
-from ranks import sizes
 
 from minimega.costs import Job, messages
 from minimega.model import gpt
@@ -14,6 +12,8 @@ from minimega.parallel.grid import grid
 from minimega.parallel.layout import Layout
 from minimega.parallel.team import Team
 from minimega.train import Recipe, train_step
+from tests.mpi.cases_model import LAYOUTS, on
+from tests.mpi.ranks import sizes
 
 FACTORS = ("", "deep", "uneven", "untied", "no attention", "post", "sinusoidal", "head_bias")
 

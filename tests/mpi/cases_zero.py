@@ -7,10 +7,6 @@ from itertools import product
 from unittest.mock import patch
 
 import numpy as np
-from adjoint import assert_whole
-from cases_model import Ring, grids, on
-from equal import PAIRS, STEPS, Case, assert_equal, assert_used_alike, compare
-from ranks import sizes
 
 from minimega import autograd
 from minimega.costs import memory, messages
@@ -22,6 +18,10 @@ from minimega.parallel.grid import Grid, grid
 from minimega.parallel.layout import Layout
 from minimega.ranks.paper import Paper
 from minimega.train import train_step
+from tests.mpi.adjoint import assert_whole
+from tests.mpi.cases_model import Ring, grids, on
+from tests.mpi.equal import PAIRS, STEPS, Case, assert_equal, assert_used_alike, compare
+from tests.mpi.ranks import sizes
 
 STAGES = 1, 2, 3
 FACTORS = frozenset({"dropout", "deep"}), frozenset({"accumulate", "uneven", "untied", "full"})

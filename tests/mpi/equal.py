@@ -17,7 +17,6 @@ from dataclasses import dataclass, replace
 from unittest.mock import patch
 
 import numpy as np
-from adjoint import assert_whole
 
 from minimega import experts, random
 from minimega.commands import rounding
@@ -34,6 +33,7 @@ from minimega.parallel.team import Team
 from minimega.precision import HALF, loss_scale
 from minimega.sample import generate, next_logits
 from minimega.train import Alone, Recipe, evaluate, train_step
+from tests.mpi.adjoint import assert_whole
 
 LIMITS = {"float64": 1e-10, "float32": 2e-6, **{d.name: 4 * rounding.eps(d.name) for d in HALF}}
 LR, STEPS, HEAD = {"SGD": 0.5, "AdamW": 0.01}, 3, 3  # HEAD: its width

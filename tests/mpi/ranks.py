@@ -15,7 +15,7 @@ import numpy as np
 
 from minimega.ranks.mpi import world
 
-sys.path.insert(0, str(Path(__file__).parent))  # ranks start without it, as they do for a user
+sys.path.insert(0, str(Path(__file__).parents[2]))  # ranks start without it, as they do for a user
 
 LIMIT = 240  # seconds for one case: for hangs, not for a busy machine
 
@@ -34,7 +34,7 @@ def cases(ranks: int) -> list[str]:
     """The names of all cases for this number of ranks, in the order in which they stand."""
     found = []
     for path in sorted(Path(__file__).parent.glob("cases_*.py")):
-        module = importlib.import_module(path.stem)
+        module = importlib.import_module(f"tests.mpi.{path.stem}")
         found += [
             f"{path.stem}.{name}"
             for name, case in vars(module).items()
@@ -52,7 +52,7 @@ def main(names: list[str]) -> None:
     for name in names:
         module, case = name.split(".")
         faulthandler.dump_traceback_later(LIMIT, exit=True)
-        getattr(importlib.import_module(module), case)(group)
+        getattr(importlib.import_module(f"tests.mpi.{module}"), case)(group)
         group.barrier()
         faulthandler.cancel_dump_traceback_later()
         if group.rank == 0:

@@ -1,7 +1,6 @@
 """Every case of `cases_*.py`, on 1, 2, 3, 4 and 8 ranks: one mpirun per number of ranks."""
 
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -9,15 +8,15 @@ import pytest
 pytest.importorskip("mpi4py", reason="cases among ranks need mpi4py and an MPI: pip install mpi4py mpich")
 
 from minimega.ranks import launch
+from tests.mpi.ranks import cases
 
 HERE = Path(__file__).parent
 LIMIT = 1200  # seconds for one mpirun; a case has a limit of its own in ranks.py
-sys.path.insert(0, str(HERE))
 
 
 @pytest.mark.parametrize("ranks", [1, 2, 3, 4, 8])
 def test_cases(ranks):
-    todo, failed = __import__("ranks").cases(ranks), []
+    todo, failed = cases(ranks), []
     assert len(todo) > 10
     while todo:  # a case that ends the job is followed by a job for those after it
         done, said = through(ranks, todo)

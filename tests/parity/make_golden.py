@@ -1,4 +1,4 @@
-"""Makes the golden numbers from torch: PYTHONPATH=tests .venv-parity/bin/python -m parity.make_golden
+"""Makes the golden numbers from torch: .venv-parity/bin/python -m tests.parity.make_golden
 
 They are made again only when a case changes (golden/cases.py) or torch does; a parity test says when they
 are not what this makes. `made_by.json` records the version of torch.
@@ -7,8 +7,9 @@ are not what this makes. `made_by.json` records the version of torch.
 import json
 
 import torch
-from golden.cases import FOLDER
-from parity import torch_cases
+
+from tests.golden.cases import FOLDER
+from tests.parity import torch_cases
 
 GROUPS = {
     "ops": torch_cases.run_ops,

@@ -3,10 +3,11 @@
 import json
 
 import pytest
-from golden import cases
-from golden.mistakes import MISTAKES, PLANTED, RUNS
-from parity import make_golden
-from test_golden import within
+
+from tests.golden import cases
+from tests.golden.mistakes import MISTAKES, PLANTED, RUNS
+from tests.parity import make_golden
+from tests.test_golden import within
 
 
 @pytest.fixture(scope="module")

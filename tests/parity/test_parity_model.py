@@ -5,13 +5,13 @@ from itertools import product
 import numpy as np
 import pytest
 import torch
-from golden import cases
-from parity import torch_cases
-from parity.torch_gpt import TorchGPT
-from parity.torch_weights import as_ours, copy_weights
-from test_golden import within
 
 from minimega.model import Config, gpt
+from tests.golden import cases
+from tests.parity import torch_cases
+from tests.parity.torch_gpt import TorchGPT
+from tests.parity.torch_weights import as_ours, copy_weights
+from tests.test_golden import within
 
 DTYPES = pytest.mark.parametrize("dtype", cases.TOLERANCE)
 OPTIONS = {

@@ -1,9 +1,10 @@
 """Each operation's value and gradients against torch's, over shapes that differ with the seed."""
 
 import pytest
-from golden import cases
-from parity import torch_cases
-from test_golden import within
+
+from tests.golden import cases
+from tests.parity import torch_cases
+from tests.test_golden import within
 
 
 @pytest.mark.parametrize("dtype", cases.TOLERANCE)

@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 import torch
-from golden import cases
-from parity import torch_cases
-from test_golden import within
 
 from minimega import optim
 from minimega.model import Config
 from minimega.parameter import Parameter
+from tests.golden import cases
+from tests.parity import torch_cases
+from tests.test_golden import within
 
 
 def test_optimizers_over_100_steps():

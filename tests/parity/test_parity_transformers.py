@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 import torch
-from golden import cases
-from parity.torch_weights import reordered
-from test_golden import within
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from minimega import sample
 from minimega.model import Config, Model
+from tests.golden import cases
+from tests.parity.torch_weights import reordered
+from tests.test_golden import within
 
 CONFIG = Config(vocab_size=61, context=48, d_model=24, nhead=3, num_layers=3)
 LAYERS = {"attention.branch.qkv": "attn.c_attn", "attention.branch.out": "attn.c_proj"}

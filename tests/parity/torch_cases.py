@@ -6,11 +6,11 @@ B batch, T queries in time, S keys in time.
 import numpy as np
 import torch
 import torch.nn.functional as F
-from golden import cases
-from parity.torch_gpt import TorchGPT
-from parity.torch_weights import copy_weights, gradients
 
 from minimega.model import Config, Model
+from tests.golden import cases
+from tests.parity.torch_gpt import TorchGPT
+from tests.parity.torch_weights import copy_weights, gradients
 
 
 def attention(q, k, v, causal):

@@ -5,7 +5,8 @@ D width, H heads, C = D/H width of a head.
 
 import numpy as np
 import torch
-from parity.torch_gpt import TorchGPT
+
+from tests.parity.torch_gpt import TorchGPT
 
 
 def torch_name(name: str) -> str:

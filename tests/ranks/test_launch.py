@@ -8,10 +8,10 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from job import run
 
 from minimega.errors import BadInput
 from minimega.ranks import launch
+from tests.job import run
 
 BEGIN = """
 import os, signal, sys, time

@@ -10,7 +10,7 @@ from minimega.commands.cli import main, parse
 from minimega.errors import BadInput
 from minimega.model import gpt
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 # The names that the project promises (the words of its description), by command.
 PROMISED = """model-type train-filename eval-filename save-dir train-batch-size eval-batch-size num-epochs

@@ -1,4 +1,4 @@
-"""What test_stage.py runs on ranks: a judge that replaces an exercise's."""
+"""What test_sandbox.py runs on ranks: a judge that replaces an exercise's."""
 
 import numpy as np
 

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 from itertools import pairwise
+from pathlib import Path
 
 import ml_dtypes  # NumPy knows "bfloat16" from here on
 import numpy as np
@@ -123,7 +124,7 @@ import os, sys
 from pathlib import Path
 from minimega.checkpoint import checkpoint
 sys.path.insert(0, sys.argv[1])
-from test_checkpoint import trained
+from tests.checkpoint.test_checkpoint import trained
 folder, write, left = Path(sys.argv[2]), checkpoint.write, [int(sys.argv[3])]
 checkpoint.save(folder, *trained(), {"step": 1})
 
@@ -139,7 +140,7 @@ checkpoint.save(folder, *trained(1), {"step": 2})
 
 @pytest.mark.parametrize("after", [1, 2])
 def test_a_run_that_is_killed_between_two_parts_leaves_the_last_checkpoint_whole(tmp_path, after):
-    words = [sys.executable, "-c", KILLED, __file__.rpartition("/")[0], str(tmp_path), str(after)]
+    words = [sys.executable, "-c", KILLED, str(Path(__file__).parents[2]), str(tmp_path), str(after)]
     assert subprocess.run(words, timeout=60).returncode == 9
     assert run_folder.newest(tmp_path).name == "step-1"
     model, optimizer = trained()

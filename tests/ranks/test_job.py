@@ -9,7 +9,8 @@ import time
 from pathlib import Path
 
 import pytest
-from job import begin, run
+
+from tests.job import begin, run
 
 T = "--tales 60 --d-model 16 --nhead 2 --num-layers 1 --context 32 --train-batch-size 4"
 BEGIN = """

@@ -1,10 +1,10 @@
 """--check-collectives: a mismatch that would hang is reported with both places, and ends the job."""
 
 import pytest
-from job import run
 
 from minimega.ranks.group import SELF
 from minimega.ranks.watch import watched
+from tests.job import run
 
 BEGIN = """
 import sys, time

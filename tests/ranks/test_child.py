@@ -15,7 +15,7 @@ from minimega.commands.train import _Run
 from minimega.errors import pip
 from minimega.ranks import child, launch
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = sorted((ROOT / "minimega").rglob("*.py"))
 T = "--tales 60 --d-model 16 --nhead 2 --num-layers 1 --context 32 --train-batch-size 4"
 ALONE = {key: text for key, text in os.environ.items() if key not in sum(launch.GIVEN, ())}

@@ -1,7 +1,8 @@
 """Ranks that wait for long name the rank they wait for; with --check-collectives the job ends."""
 
 import pytest
-from job import run
+
+from tests.job import run
 
 # A training run in which rank 1 is stopped (SIGSTOP) within its second step.
 STOPPED = """

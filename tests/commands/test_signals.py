@@ -8,11 +8,11 @@ import sys
 import time
 
 import pytest
-from job import run as run_job
 
 from minimega.checkpoint import run_folder
 from minimega.commands import signals
 from minimega.commands.cli import main
+from tests.job import run as run_job
 
 RUN = "train --tales 60 --d-model 16 --nhead 2 --num-layers 1 --context 32 --train-batch-size 4".split()  # noqa: SIM905
 SLOW = """

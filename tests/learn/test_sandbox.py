@@ -10,7 +10,7 @@ from minimega.learn import Cut, pieces_picture, ranks, shelf, show
 from minimega.learn import sandbox as stage
 from minimega.learn.page import RanksFailed
 from minimega.learn.verdict import on_ranks, verdict, verdict_apart
-from tests.lessons.on_ranks import judge_sum, judge_sum_twice
+from tests.learn.on_ranks import judge_sum, judge_sum_twice
 
 
 @pytest.fixture
