@@ -71,6 +71,8 @@ clean:
 .venv/installed-dev: .venv/bin/python pyproject.toml constraints.txt
 	@echo "installing the packages that minimega and its tests need ..."
 	@.venv/bin/python $(PIP) -e '.[dev,mpi]'
+	@.venv/bin/python $(PIP) --only-binary gensim -e '.[vectors]' 2>/dev/null || \
+	    echo "(pip finds no wheel of gensim for this Python: the tests that read its files will skip)"
 	@touch $@ .venv/installed
 
 .venv/installed-lessons: .venv/bin/python pyproject.toml constraints.txt

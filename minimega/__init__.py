@@ -21,7 +21,8 @@ The public names, in the order in which data passes through them:
 # ruff: isort: off
 import minimega.ranks.path  # first: makes the imports below find Python's own modules
 from minimega.data.corpus import open_corpus
-from minimega.data.tokens import Batches, Windows, tokenize, train as train_tokenizer
+from minimega.data.tokens import tokenize, train as train_tokenizer
+from minimega.data.windows import Batches, Windows
 from minimega.autograd import Tensor, backward, no_grad, op, recompute, saved_bytes
 from minimega.parameter import Parameter
 from minimega.layer import Layer, Place, place

@@ -21,7 +21,7 @@ import numpy as np
 from minimega import random
 from minimega.autograd import Tensor, first_not_finite, no_grad
 from minimega.backend import library
-from minimega.data.tokens import Batches, Windows
+from minimega.data.windows import Batches, Windows
 from minimega.errors import BadInput, RunFailed
 from minimega.layer import Place
 from minimega.model import Model

@@ -21,11 +21,15 @@ RUNGS = {
     "ranks": 5,
     "data": 5,
     "the top folder": 6,
+    "seq2seq": 7,
     "parallel": 7,
     "costs": 8,
     "checkpoint": 8,
     "gradcheck": 8,
     "pictures": 8,
+    "vectors": 8,
+    "judging": 8,
+    "interop": 8,
     "commands": 9,
     "learn": 9,
 }
@@ -36,7 +40,7 @@ ALLOWED = {  # the exceptions, each with its reason
     ("minimega.commands.learn", "minimega.learn"): "the command of this name",
 }
 # What the top folder may ask of the rooms below it.
-TOP = {"minimega.ranks.group", "minimega.data.tokens", "minimega.kernels"}
+TOP = {"minimega.ranks.group", "minimega.data.windows", "minimega.kernels"}
 DRAWS = "pictures", "learn"
 
 

@@ -13,16 +13,8 @@ from importlib import import_module, metadata
 from types import SimpleNamespace
 
 from minimega.commands import names, signals
-from minimega.commands.option_table import (
-    COMMANDS,
-    GROUPS,
-    TABLE,
-    Option,
-    as_options,
-    check_text,
-    here,
-    of_command,
-)
+from minimega.commands.option import Option, check_text
+from minimega.commands.option_table import COMMANDS, GROUPS, TABLE, as_options, here, of_command
 from minimega.commands.options import complete, read
 from minimega.errors import BadInput, RunFailed, in_words, nearest, shown
 from minimega.ranks import launch, streams

@@ -22,6 +22,7 @@ from minimega.commands.texts import (
     workspace,
 )
 from minimega.data import tokens
+from minimega.data.windows import Windows
 from minimega.errors import BadInput, RunFailed
 from minimega.model import Model
 from minimega.parallel.grid import Grid
@@ -69,7 +70,7 @@ def _evaluate(o: Options, grid: Grid) -> int:
             )
         share = unknown_share(stream)
         with np.errstate(all="ignore"):  # non-finite values are reported below
-            windows = tokens.Windows(stream, model.config.context)
+            windows = Windows(stream, model.config.context)
             loss = team_of(model, grid).evaluate(model, windows, o.eval_batch_size)
     if not math.isfinite(loss):
         raise RunFailed(f"the loss is not finite: the weights of {source} are damaged or too large")

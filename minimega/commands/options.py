@@ -12,19 +12,8 @@ from types import SimpleNamespace
 import numpy as np
 import tomli_w
 
-from minimega.commands.option_table import (
-    ABOVE_0,
-    BUILD,
-    GROUPS,
-    OF_ONE_CALL,
-    PATH,
-    PIPE,
-    TABLE,
-    USE,
-    Option,
-    here,
-    of_command,
-)
+from minimega.commands.option import ABOVE_0, PATH, Option
+from minimega.commands.option_table import BUILD, GROUPS, OF_ONE_CALL, PIPE, TABLE, USE, here, of_command
 from minimega.data.corpus import BUILT_IN
 from minimega.errors import BadInput, shown
 from minimega.model import SHAPES, Config

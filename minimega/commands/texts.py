@@ -16,6 +16,7 @@ import numpy as np
 
 from minimega.checkpoint import checkpoint
 from minimega.data import corpus, tokens
+from minimega.data.windows import Windows
 from minimega.errors import BadInput
 from minimega.ranks.group import SELF, Group
 
@@ -47,8 +48,8 @@ class Texts:
     """The training text and the held-out text as windows, and reference losses (nats per token) if known."""
 
     tokenizer: tokens.Tokenizer
-    train: tokens.Windows
-    held_out: tokens.Windows
+    train: Windows
+    held_out: Windows
     floor: float | None
     bigram: float | None
     digests: dict[str, object]  # a resumed run must find the same tokens
@@ -128,7 +129,7 @@ def read_texts(
             floor = held_out.floor()
     world.barrier()
     learned_stream, other_stream = (np.load(path, mmap_mode="r") for path in (train, other))
-    windows = tokens.Windows(other_stream, context)
+    windows = Windows(other_stream, context)
     bigram = None if floor is None else corpus.bigram_floor(*windows.take(range(len(windows))))
     tokenizer = tokens.load(vocabulary)
     digests = {
@@ -137,5 +138,5 @@ def read_texts(
         "tokenizer": tokenizer_digest(tokenizer),
     }
     shares = unknown_share(learned_stream), unknown_share(other_stream)
-    learned_windows = tokens.Windows(learned_stream, context)
+    learned_windows = Windows(learned_stream, context)
     return Texts(tokenizer, learned_windows, windows, floor, bigram, digests, shares)

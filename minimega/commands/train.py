@@ -1,46 +1,23 @@
-"""`minimega train`: the run folder, the log and signals around the loop of train.py.
+"""`minimega train`: checks what it is asked, then builds and trains under the folder's lock (run.py)."""
 
-RUN/config.toml      all options          RUN/log.jsonl   a line per step, a line per evaluation
-RUN/tokenizer.json   the vocabulary       RUN/loss.png    a picture of the losses
-RUN/step-N/          see checkpoint/checkpoint.py    RUN/latest      the name of the newest checkpoint
-"""
-
-import math
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from types import SimpleNamespace as Options
 
-import numpy as np
-
-from minimega.backend import device, keep_memory, library
+from minimega.backend import device, keep_memory
 from minimega.checkpoint import checkpoint, run_folder, run_lock
-from minimega.checkpoint.log import Log, skipped
-from minimega.checkpoint.log import read as read_log
 from minimega.commands import options, threads
-from minimega.commands.notes import counted, doubt, notes, unknown
 from minimega.commands.on_ranks import on_ranks
-from minimega.commands.progress import Progress
-from minimega.commands.signals import interruptible
+from minimega.commands.run import Run
 from minimega.commands.start import resumed, shape_of
-from minimega.commands.texts import Texts, open_tokenizer, read_texts, workspace
+from minimega.commands.texts import open_tokenizer, read_texts, workspace
 from minimega.costs import Job
 from minimega.costs.memory import check_fits
-from minimega.data import tokens
-from minimega.errors import BadInput, RunFailed, in_words
-from minimega.model import Config, Model
-from minimega.optim import OPTIMIZERS
+from minimega.errors import BadInput
+from minimega.model import Config
 from minimega.parallel.grid import Grid
 from minimega.parallel.team import build
-from minimega.pictures.loss import run_picture
-from minimega.precision import check_type, loss_scale
-from minimega.ranks import lifeline
-from minimega.ranks.child import typed
-from minimega.ranks.group import first_text
-from minimega.ranks.job import signal_name
-from minimega.train import Alone, Recipe, perplexity, train
-
-CALMER = "Try a lower --lr, a longer --warmup or a smaller --clip."
+from minimega.precision import check_type
 
 
 def run(o: Options) -> int:
@@ -100,198 +77,9 @@ def _train_in(folder: Path | None, o: Options, newest: Path | None, grid: Grid) 
         team.draw(model, o.seed, o.dtype, device(o.device))
         if source:
             checkpoint.fill(model, checkpoint.open_parts(source), o.dtype, device(o.device), team.keep)
-        run = _Run(o, texts, model, team, grid, chosen)
+        training = Run(o, texts, model, team, grid, chosen)
         if newest:
-            run.resume(newest)
+            training.resume(newest)
         else:
-            run.begin()
-        return run.go()
-
-
-class _Run:
-    """The training loop and everything between two steps. The first rank prints and writes for all."""
-
-    def __init__(self, o: Options, texts: Texts, model: Model, team: Alone, grid: Grid, chosen: str):
-        self.o, self.texts, self.model, self.team, self.grid = o, texts, model, team, grid
-        self.chosen = chosen  # threads, in words
-        self.batches = tokens.Batches(texts.train, o.train_batch_size, o.seed)
-        self.folder = Path(o.save_dir) if o.save_dir else None
-        self.optimizer = OPTIMIZERS[o.optimizer](o.beta1, o.beta2, o.eps, o.weight_decay)
-        self.scale = loss_scale(o.dtype)
-        self.epoch = self.batches.steps_per_epoch
-        self.steps = o.num_steps or o.num_epochs * self.epoch
-        self.start, self.saved, self.eval_loss = 0, None, math.nan
-
-    def resume(self, newest: Path) -> None:
-        """Continue from a checkpoint."""
-        owned = self.team.owned(self.model)
-        state = checkpoint.resume(newest, self.model, self.optimizer, owned, self.team.keep)
-        if state["digest"] != self.texts.digests["digest"]:
-            raise BadInput(
-                f"{self.o.train_filename} is not the text that this run was trained on; restore that text, "
-                "or start a new run from these weights with --init-from"
-            )
-        self.start = self.saved = state["step"]
-        if self.start > self.steps:
-            raise BadInput(
-                f"{self.folder} has already made {self.start} steps, more than the {self.steps} requested: "
-                f"choose --num-steps above {self.start}"
-            )
-        vars(self.scale).update(state.get("loss_scale", {}))
-        if self.grid.first:
-            with run_folder.whole(self.folder / "config.toml") as work:
-                self.write_options(work)  # layout and number of steps may have changed
-
-    def begin(self) -> None:
-        """Replace the folder's old run by the first files of this one."""
-        if self.folder:
-            files = {"config.toml": self.write_options, "tokenizer.json": self.texts.tokenizer.save}
-            put = partial(run_folder.put_run, self.folder, files)
-            checkpoint.together(self.grid.world, put if self.grid.first else None)
-
-    def write_options(self, path: Path) -> None:
-        path.write_text(options.to_toml(self.o), encoding="utf-8")
-
-    def go(self) -> int:
-        o, first = self.o, self.grid.first
-        recipe = Recipe(self.steps, o.lr, o.schedule, o.warmup, o.min_lr, o.clip, o.seed)
-        log = Log(None)
-        self.progress = Progress(self.steps, self.start, first)
-        if self.start == self.steps:
-            return self.finished()
-        self.progress.say(self.opening())
-        # We detect non-finite values; silence NumPy's warnings.
-        with interruptible() as asked, np.errstate(all="ignore"):
-            try:
-                log = Log(self.folder / "log.jsonl" if self.folder and first else None, self.start)
-                if log.skipped:
-                    self.progress.say(skipped(log.path, log.skipped))
-                how = recipe, self.start, self.team, self.scale
-                self.tell(self.start)
-                for record in train(self.model, self.optimizer, self.batches, *how):
-                    step, last = record["step"], record["step"] == self.steps
-                    log.write(record)
-                    self.progress.show(record)
-                    if last or step % (o.eval_every or self.epoch) == 0 or step % self.epoch == 0:
-                        log.write({"step": step, **self.evaluate(step)})
-                    stop = self.agreed(asked)
-                    if last or stop or step % (o.save_every or self.epoch) == 0:
-                        self.save(step, record["epoch"])
-                    self.tell(step)
-                    if stop and not last:
-                        return self.stopped(step, stop)
-            except BrokenPipeError:
-                raise  # the reader went away: the run did not fail
-            except (RunFailed, OSError, MemoryError) as why:
-                said = in_words(why) if isinstance(why, OSError) else str(why) or "the memory is full"
-                raise RunFailed(f"{said}\n{self.what_is_left()}") from None
-            finally:
-                self.progress.close()
-                log.close()
-        self.progress.say(self.closing())
-        return 0
-
-    def agreed(self, asked: list[int]) -> int:
-        """The signal that any rank received, on all ranks; 0 for none. All act on it at the same step."""
-        return int(self.grid.world.all_reduce(np.array(asked[0] if asked else 0), "max", label="signal"))
-
-    def tell(self, step: int) -> None:
-        """Tell the launcher what to print if this rank dies."""
-        lifeline.tell(step=step, left=self.what_is_left())
-
-    def evaluate(self, step: int) -> dict[str, float]:
-        self.eval_loss = self.team.evaluate(self.model, self.texts.held_out, self.o.eval_batch_size)
-        if not math.isfinite(self.eval_loss):
-            raise RunFailed(f"step {step}: the held-out loss is not finite. {CALMER}")
-        share = self.texts.unknown[1]
-        self.progress.say(f"step {step}: held out {self.eval_loss:.4f}{unknown(share)}")
-        return {"eval_loss": self.eval_loss, "perplexity": perplexity(self.eval_loss), "unknown": share}
-
-    def check_weights(self, step: int) -> None:
-        """Raise RunFailed on all ranks if any weight is not finite."""
-        own = self.team.owned(self.model)
-        bad = (p.name for p in own if not library(p.data).isfinite(p.data).all())
-        if name := first_text(next(bad, ""), self.grid.world):
-            raise RunFailed(f"step {step}: {name} is no longer finite. {CALMER}")
-
-    def save(self, step: int, epoch: int) -> None:
-        self.check_weights(step)
-        if self.folder:
-            state = {"step": step, "epoch": epoch, "layout": str(self.grid.layout), **self.texts.digests}
-            state["loss_scale"] = vars(self.scale)
-            how = self.o.keep, self.grid.world, self.team.owned(self.model)
-            checkpoint.save(self.folder, self.model, self.optimizer, state, *how)
-            self.saved = step
-
-    def picture(self) -> str:
-        """Draw the run and return a line that says where. A failure to draw does not fail the run."""
-        if not (self.folder and self.grid.first):
-            return ""
-        path = self.folder / "loss.png"
-        try:
-            run_picture(path, read_log(self.folder / "log.jsonl")[0], self.texts.lines)
-        except OSError as why:
-            return f"no picture was drawn: {in_words(why)}"
-        return f"picture: {path}"
-
-    def finished(self) -> int:
-        """End a run that was resumed with no steps left."""
-        with np.errstate(all="ignore"):
-            self.evaluate(self.start)
-        self.progress.say(
-            f"{self.folder} is finished: it has made {counted(self.steps, 'step')}. To train further: "
-            + typed("train", "--save-dir", self.folder, "--resume", "--num-steps", 2 * self.steps)
-        )
-        self.progress.say(self.closing())
-        return 0
-
-    def opening(self) -> str:
-        c = self.model.config
-        begin = f"from step {self.start} " if self.start else ""
-        said = [
-            f"{self.model.count():,} parameters: {counted(c.num_layers, 'layer')} of width {c.d_model}, "
-            f"vocabulary {c.vocab_size}; {counted(len(self.texts.train), 'window')} of {c.context} tokens",
-            f"training {begin}to step {self.steps} ({counted(self.epoch, 'step')} per epoch)",
-        ]
-        if self.chosen:
-            said.insert(1, self.chosen)
-        if self.grid.world.size > 1:
-            said.insert(1, f"{self.grid.layout}; {self.grid.world}")
-        learned, held_out = self.texts.unknown
-        if learned:
-            said.append(f"training text{unknown(learned)}")
-        made = None if self.start or self.o.init_from else self.texts.tokenizer.size
-        said += notes(self.o, self.steps, made)
-        said += doubt(learned, "the training text")
-        said += doubt(held_out, "the held-out text")
-        return "\n".join(said)
-
-    def closing(self) -> str:
-        loss = self.eval_loss
-        beside = unknown(self.texts.unknown[1])
-        said = [f"held out: loss {loss:.4f} nats per token, perplexity {perplexity(loss):.2f}{beside}"]
-        if self.texts.floor is not None:
-            floor, bigram = self.texts.floor, self.texts.bigram
-            share = (bigram - loss) / (bigram - floor)
-            said.append(
-                f"best possible bigram model: {bigram:.4f}; floor: {floor:.4f}; "
-                + (f"{share:.0%} of the way down" if share > 0 else "still above the bigram model")
-            )
-        if self.folder:
-            said.append(self.picture())
-            said.append(f"to generate: {typed('generate', '--model-filename', self.folder)}")
-        return "\n".join(said)
-
-    def stopped(self, step: int, number: int) -> int:
-        self.progress.close()
-        self.picture()
-        name = signal_name(lifeline.asked(number))
-        self.progress.say(f"{name}: stopped after step {step}. {self.what_is_left()}")
-        return 128 + number
-
-    def what_is_left(self) -> str:
-        if self.saved is None:
-            return "Nothing was saved." if self.folder else "Nothing was saved (no --save-dir was given)."
-        return f"The checkpoint of step {self.saved} is complete; resume with: " + typed(
-            "train", "--save-dir", self.folder, "--resume"
-        )
+            training.begin()
+        return training.go()

@@ -2,5 +2,5 @@
 
 case.py    a case as data, its words and its line for a shell      draw.py    cases from a seed
 world.py   the folder in which a case runs, and how to damage it   oracle.py  what must hold afterwards
-commands/train.py     one case: prepare, run, judge, shrink
+run.py     one case: prepare, run, judge, shrink
 """

@@ -4,7 +4,8 @@ import os
 import random
 from collections.abc import Iterator
 
-from minimega.commands.option_table import TABLE, Option, of_command
+from minimega.commands.option import Option
+from minimega.commands.option_table import TABLE, of_command
 from tests.campaign.case import USUAL, Case, Pair
 from tests.campaign.world import DAMAGES, LINKS, TEXTS, TOMLS
 

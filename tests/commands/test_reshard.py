@@ -12,8 +12,7 @@ from safetensors import safe_open
 from minimega import precision
 from minimega.checkpoint import run_folder
 from minimega.commands import option_table as table
-from minimega.commands import options
-from minimega.commands import train as run
+from minimega.commands import options, run
 from minimega.commands.cli import main
 from minimega.commands.options import read
 

@@ -100,7 +100,7 @@ def test_dp_auto_says_and_keeps_the_number(tmp_path, serial):
 
 WRITERS = """
 import os, sys
-from minimega.commands import cli, train as run
+from minimega.commands import cli, run
 
 class Noted(run.Log):
     def __init__(self, path, start=0):
@@ -399,15 +399,15 @@ def test_a_signal_to_the_launcher_saves_on_all_ranks(number, tmp_path):
 
 DIES = """
 import sys, time
-from minimega.commands import cli, train as run
+from minimega.commands import cli, train
 
-class Dies(run._Run):
+class Dies(train.Run):
     def agreed(self, asked):
         if self.grid.world.rank == 1:
             raise ZeroDivisionError(f"planted at {time.time()}")
         return super().agreed(asked)
 
-run._Run = Dies
+train.Run = Dies
 sys.exit(cli.main())
 """
 
@@ -426,9 +426,9 @@ def test_a_rank_that_dies_ends_the_job_with_its_traceback_once(tmp_path):
 
 ONE_SIGNALLED = """
 import os, signal, sys
-from minimega.commands import cli, train as run
+from minimega.commands import cli, train
 
-class Signalled(run._Run):
+class Signalled(train.Run):
     calls = 0
 
     def agreed(self, asked):
@@ -437,7 +437,7 @@ class Signalled(run._Run):
             os.kill(os.getpid(), signal.SIGUSR1)
         return super().agreed(asked)
 
-run._Run = Signalled
+train.Run = Signalled
 sys.exit(cli.main())
 """
 

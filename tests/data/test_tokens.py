@@ -7,9 +7,10 @@ import string
 import numpy as np
 import pytest
 
-from minimega.data import tokens
+from minimega.data import tokens, windows
 from minimega.data.corpus import Tales, open_corpus, surprises
-from minimega.data.tokens import KINDS, START, UNKNOWN, Batches, Windows, load, tokenize, train
+from minimega.data.tokens import KINDS, START, UNKNOWN, load, tokenize, train
+from minimega.data.windows import Batches, Windows
 from minimega.errors import BadInput
 
 ODD = (
@@ -263,7 +264,7 @@ def test_windows_where_documents_fit_exactly():
 
 def test_start_tokens_are_found_across_blocks(rng):
     stream = stream_of(rng.integers(0, 20, 100), rng)
-    np.testing.assert_array_equal(tokens._starts(stream, block=7), np.flatnonzero(stream == START))
+    np.testing.assert_array_equal(windows._starts(stream, block=7), np.flatnonzero(stream == START))
 
 
 def test_many_tokens_take_seconds(rng):

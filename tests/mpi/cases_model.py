@@ -5,7 +5,7 @@ from itertools import combinations, product
 
 import numpy as np
 
-from minimega.data.tokens import Windows
+from minimega.data.windows import Windows
 from minimega.errors import BadInput
 from minimega.model import Config, gpt
 from minimega.optim import AdamW

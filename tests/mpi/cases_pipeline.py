@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from minimega.commands import train as run
+from minimega.commands import run
 from minimega.costs import messages
 from minimega.errors import RunFailed
 from minimega.optim import AdamW
@@ -154,12 +154,12 @@ def case_weights_that_are_not_finite_stop_all_ranks(group):
     case = on(g)
     model = case.model(g)
     what = SimpleNamespace(model=model, team=case.team(model, g), grid=g)
-    run._Run.check_weights(what, 7)
+    run.Run.check_weights(what, 7)
     for name, p in model.parameters().items():
         if name.startswith("block1.mlp"):
             p.data[...] = np.nan
     try:
-        run._Run.check_weights(what, 7)
+        run.Run.check_weights(what, 7)
     except RunFailed as why:
         assert "step 7: block1.mlp" in str(why)
     else:

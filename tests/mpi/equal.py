@@ -21,7 +21,7 @@ import numpy as np
 from minimega import experts, random
 from minimega.commands import rounding
 from minimega.costs import Job
-from minimega.data.tokens import Windows
+from minimega.data.windows import Windows
 from minimega.layer import Recomputed
 from minimega.model import Config, Model, gpt
 from minimega.optim import SGD, AdamW, unscale

@@ -5,7 +5,7 @@ from itertools import product
 import numpy as np
 import pytest
 
-from minimega.data.tokens import Windows
+from minimega.data.windows import Windows
 from minimega.model import Config, gpt
 from minimega.optim import SGD, AdamW
 from minimega.parallel.grid import Grid

@@ -11,7 +11,7 @@ import pytest
 
 from minimega.commands.cli import main
 from minimega.commands.options import complete
-from minimega.commands.train import _Run
+from minimega.commands.run import Run
 from minimega.errors import pip
 from minimega.ranks import child, launch
 
@@ -134,7 +134,7 @@ def test_the_program_is_named_as_it_was_typed(monkeypatch, argv0, orig, told, sa
 
 
 def test_what_is_left_can_be_typed():
-    run = _Run.__new__(_Run)
+    run = Run.__new__(Run)
     run.saved, run.folder = 3, Path("my runs/it's mine")
     assert run.what_is_left().endswith("""train --save-dir 'my runs/it'"'"'s mine' --resume""")
 

@@ -1,0 +1,104 @@
+"""Option: one option of the command line, the values that it takes, and what it says to others."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from minimega.commands import names
+from minimega.errors import BadInput, nearest, shown
+
+Range = tuple[str, Callable[[float | str], bool]]  # valid values, in words and as a test
+FROM_1 = ("of at least 1", lambda x: x >= 1)
+FROM_0 = ("of 0 or more", lambda x: x >= 0)
+ABOVE_0 = ("above 0", lambda x: x > 0)
+BELOW_1 = ("of at least 0 and below 1", lambda x: 0 <= x < 1)
+TO_3 = ("of 0 to 3", lambda x: 0 <= x <= 3)
+SHARE = ("above 0 and at most 1", lambda x: 0 < x <= 1)
+PATH = ("that names a file or a folder", lambda x: bool(x.strip()) and "\0" not in x)
+SOME = ("of at least one character", lambda x: bool(x))
+MOST = 2**63 - 1  # arrays count in int64
+
+
+@dataclass(frozen=True)
+class Option:
+    """One option. `kind` is int, float, str, bool (a flag) or a tuple of allowed words.
+
+    `commands` lists the commands that take it. `text` describes it. `shown` describes a default of None.
+    """
+
+    name: str
+    kind: type | tuple[str, ...]
+    default: object
+    commands: str
+    text: str
+    within: Range | None = None
+    shown: str = "none"
+    also: str = ""  # a word allowed instead of a number
+
+    key = property(lambda self: self.name.replace("-", "_"))
+
+    @property
+    def wanted(self) -> str:
+        """The valid values, in words."""
+        if isinstance(self.kind, tuple):
+            return f"one of {', '.join(self.kind)}"
+        words = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}[self.kind]
+        words = f"{words} {self.within[0]}" if self.within else words
+        return f"{words}, or {self.also}" if self.also else words
+
+    @property
+    def default_text(self) -> str:
+        """The default, in words."""
+        return "off" if self.kind is bool else self.shown if self.default is None else str(self.default)
+
+    def check(self, value, where: str):
+        """Return the value if it is valid, else raise BadInput; `where` begins the message."""
+        if self.also and value == self.also:
+            return value
+        if isinstance(self.kind, tuple) and value not in self.kind:
+            raise BadInput(f"{where} is {shown(value)}; it must be {self.wanted}{self.meant(value)}")
+        if self.kind is int and value > MOST:
+            raise BadInput(f"{where} is {shown(value)}; it must be {self.wanted}, and at most {MOST}")
+        if self.within and not ((isinstance(value, str) or math.isfinite(value)) and self.within[1](value)):
+            raise BadInput(f"{where} is {shown(value)}; it must be {self.wanted}")
+        if self.kind is str:
+            check_text(value, where)
+        return value
+
+    def meant(self, text: str) -> str:
+        """The end of an error message: the value that was probably meant, or "".
+
+        >>> from minimega.commands.option_table import TABLE
+        >>> TABLE["device"].meant("gpu"), TABLE["num-steps"].meant("1e3")
+        ('; did you mean cuda?', '; did you mean 1000?')
+        """
+        if self.kind is int:
+            return _whole(text)
+        words = ("true", "false") if self.kind is bool else self.kind
+        if not isinstance(words, tuple):
+            return ""
+        if names.plain(text) in words:
+            return f"; did you mean {names.plain(text)}?"
+        others = names.SWITCH if self.kind is bool else names.VALUES.get(self.name, {})
+        said = names.found(text, others)
+        return f"; did you mean {said[0]}?" if said else nearest(text, words)
+
+
+def check_text(text: str, where: str) -> None:
+    """Raise BadInput if a text contains a NUL character or is not UTF-8."""
+    if "\0" in text:
+        raise BadInput(f"{where} contains a NUL character: leave it out")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise BadInput(
+            f"{where} is not UTF-8 text: {shown(text)}; type it again, or rename the file"
+        ) from None
+
+
+def _whole(text: str) -> str:
+    try:
+        number = float(text.replace(",", "").replace(" ", ""))
+    except ValueError:
+        return ""
+    return f"; did you mean {number:.0f}?" if number == number // 1 and abs(number) < MOST else ""

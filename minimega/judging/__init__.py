@@ -1,0 +1,1 @@
+"""How good texts are: BLEU, ROUGE, diversity, copying, ratings by people, confidence intervals."""

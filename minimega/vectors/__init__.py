@@ -1,0 +1,1 @@
+"""Word vectors: files of them, training them, comparing words, a model that starts from them."""

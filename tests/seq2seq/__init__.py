@@ -1,0 +1,1 @@
+"""Tests of minimega/seq2seq."""
