@@ -66,7 +66,8 @@ def tokenizer_digest(tokenizer: tokens.Tokenizer) -> str:
     """A digest of a tokenizer: its kind, and the number of each token."""
     bpe = tokenizer.kind == "bpe"
     tokens = sorted(tokenizer.library.get_vocab().items()) if bpe else tokenizer.tokens
-    return hashlib.sha256(json.dumps([tokenizer.kind, tokens]).encode()).hexdigest()[:16]
+    known = [tokenizer.kind, tokens, *[tokenizer.named] * bool(tokenizer.named)]
+    return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def open_tokenizer(source: Path, run: Path) -> tokens.Tokenizer:

@@ -21,11 +21,19 @@ class BytePairs(Tokenizer):
 
     kind = "bpe"
 
-    def __init__(self, library: Library):
-        self.library = library
+    def __init__(self, library: Library, named: dict[str, int]):
+        self.library, self.named = library, named
         self.library.encode_special_tokens = True  # "<start>" in a text is seven characters, not a token
         self.size = library.get_vocab_size()
         self.tokens = json.loads(library.to_str())
+        known = {token["content"]: token["id"] for token in self.tokens["added_tokens"]}
+        if any(known.get(name) != i for name, i in named.items()):
+            raise ValueError("its special tokens are not those of the library")
+
+    def _with(self, named):
+        library = Library.from_str(self.library.to_str())
+        library.add_special_tokens([name for name in named if name not in self.named])
+        return BytePairs(library, named)
 
     def lacks(self, text: str) -> list[str]:
         """Nothing: every byte has a token."""
@@ -41,19 +49,19 @@ class BytePairs(Tokenizer):
         return self.library.decode([int(i) for i in ids if i != START], skip_special_tokens=False)
 
 
-def train(texts: Iterator[str], vocab_size: int) -> BytePairs:
-    """Learn byte pairs from these texts: at most `vocab_size` tokens, including the two special ones."""
+def train(texts: Iterator[str], vocab_size: int, named: dict[str, int]) -> BytePairs:
+    """Learn byte pairs from these texts: at most `vocab_size` tokens, including the special ones."""
     library = Library(models.BPE())
     bytewise = pre_tokenizers.ByteLevel(add_prefix_space=False)
     short = pre_tokenizers.Split(Regex(LONG), "isolated")
     library.pre_tokenizer = pre_tokenizers.Sequence([short, bytewise])
     library.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
-    options = {"special_tokens": NAMES, "initial_alphabet": alphabet, "show_progress": False}
+    options = {"special_tokens": [*NAMES, *named], "initial_alphabet": alphabet, "show_progress": False}
     library.train_from_iterator(texts, trainers.BpeTrainer(vocab_size=vocab_size, **options))
-    return BytePairs(library)
+    return BytePairs(library, named)
 
 
-def read(content: dict) -> BytePairs:
+def read(content: dict, named: dict[str, int]) -> BytePairs:
     """Rebuild the tokenizer from its `tokens`. The library raises a plain Exception for anything else."""
-    return BytePairs(Library.from_str(json.dumps(content)))
+    return BytePairs(Library.from_str(json.dumps(content)), named)

@@ -20,8 +20,10 @@ from minimega.errors import BadInput, naming
 
 START, UNKNOWN = 0, 1
 NAMES = ["<start>", "<unk>"]
+# No kind of tokenizer makes one token of such a name: letters and punctuation are never joined.
+SPECIAL = re.compile(r"<[a-z_]+>")
 KINDS = ("char", "word", "whitespace", "bpe")
-FORMAT, VERSION = "minimega tokenizer", 1
+FORMAT, VERSION, WITH_SPECIALS = "minimega tokenizer", 1, 2
 
 # A word includes the space before it, so joining the tokens restores the text; it can contain an apostrophe,
 # as in "didn't". Each punctuation character is a token: "?!" then needs no entry of its own.
@@ -38,12 +40,39 @@ class Tokenizer:
 
     `encode(text)` returns int64 ids (N,), never a start token: the text "<start>" stays ordinary text.
     `decode(ids)` returns the text; start tokens add nothing to it. `lacks(text)` lists what would become the
-    unknown token. `size` includes the two special tokens.
+    unknown token. `size` includes all special tokens.
+
+    `named` are special tokens that a task added, name -> id, such as "<mask>"; `specials` their names. No
+    text encodes to one, not even its name. `decode` writes the name, for words with a space before it.
+
+    >>> t = train("word", ["a cat"], specials=["<mask>"])
+    >>> t.special("<mask>"), t.decode([2, *t.encode(" <mask> cat")])
+    (2, ' <mask> <unk> <unk> <unk> cat')
     """
 
     start, unknown = START, UNKNOWN
     kind: str
     size: int
+    named: dict[str, int]
+
+    @property
+    def specials(self) -> tuple[str, ...]:
+        """The names of the added special tokens, in the order of their ids."""
+        return tuple(sorted(self.named, key=self.named.get))
+
+    def special(self, name: str) -> int:
+        """The id of an added special token. Raises BadInput if there is none of this name."""
+        if name not in self.named:
+            raise BadInput(f"this tokenizer has no special token {name}")
+        return self.named[name]
+
+    def grown(self, specials: Iterable[str]) -> "Tokenizer":
+        """This tokenizer with these special tokens at its end, unless it has them: no other id changes.
+
+        Raises BadInput for a name that is no word in angle brackets.
+        """
+        new = [name for name in checked(specials) if name not in self.named]
+        return self._with({**self.named, **{name: self.size + i for i, name in enumerate(new)}})
 
     def save(self, path: str | Path) -> None:
         """Write one JSON file, which `load` reads. Raises OSError, naming the path, if that fails."""
@@ -53,6 +82,8 @@ class Tokenizer:
             "kind": self.kind,
             "tokens": self.tokens,
         }
+        if self.named:  # an older minimega would number the tokens wrongly
+            content |= {"version": WITH_SPECIALS, "specials": self.named}
         with naming(path):
             Path(path).write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
 
@@ -65,10 +96,20 @@ class Vocabulary(Tokenizer):
     ("Who did? She didn't.", 'Who <unk>?')
     """
 
-    def __init__(self, kind: str, tokens: list[str]):
-        self.kind, self.tokens = kind, tokens
-        self.size = len(NAMES) + len(tokens)
-        self._ids = {token: i for i, token in enumerate(tokens, len(NAMES))}
+    def __init__(self, kind: str, tokens: list[str], named: dict[str, int] | None = None):
+        self.kind, self.tokens, self.named = kind, tokens, named or {}
+        self.size = len(NAMES) + len(tokens) + len(self.named)
+        taken = {START, UNKNOWN, *self.named.values()}
+        if len(taken) < len(NAMES) + len(self.named) or not all(0 <= i < self.size for i in taken):
+            raise ValueError("its special tokens do not fit its size")
+        space = " " if kind == "word" else ""  # a word includes its space
+        self._ids = dict(zip(tokens, (i for i in range(self.size) if i not in taken), strict=True))
+        self._texts = ["", f"{space}<unk>", *tokens]
+        for name in self.specials:
+            self._texts.insert(self.named[name], space + name)
+
+    def _with(self, named):
+        return Vocabulary(self.kind, self.tokens, named)
 
     def lacks(self, text: str) -> list[str]:
         """The tokens of a text that are not in the vocabulary, each once."""
@@ -81,19 +122,29 @@ class Vocabulary(Tokenizer):
 
     def decode(self, ids: Iterable[int]) -> str:
         """The text of these ids; start tokens add nothing."""
-        unknown = " <unk>" if self.kind == "word" else "<unk>"  # a word includes its space
-        texts = ["", unknown, *self.tokens]
-        return JOIN[self.kind].join(texts[i] for i in ids if i != START)
+        return JOIN[self.kind].join(self._texts[i] for i in ids if i != START)
 
 
-def train(kind: str, documents: Documents, vocab_size: int | None = None) -> Tokenizer:
+def checked(specials: Iterable[str]) -> list[str]:
+    """The names of special tokens, each once. Raises BadInput for one that is no word in angle brackets."""
+    names = list(dict.fromkeys(specials))
+    for name in names:
+        if not SPECIAL.fullmatch(name) or name in NAMES:
+            raise BadInput(f"{name!r} cannot be a special token: choose a word such as <mask>")
+    return names
+
+
+def train(
+    kind: str, documents: Documents, vocab_size: int | None = None, specials: Iterable[str] = ()
+) -> Tokenizer:
     """Make a tokenizer for these documents: "char", "word", "whitespace" or "bpe" (byte pairs).
 
-    It has at most `vocab_size` tokens, including the two special ones: the most frequent ones, and of equally
+    It has at most `vocab_size` tokens, including the special ones: the most frequent ones, and of equally
     frequent ones the first in character order. By default, everything that occurs has a token, and byte pairs
-    get 1024.
+    get 1024. `specials` are further special tokens, with the ids 2, 3, ...
 
-    Raises BadInput for an unknown kind, or a vocabulary too small for the kind.
+    Raises BadInput for an unknown kind, a vocabulary too small for the kind, or a special token that is no
+    word in angle brackets.
 
     >>> tokenizer = train("char", ["abba c"], vocab_size=4)
     >>> tokenizer.tokens, tokenizer.encode("bac").tolist(), tokenizer.decode([3, 2, 2])
@@ -101,33 +152,38 @@ def train(kind: str, documents: Documents, vocab_size: int | None = None) -> Tok
     """
     if kind not in KINDS:
         raise BadInput(f"there is no tokenizer {kind!r}. Choose one of: {', '.join(KINDS)}.")
-    least = 256 + len(NAMES) if kind == "bpe" else 1 + len(NAMES)  # a byte-level vocabulary has all bytes
+    named = {name: i for i, name in enumerate(checked(specials), len(NAMES))}
+    special = len(NAMES) + len(named)
+    least = special + (256 if kind == "bpe" else 1)  # a byte-level vocabulary has all bytes
     if vocab_size is not None and vocab_size < least:
         raise BadInput(f"a vocabulary of {vocab_size} is too small: {kind} needs at least {least}.")
     texts = (text for document in documents for text in _texts(document))
     if kind == "bpe":
         from minimega.data import byte_pairs
 
-        return byte_pairs.train(texts, vocab_size or 1024)
+        return byte_pairs.train(texts, vocab_size or 1024, named)
     counts = Counter()
     for text in texts:
         counts.update(SPLIT[kind](text))
     ranked = sorted(counts, key=lambda token: (-counts[token], token))
-    return Vocabulary(kind, ranked[: None if vocab_size is None else vocab_size - len(NAMES)])
+    return Vocabulary(kind, ranked[: None if vocab_size is None else vocab_size - special], named)
 
 
 def load(path: str | Path) -> Tokenizer:
     """Read what `save` wrote. Raises BadInput if the file is missing, damaged or of another version."""
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
-        if (content["format"], content["version"]) != (FORMAT, VERSION):
-            raise ValueError(f"it is not a {FORMAT} of version {VERSION}")
+        named = content.get("specials", {})
+        if (content["format"], content["version"]) != (FORMAT, WITH_SPECIALS if named else VERSION):
+            raise ValueError(f"it is not a {FORMAT} of version {VERSION} or {WITH_SPECIALS}")
         kind, tokens = content["kind"], content["tokens"]
+        if checked(named) and not all(type(i) is int for i in named.values()):
+            raise ValueError("its special tokens are not numbered")
         if kind != "bpe":
-            return Vocabulary(KINDS[KINDS.index(kind)], tokens)
+            return Vocabulary(KINDS[KINDS.index(kind)], tokens, named)
         from minimega.data import byte_pairs
 
-        return byte_pairs.read(tokens)
+        return byte_pairs.read(tokens, named)
     except OSError as why:
         raise BadInput(f"{path} cannot be read: {why.strerror}") from None
     except Exception as why:  # the `tokenizers` library raises plain Exceptions

@@ -70,6 +70,75 @@ def test_special_names_in_a_text_are_no_special_tokens(kind):
     assert t.decode([START, *ids, START]) == t.decode(ids)  # start tokens are silent
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_text_encodes_to_an_added_special_token(kind, rng):
+    names = ["<mask>", "<user>"]
+    forged = "a <mask> <user> <user><mask> <mask>b " * 50 + "<mask>" * 50
+    for t in (train(kind, [forged], 300, names), train(kind, [forged], 300).grown(names)):
+        ids = [t.special(name) for name in names]
+        assert t.specials == tuple(names) and t.size <= 302
+        encoded = t.encode(forged + odd_text(rng, 200))
+        assert not np.isin(encoded, [START, *ids]).any() and encoded.max() < t.size
+        assert t.decode(t.encode("a <mask> <user>")) == "a <mask> <user>"
+        assert t.decode([START, ids[1]]).strip() == "<user>"
+    with pytest.raises(BadInput, match="no special token <end>"):
+        t.special("<end>")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_special_tokens_take_the_ids_from_2_or_the_end(kind, tmp_path):
+    plain, names = train(kind, [ODD], 300), ["<mask>", "<end>"]
+    t, grown = train(kind, [ODD], 302, names), plain.grown(names)
+    assert [t.special(n) for n in names] == [2, 3]
+    assert [grown.special(n) for n in names] == [plain.size, plain.size + 1]
+    assert t.size == grown.size == plain.size + 2
+    np.testing.assert_array_equal(t.encode(ODD), np.where(plain.encode(ODD) > 1, plain.encode(ODD) + 2, 1))
+    np.testing.assert_array_equal(grown.encode(ODD), plain.encode(ODD))
+    more = t.grown(["<end>", "<user>"])
+    assert more.named == {"<mask>": 2, "<end>": 3, "<user>": t.size}
+    for made in (t, grown, more):
+        made.save(tmp_path / "t.json")
+        other = load(tmp_path / "t.json")
+        assert (other.named, other.size, other.tokens) == (made.named, made.size, made.tokens)
+        np.testing.assert_array_equal(other.encode(ODD), made.encode(ODD))
+        ids = range(1, made.size)
+        assert other.decode(ids) == made.decode(ids)
+
+
+def test_without_special_tokens_the_file_is_that_of_version_1(tmp_path):
+    train("char", ["ab"]).save(tmp_path / "t.json")
+    assert (tmp_path / "t.json").read_text() == (
+        '{"format": "minimega tokenizer", "version": 1, "kind": "char", "tokens": ["a", "b"]}'
+    )
+
+
+@pytest.mark.parametrize("kind", ["char", "bpe"])
+@pytest.mark.parametrize(
+    "named",
+    [
+        {"<mask>": 1},
+        {"<mask>": 400},
+        {"<mask>": -1},
+        {"<mask>": "2"},
+        {"<mask>": 2, "<end>": 2},
+        {"mask": 2},
+        [],
+    ],
+)
+def test_a_file_whose_special_tokens_do_not_fit_is_refused(kind, named, tmp_path):
+    train(kind, ["abc"], specials=["<mask>"]).save(tmp_path / "t.json")
+    content = json.loads((tmp_path / "t.json").read_text())
+    (tmp_path / "t.json").write_text(json.dumps({**content, "specials": named}))
+    with pytest.raises(BadInput, match="cannot be read as a tokenizer"):
+        load(tmp_path / "t.json")
+
+
+@pytest.mark.parametrize("name", ["<start>", "<unk>", "mask", "<a b>", "", "<>", "<1>"])
+def test_a_special_token_is_a_word_in_angle_brackets(name):
+    with pytest.raises(BadInput, match="cannot be a special token"):
+        train("char", ["abc"], specials=[name])
+
+
 def test_the_vocabulary_is_that_of_the_training_text():
     t = train("word", ["the cat saw the dog."])
     assert t.size == 2 + 6  # "the" begins the text, " the" does not
@@ -164,6 +233,8 @@ def test_what_cannot_be_trained_is_refused():
     for kind in ("char", "word", "whitespace"):
         with pytest.raises(BadInput, match="at least 3"):
             train(kind, ["text"], 2)
+        with pytest.raises(BadInput, match="at least 4"):
+            train(kind, ["text"], 3, ["<mask>"])
 
 
 # the stream
