@@ -33,7 +33,7 @@ def attention(q, k, v, causal: bool = True, keep=None, p: float = 0.0):
         dv = product(dropped(w).swapaxes(-1, -2), dy)
         dw = dropped(wide(product(dy, v.swapaxes(-1, -2))))
         # softmax: ds_j = w_j (dw_j - sum_i w_i dw_i), and that sum is dy . y, since y = sum_i w_i v_i
-        dw -= (wide(dy) * y).sum(axis=-1, keepdims=True)
+        dw -= (dy * y).sum(axis=-1, keepdims=True)
         dw *= w
         ds = dw
         dq = wide(product(ds, k))

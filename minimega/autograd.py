@@ -16,7 +16,7 @@ import numpy as np
 
 from minimega.backend import base_of, library
 from minimega.contract import check_gradient, each_gradient, positional, value_and_back
-from minimega.precision import finite, narrow, wide
+from minimega.precision import finite, narrow, wide, widened
 
 _recording = ContextVar("recording", default=True)
 _layer = ContextVar("layer", default="")
@@ -77,11 +77,11 @@ class Tensor:
 def op(f: Callable | None = None, *, exact: bool = False) -> Callable:
     """Make an operation accept Tensors: it then returns a Tensor. On raw arrays it still returns (y, back).
 
-    `back(dy)` returns one gradient, or a tuple with one per positional argument (those after the last Tensor
-    may be left out). A gradient is an array, None, or a function that returns the array. Such a function is
-    called only if the gradient is needed, and late, so that messages overlap with computation. Raises
-    WrongOperation if f or `back` returns anything else. If the arguments are 16-bit, y is rounded to their
-    type; with `@op(exact=True)` it stays as computed.
+    `back(dy)` returns one gradient, or a tuple with one per positional argument (up to the last Tensor). A
+    gradient is an array, None, or a function that returns the array. Such a function is called only if the
+    gradient is needed, and late, so that messages overlap with computation. Raises WrongOperation if f or
+    `back` returns anything else. If arguments are 16-bit, y is rounded to their type and `back` gets a
+    float32 dy; `@op(exact=True)`, for losses and messages, leaves both as they are.
 
     >>> @op
     ... def double(x):
@@ -100,7 +100,8 @@ def op(f: Callable | None = None, *, exact: bool = False) -> Callable:
             raise TypeError(f"{name} takes Tensors by position, not by keyword")
         arrays = [a.data if isinstance(a, Tensor) else a for a in args]
         y, back = value_and_back(name, f(*arrays, **options))
-        y = y if exact else narrow(y, *arrays)
+        if not exact:
+            y, back = narrow(y, *arrays), widened(back, *arrays)
         if not any(isinstance(a, Tensor) for a in args):
             return y, back
         _watch.get()(y)

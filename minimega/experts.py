@@ -51,7 +51,6 @@ def gates(probs, chosen):
     y = narrow(p / total, probs)  # kept
 
     def back(dy):
-        dy = wide(dy)
         # a probability moves its own gate and, through the sum, all gates: that part is the same for all
         dp = (dy - (dy * y).sum(axis=1, keepdims=True)) / total if several else dy
         dprobs = xp.zeros(shape, dp.dtype)
@@ -111,7 +110,7 @@ def _sorted_by(ids) -> tuple:
     return order, undone
 
 
-@op
+@op(exact=True)
 def to_experts(x, routes: Routes, k: int):
     """Send each token's row to its k experts: (N, D) -> (M, D)."""
     shape = len(x), k, x.shape[1]
@@ -123,7 +122,7 @@ def to_experts(x, routes: Routes, k: int):
     return routes.there(x.repeat(k, axis=0))(), back
 
 
-@op
+@op(exact=True)
 def from_experts(rows, routes: Routes):
     """Send the experts' rows back, into the order of their tokens: (M, D) -> (R, D)."""
     return routes.back(rows)(), lambda dy: routes.there(dy)
@@ -155,7 +154,7 @@ def weighted(rows, gates):
     rows = rows.reshape(*gates.shape, shape[1])  # (N, k, D)
 
     def back(dy):
-        dy = wide(dy)[:, None]  # (N, 1, D)
+        dy = dy[:, None]  # (N, 1, D)
         return (gates[..., None] * dy).reshape(shape), lambda: (rows * dy).sum(axis=-1)
 
     return (wide(rows) * gates[..., None]).sum(axis=1), back

@@ -6,7 +6,7 @@ B batch, T time, I and O the widths of input and output.
 from minimega.autograd import op
 from minimega.layer import Layer
 from minimega.parameter import Parameter
-from minimega.precision import product, wide
+from minimega.precision import product
 
 
 @op
@@ -31,7 +31,7 @@ def linear(x, w, b=None, transposed: bool = False):
         return (
             product(dy, w.T).reshape(shape),
             lambda: product(dy.T, rows) if transposed else product(rows.T, dy),
-            lambda: wide(dy).sum(axis=0),
+            lambda: dy.sum(axis=0),
         )
 
     return y.reshape(*shape[:-1], w.shape[1]), back

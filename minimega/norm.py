@@ -26,7 +26,6 @@ def layer_norm(x, w, b, eps: float = 1e-5):
     xhat = narrow(xhat, x)  # kept
 
     def back(dy):
-        dy = wide(dy)
         dxhat = dy * w
         # The mean and the variance depend on x too. That removes two components of dxhat from the plain
         # r * dxhat: the one along the ones vector, and the one along xhat.

@@ -8,8 +8,8 @@ Gradients that may not be needed (of a constant, say) are returned as functions,
 needed. A closure keeps in memory every array that it names: if a shape is enough, it names the shape.
 
 16-bit floats: sums and anything of several steps are computed in float32 (`wide`) and rounded once; a single
-step (a + b) does the same by itself. `@op` rounds y and the engine the gradients. `narrow` is only for what a
-closure keeps, which would otherwise take the memory of float32.
+step (a + b) does the same by itself. `@op` rounds y and passes a float32 dy; the engine rounds the gradients.
+`narrow` is only for what a closure keeps, which would otherwise take the memory of float32.
 """
 
 import math
@@ -30,7 +30,7 @@ def unbroadcast(dy, shape: tuple[int, ...]):
     added = dy.ndim - len(shape)
     stretched = tuple(i + added for i, n in enumerate(shape) if n == 1 != dy.shape[i + added])
     if added or stretched:
-        dy = wide(dy).sum(axis=tuple(range(added)) + stretched, keepdims=True)
+        dy = dy.sum(axis=tuple(range(added)) + stretched, keepdims=True)
     return dy.reshape(shape)
 
 
@@ -52,8 +52,8 @@ def subtract(a, b):
 def multiply(a, b):
     """a * b, broadcasting: each factor's gradient is dy times the other one."""
     return a * b, lambda dy: (
-        lambda: unbroadcast(wide(dy) * b, np.shape(a)),
-        lambda: unbroadcast(wide(dy) * a, np.shape(b)),
+        lambda: unbroadcast(dy * b, np.shape(a)),
+        lambda: unbroadcast(dy * a, np.shape(b)),
     )
 
 
@@ -62,11 +62,10 @@ def divide(a, b):
     """a / b, broadcasting."""
     y, shape = narrow(a / b, a, b), np.shape(a)  # kept
 
-    def back(dy):
-        dy = wide(dy)
-        return lambda: unbroadcast(dy / b, shape), lambda: unbroadcast(-dy * y / b, np.shape(b))
-
-    return y, back
+    return y, lambda dy: (
+        lambda: unbroadcast(dy / b, shape),
+        lambda: unbroadcast(-dy * y / b, np.shape(b)),
+    )
 
 
 @op
@@ -74,8 +73,8 @@ def power(a, b):
     """a to the power of b, broadcasting (a must not be negative if b needs a gradient)."""
     # each slope is 0 where its formula gives 0 times infinity: the first at b = 0, the second at a = 0
     return a**b, lambda dy: (
-        lambda: unbroadcast(wide(dy) * b * wide(a) ** (wide(b) - 1 + (b == 0)), np.shape(a)),
-        lambda: unbroadcast(wide(dy) * wide(a) ** b * library(a, b).log(wide(a) + (a == 0)), np.shape(b)),
+        lambda: unbroadcast(dy * b * wide(a) ** (wide(b) - 1 + (b == 0)), np.shape(a)),
+        lambda: unbroadcast(dy * wide(a) ** b * library(a, b).log(wide(a) + (a == 0)), np.shape(b)),
     )
 
 
@@ -124,7 +123,7 @@ def sqrt(x):
 def tanh(x):
     """The hyperbolic tangent."""
     y = library(x).tanh(x)
-    return y, lambda dy: wide(dy) * (1 - wide(y) * y)
+    return y, lambda dy: dy * (1 - wide(y) * y)
 
 
 @op
@@ -143,7 +142,7 @@ def mean(x, axis=None, keepdims: bool = False):
     """The mean over the given axes (None: over all)."""
     y, back = sum(wide(x), axis, keepdims)
     count = math.prod(x.shape[a] for a in normal_axis(axis, x.ndim))
-    return y / count, lambda dy: back(wide(dy) / count)
+    return y / count, lambda dy: back(dy / count)
 
 
 @op
@@ -155,7 +154,7 @@ def max(x, axis=None, keepdims: bool = False):
     winners = x == y
 
     def back(dy):
-        dy = wide(dy).reshape(kept)
+        dy = dy.reshape(kept)
         return winners * (dy / winners.sum(axis=axes, keepdims=True, dtype=dy.dtype))
 
     return y if keepdims else y.squeeze(axes), back
@@ -182,7 +181,6 @@ def take(x, index):
     shape, xp = x.shape, library(x)
 
     def back(dy):
-        dy = wide(dy)
         dx = xp.zeros(shape, dy.dtype)
         if _takes_once(index):
             dx[index] = dy
@@ -212,7 +210,7 @@ def softmax(x, axis: int = -1):
     y /= y.sum(axis=axis, keepdims=True)
     y = narrow(y, x)  # kept
     # dy_i/dx_j = y_i (1[i=j] - y_j): the second term, summed over i, is y_j times the same number for every j
-    return y, lambda dy: y * (wide(dy) - (wide(dy) * y).sum(axis=axis, keepdims=True))
+    return y, lambda dy: y * (dy - (dy * y).sum(axis=axis, keepdims=True))
 
 
 @op
@@ -221,7 +219,7 @@ def log_softmax(x, axis: int = -1):
     shifted = wide(x) - x.max(axis=axis, keepdims=True)
     y = shifted - library(x).log(library(x).exp(shifted).sum(axis=axis, keepdims=True))
     y = narrow(y, x)  # kept
-    return y, lambda dy: dy - library(y).exp(wide(y)) * wide(dy).sum(axis=axis, keepdims=True)
+    return y, lambda dy: dy - library(y).exp(wide(y)) * dy.sum(axis=axis, keepdims=True)
 
 
 @op
@@ -279,7 +277,7 @@ def dropout(x, keep=None, p: float = 0.0):
     if keep is None:
         return x, lambda dy: dy
     scale = 1 / (1 - p)
-    return wide(x) * keep() * scale, lambda dy: wide(dy) * keep() * scale
+    return wide(x) * keep() * scale, lambda dy: dy * keep() * scale
 
 
 def _install() -> None:

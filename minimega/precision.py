@@ -119,6 +119,11 @@ def narrow(y, *xs):
         return y.astype(*types, copy=False)
 
 
+def widened(back, *xs):
+    """`back`, which gets dy in float32 if any of the xs is 16-bit."""
+    return (lambda dy: back(wide(dy))) if any(getattr(x, "dtype", None) in HALF for x in xs) else back
+
+
 def _is_float(x) -> bool:
     return hasattr(x, "dtype") and x.dtype.kind not in "iub"  # bfloat16 is of kind V
 

@@ -138,7 +138,7 @@ def ring_attention(q, k, v, causal: bool = True, keep=None, p: float = 0.0, *, g
     log_total = top + xp.log(total)  # log(sum of exp(score)), (B, H, t, 1)
 
     def back(dy):
-        inner = (wide(dy) * y).sum(axis=-1, keepdims=True)  # softmax's sum of w dw, as in `attention`
+        inner = (dy * y).sum(axis=-1, keepdims=True)  # softmax's sum of w dw, as in `attention`
         dq, home = xp.zeros(q.shape, computed), None
         for j, (k_j, v_j) in around(xp.stack((k, v)), length, group):
             dk, dv = dkv = xp.zeros((2, *k_j.shape), computed)  # our queries' part of rank j's gradients

@@ -23,7 +23,7 @@ from minimega.autograd import op
 from minimega.ranks.group import Group, pieces
 
 
-@op
+@op(exact=True)
 def copy(x, *, group: Group, label: str = ""):
     """Pass a whole x to ranks that each compute something different with it: identity, backward all-reduce.
 
@@ -33,7 +33,7 @@ def copy(x, *, group: Group, label: str = ""):
     return x, lambda dy: group.start_all_reduce(dy, label=label)
 
 
-@op
+@op(exact=True)
 def reduce(x, *, group: Group, label: str = ""):
     """Sum what the ranks computed: all-reduce, backward identity.
 
@@ -42,7 +42,7 @@ def reduce(x, *, group: Group, label: str = ""):
     return group.all_reduce(x, label=label), lambda dy: dy
 
 
-@op
+@op(exact=True)
 def gather(x, *, group: Group, axis: int = 1, length: int | None = None, label: str = ""):
     """Make an axis whole for ranks that compute something different: all-gather, backward reduce-scatter.
 
@@ -52,7 +52,7 @@ def gather(x, *, group: Group, axis: int = 1, length: int | None = None, label: 
     return y, lambda dy: group.start_reduce_scatter(dy, axis, label)
 
 
-@op
+@op(exact=True)
 def scatter(x, *, group: Group, axis: int = 1, label: str = ""):
     """Sum what the ranks computed, and keep this rank's piece: reduce-scatter, backward all-gather."""
     length = x.shape[axis]
@@ -60,7 +60,7 @@ def scatter(x, *, group: Group, axis: int = 1, label: str = ""):
     return y, lambda dy: group.start_all_gather(dy, axis, length, label)
 
 
-@op
+@op(exact=True)
 def cut(x, *, group: Group, axis: int = 1, label: str = ""):
     """Keep this rank's piece of a whole x: a slice, backward all-gather."""
     length = x.shape[axis]
@@ -68,7 +68,7 @@ def cut(x, *, group: Group, axis: int = 1, label: str = ""):
     return y, lambda dy: group.start_all_gather(dy, axis, length, label)
 
 
-@op
+@op(exact=True)
 def join(x, *, group: Group, axis: int = 1, length: int | None = None, label: str = ""):
     """Make an axis whole for ranks that all compute the same with it: all-gather, backward a slice."""
     y = group.all_gather(x, axis, length, label)

@@ -194,7 +194,7 @@ class Gathered(Around):
         self.owner.gather(self.name)
 
 
-@op
+@op(exact=True)
 def before_backward(y, *, call: Callable[[], None]):
     """y itself; `call` runs before the backward of the operations that made y."""
 
