@@ -77,11 +77,10 @@ class Tensor:
 def op(f: Callable | None = None, *, exact: bool = False) -> Callable:
     """Make an operation accept Tensors: it then returns a Tensor. On raw arrays it still returns (y, back).
 
-    `back(dy)` returns one gradient, or a tuple with one per positional argument (up to the last Tensor). A
-    gradient is an array, None, or a function that returns the array. Such a function is called only if the
-    gradient is needed, and late, so that messages overlap with computation. Raises WrongOperation if f or
-    `back` returns anything else. If arguments are 16-bit, y is rounded to their type and `back` gets a
-    float32 dy; `@op(exact=True)`, for losses and messages, leaves both as they are.
+    `back(dy)` returns one gradient, or one per positional argument (up to the last Tensor): an array, None,
+    or a function that returns the array, called only if the gradient is needed, and late, so that messages
+    overlap with computation. Raises WrongOperation if f or `back` returns anything else. If arguments are
+    16-bit, y is rounded to their type and `back` gets a float32 dy; `@op(exact=True)` leaves both as they are.
 
     >>> @op
     ... def double(x):
