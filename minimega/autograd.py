@@ -80,7 +80,7 @@ def op(f: Callable | None = None, *, exact: bool = False) -> Callable:
     `back(dy)` returns one gradient, or one per positional argument (up to the last Tensor): an array, None,
     or a function that returns the array, called only if the gradient is needed, and late, so that messages
     overlap with computation. Raises WrongOperation if f or `back` returns anything else. If arguments are
-    16-bit, y is rounded to their type and `back` gets a float32 dy; `@op(exact=True)` leaves both as they are.
+    16-bit, y is rounded to their type and `back` gets a float32 dy; `@op(exact=True)` leaves both alone.
 
     >>> @op
     ... def double(x):
