@@ -102,8 +102,8 @@ class Core(Layer):
     applies to the weights.
     """
 
-    def __init__(self, nhead: int, dropout: float):
-        self.nhead, self.dropout = nhead, dropout
+    def __init__(self, nhead: int, dropout: float, causal: bool = True):
+        self.nhead, self.dropout, self.causal = nhead, dropout, causal
 
     @property
     def heads(self) -> slice:
@@ -117,6 +117,7 @@ class Core(Layer):
         return self_attention(
             qkv,
             heads=len(heads),
+            causal=self.causal,
             keep=place.keep(self.name, self.dropout, *inner),
             p=self.dropout,
             recall=lambda k, v: place.recall(self.name, k, v),
@@ -125,11 +126,16 @@ class Core(Layer):
 
 
 class Attention(Layer):
-    """Causal self-attention with its two projections; each rank holds some of the heads."""
+    """Self-attention with its two projections; each rank holds some of the heads.
 
-    def __init__(self, d_model: int, nhead: int, dropout: float = 0.0, std_out: float = 0.02):
+    Not causal: each token sees all others, as in BERT (Devlin et al. 2018).
+    """
+
+    def __init__(
+        self, d_model: int, nhead: int, dropout: float = 0.0, std_out: float = 0.02, causal: bool = True
+    ):
         self.qkv = ColumnLinear(d_model, 3 * d_model)
-        self.core: Layer = Core(nhead, dropout)
+        self.core: Layer = Core(nhead, dropout, causal)
         self.out = RowLinear(d_model, d_model, std_out)
 
     def forward(self, x, place):

@@ -41,6 +41,7 @@ class Config:
     tied: bool = True
     head_bias: bool = False
     attention: bool = True
+    causal: bool = True  # False: each token sees all others (masked models)
     experts: int = 0  # per block, replacing its MLP; 0: an MLP
     top_k_experts: int = 2  # experts per token
     balance: float = 0.01  # weight of the load-balancing loss
@@ -130,7 +131,7 @@ class Block(Layer):
             return NORM_POSITIONS[c.norm_position](branch, c.d_model, c.dropout)
 
         if c.attention:
-            self.attention = around(Attention(c.d_model, c.nhead, c.dropout, std_out))
+            self.attention = around(Attention(c.d_model, c.nhead, c.dropout, std_out, c.causal))
         if c.experts:
             self.mlp = around(Experts(c, std_out))
         else:
@@ -193,7 +194,7 @@ RECOMPUTE = ("none", "selective", "full")
 
 
 def gpt(config: Config, shares: Uncut = Layer.shares, recompute: str = "none") -> Model:
-    """Build a decoder-only transformer: embedding, blocks, final norm (pre-norm only), head.
+    """Build a transformer of one stack: embedding, blocks, final norm (pre-norm only), head.
 
     It has no weights until `draw`. `shares` cuts it over ranks (default: uncut). `recompute` is what the
     backward pass computes again instead of keeping: "none", "full" (whole blocks) or "selective" (attention

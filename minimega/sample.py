@@ -10,6 +10,7 @@ import numpy as np
 from minimega import random
 from minimega.autograd import no_grad
 from minimega.backend import library, to_numpy
+from minimega.errors import BadInput
 from minimega.layer import Place
 from minimega.model import Model
 
@@ -112,13 +113,16 @@ def generate(
     """Continue a prompt by `length` tokens, once per number in `texts`: yields (B,) tokens at a time.
 
     A text depends only on the seed and its own number, not on the other texts. `choice` is passed to
-    `choose` (temperature, top_k, top_p); `banned` tokens are never chosen.
+    `choose` (temperature, top_k, top_p); `banned` tokens are never chosen. Raises BadInput if the model is
+    not causal.
 
     >>> from minimega import Config, gpt
     >>> model = gpt(Config(vocab_size=9, d_model=8, nhead=2)).draw(seed=0)
     >>> np.array(list(generate(model, prompt=[0, 3], length=5, texts=range(2), top_k=4))).shape
     (5, 2)
     """
+    if not model.config.causal:
+        raise BadInput("this model saw both sides of each token in training, so it cannot continue a text")
     xp = library(next(iter(model.parameters().values())).data)
     numbers = np.asarray(texts)
     tokens = xp.asarray(np.tile(np.asarray(prompt), (len(numbers), 1)))

@@ -48,6 +48,8 @@ OPTIONS = [
     {"attention": False, "dropout": 0.2},
     {"attention": False, "norm_position": "post", "positions": "sinusoidal"},
     {"activation": "relu", "d_hidden": 0},
+    {"causal": False},
+    {"causal": False, "num_layers": 2, "dropout": 0.2, "norm_position": "post", "positions": "sinusoidal"},
     {"nhead": 4},
     {"nhead": 1, "d_model": 3},
 ]
@@ -119,7 +121,7 @@ def test_float32_stays_float32_everywhere(options, monkeypatch):
     assert [(what, str(dtype)) for what, dtype in seen if dtype != np.float32] == []
 
 
-@pytest.mark.parametrize("options", OPTIONS, ids=str)
+@pytest.mark.parametrize("options", [o for o in OPTIONS if o.get("causal", True)], ids=str)
 def test_a_later_token_never_reaches_an_earlier_one(options):
     made = model("float32", **options)
     at = training_place()
@@ -130,6 +132,17 @@ def test_a_later_token_never_reaches_an_earlier_one(options):
         again = made(changed, at).data
         np.testing.assert_array_equal(again[:, :t], logits[:, :t])
         assert (again[:, t] != logits[:, t]).any()
+
+
+@pytest.mark.parametrize("options", [o for o in OPTIONS if not o.get("causal", True)], ids=str)
+def test_without_the_causal_mask_each_token_reaches_all_others(options):
+    made = model("float32", **options)
+    at = training_place()
+    logits = made(IDS, at).data
+    for t in range(4):
+        changed = IDS.copy()
+        changed[:, t] = (changed[:, t] + 1) % 5
+        assert (made(changed, at).data != logits).any(axis=-1).all()
 
 
 def test_without_attention_no_token_sees_another():

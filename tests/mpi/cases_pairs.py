@@ -20,6 +20,7 @@ WHOLE = [
     ("--tp", "--pp", "--dp", "--ep", "--virtual-stages", "--zero 1", "--recompute selective"),
     ("--cp", "--pp", "--dp", "--ep", "--zero 1", "--accumulate"),
     ("--tp", "--cp", "--dp", "--ep", "--zero 2", "--dtype bfloat16"),
+    ("--tp", "--pp", "--dp", "--zero 1", "--sequence-parallel", "--objective masked"),
 ]
 
 
@@ -41,6 +42,7 @@ def made_with(on: Iterable[str], pp: int, dp: int) -> Case:
     factors = {"dropout", "uneven"}
     factors |= {word for word in ("accumulate", "experts") if f"--{word}" in on}
     factors |= {"experts"} if "--ep" in on else set()
+    factors |= {"masked"} if "--objective masked" in on else set()
     factors |= {word for word in ("selective", "full") if f"--recompute {word}" in on}
     schedule = "interleaved" if v > 1 else "zero-bubble" if "--pipeline zero-bubble" in on else "1f1b"
     m = 1 if pp == 1 else 4 if v > 1 else 3

@@ -88,6 +88,7 @@ class Case:
             tied="untied" not in on,
             head_bias="head_bias" in on,
             attention="no attention" not in on,
+            causal="masked" not in on,
             experts=(5 if "uneven" in on else 4) if "experts" in on else 0,
             balance=0.1,  # so much that a mistake in it shows
         )
@@ -97,6 +98,10 @@ class Case:
         length = self.context - 3 * ("short" in self.factors)
         text = np.random.default_rng(5).integers(0, self.config.vocab_size, (self.batch, length + 1))
         inputs, targets = text[:, :-1], text[:, 1:].copy()
+        if "masked" in self.factors:  # a few targets count, in some sequences none
+            chosen = np.random.default_rng(6).random(inputs.shape) < 0.3
+            chosen[0], chosen[1] = False, True
+            inputs, targets = np.where(chosen, 2, inputs), np.where(chosen, inputs, -1)
         if "ignored" in self.factors:
             targets[: self.batch // 2, 1:] = -1
             targets[1 : self.batch // 2] = -1
