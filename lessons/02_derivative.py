@@ -8,10 +8,10 @@
 #
 # You have written a derivative by hand. How do you know that it is right?
 #
-# This question comes first because everything later leans on it. A large model is trained by its *gradient*:
-# the derivatives of its loss, one for each parameter. A model with a slightly wrong gradient still trains:
-# more slowly, to a worse loss, and without an error message. So every derivative in this library is checked
-# against something that cannot share its mistakes: the function itself.
+# This question comes first because everything later depends on it. A large model is trained by its
+# *gradient*: the derivatives of its loss, one for each parameter. A model with a slightly wrong gradient
+# still trains: more slowly, to a worse loss, and without an error message. So every derivative in this
+# library is checked against something that cannot share its mistakes: the function itself.
 
 # %% [markdown]
 # ## Where it lives
@@ -122,7 +122,7 @@ print(f"error of the library's slope: {abs(found.value[0] - truth):.0e}")
 print(f"its own estimate of that error: at most {found.error[0]:.0e}")
 
 # %% [markdown]
-# Note the word *kink* in it. At $x = 0$ the function $|x|$ has one slope on its left and another on its
+# Note the word *kink* in the code. At $x = 0$ the function $|x|$ has one slope on its left and another on its
 # right. The central difference takes the mean of both, 0, and notices nothing. The checker compares the two
 # sides, and refuses to judge there.
 

@@ -13,7 +13,8 @@
 # You can do it by hand for two layers, as lesson 03 did. For a whole model it becomes a list that nobody
 # wants to maintain. An *engine* writes the list while the model runs, and then walks it from the end. It
 # knows no mathematics at all. Without docstrings, and without what is built on it (lesson 14), this library's
-# has fewer than 90 lines. Two functions matter: `op`, which writes the list, and `backward`, which walks it.
+# engine has fewer than 90 lines. Two functions matter: `op`, which writes the list, and `backward`, which
+# walks it.
 
 # %% [markdown]
 # ## Where it lives

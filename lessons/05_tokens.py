@@ -63,7 +63,7 @@ for kind in ("char", "word", "bpe"):
 # | $y$ | a vector for each position in the text | $(B, T, D)$ |
 #
 # An integer cannot be fed to a matrix product as it is. Token 62 is not twice token 31, and 30 is no
-# neighbour of 31; the numbers are names. So each token gets a vector of its own, which is looked up:
+# neighbour of 31; the numbers are names. So each token gets its own vector, which is looked up:
 #
 # $$y_{btd} = \text{table}_{v d} \quad\text{with}\quad v = \text{ids}_{bt}.$$
 #

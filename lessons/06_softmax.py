@@ -78,8 +78,8 @@ for inputs, targets in zip(*mm.Windows(stream, context=8).take([0, 1]), strict=T
 # $$dz_v = \frac{1}{n} \Big( p_v - \begin{cases} 1 & v = t \\ 0 & \text{else} \end{cases} \Big) .$$
 #
 # Read it aloud: the prediction minus the answer, which is the *one-hot* row of lesson 05. The target is
-# pushed up by what it lacks to 1, and each other word is pushed down by the probability that it took. All
-# pushes of a row add up to 0.
+# pushed up by 1 minus its probability, and each other word is pushed down by its own probability. The pushes
+# in a row add up to 0.
 #
 # Here it is for the second window, with random scores. Its targets are the blue fields. Uncounted tokens push
 # nothing.
@@ -122,7 +122,7 @@ for scores in ([0, 2, 4], [0, 45, 90], [0, 150, 300]):
 # ## Predict, then run
 #
 # Two tokens. At the first one the model gave the target a probability of 1 in 100. At the second it was more
-# confident, and more wrong: 1 in 1 000 000. The second loss is three times the first.
+# confident, and more wrong: 1 in 1,000,000. The second loss is three times the first.
 #
 # **How many times as large is the gradient of the target's score at the second token?** Write your guess
 # down. Then a second one: what if the loss were the squared error, $(1 - p_t)^2$?
@@ -133,7 +133,7 @@ for scores in ([0, 2, 4], [0, 45, 90], [0, 150, 300]):
 # score is $p_t - 1$, and its size never exceeds 1, however large the loss. But it stays near 1 where the
 # model is badly wrong, and that is what matters.
 #
-# The squared error does the opposite: there the second gradient is about 10 000 times *smaller* than the
+# The squared error does the opposite: there the second gradient is about 10,000 times *smaller* than the
 # first. It follows the slope of $p$, which is flat where $p$ is almost 0. The more wrong the model, the less
 # it learns. The logarithm undoes the exponential, and so the flat part is gone.
 #
@@ -208,11 +208,11 @@ show(cross_entropy)
 # %% [markdown]
 # ## Read next
 #
-# - Claude E. Shannon, *Prediction and Entropy of Printed English* (1951): people guess the next letter, until
-#   they are right. From the number of guesses follow bounds for the loss of the best possible model.
+# - Claude E. Shannon, *Prediction and Entropy of Printed English* (1951): people guess the next letter until
+#   they are right. The number of guesses gives bounds for the loss of the best possible model.
 # - John S. Bridle, *Probabilistic Interpretation of Feedforward Classification Network Outputs, with
-#   Relationships to Statistical Pattern Recognition* (1990): softmax, by this name, and with it the
-#   logarithm of the probability in the place of the squared error.
+#   Relationships to Statistical Pattern Recognition* (1990): softmax, under this name, with the logarithm of
+#   the probability in place of the squared error.
 # - Pierre Blanchard, Desmond J. Higham and Nicholas J. Higham, *Accurate Computation of the Log-Sum-Exp and
 #   Softmax Functions* (2019): subtracting the maximum costs next to nothing in rounding.
 #

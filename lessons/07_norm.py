@@ -9,9 +9,9 @@
 #
 # A model is a chain of matrices. What keeps its numbers from exploding or vanishing on the way through?
 #
-# Multiply a number by 0.7 in each of 30 layers, and 1/44 000 of it is left. Multiply it by 1.4, and it has
-# grown 24 000 times. The gradients travel the same way back. In between lies a narrow path, and learning does
-# not stay on it by itself.
+# Multiply a number by 0.7 in each of 30 layers, and 1/44,000 of it is left. Multiply it by 1.4, and it has
+# grown 24,000 times. The gradients travel the same way back. Between the two lies a narrow path, and training
+# does not stay on it unaided.
 
 # %% [markdown]
 # ## Where it lives
@@ -116,7 +116,7 @@ plt.show()
 # %% [markdown]
 # ## Predict, then run
 #
-# A row of 64 features has 64 directions, and two of them are taken away. That is little, and one might be
+# A row of 64 features has 64 directions, and two of them are taken away. That is not many, and one might be
 # tempted to leave both terms out. The next cell makes the rows shorter, and measures how much of the first
 # term, $r\, d\hat x$, is left in $dx$.
 #

@@ -180,7 +180,7 @@ plt.show()
 
 # %% [markdown]
 # The question mark looks at the finder when it asks for the finder, and at the keeper when it asks for the
-# keeper, in both heads. Before that, in head 1, *the* looks at the *key*. Nobody told the model so. Where the
+# keeper, in both heads. Before that, in head 1, *the* looks at the *key*. Nobody told the model to. Where the
 # next token is known without looking, as after the full stop, the weights are spread.
 #
 # A bright field is no proof. The proof is to change the word and see the answer change:

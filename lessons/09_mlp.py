@@ -9,8 +9,8 @@
 # Attention carries information from token to token. The other half of a block looks at each token alone. What
 # is it for, and why does it hold most of the parameters?
 #
-# In a large GPT two of three parameters are in the MLPs, and most of the arithmetic is done there. When you
-# cut a model over ranks in lesson 16, this layer comes first.
+# In a large GPT two out of three parameters are in the MLPs, and most of the arithmetic is done there. When
+# you cut a model over ranks in lesson 16, this layer comes first.
 
 # %% [markdown]
 # ## Where it lives
@@ -95,10 +95,10 @@ plt.show()
 #
 # <details><summary>The answer, once you have a guess</summary>
 #
-# 2.7 % in GPT-3, and 18 % in GPT-2, counting all scores, the masked ones too, as this library computes them.
+# 2.7% in GPT-3, and 18% in GPT-2, counting all scores, the masked ones too, as this library computes them.
 # Per token, the weights cost $12 D^2$ and the square $2TD$. Their ratio is $T/6D$, and GPT-3 is 12288 wide:
-# 2048 tokens are few beside that. The MLP is 65 % of a block there. The square costs as much as the MLP when
-# $T = 4D$: in GPT-3 at 49152 tokens. In short texts the matrices dominate, in long ones the square.
+# 2048 tokens are few compared with that. The MLP is 65% of a block there. The square costs as much as the MLP
+# when $T = 4D$: in GPT-3 at 49152 tokens. In short texts the matrices dominate; in long ones the square does.
 #
 # </details>
 
@@ -190,7 +190,7 @@ show(gelu)
 #   curve comes from, and how it fared against ReLU and ELU on pictures, words and speech.
 # - Mor Geva, Roei Schuster, Jonathan Berant and Omer Levy, *Transformer Feed-Forward Layers Are Key-Value
 #   Memories* (2020): what the columns of $W_1$ ask in a trained model, and what the rows of $W_2$ answer.
-# - Noam Shazeer, *GLU Variants Improve Transformer* (2020): a gate with a matrix of its own. The author does
+# - Noam Shazeer, *GLU Variants Improve Transformer* (2020): a gate with its own matrix. The author does
 #   not explain why it works: he credits divine benevolence.
 #
 # Next lesson: 10, the block and the GPT, where attention and the MLP are wired together.

@@ -38,7 +38,8 @@ from minimega.model import NORM_POSITIONS, PreNorm
 # | $J$ | how the branch's output changes with its input (its Jacobian) |
 # | $L$ | the number of blocks; each has two branches |
 #
-# A branch does not replace the stream. Its output is added to the stream, which goes around it:
+# A branch does not replace the stream. Its output is added to the stream, which goes around it. This is a
+# *residual connection*:
 #
 # $$y = x + f(x), \qquad dx = dy + J^T dy$$
 #
@@ -48,7 +49,7 @@ from minimega.model import NORM_POSITIONS, PreNorm
 # $$dx_0 = (1 + J_1^T)(1 + J_2^T) \cdots (1 + J_{2L}^T)\, dy
 # \;=\; dy + \text{(what passed through one branch, or two, or ...)}$$
 #
-# Without the path around it is $J_1^T J_2^T \cdots J_{2L}^T\, dy$, the last of these terms alone. If each $J$
+# Without the connection it is $J_1^T J_2^T \cdots J_{2L}^T\, dy$, the last of these terms alone. If each $J$
 # makes things a little smaller, nothing is left of it.
 #
 # **Where the norm stands.** The first transformers put it on the stream, $y = \text{norm}(x + f(x))$:
@@ -89,15 +90,15 @@ print(f"{'by the formula':15}{V * D + T * D + L * (12 * D * D + 13 * D) + 2 * D:
 #
 # ## Predict, then run
 #
-# We remove the paths around, and the norms with them: a chain of 24 blocks, initialised like GPT-2. The
-# smallest number that a float32 can hold is $10^{-45}$. **How many blocks does the gradient pass, coming from
-# the head, before its length is smaller than that?** Never, all 24, or how many?
+# We remove the residual connections, and the norms with them: a chain of 24 blocks, initialised like GPT-2.
+# The smallest number that a float32 can hold is $10^{-45}$. **How many blocks does the gradient pass, coming
+# from the head, before its length is smaller than that?** Never, all 24, or how many?
 #
 # <details><summary>The answer, once you have a guess</summary>
 #
-# Nine. Each block makes it 100000 times smaller: four matrices, one after another, with entries near 0.02 and
-# 0.003. At the first block it is $10^{-119}$, and only a float64 can tell that from zero. With a path around,
-# pre-norm or post-norm, the gradient at the first block is no shorter than at the last.
+# Nine. Each block makes it 100,000 times smaller: four matrices, one after another, with entries near 0.02
+# and 0.003. At the first block it is $10^{-119}$, and only a float64 can tell that from zero. With residual
+# connections, pre-norm or post-norm, the gradient at the first block is no shorter than at the last.
 #
 # </details>
 
@@ -221,7 +222,7 @@ show(PreNorm)
 # ## Read next
 #
 # - Kaiming He, Xiangyu Zhang, Shaoqing Ren and Jian Sun, *Identity Mappings in Deep Residual Networks*
-#   (2016): what happens when something stands on the path around, measured case by case.
+#   (2016): what happens when something stands on the residual path, measured case by case.
 # - Ruibin Xiong, Yunchang Yang, Di He, Kai Zheng, Shuxin Zheng, Chen Xing, Huishuai Zhang, Yanyan Lan, Liwei
 #   Wang and Tie-Yan Liu, *On Layer Normalization in the Transformer Architecture* (2020): the gradients of
 #   pre-norm and post-norm at the start, and who needs the warm-up.

@@ -105,7 +105,7 @@ plt.show()
 # SGD jumps from wall to wall: its learning rate is near the limit of $2/50$, and along the valley that is
 # small. With momentum the jumps partly cancel, and the steps along the valley add up: it needs less than half
 # as many steps. Both take the same path in both pictures, step for step. Adam does not. On the left each
-# weight has a direction of its own, and Adam walks along the valley as if it were round. On the right each
+# weight has its own direction, and Adam walks along the valley as if it were round. On the right each
 # weight sees both directions mixed, and dividing by sizes does not help. Adam is good at weights of different
 # scales, but only along the axes.
 
@@ -229,7 +229,7 @@ show(AdamW.update)
 # - Diederik P. Kingma and Jimmy Ba, *Adam: A Method for Stochastic Optimization* (2014): algorithm 1, and the
 #   correction in section 3.
 # - Ilya Loshchilov and Frank Hutter, *Decoupled Weight Decay Regularization* (2017): why the decay belongs
-#   beside the means.
+#   outside the means.
 # - Razvan Pascanu, Tomas Mikolov and Yoshua Bengio, *On the Difficulty of Training Recurrent Neural Networks*
 #   (2012): the wall in the loss from which one step throws you far away, and clipping.
 # - Gabriel Goh, *Why Momentum Really Works* (2017): an article with interactive pictures.

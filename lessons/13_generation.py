@@ -187,8 +187,8 @@ show(choose)
 #
 # - Ari Holtzman, Jan Buys, Li Du, Maxwell Forbes and Yejin Choi, *The Curious Case of Neural Text
 #   Degeneration* (2019): why the most likely text is a bad text, and top-p, beside the older top-k.
-# - Noam Shazeer, *Fast Transformer Decoding: One Write-Head is All You Need* (2019): reading the cache is
-#   what a step costs in a large model, and heads that share one.
+# - Noam Shazeer, *Fast Transformer Decoding: One Write-Head is All You Need* (2019): in a large model the
+#   cost of a step is reading the cache, and heads can share one.
 # - Zihang Dai, Zhilin Yang, Yiming Yang, Jaime Carbonell, Quoc V. Le and Ruslan Salakhutdinov,
 #   *Transformer-XL: Attentive Language Models Beyond a Fixed-Length Context* (2019): positions that a moving
 #   window does not make stale.

@@ -67,9 +67,9 @@ for name, f in operations.items():
 #
 # Add up what the operations of one block keep. The MLP is four times as wide as the block, and keeps its
 # hidden features before and after GELU, and the tanh: $12\,BTD$. Queries, keys, values, two norms and the
-# inputs of the linear layers make $8\,BTD$. The core of attention (all between the two projections) keeps the
-# scaled queries and the heads' outputs, $2\,BTD$, and its weights, $T$ by $T$ for every head. Together, in
-# numbers of four bytes each:
+# inputs of the linear layers make $8\,BTD$. The core of attention (everything between the projections) keeps
+# the scaled queries and the heads' outputs, $2\,BTD$, and its weights, $T$ by $T$ for every head. Together,
+# in numbers of four bytes each:
 #
 # $$\underbrace{20\,BTD}_{\text{linear layers, norms, MLP}} \;+\; \underbrace{2\,BTD + B H T^2}_{\text{core of
 # attention}} \;+\; \underbrace{2\,BT}_{\text{the norms' deviations}}$$
@@ -80,7 +80,7 @@ for name, f in operations.items():
 #
 # - **none**: keep everything.
 # - **selective**: forget the core of attention, and run it again in the backward. What grows with $T^2$ is
-#   gone, for little arithmetic compared with the projections. For GPT-3 it is 70 % of the bytes.
+#   gone, for little arithmetic compared with the projections. For GPT-3 it is 70% of the bytes.
 # - **full**: forget the whole block except its input, $BTD$ numbers. Every block runs forward twice. A
 #   backward costs as much as two forwards, so a step costs 4 forwards in place of 3.
 
@@ -202,7 +202,7 @@ show(mm.recompute)
 #
 # - Vijay Korthikanti, Jared Casper, Sangkug Lym, Lawrence McAfee, Michael Andersch, Mohammad Shoeybi and
 #   Bryan Catanzaro, *Reducing Activation Recomputation in Large Transformer Models* (2022): the formula, the
-#   selective way, and what sequence parallelism (lesson 17) does to both.
+#   selective mode, and what sequence parallelism (lesson 17) does to both.
 # - Tianqi Chen, Bing Xu, Chiyuan Zhang and Carlos Guestrin, *Training Deep Nets with Sublinear Memory Cost*
 #   (2016): keep every $\sqrt{L}$-th layer, and the memory grows with $\sqrt{L}$.
 # - Andreas Griewank and Andrea Walther, *Algorithm 799: Revolve: An Implementation of Checkpointing for the

@@ -11,7 +11,7 @@
 #
 # From here on a model is spread over several *ranks*. A rank is a process with its own memory, and nothing is
 # shared: what one rank needs from another must be sent. The layers between two messages have the backward
-# that you know since lesson 03. The message needs one too. A wrong one raises no error. The loss still falls,
+# that you know from lesson 03. The message needs one too. A wrong one raises no error. The loss still falls,
 # and you wonder for a week why four ranks learn worse than one.
 
 # %% [markdown]
@@ -57,8 +57,9 @@ kept = ranks(4, program)
 # | $A$ | the matrix of a collective: $y = A x$ |
 # | $dx$, $dy$ | the gradients of $x$ and of $y$ |
 #
-# All four are linear: they copy numbers and add them up. So each of them is a matrix $A$ from what all ranks
-# have before to what they have after. A small step $\delta$ of $x$ moves $y$ by $A\delta$, and the loss by
+# All four are linear: they copy numbers and add them up. So each of them is a matrix $A$ that maps what all
+# ranks have before to what they have after. A small step $\delta$ of $x$ moves $y$ by $A\delta$, and the loss
+# by
 #
 # $$\langle dy, A\,\delta \rangle \;=\; \langle A^T dy, \delta \rangle, \qquad\text{so}\qquad dx = A^T dy .$$
 #
@@ -198,7 +199,7 @@ def gather(x, group, alike):
     def back(dy):
         if alike:  # dy is whole
             return ...
-        return ...  # dy is partial: each rank has a part of its own
+        return ...  # dy is partial: each rank has its own part
 
     return y, back
 
@@ -208,8 +209,8 @@ check(15, gather)
 
 # %% [markdown]
 # Once it passes, compare. The library has two functions instead of a flag, and names them after their use:
-# `join` for users alike, `gather` for users that differ. `start_...` starts the message, and the engine waits
-# for it only when the gradient is needed.
+# `join` if all ranks do the same, `gather` if each does something different. `start_...` starts the message,
+# and the engine waits for it only when the gradient is needed.
 
 # %%
 show(regions.gather)

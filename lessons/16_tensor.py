@@ -52,7 +52,7 @@ from minimega.parallel import regions
 # A rank that has some columns of $a$ and the same rows of $W_2$ computes one part. The parts have to be added
 # up.
 #
-# Put one after the other, and the columns that the first layer leaves on a rank are those that the second
+# Put the two in sequence: the columns that the first layer leaves on a rank are those that the second
 # needs there. The activation works on each number alone, so it keeps the cut. There is no message in between.
 # (The other way round there is one: $h$ would be partial, and the activation of a sum is not the sum of
 # activations.)

@@ -179,8 +179,8 @@ pieces_picture(
 # ## Your exercise
 #
 # Write the three values of the loss: `highest`, `total` and `right`. A rank has the logits of the tokens
-# `first`, `first + 1`, and so on, as many as its logits have columns. `targets` holds any tokens, and every
-# rank has all of it. `group.all_reduce(x, "max")` is the elementwise maximum of all ranks' `x`.
+# `first`, `first + 1`, and so on, one for each column of its logits. `targets` may be any tokens, and every
+# rank has all of them. `group.all_reduce(x, "max")` is the elementwise maximum of all ranks' `x`.
 
 
 # %% tags=["exercise"]
@@ -217,4 +217,4 @@ show(cross_entropy)
 # - Maxim Milakov and Natalia Gimelshein, *Online normalizer calculation for softmax* (2018): maximum and sum
 #   in one pass, and (section 3.1) how to merge two parts. You will write that merge in lesson 20.
 #
-# Next lesson: 18, data parallelism, where each rank has a batch of its own.
+# Next lesson: 18, data parallelism, where each rank has its own batch.

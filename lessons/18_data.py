@@ -49,7 +49,7 @@ from minimega.parallel.team import Team
 # parts of the gradient add up, and no split of the batch changes anything. A mean may not be cut. The mean of
 # the ranks' means is a different number as soon as the $n_r$ differ: it is an election in which each rank has
 # one vote, however many tokens live there. In October 2024 this mistake was fixed in a widely used library,
-# Hugging Face's Transformers: there it was between the parts of a batch that run one after another.
+# Hugging Face's Transformers: there the mean was over the parts of a batch that run one after another.
 #
 # Eight sequences of different lengths on four ranks, two on each. One rank runs the same batch first.
 
@@ -80,7 +80,7 @@ print(f"\nmean of the four means: {np.mean([one['own'] for one in kept]):.5f}")
 #
 # ## While the backward still runs
 #
-# The gradients are as many numbers as the model has, so the message is long. But it need not wait. The
+# There are as many gradients as weights, so the message is long. But it need not wait. The
 # backward pass completes the last layer first, and that layer's gradient can travel while the earlier ones
 # are computed. Many small messages are slow, so neighbours share one, a *bucket*: it leaves when its last
 # gradient is complete. Here are buckets of about 5000 numbers on their way:
@@ -111,7 +111,7 @@ kept = ranks(2, program)
 #
 # Now the waste. Four bytes hold a weight, four its gradient, and eight Adam's two means (lesson 11). All
 # ranks hold all 16, and all of them take the same step, $p$ times over. *ZeRO* (Rajbhandari and others) lets
-# each rank take the step for its shard alone, a $p$-th of the weights.
+# each rank take the step only for its own shard, $1/p$ of the weights.
 #
 # - **Stage 1**: each rank keeps only its shard of Adam's means.
 # - **Stage 2**: and only its shard of the summed gradients.

@@ -40,7 +40,7 @@ def draw(**panels):
 
 
 # %% [markdown]
-# Here the list of layers is cut, and no matrix: a rank has all of a block's matrices or none of them, and
+# Here the list of layers is cut, but no matrix: a rank has all of a block's matrices or none of them, and
 # what goes from rank to rank is whole.
 
 # %%
@@ -88,11 +88,11 @@ show(schedules.gpipe)
 # (lesson 14), so at the turning point each rank holds all eight. *1F1B* runs the first backward as soon as
 # there is one, and from then on alternates one forward and one backward.
 #
-# With four ranks and eight micro-batches GPipe waits 27.3 % of the time. **How much does 1F1B wait?**
+# With four ranks and eight micro-batches GPipe waits 27.3% of the time. **How much does 1F1B wait?**
 #
 # <details><summary>The answer, once you have a guess</summary>
 #
-# 27.3 %. The formula does not depend on the order: the path there and the path back are as long as before.
+# 27.3%. The formula does not depend on the order: the path there and the path back are as long as before.
 # The white triangle is cut up and its pieces are elsewhere. 1F1B changes the memory: rank $r$ holds at most
 # $p - r$ micro-batches, not $m$. So $m$ can grow, and that shrinks the bubble.
 #
@@ -109,7 +109,7 @@ draw(**{name: (schedule,) for name, schedule in both.items()})
 # ## Two ways out
 #
 # **Interleaved.** Cut the layers into $v p$ thinner stages, and give rank $r$ the stages $r$, $p + r$, and so
-# on. The first micro-batch reaches the last rank after $(p-1)f/v$, so a rank waits a $v$-th as long. The
+# on. The first micro-batch reaches the last rank after $(p-1)f/v$, so a rank waits $1/v$ as long. The
 # price is $v$ times as many messages, and some more activations.
 #
 # **Zero bubble.** Split the backward. The rank before waits only for $dx$; nobody waits for $dW$. So each
@@ -127,7 +127,7 @@ draw(
 # ## The picture
 #
 # Waiting and memory against the number of micro-batches, for four ranks. Dots are measured on the lists,
-# lines are the formulas: waiting over working $w$ is $(p-1)/m$, a $v$-th or a third of it, and the bubble
+# lines are the formulas: waiting over working $w$ is $(p-1)/m$, $1/v$ or a third of it, and the bubble
 # $w/(1+w)$.
 
 # %%
@@ -158,8 +158,8 @@ plt.show()
 # ## A list is all there is
 #
 # A rank that runs a schedule makes no decisions. It goes through its list, which includes the messages, and
-# each word of the list is a method. Below, one rank trains a model of two blocks, and then two ranks train
-# the same model:
+# each entry of the list names a method. Below, one rank trains a model of two blocks, and then two ranks
+# train the same model:
 
 # %%
 show(Run.execute)

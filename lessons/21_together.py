@@ -232,7 +232,7 @@ show(Grid.copies_of)
 # - Shaden Smith and others, *Using DeepSpeed and Megatron to Train Megatron-Turing NLG 530B, A Large-Scale
 #   Generative Language Model* (2022): the same grid, with 35 stages of 8 ranks for each replica.
 # - Vijay Korthikanti and others, *Reducing Activation Recomputation in Large Transformer Models* (2022):
-#   sequence parallelism and selective recomputation, by formula.
+#   sequence parallelism and selective recomputation, in formulas.
 # - Samyam Rajbhandari, Jeff Rasley, Olatunji Ruwase and Yuxiong He, *ZeRO: Memory Optimizations Toward
 #   Training Trillion Parameter Models* (2019): what replicas need not duplicate.
 #

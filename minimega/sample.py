@@ -74,10 +74,10 @@ def next_logits(model: Model, tokens, cached: bool = True) -> Iterator:
 def choose(logits, uniform, temperature: float = 1.0, top_k: int = 0, top_p: float = 1.0) -> np.ndarray:
     """Choose one token per row of logits (B, V) with one number in [0, 1) per row: returns (B,) ids.
 
-    The logits are divided by the temperature (0: take the likeliest token). `top_k` keeps the k likeliest
-    tokens (0: all; Fan et al. 2018), `top_p` the smallest set of likeliest tokens whose total probability
-    reaches p (Holtzman et al. 2019, section 3.1). The number picks a token from the cumulative distribution,
-    likeliest tokens first.
+    The logits are divided by the temperature (0: take the most likely token). `top_k` keeps the k most likely
+    tokens (0: all; Fan et al. 2018), `top_p` the smallest set of most likely tokens with a total probability
+    of at least p (Holtzman et al. 2019, section 3.1). The number picks a token from the cumulative
+    distribution, most likely tokens first.
 
     >>> choose(np.log([[0.2, 0.7, 0.1]]), uniform=[0.75]).tolist()
     [0]

@@ -19,7 +19,7 @@ def gather(x, group, alike):
     def back(dy):
         if alike:  # dy is whole
             return dy[group.piece(len(dy))]
-        return group.reduce_scatter(dy)  # dy is partial: each rank has a part of its own
+        return group.reduce_scatter(dy)  # dy is partial: each rank has its own part
 
     return y, back
 '''

@@ -32,7 +32,7 @@ TARGETS = {
         (
             "action",
             "[open|start|check|hint|solution",
-            "open or copy a lesson, check an answer, help; without it: list",
+            "open or copy a lesson, check an answer, show help; without it, list",
         ),
         ("lesson", "[NN]]", "number or name of a lesson"),
     ],

@@ -55,7 +55,7 @@ def _of_writing(o: Options, words: int | None) -> Iterator[str]:
         yield f"--top-k {o.top_k} is above the {words} tokens of the vocabulary: any may be chosen"
     if o.temperature == 0:
         for name in _changed(o, "top-k", "top-p"):
-            yield f"{name} has no effect: --temperature 0 takes the likeliest token"
+            yield f"{name} has no effect: --temperature 0 takes the most likely token"
 
 
 MANY = 0.05  # with a larger share of unknown tokens, a loss says little

@@ -198,7 +198,7 @@ def as_markdown() -> str:
         "Any two of these combine, and the tests compare each pair with the model that one rank trains: "
         + ", ".join(f"`{name}`" for name in FEATURES)
         + ". The exceptions:\n",
-        *(f"- `{a}` does not combine with `{b}`: {why}." for (a, b), why in REFUSED.items()),
+        *(f"- `{a}` and `{b}` do not combine: {why}." for (a, b), why in REFUSED.items()),
     ]
     for title, group in GROUPS.items():
         rows = (

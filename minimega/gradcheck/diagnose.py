@@ -19,7 +19,7 @@ MIXTURES = 6  # random cotangents, used if single outputs show nothing
 
 
 def explain(subject: Subject, x: list[np.ndarray], i: int, seed: int) -> tuple[list[Finding], Evidence]:
-    """The causes that fit the wrong gradient of argument i, likeliest first, and the evidence for them.
+    """The causes that fit the wrong gradient of argument i, most likely first, and the evidence for them.
 
     A cause must also fit at random arrays of the same shapes: some fit only because these values are special
     (all ones, a symmetric matrix).

@@ -35,7 +35,7 @@ class Argument:
     cause = property(lambda self: self.candidates[0] if self.candidates else None)
 
     def blame(self, findings: list[Finding]) -> None:
-        """Mark this gradient as wrong and add the causes, likeliest first."""
+        """Mark this gradient as wrong and add the causes, most likely first."""
         self.ok = False
         new = [f for f in findings if f.cause not in self.candidates]
         self.detail = self.detail or (new[0].detail if new else "")

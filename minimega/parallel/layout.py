@@ -61,19 +61,19 @@ class Layout:
 
         >>> Layout(pp=2, zero=2).check()
         Traceback (most recent call last):
-        minimega.errors.BadInput: --pp does not go with --zero 2: every micro-batch would send all gradients
+        minimega.errors.BadInput: --pp and --zero 2 do not combine: each micro-batch would send all gradients
         """
         if batch is not None and batch % (self.dp * self.parts):
             raise BadInput(
-                f"--train-batch-size {batch} cannot be split over {self.dp} replicas"
-                f" in {self.parts} parts each: choose --dp"
-                + ", --accumulate and --micro-batches" * (self.micro_batches > 1)
-                + " so that it divides the batch"
+                f"--train-batch-size {batch} cannot be split over {self.dp} replica{'s' * (self.dp > 1)}"
+                f" in {self.parts} part{'s' * (self.parts > 1)} each: change --dp"
+                + ", --accumulate or --micro-batches" * (self.micro_batches > 1)
+                + " so that the batch divides evenly"
             )
         on = [name for name, is_on in FEATURES.items() if is_on(self, config, dtype)]
         for pair in combinations(on, 2):
             if why := REFUSED.get(pair):
-                raise BadInput(f"{pair[0]} does not go with {pair[1]}: {why}")
+                raise BadInput(f"{pair[0]} and {pair[1]} do not combine: {why}")
         if self.dp % self.ep:
             raise BadInput(
                 f"{self.dp} replicas cannot hold experts in groups of {self.ep}: --ep must divide --dp"
@@ -151,8 +151,8 @@ FEATURES: dict[str, Callable[[Layout, Config | None, str], bool]] = {
 
 # Pairs that cannot be combined, and why. Tests run all other pairs.
 REFUSED: dict[tuple[str, str], str] = {
-    ("--pp", "--zero 2"): "every micro-batch would send all gradients",
-    ("--pp", "--zero 3"): "every micro-batch would gather all weights",
+    ("--pp", "--zero 2"): "each micro-batch would send all gradients",
+    ("--pp", "--zero 3"): "each micro-batch would gather all weights",
     ("--pipeline zero-bubble", "--virtual-stages"): "several stages per rank need --pipeline interleaved",
 }
 IMPLIED = {"--pipeline zero-bubble": "--pp", "--virtual-stages": "--pp", "--ep": "--experts"}

@@ -38,7 +38,7 @@ def test_the_items_add_up_to_the_papers_formulas(recompute, t, sequence):
 
 
 def test_worked_examples_of_the_paper():
-    """Section 5: selective recomputation saves 70 % of GPT-3's and 65 % of MT-NLG's activations."""
+    """Section 5: selective recomputation saves 70% of GPT-3's and 65% of MT-NLG's activations."""
     for width, heads, saved in ((12288, 96, 0.70), (20480, 128, 0.65)):
         c = Config(vocab_size=51200, context=2048, d_model=width, nhead=heads)
         none, some = (sum(i.paper_bytes for i in activations.block(c, 1, r)) for r in RECOMPUTE[:2])
@@ -67,7 +67,7 @@ def test_without_dropout_they_are_equal_to_the_byte():
 
 
 def test_an_item_that_nobody_listed_is_noticed(monkeypatch):
-    """A norm that keeps its input too is 4 % of all here: above the test's hundredth."""
+    """A norm that keeps its input too is 4% of all here: above the test's hundredth."""
     from minimega import norm
     from minimega.autograd import op
 

@@ -86,4 +86,4 @@ def test_the_lines_stand_where_a_user_sees_them(tmp_path, capsys):
     assert main(["generate", "--model-filename", str(run), *words, "--top-k", "9"]) == 0
     said = capsys.readouterr()
     assert said.out == plain.out and plain.err == ""
-    assert said.err == "note: --top-k has no effect: --temperature 0 takes the likeliest token\n"
+    assert said.err == "note: --top-k has no effect: --temperature 0 takes the most likely token\n"

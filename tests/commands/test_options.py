@@ -177,10 +177,10 @@ def test_the_documentation_is_current():
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        ("--pp 2 --micro-batches 3", "16 cannot be split over 1 replicas in 3 parts each"),
+        ("--pp 2 --micro-batches 3", "16 cannot be split over 1 replica in 3 parts each"),
         (
             "--pp 2 --micro-batches 4 --accumulate 8",
-            "in 32 parts each: choose --dp, --accumulate and --micro",
+            "in 32 parts each: change --dp, --accumulate or --micro",
         ),
         ("--pp 2 --dp 4 --micro-batches 8", "over 4 replicas in 8 parts each"),
         ("--pp 4 --pipeline interleaved --micro-batches 2", "choose `pp` of at least 2, and `micro_batches`"),

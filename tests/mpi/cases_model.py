@@ -143,7 +143,7 @@ def case_generation_is_the_serial_one(group):
             for where in (g, Grid())
         )
         assert (got == want).all() and want.shape == (20, 3), (got, want)
-        # with a tied table and random weights the likeliest token is the last one, again and again
+        # with a tied table and random weights the most likely token is the last one, again and again
         assert len(set(want.ravel())) > 3 or ("untied" not in factors and "temperature" in choice), want
 
 

@@ -70,7 +70,7 @@ def table(seeds: int) -> str:
         ]
         for word in sorted(counts, key=words.index):
             lines.append(f"| {word} | " + " | ".join(map(str, counts[word])) + " |")
-        share = [f"{k} ({100 * k / total[0]:.1f} %)" for k in total[1:]]
+        share = [f"{k} ({100 * k / total[0]:.1f}%)" for k in total[1:]]
         lines += [f"| **all** | {total[0]} | " + " | ".join(share) + " |", ""]
         if misses:
             lines += ["Not named first: " + "; ".join(misses) + ".", ""]
