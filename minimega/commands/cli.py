@@ -198,6 +198,7 @@ NAMELESS = {
     "train": ("train-filename",),
     "evaluate": ("model-filename", "eval-filename"),
     "generate": ("model-filename", "prompt"),
+    "score": ("hypotheses", "references"),
 }
 
 

@@ -1,7 +1,9 @@
-"""`minimega evaluate`: a trained model's loss and perplexity on a text."""
+"""`minimega evaluate`: a trained model's loss, perplexity and bits per byte on a text."""
 
+import json
 import math
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace as Options
 
@@ -61,8 +63,9 @@ def _evaluate(o: Options, grid: Grid) -> int:
         for name in (run.train_filename, run.eval_filename):
             check_found(name, "Choose another text with --eval-filename.")
         text = open_texts(run)[1]
+    size = Size()
     with workspace() as work:
-        stream = tokens.tokenize(text.documents(), tokenizer, work / "text.npy")
+        stream = tokens.tokenize(size.of(text.documents()), tokenizer, work / "text.npy")
         if digest not in (None, zlib.crc32(stream)):
             raise BadInput(
                 "the text of this run has changed, so its held-out part is lost\n"
@@ -74,8 +77,50 @@ def _evaluate(o: Options, grid: Grid) -> int:
             loss = team_of(model, grid).evaluate(model, windows, o.eval_batch_size)
     if not math.isfinite(loss):
         raise RunFailed(f"the loss is not finite: the weights of {source} are damaged or too large")
-    if grid.first:
-        say(f"loss {loss:.4f} nats per token, perplexity {perplexity(loss):.2f}{unknown(share)}")
-        for line in doubt(share, "this text"):
+    counted = len(stream) - 1
+    found = {
+        "loss": loss,
+        "perplexity": perplexity(loss),
+        "bits_per_byte": loss * counted / (math.log(2) * size.bytes),
+        "tokens": counted,
+        "bytes": size.bytes,
+        "unknown": share,
+    }
+    if grid.first and o.json:
+        say(json.dumps(found))
+    elif grid.first:
+        bits = f"{found['bits_per_byte']:.4f} bits per byte"
+        say(f"loss {loss:.4f} nats per token, perplexity {found['perplexity']:.2f}, {bits}{unknown(share)}")
+        for line in (*doubt(share, "this text"), *inexact(share, tokenizer)):
             say(line)
     return 0
+
+
+class Size:
+    """The bytes of documents in UTF-8, counted while something else reads them."""
+
+    def __init__(self):
+        self.bytes = 0
+
+    def of(self, documents: tokens.Documents) -> Iterator[Iterator[str]]:
+        """The same documents. What is no text in them (the marks of a dialogue) counts no byte."""
+        for document in documents:
+            yield self._pieces(document)
+
+    def _pieces(self, document) -> Iterator[str]:
+        for piece in [document] if isinstance(document, str) else document:
+            self.bytes += len(piece.encode()) if type(piece) is str else 0
+            yield piece
+
+
+def inexact(share: float, tokenizer: tokens.Tokenizer) -> list[str]:
+    """What makes bits per byte a lower bound: bytes that the tokens do not say."""
+    lost = ["unknown tokens do not say which word they stand for"] if share else []
+    lost += (
+        ["the tokens do not say which white space separates them"] if tokenizer.kind == "whitespace" else []
+    )
+    return (
+        [f"note: bits per byte is a lower bound, which may be far too low: {' and '.join(lost)}"]
+        if lost
+        else []
+    )

@@ -8,6 +8,7 @@ import re
 from minimega.commands import names
 from minimega.commands.option import ABOVE_0, BELOW_1, FROM_0, FROM_1, PATH, SHARE, SOME, TO_3, Option
 from minimega.errors import nearest
+from minimega.judging.scores import BLEU_TOKENIZERS, ROUGE_TOKENIZERS
 from minimega.mlp import ACTIVATIONS
 from minimega.model import NORM_POSITIONS, POSITIONS, RECOMPUTE, SHAPES
 from minimega.optim import OPTIMIZERS, SCHEDULES
@@ -17,7 +18,8 @@ DTYPES = "float16", "bfloat16", "float32", "float64"
 COMMANDS = {
     "train": "train a model on a text",
     "generate": "generate texts with a trained model",
-    "evaluate": "compute a trained model's loss and perplexity on a text",
+    "evaluate": "compute a trained model's loss, perplexity and bits per byte on a text",
+    "score": "judge texts: BLEU, chrF, ROUGE, variety, own measures, with intervals; compare two",
     "gradcheck": "check a backward pass against finite differences",
     "bench": "measure a training step: tokens per second, share of the machine's peak, memory",
     "memory": "show what a rank holds in training: the papers' formulas beside measurements",
@@ -32,6 +34,7 @@ PIPE, RANKS = "train timeline", "train timeline generate evaluate reshard"
 CUT, MEMORY = "train reshard", f"{RANKS} memory"
 ORDER, ALL = "train timeline reshard", "train generate evaluate bench timeline memory"
 TOLD = {"shown": "from --model-type"}
+SEEDED = "train generate score bench timeline gradcheck"
 WORDS = ("char", "word", "whitespace", "bpe")
 
 # fmt: off
@@ -77,7 +80,7 @@ GROUPS: dict[str, tuple[Option, ...]] = {
         Option("weight-decay", float, 0.01, TRAIN, "decay of matrices; not of biases or norms", FROM_0),
         Option("clip", float, 1.0, TRAIN, "maximum global gradient norm; 0: no clipping", FROM_0),
         Option("dtype", DTYPES, "float32", BUILD, "number type; 16 bits: weights, activations, messages"),
-        Option("seed", int, 0, "train generate bench timeline gradcheck", "random seed", FROM_0),
+        Option("seed", int, 0, SEEDED, "random seed", FROM_0),
         Option("init-from", str, None, TRAIN, "start a new run from the weights of this run folder", PATH),
     ),
     "run": (
@@ -118,6 +121,16 @@ GROUPS: dict[str, tuple[Option, ...]] = {
         Option("top-k", int, 0, WRITE, "sample from the k most likely tokens; 0: all", FROM_0),
         Option("top-p", float, 1.0, WRITE, "sample from the top tokens with this total probability", SHARE),
         Option("stop", str, None, WRITE, "end each text before this string", SOME),
+    ),
+    "judging": (
+        Option("hypotheses", str, None, "score", "texts to judge, one per line, or .jsonl", PATH, "required"),
+        Option("references", str, None, "score", "their references; several files: a,b", PATH),
+        Option("compare", str, None, "score", "other texts, to compare with on the same references", PATH),
+        Option("metric", str, None, "score", "your measure, FILE.py:function(hypotheses, references)", SOME),
+        Option("bleu-tokenize", BLEU_TOKENIZERS, "auto", "score", "tokenizer of sacrebleu; auto: by script"),
+        Option("rouge-tokenize", ROUGE_TOKENIZERS, "auto", "score", "rouge-score's, or words of any script"),
+        Option("resamples", int, 1000, "score", "bootstrap resamples; 0: no intervals", FROM_0),
+        Option("json", bool, False, "evaluate score", "print one JSON object"),
     ),
     "gradient check": (
         Option("shapes", str, None, "gradcheck", "argument shapes, such as 3x4,4x5", SOME, "required"),

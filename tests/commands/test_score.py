@@ -1,0 +1,273 @@
+"""`minimega score` as a user types it: files, JSON lines, own measures, bad input; bits per byte."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+import sacrebleu
+
+import minimega as mm
+from minimega.checkpoint import checkpoint
+from minimega.commands.cli import main
+from minimega.data import tokens
+from tests.judging.test_scores import CHINESE, ONE, THREE, TWO
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name, rows in {"one.txt": ONE, "two.txt": TWO, "three.txt": THREE, "short.txt": ONE[:2]}.items():
+        (tmp_path / name).write_text("".join(f"{row}\n" for row in rows), encoding="utf-8")
+    return tmp_path
+
+
+def score(capsys, *words: str) -> dict:
+    assert main(["score", *words, "--json"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def test_scores_of_files_are_the_libraries(here, capsys):
+    found = score(capsys, "--hypotheses", "one.txt", "--references", "two.txt,three.txt")
+    assert found["bleu"] == sacrebleu.corpus_bleu(ONE, [TWO, THREE]).score
+    assert found["chrf"] == sacrebleu.corpus_chrf(ONE, [TWO, THREE]).score
+    assert found["texts"] == 3 and found["tokenizers"] == {"bleu": "13a", "rouge": "library"}
+    low, high = found["intervals"]["bleu"]
+    assert low < found["bleu"] < high
+    again = score(
+        capsys,
+        "--hypotheses",
+        "one.txt",
+        "--references",
+        "two.txt,three.txt",
+        "--seed",
+        "1",
+        "--resamples",
+        "7",
+    )
+    assert again["bleu"] == found["bleu"] and again["intervals"] != found["intervals"]
+
+
+def test_a_table_and_a_comparison(here, capsys):
+    words = ["score", "--hypotheses", "one.txt", "--references", "one.txt", "--compare", "two.txt"]
+    assert main(words) == 0
+    out = capsys.readouterr().out
+    assert out.startswith(
+        "3 texts; tokenizer of BLEU: 13a, of ROUGE: rouge-score's own\nbleu           100.00"
+    )
+    assert out.count("100.0%") == 5  # the five scores against references
+    found = score(capsys, *words[1:])["compare"]
+    assert found["bleu"]["value"] == sacrebleu.corpus_bleu(TWO, [ONE]).score
+    assert found["rouge1"]["won"] == 1.0
+
+
+def test_json_lines(here, capsys):
+    rows = [
+        {"hypothesis": h, "references": [a, b], "extra": 1} for h, a, b in zip(ONE, TWO, THREE, strict=True)
+    ]
+    (here / "all.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    want = sacrebleu.corpus_bleu(ONE, [TWO, THREE]).score
+    assert score(capsys, "--hypotheses", "all.jsonl")["bleu"] == want
+    pairs = [{"prompt": "?", "completion": two} for two in TWO]
+    chat = [
+        {"messages": [{"role": "user", "content": "?"}, {"role": "assistant", "content": two}]} for two in TWO
+    ]
+    for lines in (pairs, chat):
+        (here / "pairs.jsonl").write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
+        found = score(capsys, "--hypotheses", "one.txt", "--references", "pairs.jsonl")
+        assert found["bleu"] == sacrebleu.corpus_bleu(ONE, [TWO]).score
+        found = score(capsys, "--hypotheses", "pairs.jsonl", "--references", "one.txt")
+        assert found["bleu"] == sacrebleu.corpus_bleu(TWO, [ONE]).score
+    assert "bleu" not in score(capsys, "--hypotheses", "one.txt")
+
+
+def test_chinese_files_say_how_they_were_cut(here, capsys):
+    for name, rows in zip(("h.txt", "r.txt"), CHINESE, strict=True):
+        (here / name).write_text("\n".join(rows), encoding="utf-8")
+    assert main(["score", "--hypotheses", "h.txt", "--references", "r.txt"]) == 0
+    assert "tokenizer of BLEU: zh, of ROUGE: words of any script" in capsys.readouterr().out
+    words = ["--hypotheses", "h.txt", "--references", "r.txt", "--bleu-tokenize", "char"]
+    want = sacrebleu.corpus_bleu(CHINESE[0], [CHINESE[1]], tokenize="char").score
+    assert score(capsys, *words)["bleu"] == want
+
+
+OWN = """
+def length(hypotheses, references):
+    return [len(text.split()) for text in hypotheses]
+def share(hypotheses, references):
+    return sum(text in row for text, row in zip(hypotheses, references)) / len(hypotheses)
+def broken(hypotheses, references):
+    raise KeyError("no\\nsuch thing")
+def leaves(hypotheses, references):
+    raise SystemExit(0)
+def few(hypotheses, references):
+    return [1.0]
+def words(hypotheses, references):
+    return "good"
+def nothing(hypotheses, references):
+    return None
+def nan(hypotheses, references):
+    return float("nan")
+def ragged(hypotheses, references):
+    return [[1], [1, 2], []]
+def bleu(hypotheses, references):
+    return 1.0
+def alone(hypotheses):
+    return 1.0
+"""
+
+
+def test_a_measure_of_ones_own(here, capsys):
+    (here / "own.py").write_text(OWN)
+    words = ["--hypotheses", "one.txt", "--references", "two.txt", "--compare", "three.txt", "--metric"]
+    found = score(capsys, *words, "own.py:length")
+    want = [np.mean([len(t.split()) for t in texts]) for texts in (ONE, THREE)]
+    assert found["length"] == want[0] and "length" in found["intervals"]
+    assert found["compare"]["length"]["value"] == want[1]
+    found = score(capsys, "--hypotheses", "one.txt", "--references", "one.txt", "--metric", "own.py:share")
+    assert found["share"] == 1.0 and "share" not in found["intervals"]
+
+
+def bad(capsys, *words: str) -> str:
+    assert main([*words]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == "" and captured.err.startswith("minimega: ")
+    assert captured.err.count("\n") <= 2 and "Traceback" not in captured.err
+    return captured.err
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("broken", "own.py:broken fails on these texts: KeyError: 'no\\nsuch thing'"),
+        ("leaves", "calls sys.exit()"),
+        ("few", "few returned 1 numbers for 3 texts"),
+        ("words", "words returned 'good'; it has to return a number, or one per text"),
+        ("nothing", "nothing returned"),
+        ("nan", "not finite"),
+        ("ragged", "ragged returned [[1], [1, 2], []]"),
+        ("bleu", "cannot be called bleu"),
+        ("alone", "takes 1 positional argument but 2 were given"),
+        ("absent", "own.py has no function 'absent'"),
+    ],
+)
+def test_a_wrong_measure_is_one_sentence(here, capsys, name, says):
+    (here / "own.py").write_text(OWN)
+    words = ["score", "--hypotheses", "one.txt", "--references", "two.txt", "--metric", f"own.py:{name}"]
+    assert says in bad(capsys, *words)
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"", "is empty"),
+        (b"\n\n \n", "is empty"),
+        (b"one\ntwo\xff\nthree\n", "not UTF-8: byte 7"),
+        (b"one\0", "is not text: byte 3 is zero"),
+        (b"one\ntwo\n", "there are 3 hypotheses and 2 references"),
+        (b"one\ntwo\nthree\nfour\n", "there are 3 hypotheses and 4 references"),
+        (b"one\n\nthree\n", "line 2 has no reference"),
+    ],
+)
+def test_bad_references_are_one_sentence(here, capsys, content, says):
+    (here / "bad.txt").write_bytes(content)
+    said = bad(capsys, "score", "--hypotheses", "one.txt", "--references", "bad.txt")
+    assert says in said and said.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("{", "is not JSON"),
+        ("[" * 100_000, "is not JSON"),
+        ("[1]", "has to be an object with some of hypothesis, prompt"),
+        ('"text"', "has to be an object"),
+        ("{}", "has to be an object"),
+        ('{"hypothesis": 3}', "hypothesis has to be a text, not 3"),
+        ('{"references": "a"}', "references has to be a list of texts"),
+        ('{"references": [1]}', "references has to be a list of texts"),
+        ('{"messages": []}', "messages has to be a list"),
+        ('{"messages": [{"role": "user", "content": "a"}]}', "the last by the assistant"),
+        ('{"messages": [3]}', "messages has to be a list"),
+        ('{"prompt": "a"}', "has no hypothesis"),
+        (f'{{"hypothesis": {"9" * 5000}}}', "is not JSON"),
+    ],
+)
+def test_bad_json_lines_are_one_sentence(here, capsys, line, says):
+    good = '{"hypothesis": "a", "reference": "b"}\n'
+    (here / "bad.jsonl").write_text(good + line + "\n")
+    said = bad(capsys, "score", "--hypotheses", "bad.jsonl")
+    assert says in said and "bad.jsonl, line 2" in said and said.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ("--references one.txt", "needs --hypotheses"),
+        ("--hypotheses none.txt", "none.txt cannot be read: No such file"),
+        ("--hypotheses .", "cannot be read: Is a directory"),
+        ("--hypotheses one.txt --references short.txt", "3 hypotheses and 2 references"),
+        ("--hypotheses one.txt --references two.txt,short.txt", "short.txt has 2 lines and two.txt has 3"),
+        ("--hypotheses one.txt --references two.txt --compare short.txt", "2 hypotheses and 3 references"),
+        ("--hypotheses one.txt --compare short.txt", "3 texts cannot be paired with 2"),
+        ("--hypotheses one.txt --metric own", "does not name a function"),
+        ("--hypotheses one.txt --bleu-tokenize spm", "must be one of auto, 13a, zh"),
+        ("--hypotheses one.txt --resamples -1", "must be a whole number of 0 or more"),
+        ("one.txt", "--hypotheses one.txt"),
+    ],
+)
+def test_bad_requests_are_one_sentence(here, capsys, words, says):
+    assert says in bad(capsys, "score", *words.split())
+
+
+def test_without_the_library_it_says_what_to_install(here, capsys, monkeypatch):
+    import sys
+
+    for name, package in {
+        "sacrebleu.metrics": "sacrebleu",
+        "rouge_score.rouge_scorer": "rouge-score",
+    }.items():
+        with monkeypatch.context() as patched:
+            patched.setitem(sys.modules, name, None)
+            said = bad(capsys, "score", "--hypotheses", "one.txt", "--references", "two.txt")
+        assert f"this needs {package}, which is not installed" in said and f"install {package}" in said
+
+
+@pytest.mark.parametrize(
+    ("kind", "text"), [("char", "a naïve cat\n\na café\n" * 9), ("bpe", "小猫坐 on a mat\n" * 9)]
+)
+def test_bits_per_byte_is_the_nats_of_all_tokens_over_the_bytes(here, capsys, kind, text):
+    """Computed from the model's logits, token by token; the end of the text is a token and no byte."""
+    (here / "text.txt").write_bytes(b"\xef\xbb\xbf" + text.encode())
+    words = (
+        "--context 32 --d-model 16 --nhead 2 --num-layers 1 --num-steps 3 --save-dir run --train-batch-size 2"
+    )
+    assert main(["train", "--train-filename", "text.txt", "--tokenizer", kind, *words.split()]) == 0
+    capsys.readouterr()
+    assert main(["evaluate", "--model-filename", "run", "--eval-filename", "text.txt", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    tokenizer = tokens.load(here / "run" / "tokenizer.json")
+    ids = np.array([0, *tokenizer.encode(text), 0])
+    assert found["tokens"] == len(ids) - 1 and found["bytes"] == len(text.encode()) and found["unknown"] == 0
+    model = checkpoint.load_model(here / "run" / "step-3")
+    nats = 0.0
+    for inputs, targets in zip(*mm.Windows(ids, 32).take(range(len(mm.Windows(ids, 32)))), strict=True):
+        logits = model(inputs[None]).data[0].astype(np.float64)
+        logs = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+        nats -= sum(logs[t, target] for t, target in enumerate(targets) if target >= 0)
+    assert found["bits_per_byte"] == pytest.approx(nats / math.log(2) / len(text.encode()), rel=1e-5)
+    assert found["perplexity"] == pytest.approx(math.exp(nats / (len(ids) - 1)), rel=1e-5)
+
+
+def test_bits_per_byte_with_unknown_tokens_is_called_a_bound(here, capsys):
+    (here / "text.txt").write_text("the cat sat on the mat\n" * 30)
+    (here / "other.txt").write_text("the fox sat on the mat\n" * 30)
+    words = (
+        "--context 16 --d-model 8 --nhead 1 --num-layers 1 --num-steps 2 --save-dir run --train-batch-size 4"
+    )
+    words = f"train --train-filename text.txt --tokenizer word {words}"
+    assert main(words.split()) == 0
+    for name, noted in {"text.txt": False, "other.txt": True}.items():
+        capsys.readouterr()
+        assert main(["evaluate", "--model-filename", "run", "--eval-filename", name]) == 0
+        assert ("bits per byte is a lower bound" in capsys.readouterr().out) == noted
