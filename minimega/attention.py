@@ -13,16 +13,17 @@ from minimega.precision import narrow, product, wide
 
 
 @op
-def attention(q, k, v, causal: bool = True, keep=None, p: float = 0.0):
+def attention(q, k, v, causal: bool = True, keep=None, p: float = 0.0, seen=None):
     """softmax(q k^T / sqrt(C)) v per head: (B, H, T, C), (B, H, S, C), (B, H, S, C) -> (B, H, T, C).
 
     Vaswani et al. 2017, equation 1. Causal: the T queries are the last of the S tokens, and each sees the
     keys up to its own position. Keys and values may come from another text (cross attention, with
-    causal=False). `keep` and `p` drop weights as in `ops.dropout`, with a mask (B, H, T, S).
+    causal=False). `keep` and `p` drop weights as in `ops.dropout`, with a mask (B, H, T, S). `seen` (B, S),
+    booleans, hides keys from all queries: padding. Each query must see a key.
     """
     scale = q.shape[-1] ** -0.5
     scaled = narrow(wide(q) * scale, q)  # scaling q is cheaper than scaling T x S scores
-    w = attention_weights(scaled, k, causal)  # (B, H, T, S)
+    w = attention_weights(scaled, k, causal, seen)  # (B, H, T, S)
 
     def dropped(w):
         return w if keep is None else narrow(wide(w) * keep() * (1 / (1 - p)), w)
@@ -43,9 +44,11 @@ def attention(q, k, v, causal: bool = True, keep=None, p: float = 0.0):
     return y, back
 
 
-def attention_weights(scaled, k, causal: bool = True):
+def attention_weights(scaled, k, causal: bool = True, seen=None):
     """The attention weights (B, H, T, S) of queries already scaled; each row sums to 1."""
     s = attention_scores(scaled, k, causal)
+    if seen is not None:
+        s += library(s).where(seen, 0, -np.inf).astype(s.dtype)[:, None, None]  # (B, 1, 1, S)
     s -= s.max(axis=-1, keepdims=True)
     w = library(s).exp(s, out=s)
     w /= w.sum(axis=-1, keepdims=True)

@@ -39,6 +39,7 @@ class Place:
     sequences: int = 0  # 0: those of this batch
     scale: float = 1.0  # the loss scale: every backward pass begins with it
     extra: dict = field(default_factory=dict)
+    tokens: np.ndarray | None = None  # (B, T) ids of the text so far, for layers that hide its padding
 
     @property
     def local_positions(self) -> np.ndarray:

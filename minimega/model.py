@@ -4,6 +4,7 @@ B batch, T time, D width, V vocabulary.
 """
 
 from dataclasses import asdict, dataclass, replace
+from typing import ClassVar
 
 from minimega.attention import Attention
 from minimega.autograd import Tensor
@@ -74,6 +75,28 @@ class Config:
             object.__setattr__(self, "d_hidden", 4 * self.d_model)
 
     as_dict = asdict
+    kind: ClassVar[str] = "gpt"  # in a checkpoint's header; a subclass with other layers has its own
+    endless: ClassVar[bool] = True  # a full window slides on; False: generation ends there
+
+    def first(self) -> Embedding:
+        """The layer that turns tokens into vectors."""
+        return POSITIONS[self.positions](self.vocab_size, self.context, self.d_model, self.dropout)
+
+    def blocks(self) -> dict[str, Layer]:
+        """The `num_layers` blocks, (B, T, D) -> (B, T, D), by name."""
+        return {f"block{i}": Block(self) for i in range(self.num_layers)}
+
+    def as_gpt(self) -> "Config":
+        """A decoder-only shape that needs at least as much memory: this one."""
+        return self
+
+    def prompt(self, ids: list[int], start: int = 0) -> list[int]:
+        """The window with which an answer to these ids begins; `start` is the start token.
+
+        >>> Config(vocab_size=9).prompt([5, 6])
+        [0, 5, 6]
+        """
+        return [start, *ids]
 
 
 # Published shapes: Radford et al. 2019 (the released checkpoints), Brown et al. 2020 table 2.1,
@@ -102,17 +125,17 @@ class PreNorm(Layer):
     def __init__(self, branch: Layer, d_model: int, dropout: float):
         self.norm, self.branch, self.dropout = LayerNorm(d_model), branch, Dropout(dropout)
 
-    def forward(self, x, place):
-        """(B, T, D) -> (B, T, D)."""
-        return x + self.dropout(self.branch(self.norm(x, place), place), place)
+    def forward(self, x, place, *others):
+        """(B, T, D) -> (B, T, D); the branch also gets `others`."""
+        return x + self.dropout(self.branch(self.norm(x, place), place, *others), place)
 
 
 class PostNorm(PreNorm):
     """norm(x + dropout(branch(x))), as in the first transformer (Vaswani et al. 2017, section 3.1)."""
 
-    def forward(self, x, place):
-        """(B, T, D) -> (B, T, D)."""
-        return self.norm(x + self.dropout(self.branch(x, place), place), place)
+    def forward(self, x, place, *others):
+        """(B, T, D) -> (B, T, D); the branch also gets `others`."""
+        return self.norm(x + self.dropout(self.branch(x, place, *others), place), place)
 
 
 NORM_POSITIONS = {"pre": PreNorm, "post": PostNorm}
@@ -162,6 +185,7 @@ class Model(Layer):
         at, x = at or place(tokens), tokens
         if not isinstance(tokens, Tensor):  # a Tensor comes from an earlier pipeline stage, which checked it
             check_window(tokens, at, self.config.vocab_size, self.config.context)
+            at = at if at.tokens is not None else replace(at, tokens=tokens)
         at = replace(at, local=self.shares.tokens(len(at.positions)))
         for layer in self.layers.values():
             x = layer(x, at)
@@ -194,20 +218,20 @@ RECOMPUTE = ("none", "selective", "full")
 
 
 def gpt(config: Config, shares: Uncut = Layer.shares, recompute: str = "none") -> Model:
-    """Build a transformer of one stack: embedding, blocks, final norm (pre-norm only), head.
+    """Build a transformer: embedding, blocks, final norm (pre-norm only), head.
 
-    It has no weights until `draw`. `shares` cuts it over ranks (default: uncut). `recompute` is what the
-    backward pass computes again instead of keeping: "none", "full" (whole blocks) or "selective" (attention
-    between its projections; Korthikanti et al. 2022). Raises BadInput if the model cannot be cut as asked.
+    A Config describes one stack of blocks; a subclass may have others. It has no weights until `draw`.
+    `shares` cuts it over ranks (default: uncut). `recompute` is what the backward pass computes again instead
+    of keeping: "none", "full" (whole blocks) or "selective" (attention between its projections; Korthikanti
+    et al. 2022). Raises BadInput if the model cannot be cut as asked.
 
     >>> gpt(Config(vocab_size=10, d_model=8, nhead=2)).draw(seed=0)(np.zeros((1, 5), int)).shape
     (1, 5, 10)
     """
     c = config
     shares.check(c)
-    first = POSITIONS[c.positions](c.vocab_size, c.context, c.d_model, c.dropout)
-    layers: dict[str, Layer] = {"embedding": first}
-    layers |= {f"block{i}": Block(c) for i in range(c.num_layers)}
+    first = c.first()
+    layers: dict[str, Layer] = {"embedding": first, **c.blocks()}
     if c.norm_position == "pre":
         layers["norm"] = LayerNorm(c.d_model)
     untied = Parameter((c.vocab_size, c.d_model), std=0.02, axis=0)
@@ -215,6 +239,8 @@ def gpt(config: Config, shares: Uncut = Layer.shares, recompute: str = "none") -
     if recompute == "full":
         layers |= {name: Recomputed(layer) for name, layer in layers.items() if isinstance(layer, Block)}
     if recompute == "selective" and c.attention:
-        for block in (layer for layer in layers.values() if isinstance(layer, Block)):
-            block.attention.branch.core = Recomputed(block.attention.branch.core)
+        blocks = (layer for layer in layers.values() if isinstance(layer, Block))
+        for branch in (getattr(part, "branch", None) for block in blocks for _, part in block.parts()):
+            if hasattr(branch, "core"):
+                branch.core = Recomputed(branch.core)
     return Model(c, layers).named().cut(shares)

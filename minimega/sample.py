@@ -4,6 +4,7 @@ B texts, N tokens so far, T window, V vocabulary, H heads, C width of a head.
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 
@@ -45,6 +46,10 @@ class Cache:
         keys[:, :, start:end], values[:, :, start:end] = k, v
         return keys[:, :, :end], values[:, :, :end]
 
+    def take(self, rows) -> None:
+        """Continue other texts: row i is what row `rows[i]` was."""
+        self.kept = {layer: [end, k[rows], v[rows]] for layer, (end, k, v) in self.kept.items()}
+
 
 def last_logits(model: Model, tokens, cache: Cache | None = None, seen: int = 0):
     """The logits (B, V) after the tokens (B, N); with a cache, the first `seen` tokens are not run again."""
@@ -52,15 +57,18 @@ def last_logits(model: Model, tokens, cache: Cache | None = None, seen: int = 0)
     start = window_start(tokens.shape[1], context)
     window = tokens[:, max(start, seen) :]
     positions = xp.arange(max(start, seen) - start, tokens.shape[1] - start)
-    at = Place(xp.arange(len(tokens)), positions)
+    at = Place(xp.arange(len(tokens)), positions, tokens=tokens[:, start:])
     if cache is not None:
-        at = Place(at.samples, positions, recall=cache.recall)
+        at = replace(at, recall=cache.recall)
     with no_grad():
         return model(window, at).data[:, -1]
 
 
 def next_logits(model: Model, tokens, cached: bool = True) -> Iterator:
-    """Yields the logits (B, V) after the tokens (B, N); send the next tokens (B,) for the next logits."""
+    """Yields the logits (B, V) after the tokens (B, N); send the next tokens (B,) for the next logits.
+
+    Send (tokens, rows) to continue other texts: text i is then text `rows[i]` so far, and its next token.
+    """
     seen, start, cache = 0, 0, Cache(model.config.context)
     while True:
         moved = window_start(tokens.shape[1], model.config.context)
@@ -68,6 +76,10 @@ def next_logits(model: Model, tokens, cached: bool = True) -> Iterator:
             seen, start, cache = 0, moved, Cache(model.config.context)
         chosen = yield last_logits(model, tokens, cache, seen) if cached else last_logits(model, tokens)
         seen = tokens.shape[1]
+        if isinstance(chosen, tuple):
+            chosen, rows = chosen
+            tokens = tokens[rows]
+            cache.take(rows)
         tokens = library(tokens).concatenate((tokens, chosen[:, None]), axis=1)
 
 
@@ -126,6 +138,7 @@ def generate(
     xp = library(next(iter(model.parameters().values())).data)
     numbers = np.asarray(texts)
     tokens = xp.asarray(np.tile(np.asarray(prompt), (len(numbers), 1)))
+    length = length if model.config.endless else min(length, model.config.context - len(prompt) + 1)
     talk = next_logits(model, tokens)
     logits = next(talk)
     for n in range(length):

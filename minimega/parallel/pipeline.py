@@ -5,6 +5,7 @@ B batch, T time, D width, V vocabulary; p ranks, r one of them, m micro-batches,
 
 import functools
 from collections.abc import Iterable
+from dataclasses import replace
 
 import numpy as np
 
@@ -41,7 +42,11 @@ class Run:
     def __init__(
         self, model: Model, batches: list[Batch], count: int | None = None, reducer: Reducer | None = None
     ):
-        self.model, self.batches, self.count, self.reducer = model, batches, count, reducer
+        self.model, self.count, self.reducer = model, count, reducer
+        # later stages get vectors: what their layers ask of the tokens is in the place
+        self.batches = [
+            (x, y, at if at.tokens is not None else replace(at, tokens=x)) for x, y, at in batches
+        ]
         stages = stages_of(model)
         self.group, self.chunks = stages.pipeline, stages.chunks
         self.stages = self.group.size * len(self.chunks)
