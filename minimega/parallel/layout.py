@@ -142,6 +142,7 @@ FEATURES: dict[str, Callable[[Layout, Config | None, str], bool]] = {
     "--zero 3": lambda cut, config, dtype: cut.zero == 3,
     "--experts": lambda cut, config, dtype: config is not None and config.experts > 0,
     "--objective masked": lambda cut, config, dtype: config is not None and not config.causal,
+    "--objective translate": lambda cut, config, dtype: config is not None and config.kind != "gpt",
     "--accumulate": lambda cut, config, dtype: cut.accumulate > 1,
     "--recompute selective": lambda cut, config, dtype: cut.recompute == "selective",
     "--recompute full": lambda cut, config, dtype: cut.recompute == "full",
@@ -154,6 +155,9 @@ REFUSED: dict[tuple[str, str], str] = {
     ("--pp", "--zero 2"): "each micro-batch would send all gradients",
     ("--pp", "--zero 3"): "each micro-batch would gather all weights",
     ("--pipeline zero-bubble", "--virtual-stages"): "several stages per rank need --pipeline interleaved",
+    ("--sequence-parallel", "--objective translate"): "a rank would hold tokens of the source alone",
+    ("--cp", "--objective translate"): "keys and values of the source do not travel round the ring",
+    ("--experts", "--objective translate"): "the blocks of an encoder-decoder have MLPs",
 }
 IMPLIED = {"--pipeline zero-bubble": "--pp", "--virtual-stages": "--pp", "--ep": "--experts"}
 

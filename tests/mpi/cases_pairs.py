@@ -43,13 +43,14 @@ def made_with(on: Iterable[str], pp: int, dp: int) -> Case:
     factors |= {word for word in ("accumulate", "experts") if f"--{word}" in on}
     factors |= {"experts"} if "--ep" in on else set()
     factors |= {"masked"} if "--objective masked" in on else set()
+    factors |= {"encoder-decoder"} if "--objective translate" in on else set()
     factors |= {word for word in ("selective", "full") if f"--recompute {word}" in on}
     schedule = "interleaved" if v > 1 else "zero-bubble" if "--pipeline zero-bubble" in on else "1f1b"
     m = 1 if pp == 1 else 4 if v > 1 else 3
     dtype = next((name.split()[1] for name in on if name.startswith("--dtype")), "float64")
     stage = next((ZERO[name] for name in on if name in ZERO), 0)
     batch = dp * m * (2 if "accumulate" in factors else 1)
-    layers = v * pp + 1 if pp > 1 else 1
+    layers = v * pp + 1 if pp > 1 else 1 + ("encoder-decoder" in factors)
     return Case(frozenset(factors), max(batch, 2), 8, dtype, layers, schedule, v, m, stage)
 
 

@@ -32,6 +32,7 @@ from minimega.parallel.pipeline import staged
 from minimega.parallel.team import Team
 from minimega.precision import HALF, loss_scale
 from minimega.sample import generate, next_logits
+from minimega.seq2seq.model import EncoderDecoder
 from minimega.train import Alone, Recipe, evaluate, train_step
 from tests.mpi.adjoint import assert_whole
 
@@ -74,7 +75,7 @@ class Case:
     @property
     def config(self) -> Config:
         on = self.factors
-        return Config(
+        return (EncoderDecoder if "encoder-decoder" in on else Config)(
             vocab_size=37 if "uneven" in on else 48,
             context=self.context,
             d_model=HEAD * self.nhead,
@@ -102,6 +103,9 @@ class Case:
             chosen = np.random.default_rng(6).random(inputs.shape) < 0.3
             chosen[0], chosen[1] = False, True
             inputs, targets = np.where(chosen, 2, inputs), np.where(chosen, inputs, -1)
+        if "encoder-decoder" in self.factors:
+            inputs[0, 2:4] = inputs[-1, 1:4] = 0  # padding of the source, which is half of the window
+            targets[:, : self.context // 2] = -1
         if "ignored" in self.factors:
             targets[: self.batch // 2, 1:] = -1
             targets[1 : self.batch // 2] = -1
