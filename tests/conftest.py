@@ -1,6 +1,7 @@
 """Fixtures: random arrays, and larger texts that only some machines have."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 # A run that is told nothing chooses its threads by the clock, and with them the last bits of its numbers.
@@ -23,3 +24,12 @@ def shared() -> Path:
     if not folder.is_dir():
         pytest.skip("no folder `shared` beside the project: larger texts and published figures are not here")
     return folder
+
+
+@pytest.fixture(scope="session")
+def gensims() -> Callable[[str], str]:
+    """The path of a file of gensim's test data, by name."""
+    pytest.importorskip("gensim", reason="needs gensim and its test data: pip install minimega[vectors]")
+    from gensim.test.utils import datapath
+
+    return datapath

@@ -20,12 +20,17 @@ from minimega.errors import BadInput, RunFailed, in_words, nearest, shown
 from minimega.ranks import launch, streams
 from minimega.ranks.streams import say
 
-# Positional arguments by command: key, name, description. Names that begin with a bracket are optional.
+# Positional arguments by command: key, name, description. Names that begin with a bracket are optional; one
+# with dots takes any number of words.
 TARGETS = {
     "gradcheck": [("target", "FILE.py:function", "a function that returns y and its backward")],
     "compare": [
         ("run_a", "RUN_A", 'a run folder, or a command in quotes: "train ..."'),
         ("run_b", "RUN_B", "the same: the reference"),
+    ],
+    "neighbours": [
+        ("source", "RUN-or-FILE", "a run folder, or a file of word vectors"),
+        ("asked", "[WORD...]", "words, or a sum of words such as: king - man + woman"),
     ],
     "reshard": [("run", "RUN", "a run folder")],
     "learn": [
@@ -98,7 +103,7 @@ def parse(command: str, argv: Sequence[str]) -> SimpleNamespace:
     (3, 0.01, ['lr', 'num_layers'])
     """
     argv = [re.sub(r"^--[^=]+", lambda name: name[0].replace("_", "-"), word) for word in argv]
-    typed, unknown = parser(command).parse_known_args(argv)
+    typed, unknown = parser(command).parse_known_intermixed_args(argv)
     if unknown:
         raise BadInput(_about_unknown(command, unknown[0], argv))
     texts = vars(typed)
@@ -142,7 +147,7 @@ def parser(command: str) -> Parser:
         formatter_class=lambda prog: argparse.HelpFormatter(prog, max_help_position=34, width=110),
     )
     for key, name, text in targets:
-        made.add_argument(key, metavar=name.strip("[]"), help=text, nargs="?")
+        made.add_argument(key, metavar=name.strip("[]."), help=text, nargs="*" if "..." in name else "?")
     mine = of_command(command)
     for title, group in GROUPS.items():
         section = made.add_argument_group(title)
@@ -159,8 +164,12 @@ def _metavar(option: Option) -> str:
     return {int: "N", float: "X", str: "TEXT", bool: "true|false"}[option.kind]
 
 
-def _target(command: str, key: str, name: str, texts: dict[str, str]) -> str | None:
+def _target(command: str, key: str, name: str, texts: dict) -> str | list[str] | None:
     text = texts.pop(key, None)
+    if "..." in name:
+        for word in text or []:
+            check_text(word, name.strip("[]."))
+        return text or []
     if not text and name[0] != "[":
         line = " ".join(["minimega", command, *(name for _, name, _ in TARGETS[command])])
         raise BadInput(f"{command} needs {name}: {line}; minimega {command} --help explains it")

@@ -117,6 +117,9 @@ OPTIONS = {
     "shapes": "shape sizes size input-shape",
     "picture": "plot png figure image out output o save",
     "trace": "json profile out output",
+    "topn": "top-n number-of-neighbours top",
+    "questions": "analogies analogy-file questions-words",
+    "limit": "max-vectors restrict-vocab threshold",
     "folder": "dir directory out-dir",
 }
 
@@ -190,6 +193,7 @@ COMMANDS = {
     "reshard": "convert convert-checkpoint repartition merge split",
     "compare": "diff",
     "doctor": "info check-install env status selftest",
+    "neighbours": "neighbors nearest most-similar similar similarity analogy analogies distance",
     "learn": "lesson lessons tutorial course",
 }
 

@@ -27,6 +27,7 @@ COMMANDS = {
     "reshard": "copy a run's newest checkpoint to a new folder, for another layout",
     "compare": "compare two runs: is the difference rounding or a bug, and where does it begin",
     "doctor": "check your setup and say how to fix it",
+    "neighbours": "list the words nearest to a word, solve analogies, score a file of questions",
     "learn": "list the lessons, copy one to work in, check your answer",
 }
 TRAIN, WRITE, BUILD, USE = "train", "generate", "train bench timeline memory", "generate evaluate"
@@ -138,6 +139,11 @@ GROUPS: dict[str, tuple[Option, ...]] = {
     "pictures": (
         Option("picture", str, None, "gradcheck timeline", "draw the result to this PNG file", PATH),
         Option("trace", str, None, "timeline", "write a trace for ui.perfetto.dev to this JSON file", PATH),
+    ),
+    "word vectors": (
+        Option("topn", int, 10, "neighbours", "number of neighbours", FROM_1),
+        Option("questions", str, None, "neighbours", "score this file of analogies by section", PATH),
+        Option("limit", int, None, "neighbours", "read only the first N words of a file", FROM_1, "all"),
     ),
     "lessons": (
         Option("folder", str, "my-lessons", "learn", "folder of your copies and your progress", PATH),

@@ -56,7 +56,7 @@ def terms(text: str) -> tuple[list[str], list[str]]:
     begun = text.strip() if text.strip().startswith(("- ", "+ ")) else f"+ {text.strip()}"
     parts = re.split(r"(?:^|\s)([+-])\s", begun)
     signed = list(zip(parts[1::2], (word.strip() for word in parts[2::2]), strict=True))
-    if not text.strip() or any(re.match(r"[+-] | [+-]$", word[:2] + word[-2:]) for _, word in signed) or not signed:
+    if not text.strip() or any(w[:2] in ("+ ", "- ") or w[-2:] in (" +", " -") for _, w in signed):
         raise BadInput(f"{shown(text)} is no sum of words; write it as in 'king - man + woman'")
     return [w for sign, w in signed if sign == "+"], [w for sign, w in signed if sign == "-"]
 

@@ -62,6 +62,17 @@ def checked(words: Iterable[str], rows: np.ndarray, path: str | Path, **more) ->
     return Vectors(words, rows, **more)
 
 
+def joined(a: Vectors, b: Vectors) -> Vectors:
+    """The vectors of a, then those of b, of equal width.
+
+    >>> one = Vectors(["sun"], np.ones((1, 2), np.float32))
+    >>> joined(one, Vectors(["moon"], np.zeros((1, 2), np.float32))).words
+    ['sun', 'moon']
+    """
+    rows = np.concatenate([a.rows, b.rows])
+    return Vectors([*a.words, *b.words], rows, a.guessed | b.guessed, a.notes)
+
+
 def write(path: str | Path, vectors: Vectors) -> None:
     """Write word2vec's text format, which gensim, FastText and `files.read` read.
 
