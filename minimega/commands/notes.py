@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from types import SimpleNamespace as Options
 
 from minimega.commands.option_table import TABLE
+from minimega.data.corpus import GRAMMARS
 
 # Of the options that only some optimizers read, those that each one does.
 READS = {"sgd": (), "momentum": ("beta1",), "adagrad": ("eps",)}
@@ -42,7 +43,7 @@ def _of_training(o: Options, steps: int, words: int | None) -> Iterator[str]:
             if name[2:] not in READS.get(o.optimizer, ("beta1", "beta2", "eps"))
         ],
         "no --experts": [] if o.experts else _changed(o, "top-k-experts", "balance"),
-        "no tales": [] if "tales" in (o.train_filename, o.eval_filename) else _changed(o, "tales"),
+        "no tales": [] if {o.train_filename, o.eval_filename} & GRAMMARS.keys() else _changed(o, "tales"),
         "one stage (--pp 1)": _changed(o, "pipeline") if o.pp == 1 else [],
     }
     for why, names in unused.items():

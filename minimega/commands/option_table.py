@@ -41,7 +41,7 @@ WORDS = ("char", "word", "whitespace", "bpe")
 # fmt: off
 GROUPS: dict[str, tuple[Option, ...]] = {
     "text": (
-        Option("train-filename", str, "tales", TRAIN, "tales or pydoc (built in), a file or a folder", PATH),
+        Option("train-filename", str, "tales", TRAIN, "tales, tales-zh, pydoc, a file or a folder", PATH),
         Option("eval-filename", str, None, "train evaluate", "the text to evaluate on", PATH, "held out"),
         Option("tales", int, 12000, TRAIN, "number of tales to generate", FROM_1),
         Option("tokenizer", WORDS, None, TRAIN, "how text becomes tokens", shown="word for tales, else bpe"),

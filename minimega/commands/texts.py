@@ -104,7 +104,7 @@ def open_texts(o: Options) -> tuple[corpus.Corpus, corpus.Corpus]:
 def open_held_out(name: str, o: Options) -> corpus.Corpus:
     """A text to evaluate on; of the tales, only the held-out ones."""
     text = corpus.open_corpus(name, seed=o.seed, tales=o.tales)
-    return text.split()[1] if name == "tales" else text
+    return text.split()[1] if name in corpus.GRAMMARS else text
 
 
 def read_texts(
@@ -119,7 +119,7 @@ def read_texts(
     floor = None
     if world.rank == 0:
         with world.busy("reading the texts"):
-            kind = o.tokenizer or ("word" if o.train_filename == "tales" else "bpe")
+            kind = o.tokenizer or ("word" if o.train_filename in corpus.GRAMMARS else "bpe")
             tokenizer = tokenizer or tokens.train(kind, learned.documents(), o.vocab_size)
             tokenizer.save(vocabulary)
             try:

@@ -75,7 +75,7 @@ def read(path: str | Path) -> Texts:
     """
     path = Path(path)
     if not path.exists():
-        raise BadInput(f"there is no file or folder {path}. The built-in texts are: tales, pydoc.")
+        raise BadInput(f"there is no file or folder {path}. The built-in texts are: tales, tales-zh, pydoc.")
     files = [path]
     if path.is_dir():
         names = sorted(f.relative_to(path) for f in path.rglob("*") if f.is_file())

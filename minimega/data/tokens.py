@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
+from minimega.data.scripts import SPACELESS
 from minimega.errors import BadInput, naming
 
 START, UNKNOWN = 0, 1
@@ -26,10 +27,21 @@ KINDS = ("char", "word", "whitespace", "bpe")
 FORMAT, VERSION, WITH_SPECIALS = "minimega tokenizer", 1, 2
 
 # A word includes the space before it, so joining the tokens restores the text; it can contain an apostrophe,
-# as in "didn't". Each punctuation character is a token: "?!" then needs no entry of its own.
-WORD = re.compile(r" ?\w+(?:['\u2019]\w+)*| ?[^\w\s]|\s")
+# as in "didn't". Each punctuation character is a token: "?!" then needs no entry of its own. Chinese and
+# Japanese have no spaces between words: there each character is a token, without a space.
+LETTER = rf"[^\W{SPACELESS}]"
+WORD = re.compile(rf" ?{LETTER}+(?:['\u2019]{LETTER}+)*| ?[^\w\s]|\s|[{SPACELESS}]")
 SPLIT = {"char": list, "word": WORD.findall, "whitespace": str.split}
-LAST_CUT = re.compile(r"(?s).*\S(?=[ \t\r\n])")  # no token of any kind crosses this point
+SPACE = r"\S(?=[ \t\r\n])"  # no token of any kind crosses this point
+STOP, HAN = "[\u3001\u3002\uff01\uff0c\uff1a\uff1b\uff1f]", "[\u4e00-\u9fa5]"
+# Where a document may be cut, by kind. Without spaces: byte pairs never join a mark and a letter, and take at
+# most 512 letters at a time (byte_pairs.LONG).
+LAST_CUT = {
+    "char": re.compile("(?s).*."),
+    "word": re.compile(f"(?s).*(?:{SPACE}|[{SPACELESS}])"),
+    "whitespace": re.compile(f"(?s).*{SPACE}"),
+    "bpe": re.compile(f"(?s).*(?:{SPACE}|{STOP}(?={HAN}))|(?:.*(?:{STOP}|\\s))?(?:{HAN}{{512}})+"),
+}
 JOIN = {"char": "", "word": "", "whitespace": " "}
 
 Documents = Iterable[str | Iterable[str]]
@@ -157,7 +169,7 @@ def train(
     least = special + (256 if kind == "bpe" else 1)  # a byte-level vocabulary has all bytes
     if vocab_size is not None and vocab_size < least:
         raise BadInput(f"a vocabulary of {vocab_size} is too small: {kind} needs at least {least}.")
-    texts = (text for document in documents for text in _texts(document))
+    texts = (text for document in documents for text in _texts(document, kind))
     if kind == "bpe":
         from minimega.data import byte_pairs
 
@@ -190,15 +202,15 @@ def load(path: str | Path) -> Tokenizer:
         raise BadInput(f"{path} cannot be read as a tokenizer: {why}. Use a complete run folder.") from None
 
 
-def _texts(document: str | Iterable[str]) -> Iterator[str]:
+def _texts(document: str | Iterable[str], kind: str) -> Iterator[str]:
     """A document in parts that no token crosses, however its pieces were cut.
 
-    In memory at once: one piece, and the text since the last space or line end.
+    In memory at once: one piece, and the text since the last place where this kind may be cut.
     """
     carry = ""
     for piece in [document] if isinstance(document, str) else document:
         text = carry + piece
-        cut = last.end() if (last := LAST_CUT.match(text)) else 0
+        cut = last.end() if (last := LAST_CUT[kind].match(text)) else 0
         yield text[:cut]
         carry = text[cut:]
     yield carry
@@ -239,5 +251,5 @@ def tokenize(documents: Documents, tokenizer: Tokenizer, path: str | Path) -> np
 def _stream(documents: Documents, tokenizer: Tokenizer) -> Iterator[np.ndarray]:
     for document in documents:
         yield np.array([START])
-        yield from map(tokenizer.encode, _texts(document))
+        yield from map(tokenizer.encode, _texts(document, tokenizer.kind))
     yield np.array([START])

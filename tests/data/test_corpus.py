@@ -1,5 +1,6 @@
 """The tales and their exact floor; texts from files, and errors in them."""
 
+import re
 from collections import Counter, defaultdict
 from itertools import pairwise
 
@@ -7,11 +8,14 @@ import numpy as np
 import pytest
 
 from minimega import random
-from minimega.data import corpus, documents
-from minimega.data.corpus import MEN, WOMEN, Tales, bigram_floor, open_corpus, surprises, tell
+from minimega.data import documents, tales_zh
+from minimega.data.corpus import CHINESE, ENGLISH, MEN, WOMEN, Tales, bigram_floor, open_corpus, surprises
 from minimega.data.documents import read
+from minimega.data.grammar import Grammar
 from minimega.data.tokens import WORD
 from minimega.errors import BadInput
+
+BOTH = pytest.mark.parametrize("grammar", [ENGLISH, CHINESE], ids=lambda grammar: grammar.name)
 
 
 def numbers(*seed) -> list[float]:
@@ -25,18 +29,18 @@ def joined(part) -> str:
 # the grammar
 
 
-def clashes(tales: int) -> list:
+def clashes(grammar: Grammar, tales: int) -> list:
     """Choices of which two options begin with the same word, or that show somewhere else than they say."""
     found = []
     for i in range(tales):
         drawn = numbers("grammar", i)
-        text, choices = tell(iter(drawn))
+        text, choices = grammar.tell(iter(drawn))
         places = [place for place, _ in choices]
         found += [text for a, b in pairwise(places) if a >= b]
         for k, (place, options) in enumerate(choices):
             words = set()
             for option in range(options):
-                other, _ = tell(iter([*drawn[:k], (option + 0.5) / options, *drawn[k + 1 :]]))
+                other, _ = grammar.tell(iter([*drawn[:k], (option + 0.5) / options, *drawn[k + 1 :]]))
                 words.add(WORD.findall(other[place:])[0])
                 if other[:place] != text[:place]:
                     found.append((text, place))
@@ -45,13 +49,16 @@ def clashes(tales: int) -> list:
     return found
 
 
-def test_every_choice_shows_in_the_very_next_word():
-    assert clashes(tales=60) == []
+@BOTH
+def test_every_choice_shows_in_the_very_next_word(grammar):
+    assert clashes(grammar, tales=60) == []
 
 
 def test_two_options_with_one_first_word_are_noticed(monkeypatch):
-    monkeypatch.setitem(corpus._RULES, "glad", [["glad"], ["happy"], ["happy as ever"]])
-    assert clashes(tales=20)
+    monkeypatch.setitem(ENGLISH.rules, "glad", [["glad"], ["happy"], ["happy as ever"]])
+    assert clashes(ENGLISH, tales=20)
+    monkeypatch.setitem(CHINESE.rules, "glad", [["高兴"], ["感动"], ["高高兴兴"]])
+    assert clashes(CHINESE, tales=20)
 
 
 def wrong_claims(tales: list[tuple[str, np.ndarray]], since: int) -> list:
@@ -79,23 +86,27 @@ def wrong_claims(tales: list[tuple[str, np.ndarray]], since: int) -> list:
     return found
 
 
-def tales_with(beginning: int, tale: int, count: int) -> tuple[list[tuple[str, np.ndarray]], int]:
+def tales_with(
+    grammar: Grammar, beginning: int, tale: int, count: int
+) -> tuple[list[tuple[str, np.ndarray]], int]:
     """Tales that share the first choices with one tale, and the number of words that they surely share."""
     first = numbers("frequency", tale)[:beginning]
-    drawn = [tell(iter(first + numbers("frequency", tale, beginning, i))) for i in range(count)]
+    drawn = [grammar.tell(iter(first + numbers("frequency", tale, beginning, i))) for i in range(count)]
     text, choices = drawn[0]
     since = len(WORD.findall(text[: choices[beginning][0]].rstrip()))
     return [(text, surprises(text, choices)) for text, choices in drawn], since
 
 
+@BOTH
 @pytest.mark.parametrize("beginning", [0, 3, 7, 10, 13, 16])
-def test_words_come_as_often_as_is_claimed(beginning):
+def test_words_come_as_often_as_is_claimed(grammar, beginning):
     for tale in range(2):
-        assert wrong_claims(*tales_with(beginning, tale, 1000)) == []
+        assert wrong_claims(*tales_with(grammar, beginning, tale, 1000)) == []
 
 
-def test_a_wrong_claim_is_noticed():
-    tales, since = tales_with(9, 0, 1200)
+@BOTH
+def test_a_wrong_claim_is_noticed(grammar):
+    tales, since = tales_with(grammar, 9, 0, 1200)
     assert wrong_claims([(text, nats * 1.2) for text, nats in tales], since)
     assert wrong_claims([(text, np.roll(nats, 1)) for text, nats in tales], since)
 
@@ -106,7 +117,6 @@ def test_a_tale_is_one_line_of_words_in_the_order_of_its_surprises():
     for text, choices in Tales(3000).told():
         nats = surprises(text, choices)
         words = WORD.findall(text)
-        assert words == corpus._WORD.findall(text)
         assert len(nats) == len(words) + 1
         assert text.isprintable() and text.endswith(".") and not text.startswith(" ")
         assert "  " not in text and " a a" not in text and " a o" not in text and "{" not in text
@@ -118,7 +128,7 @@ def test_a_tale_is_one_line_of_words_in_the_order_of_its_surprises():
     names = {f" {name}" for name in f"{WOMEN}|{MEN}".split("|")}
     assert names <= vocabulary.keys()  # in the middle only: each name is one token
     literals = " ".join(
-        text for options in corpus._RULES.values() for option in options for text in option[::2]
+        text for options in ENGLISH.rules.values() for option in options for text in option[::2]
     )
     assert {word.strip() for word in WORD.findall(literals)} - {"", "s"} <= {
         word.strip() for word in vocabulary
@@ -145,6 +155,41 @@ def test_the_floor_is_the_mean_surprise_and_bigrams_stay_far_above_it():
         words += [*WORD.findall(text), "<start>"]
     ids = np.unique(words, return_inverse=True)[1]
     assert bigram_floor(ids[:-1], ids[1:]) > floor + 0.8
+
+
+def test_chinese_tales_have_the_same_tokens_by_character_and_by_word():
+    """So the floor holds for both tokenizers."""
+    vocabulary = Counter()
+    for text, choices in Tales(3000, grammar=CHINESE).told():
+        assert WORD.findall(text) == [*text]
+        assert len(text) < 128  # a tale and its end fit into 128 tokens
+        assert text.isprintable() and text.endswith("。") and "{" not in text and " " not in text
+        assert surprises(text, choices)[-1] == 0
+        vocabulary.update(text)
+    assert 350 <= len(vocabulary) <= 400
+    literals = {c for options in CHINESE.rules.values() for option in options for t in option[::2] for c in t}
+    assert literals | {*"她他"} == {*vocabulary}
+
+
+def test_chinese_measure_words_and_pronouns_fit():
+    women = tales_zh.WOMEN.split("|")
+    for text in Tales(300, grammar=CHINESE).documents():
+        people = sorted((n for n in women + tales_zh.MEN.split("|") if n in text), key=text.index)
+        assert len(people) == 2
+        told = text.partition("孩子们问")[0]  # in that ending the receiver speaks
+        assert ("他" if people[0] in women else "她") not in told
+        measure, thing = re.search("了一(.).*?的(..)。", text).groups()
+        assert thing in tales_zh.GRAMMAR[f"{measure}+thing"]
+
+
+def test_the_floor_of_the_chinese_tales_and_the_bigram_line():
+    tales = Tales(600, seed=1, first=12_000, grammar=CHINESE)
+    choices = [options for _, found in tales.told() for _, options in found]
+    floor = np.log(choices).sum() / sum(len(text) + 1 for text in tales.documents())
+    assert tales.floor() == pytest.approx(floor, rel=1e-12)
+    assert 0.25 < floor < 0.35
+    ids = np.unique([*"\0".join(["", *tales.documents(), ""])], return_inverse=True)[1]
+    assert bigram_floor(ids[:-1], ids[1:]) > floor + 0.6
 
 
 def test_tales_are_a_function_of_the_seed_and_their_number():

@@ -179,7 +179,7 @@ def test_training_and_tokenizing_know_no_chunks(kind, rng, tmp_path):
 
 
 def test_a_chunk_border_that_changes_tokens_is_noticed(rng, tmp_path, monkeypatch):
-    monkeypatch.setattr(tokens, "_texts", lambda document: iter(document))
+    monkeypatch.setattr(tokens, "_texts", lambda document, kind: iter(document))
     with pytest.raises(AssertionError):
         test_training_and_tokenizing_know_no_chunks("word", rng, tmp_path)
 

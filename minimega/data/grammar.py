@@ -1,0 +1,93 @@
+"""Tales that a grammar writes, and the lowest loss that any model can have on them.
+
+Each choice of a grammar has n equally likely options and shows in the very next token, because no two options
+begin with the same token (a word, or a Chinese character). A perfect reader, who knows the grammar, therefore
+loses log n nats at that token and nothing elsewhere: the lowest possible loss is known exactly.
+
+A grammar is a dict of rules. A rule is its options, separated by |, and an option is text with slots:
+
+    {rule}             an option of the rule
+    {role=rule}        the same, stored under the role; no option is stored twice
+    {role}             the stored option
+    {role=$other}      an option of the rule whose name is stored under `other`
+    {role=$other+x}    the same for the name with "+x" at its end: one stored option chooses several rules
+    {form:role}        a form (as a pronoun) that fits the person stored under the role
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from math import log
+
+import numpy as np
+
+from minimega.data.tokens import WORD
+
+
+class Grammar:
+    """The rules of one language's tales, which begin at the rule "tale".
+
+    `forms` has, for each form, that of a woman and that of a man; `men` lists the options that are men.
+
+    >>> g = Grammar("demo", {"tale": "{who=person} {did}.", "person": "Ann|Bob", "did": "ran|sang|slept"})
+    >>> g.tell(iter([0.9, 0.5]))
+    ('Bob sang.', [(0, 2), (4, 3)])
+    """
+
+    def __init__(
+        self,
+        name: str,
+        rules: dict[str, str],
+        forms: dict[str, tuple[str, str]] | None = None,
+        men: Sequence[str] = (),
+    ):
+        self.name, self.forms, self.men = name, forms or {}, frozenset(men)
+        # each option split into text, slot, text, slot, ..., text
+        self.rules = {
+            rule: [re.split(r"\{(.*?)\}", o) for o in options.split("|")] for rule, options in rules.items()
+        }
+
+    def tell(self, numbers: Iterator[float]) -> tuple[str, list[tuple[int, int]]]:
+        """Write one tale; each choice takes the next number in [0, 1).
+
+        Returns the text and, per choice, the index of the character where it shows and the number of options.
+        """
+        text, kept, choices = "", {}, []
+
+        def write(parts: list[str]) -> None:
+            nonlocal text
+            for i, part in enumerate(parts):
+                role, _, rule = part.partition("=")
+                form, _, who = part.partition(":")
+                if i % 2 == 0:
+                    text += part
+                elif who:
+                    text += self.forms[form][kept[who][0] in self.men]
+                elif role in kept:
+                    write(kept[role])
+                else:
+                    other, plus, more = rule.partition("+")
+                    rule = kept[other[1:]][0] + plus + more if rule.startswith("$") else rule or role
+                    options = [option for option in self.rules[rule] if option not in kept.values()]
+                    choices.append((len(text), len(options)))
+                    option = options[int(next(numbers) * len(options))]
+                    if "=" in part:
+                        kept[role] = option
+                    write(option)
+
+        write(self.rules["tale"][0])
+        return text, choices
+
+
+def surprises(text: str, choices: list[tuple[int, int]]) -> np.ndarray:
+    """A perfect reader's loss at each word of a tale and at its end: -log p in nats, (words + 1,).
+
+    Words are those of the tokenizer "word": in Chinese, characters.
+
+    >>> surprises("Once it rained.", [(0, 4), (8, 2)]).round(2).tolist()
+    [1.39, 0.0, 0.69, 0.0, 0.0]
+    """
+    ends = [word.end() for word in WORD.finditer(text)]
+    nats = np.zeros(len(ends) + 1)
+    for place, options in choices:
+        nats[np.searchsorted(ends, place, "right")] += log(options)
+    return nats
