@@ -39,7 +39,11 @@ def test_each_letter_of_a_script_counts_and_nothing_else():
     wrong = []
     for point in range(0x20000):
         name = unicodedata.name(chr(point), "").removeprefix("FULLWIDTH ").removeprefix("HALFWIDTH ")
-        if unicodedata.category(chr(point)) in ("Lu", "Ll", "Lt") or (" LETTER " in name and point != 0x61C) or "IDEOGRAPH-" in name:
+        if (
+            unicodedata.category(chr(point)) in ("Lu", "Ll", "Lt")
+            or (" LETTER " in name and point != 0x61C)
+            or "IDEOGRAPH-" in name
+        ):
             for script, begin in names.items():
                 if name.startswith(begin) and count(chr(point)) != {script: 1}:
                     wrong.append((hex(point), name))
