@@ -17,6 +17,7 @@ import numpy as np
 from minimega.backend import base_of, library
 from minimega.contract import check_gradient, each_gradient, positional, value_and_back
 from minimega.precision import finite, narrow, wide, widened
+from minimega.tensor import Tensor
 
 _recording = ContextVar("recording", default=True)
 _layer = ContextVar("layer", default="")
@@ -39,41 +40,6 @@ class Operation:
         self.shape, self.dtype, self.most = np.shape(y), getattr(y, "dtype", None), max(most, len(args))
 
 
-class Tensor:
-    """An array that knows how it was made.
-
-    `data` is the array, `maker` the Operation that made it. A leaf (created directly, without a maker) adds
-    up its gradient in `grad`, of the same shape, over calls of `backward` until `grad` is set to None.
-    `complete`, if set, is called with the leaf once a backward pass has added the last contribution.
-    Constants need no Tensor: pass the raw array, and no gradient is computed for it.
-
-    >>> x = Tensor(np.array([1.0, 2.0, 3.0]))
-    >>> y = (x * x).sum()
-    >>> y.backward()
-    >>> x.grad.tolist()
-    [2.0, 4.0, 6.0]
-    """
-
-    __slots__ = ("__weakref__", "complete", "data", "grad", "maker")
-    learned = False  # whether it is a Parameter
-    __array_ufunc__ = None  # array * tensor calls the tensor's operator, and builds no array of tensors
-
-    def __init__(self, data, maker: Operation | None = None):
-        self.data = np.asarray(data) if library(data) is np else data
-        self.grad, self.maker, self.complete = None, maker, None
-
-    def __repr__(self) -> str:
-        return f"Tensor{self.shape}" + (f" made by {self.maker.name}" if self.maker else "")
-
-    shape = property(lambda self: self.data.shape)
-    ndim = property(lambda self: self.data.ndim)
-    dtype = property(lambda self: self.data.dtype)
-
-    def backward(self, dy=None, keep_graph: bool = False) -> None:
-        """Add the gradient of this tensor with respect to each leaf to the leaf's `grad`: see `backward`."""
-        backward(self, dy, keep_graph)
-
-
 def op(f: Callable | None = None, *, exact: bool = False) -> Callable:
     """Make an operation accept Tensors: it then returns a Tensor. On raw arrays it still returns (y, back).
 
@@ -87,7 +53,7 @@ def op(f: Callable | None = None, *, exact: bool = False) -> Callable:
     ...     return 2 * x, lambda dy: 2 * dy
     >>> y, back = double(np.ones(2))            # raw arrays: nothing is recorded
     >>> double(Tensor(np.ones(2)))              # the engine records `back`
-    Tensor(2,) made by double
+    Tensor([2., 2.], dtype=float64, made by double)
     """
     if f is None:
         return functools.partial(op, exact=exact)
@@ -144,6 +110,9 @@ def backward(y: Tensor, dy=None, keep_graph: bool = False) -> None:
         if not keep_graph:
             made.back, made.inputs = None, ()
     _add_up(waiting, uses)
+
+
+Tensor.operations["backward"] = backward
 
 
 def _computed(dx, x: Tensor | Operation, user: str):

@@ -16,9 +16,10 @@ import math
 
 import numpy as np
 
-from minimega.autograd import Tensor, op
+from minimega.autograd import op
 from minimega.backend import library, normal_axis
 from minimega.precision import narrow, product, wide
+from minimega.tensor import Tensor
 
 
 def unbroadcast(dy, shape: tuple[int, ...]):
@@ -280,16 +281,6 @@ def dropout(x, keep=None, p: float = 0.0):
     return wide(x) * keep() * scale, lambda dy: dy * keep() * scale
 
 
-def _install() -> None:
-    """Give Tensor its operators: a + b of tensors is add(a, b)."""
-    two = {"add": add, "sub": subtract, "mul": multiply, "truediv": divide, "matmul": matmul, "pow": power}
-    for name, f in two.items():
-        setattr(Tensor, f"__{name}__", lambda a, b, f=f: f(a, b))
-        setattr(Tensor, f"__r{name}__", lambda a, b, f=f: f(b, a))
-    for name, f in {"neg": negative, "getitem": take}.items():
-        setattr(Tensor, f"__{name}__", f)
-    for f in (sum, mean, max, exp, log, sqrt, tanh, reshape, transpose):
-        setattr(Tensor, f.__name__, f)
-
-
-_install()
+_OPERATIONS = (add, subtract, multiply, divide, power, negative, matmul, exp, log, sqrt, tanh, relu, gelu)
+_OPERATIONS += (sum, mean, max, softmax, log_softmax, reshape, transpose, take)
+Tensor.operations |= {f.__name__: f for f in _OPERATIONS}

@@ -6,6 +6,7 @@ import numpy as np
 
 from minimega import random
 from minimega.autograd import Tensor
+from minimega.errors import BadInput
 
 
 class Parameter(Tensor):
@@ -36,7 +37,7 @@ class Parameter(Tensor):
         axis: int | None = None,
         by_expert: bool = False,
     ):
-        super().__init__(None)
+        self.grad = self.maker = self.complete = None  # no data until it is drawn
         self.whole_shape, self.std, self.mean, self.name = tuple(shape), std, mean, ""
         self.axis, self.by_expert, self.cuts = axis, by_expert, []
         self.at_both_ends = False  # of a pipeline: the first and the last stage hold a copy each
@@ -44,6 +45,19 @@ class Parameter(Tensor):
     size = property(lambda self: math.prod(self.whole_shape))
     local_size = property(lambda self: math.prod(s.stop - s.start for s in self.piece))  # on this rank
     decays = property(lambda self: len(self.whole_shape) > 1)
+
+    def __getattr__(self, name: str):
+        if name == "data":
+            raise BadInput(
+                f"{self.name or 'this parameter'} has no values yet: call draw(seed=0) on its model"
+            )
+        return super().__getattr__(name)
+
+    def __repr__(self) -> str:
+        try:
+            return f"{super().__repr__()[:-1]}, named {self.name!r})"
+        except BadInput:
+            return f"Parameter(shape={self.whole_shape}, named {self.name!r}, not drawn)"
 
     @property
     def piece(self) -> tuple[slice, ...]:

@@ -643,8 +643,3 @@ def test_first_not_finite_names_the_first_layer(rng):
         assert first_not_finite(lambda: model.loss(ids, ids)) == "block2.mlp.branch.up"
         model.layers["block2"] = recompute(blocks[1])
         assert first_not_finite(lambda: model.loss(ids, ids)) == "block2.mlp.branch.up"
-
-
-def test_repr_says_who_made_it():
-    x = Tensor(np.ones((2, 3)))
-    assert repr(x) == "Tensor(2, 3)" and repr(x.exp()) == "Tensor(2, 3) made by exp"
