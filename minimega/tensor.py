@@ -164,9 +164,7 @@ class Tensor:
     def item(self) -> float | int | bool:
         """The only entry, as a Python number. Raises ValueError if there are several."""
         if self.size != 1:
-            raise ValueError(
-                f"item() and float() take a Tensor with one entry; this one has shape {self.shape}"
-            )
+            raise ValueError(f"item() and float() take a Tensor of one entry, not of shape {self.shape}")
         return self.numpy().item()
 
     def tolist(self) -> list:
