@@ -13,7 +13,7 @@ from minimega.autograd import no_grad
 from minimega.backend import library, to_numpy
 from minimega.errors import BadInput
 from minimega.layer import Place
-from minimega.model import Model
+from minimega.model import Config, Model
 
 
 def window_start(count: int, context: int) -> int:
@@ -113,6 +113,16 @@ def choose(logits, uniform, temperature: float = 1.0, top_k: int = 0, top_p: flo
     return np.take_along_axis(order, np.minimum(place, (p > 0).sum(axis=-1) - 1)[:, None], axis=-1)[:, 0]
 
 
+def room(config: Config, count: int, length: int) -> int:
+    """By how many tokens, at most `length`, a prompt of `count` tokens can be continued.
+
+    Raises BadInput if the model is not causal.
+    """
+    if not config.causal:
+        raise BadInput("this model saw both sides of each token in training, so it cannot continue a text")
+    return length if config.endless else min(length, config.context - count + 1)
+
+
 def generate(
     model: Model,
     prompt: list[int],
@@ -133,12 +143,10 @@ def generate(
     >>> np.array(list(generate(model, prompt=[0, 3], length=5, texts=range(2), top_k=4))).shape
     (5, 2)
     """
-    if not model.config.causal:
-        raise BadInput("this model saw both sides of each token in training, so it cannot continue a text")
+    length = room(model.config, len(prompt), length)
     xp = library(next(iter(model.parameters().values())).data)
     numbers = np.asarray(texts)
     tokens = xp.asarray(np.tile(np.asarray(prompt), (len(numbers), 1)))
-    length = length if model.config.endless else min(length, model.config.context - len(prompt) + 1)
     talk = next_logits(model, tokens)
     logits = next(talk)
     for n in range(length):
