@@ -3,6 +3,9 @@
 from pathlib import Path
 from types import SimpleNamespace as Options
 
+import numpy as np
+
+from minimega.beam import beam_search
 from minimega.commands import threads
 from minimega.commands.evaluate import load
 from minimega.commands.notes import counted, notes
@@ -35,8 +38,8 @@ def _generate(o: Options, grid: Grid) -> int:
     if grid.first:
         for line in notes(o, words=tokenizer.size):
             tell(line)
-    texts = []
-    for first in range(0, o.generate_num_sentences, TOGETHER):
+    texts = search(model, tokenizer, o) if o.beams else []
+    for first in range(0, 0 if o.beams else o.generate_num_sentences, TOGETHER):
         numbers = range(first, min(first + TOGETHER, o.generate_num_sentences))
         texts += write(model, tokenizer, numbers, o)
     lines = [" ".join(text.split()) for text in texts]
@@ -54,12 +57,20 @@ def _generate(o: Options, grid: Grid) -> int:
     return 0
 
 
+def search(model: Model, tokenizer: tokens.Tokenizer, o: Options) -> list[str]:
+    """The best texts that a beam search finds, the best first."""
+    prompt = np.array([model.config.prompt(asked(tokenizer, o), tokenizer.start)])
+    length, penalty, never = o.generate_sentence_length, o.length_penalty, (tokenizer.unknown,)
+    found = beam_search(model, prompt, length, o.beams, penalty, never, tokenizer.start)[0]
+    return in_words(model, tokenizer, [f.tokens for f in found[: o.generate_num_sentences]], o)
+
+
 def write(model: Model, tokenizer: tokens.Tokenizer, numbers: range, o: Options) -> list[str]:
     """Generate the texts with these numbers, each up to the next start token (end of document) or `--stop`.
 
     A number decides the randomness of its text, so texts do not depend on how many are generated at once.
     """
-    prompt = [tokenizer.start, *(tokenizer.encode(o.prompt) if o.prompt else [])]
+    prompt = model.config.prompt(asked(tokenizer, o), tokenizer.start)
     choice = {"temperature": o.temperature, "top_k": o.top_k, "top_p": o.top_p}
     never = (tokenizer.unknown,)
     rows: list[list[int]] = [[] for _ in numbers]
@@ -72,6 +83,17 @@ def write(model: Model, tokenizer: tokens.Tokenizer, numbers: range, o: Options)
                 ended[n] = bool(o.stop) and o.stop in tokenizer.decode(rows[n])
         if all(ended):
             break
-    texts = [tokenizer.decode(prompt + row) for row in rows]
+    return in_words(model, tokenizer, rows, o)
+
+
+def asked(tokenizer: tokens.Tokenizer, o: Options) -> list[int]:
+    """The tokens of the prompt."""
+    return tokenizer.encode(o.prompt).tolist() if o.prompt else []
+
+
+def in_words(model: Model, tokenizer: tokens.Tokenizer, rows: list[list[int]], o: Options) -> list[str]:
+    """The texts of generated tokens: after the prompt, or alone if the model answers it; up to `--stop`."""
+    prompt = asked(tokenizer, o) if model.config.kind == "gpt" else []
+    texts = [tokenizer.decode([*prompt, *row]) for row in rows]
     begun = len(tokenizer.decode(prompt))  # the prompt may contain the stop string
     return [t[:begun] + t[begun:].split(o.stop)[0] if o.stop else t for t in texts]

@@ -103,6 +103,8 @@ OPTIONS = {
         number-of-samples n num""",
     "generate-sentence-length": """max-new-tokens max-length max-tokens length num-tokens out-seq-length
         tokens-to-generate max-gen-len n-predict""",
+    "beams": "num-beams beam-size beam beam-width beam-search n-best",
+    "length-penalty": "lenpen length-penalty-alpha length-normalization alpha",
     "temperature": "temp t sampling-temperature",
     "temperature 0": "greedy no-sample do-sample",
     "top-k": "topk k",

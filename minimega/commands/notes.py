@@ -54,7 +54,12 @@ def _of_training(o: Options, steps: int, words: int | None) -> Iterator[str]:
 def _of_writing(o: Options, words: int | None) -> Iterator[str]:
     if words is not None and o.top_k > words:
         yield f"--top-k {o.top_k} is above the {words} tokens of the vocabulary: any may be chosen"
-    if o.temperature == 0:
+    if o.beams:
+        for name in _changed(o, "temperature", "top-k", "top-p", "seed"):
+            yield f"{name} has no effect: --beams {o.beams} searches, it does not sample"
+    elif name := _changed(o, "length-penalty"):
+        yield f"{name[0]} has no effect: no --beams"
+    if o.temperature == 0 and not o.beams:
         for name in _changed(o, "top-k", "top-p"):
             yield f"{name} has no effect: --temperature 0 takes the most likely token"
 

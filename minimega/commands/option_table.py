@@ -6,7 +6,18 @@ The parser, `--help` (cli.py), the TOML file of `--config` and docs/options.md a
 import re
 
 from minimega.commands import names
-from minimega.commands.option import ABOVE_0, BELOW_1, FROM_0, FROM_1, PATH, SHARE, SOME, TO_3, Option
+from minimega.commands.option import (
+    ABOVE_0,
+    BELOW_1,
+    FROM_0,
+    FROM_1,
+    PATH,
+    SHARE,
+    SOME,
+    TO_3,
+    TO_1000,
+    Option,
+)
 from minimega.errors import nearest
 from minimega.judging.scores import BLEU_TOKENIZERS, ROUGE_TOKENIZERS
 from minimega.mlp import ACTIVATIONS
@@ -122,6 +133,8 @@ GROUPS: dict[str, tuple[Option, ...]] = {
         Option("top-k", int, 0, WRITE, "sample from the k most likely tokens; 0: all", FROM_0),
         Option("top-p", float, 1.0, WRITE, "sample from the top tokens with this total probability", SHARE),
         Option("stop", str, None, WRITE, "end each text before this string", SOME),
+        Option("beams", int, 0, WRITE, "beam search with this many beams; 0: sample", TO_1000),
+        Option("length-penalty", float, 0.6, WRITE, "of the beams: larger prefers longer texts", FROM_0),
     ),
     "judging": (
         Option("hypotheses", str, None, "score", "texts to judge, one per line, or .jsonl", PATH, "required"),

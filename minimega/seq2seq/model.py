@@ -85,7 +85,7 @@ class EncoderDecoder(Config):
         >>> EncoderDecoder(vocab_size=9, context=8).prompt([5, 6])
         [0, 5, 6, 0, 0]
         """
-        return [*padded([start, *ids], self.source_length, "source"), start]
+        return [*padded([start, *ids], self.source_length, "source text"), start]
 
     def as_gpt(self) -> Config:
         """A decoder-only shape that needs at least as much memory: cross-attention counts as a block."""
@@ -96,10 +96,9 @@ class EncoderDecoder(Config):
 def padded(ids: list[int], length: int, what: str) -> list[int]:
     """The ids, filled up with padding to a length. Raises BadInput, naming `what`, if they are too many."""
     if len(ids) > length:
-        cure = "a longer `source_length` or `context`" if what == "source" else "a longer `context`"
         raise BadInput(
-            f"a {what} of {len(ids) - 1} tokens does not fit: with its start token it has {length} positions;"
-            f" choose {cure}"
+            f"the {what} has {len(ids) - 1} tokens, and the model has room for {length - 1}: "
+            f"choose a shorter one"
         )
     return [*ids, *[PAD] * (length - len(ids))]
 

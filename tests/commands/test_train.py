@@ -403,6 +403,11 @@ def test_the_writing_goes_one_text_a_line(tmp_path, start, capsys):
     assert len({text.strip() for text in greedy[-5:]}) == 1
     assert main([*write, "--stop", "e", "--generate-filename", str(out)]) == 0
     assert not any("e" in line for line in out.read_text().splitlines())
+    capsys.readouterr()
+    assert main([*write, "--beams", "2", "--prompt", "The q", "--temperature", "0.5"]) == 0  # the best two
+    found = capsys.readouterr()
+    assert found.out.count("\n\n") == 1 and found.out.startswith("The q")
+    assert "--temperature has no effect: --beams 2 searches, it does not sample" in found.err
     weights = str(run_folder.newest(run) / "model.safetensors")
     assert main(["generate", "--model-filename", weights]) == 0  # a .safetensors in a run's folder
     assert main([*write, "--generate-filename", str(tmp_path / "no" / "such" / "out.txt")]) == 2

@@ -242,7 +242,7 @@ def test_shapes_that_cannot_be(wrong, said):
 
 
 def test_a_source_that_is_too_long():
-    with pytest.raises(BadInput, match="a source of 5 tokens does not fit"):
+    with pytest.raises(BadInput, match="the source text has 5 tokens, and the model has room for 4"):
         SHAPE.prompt([3] * 5)
 
 
