@@ -46,6 +46,7 @@ class Config:
     experts: int = 0  # per block, replacing its MLP; 0: an MLP
     top_k_experts: int = 2  # experts per token
     balance: float = 0.01  # weight of the load-balancing loss
+    norm_eps: float = 1e-5  # added to the variance in every LayerNorm
 
     def __post_init__(self):
         for name in ("vocab_size", "context", "d_model", "nhead", "num_layers"):
@@ -67,6 +68,8 @@ class Config:
             )
         if not 0 <= self.dropout < 1:
             raise BadInput(f"dropout is {self.dropout}; it must lie in [0, 1)")
+        if not 0 < self.norm_eps < 1:
+            raise BadInput(f"norm_eps is {self.norm_eps}; it must lie between 0 and 1")
         choices = {"activation": ACTIVATIONS, "norm_position": NORM_POSITIONS, "positions": POSITIONS}
         for name, known in choices.items():
             if getattr(self, name) not in known:
@@ -122,8 +125,8 @@ SHAPES: dict[str, dict[str, int]] = {
 class PreNorm(Layer):
     """x + dropout(branch(norm(x))): the gradient also passes along x unchanged (Radford et al. 2019)."""
 
-    def __init__(self, branch: Layer, d_model: int, dropout: float):
-        self.norm, self.branch, self.dropout = LayerNorm(d_model), branch, Dropout(dropout)
+    def __init__(self, branch: Layer, d_model: int, dropout: float, eps: float = 1e-5):
+        self.norm, self.branch, self.dropout = LayerNorm(d_model, eps), branch, Dropout(dropout)
 
     def forward(self, x, place, *others):
         """(B, T, D) -> (B, T, D); the branch also gets `others`."""
@@ -151,7 +154,7 @@ class Block(Layer):
         std_out = 0.02 / (2 * c.num_layers) ** 0.5
 
         def around(branch: Layer) -> Layer:
-            return NORM_POSITIONS[c.norm_position](branch, c.d_model, c.dropout)
+            return NORM_POSITIONS[c.norm_position](branch, c.d_model, c.dropout, c.norm_eps)
 
         if c.attention:
             self.attention = around(Attention(c.d_model, c.nhead, c.dropout, std_out, c.causal))
@@ -233,7 +236,7 @@ def gpt(config: Config, shares: Uncut = Layer.shares, recompute: str = "none") -
     first = c.first()
     layers: dict[str, Layer] = {"embedding": first, **c.blocks()}
     if c.norm_position == "pre":
-        layers["norm"] = LayerNorm(c.d_model)
+        layers["norm"] = LayerNorm(c.d_model, c.norm_eps)
     untied = Parameter((c.vocab_size, c.d_model), std=0.02, axis=0)
     layers["head"] = Head(first.tokens if c.tied else untied, c.head_bias)
     if recompute == "full":

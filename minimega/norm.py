@@ -41,10 +41,11 @@ def layer_norm(x, w, b, eps: float = 1e-5):
 class LayerNorm(Layer):
     """Layer normalisation over d_model features; the scale starts at 1, the shift at 0."""
 
-    def __init__(self, d_model: int):
+    def __init__(self, d_model: int, eps: float = 1e-5):
+        self.eps = eps
         self.weight = Parameter((d_model,), mean=1.0)
         self.bias = Parameter((d_model,))
 
     def forward(self, x, place=None):
         """(B, T, D) -> (B, T, D)."""
-        return layer_norm(x, self.weight, self.bias)
+        return layer_norm(x, self.weight, self.bias, eps=self.eps)

@@ -1,5 +1,7 @@
 """Layers at every option: gradients, attention's masks, dropout as a function of the place."""
 
+import math
+
 import numpy as np
 import pytest
 
@@ -7,13 +9,14 @@ from minimega import ops, random
 from minimega.attention import Attention, attention, attention_weights, heads_apart, self_attention
 from minimega.autograd import Tensor, op
 from minimega.embedding import Embedding, SinusoidalEmbedding, sinusoids
+from minimega.errors import BadInput
 from minimega.gradcheck import assert_gradients, check
 from minimega.head import Head
 from minimega.layer import Dropout, Layer, Place, place
 from minimega.linear import ColumnLinear, RowLinear
-from minimega.mlp import MLP
-from minimega.model import Block, Config, PostNorm, PreNorm
-from minimega.norm import LayerNorm
+from minimega.mlp import MLP, gelu_erf
+from minimega.model import Block, Config, PostNorm, PreNorm, gpt
+from minimega.norm import LayerNorm, layer_norm
 from minimega.parameter import Parameter
 
 B, T, D = 2, 4, 6
@@ -184,7 +187,9 @@ def test_planted_mistakes_in_attention_are_found(f):
         lambda: Attention(D, 1),
         lambda: MLP(D, 5, "gelu"),
         lambda: MLP(D, 5, "relu"),
+        lambda: MLP(D, 5, "gelu-erf"),
         lambda: LayerNorm(D),
+        lambda: LayerNorm(D, eps=0.5),
         lambda: Dropout(0.4),
         lambda: PreNorm(MLP(D, 5), D, 0.3),
         lambda: PostNorm(MLP(D, 5), D, 0.3),
@@ -250,6 +255,35 @@ def test_mlp_is_two_maps_around_an_activation(name):
     np.testing.assert_allclose(
         layer(Tensor(x), at_place()).data, f(hidden)[0] @ layer.down.weight.data + layer.down.bias.data
     )
+
+
+def test_the_exact_gelu_is_the_one_of_the_error_function():
+    x = np.concatenate([np.linspace(-12, 12, 2001), [0.0, -40.0, 40.0]])
+    exact = [v * math.erfc(-v / math.sqrt(2)) / 2 for v in x]
+    np.testing.assert_allclose(gelu_erf(x)[0], exact, rtol=0, atol=2e-15)
+    y = gelu_erf(x.astype("float32"))[0]
+    assert y.dtype == "float32"
+    np.testing.assert_allclose(y, exact, rtol=3e-7, atol=1e-6)
+    assert np.isnan(gelu_erf(np.array([np.nan]))[0]).all()
+    assert 1e-4 < abs(gelu_erf(x)[0] - ops.gelu(x)[0]).max() < 1e-3  # GPT-2's formula is another function
+
+
+def test_the_epsilon_of_a_model_reaches_every_norm():
+    config = Config(vocab_size=5, d_model=D, nhead=2, num_layers=2, norm_eps=0.25)
+    layers = gpt(config).layers
+    norms = [layers["norm"]]
+    norms += [
+        part.norm for i in range(2) for part in (layers[f"block{i}"].attention, layers[f"block{i}"].mlp)
+    ]
+    assert [norm.eps for norm in norms] == [0.25] * 5
+    x = x_like()
+    np.testing.assert_allclose(
+        drawn(LayerNorm(D, eps=0.25))(Tensor(x)).data,
+        layer_norm(x, *(p.data for p in drawn(LayerNorm(D)).parameters().values()), eps=0.25)[0],
+    )
+    for eps in (0.0, -1.0, 1.0, float("nan")):
+        with pytest.raises(BadInput, match="norm_eps"):
+            Config(vocab_size=5, norm_eps=eps)
 
 
 # Dropout: a function of the place

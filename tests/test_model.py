@@ -50,6 +50,7 @@ OPTIONS = [
     {"activation": "relu", "d_hidden": 0},
     {"causal": False},
     {"causal": False, "num_layers": 2, "dropout": 0.2, "norm_position": "post", "positions": "sinusoidal"},
+    {"activation": "gelu-erf", "norm_eps": 0.1},
     {"nhead": 4},
     {"nhead": 1, "d_model": 3},
 ]

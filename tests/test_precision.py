@@ -21,6 +21,7 @@ from minimega.embedding import embedding
 from minimega.errors import BadInput, RunFailed
 from minimega.head import cross_entropy
 from minimega.layer import place
+from minimega.mlp import gelu_erf
 from minimega.model import Config, gpt
 from minimega.norm import layer_norm
 from minimega.optim import SGD, AdamW, clip
@@ -70,6 +71,7 @@ def cases(rng) -> dict[str, tuple]:
         "log_softmax": (ops.log_softmax, [3 * n(b, t, d)], {}),
         "gelu": (ops.gelu, [2 * n(b, t, d)], {}),
         "relu": (ops.relu, [n(b, t, d)], {}),
+        "gelu_erf": (gelu_erf, [2 * n(b, t, d)], {}),
         "tanh": (ops.tanh, [n(b, t, d)], {}),
         "dropout": (ops.dropout, [n(b, t, d)], {"keep": lambda: masks[1], "p": 0.2}),
         "add": (ops.add, [n(b, t, d), n(t, d)], {}),

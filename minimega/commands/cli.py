@@ -33,6 +33,8 @@ TARGETS = {
         ("asked", "[WORD...]", "words, or a sum of words such as: king - man + woman"),
     ],
     "reshard": [("run", "RUN", "a run folder")],
+    "import-hf": [("source", "DIR", "a folder that transformers saved, or a name to download, such as gpt2")],
+    "export-hf": [("run", "RUN", "a run folder")],
     "learn": [
         (
             "action",
@@ -90,7 +92,7 @@ def run(argv: list[str]) -> int:
             return 0
     options = parse(*argv[:1], argv[1:])
     # Import only this command, and only now, so that --help stays fast.
-    return import_module(f"minimega.commands.{options.command}").run(options)
+    return import_module(f"minimega.commands.{options.command.replace('-', '_')}").run(options)
 
 
 def parse(command: str, argv: Sequence[str]) -> SimpleNamespace:

@@ -59,7 +59,10 @@ def _evaluate(o: Options, grid: Grid) -> int:
         run = options.complete("train", options.read(run_folder.run_of(source) / "config.toml"))
         state = source.parent if source.is_file() else source
         if (state / "state.json").exists():
-            digest = run_folder.read_state(state).get("held_out")  # older checkpoints do not say
+            known = run_folder.read_state(state)
+            digest = known.get("held_out")  # older checkpoints do not say
+            if "imported" in known:
+                raise BadInput("an imported model has no text of its own: choose one with --eval-filename")
         for name in (run.train_filename, run.eval_filename):
             check_found(name, "Choose another text with --eval-filename.")
         text = open_texts(run)[1]
@@ -71,7 +74,7 @@ def _evaluate(o: Options, grid: Grid) -> int:
                 "the text of this run has changed, so its held-out part is lost\n"
                 "Choose another text with --eval-filename."
             )
-        share = unknown_share(stream)
+        share = unknown_share(stream, tokenizer)
         with np.errstate(all="ignore"):  # non-finite values are reported below
             windows = Windows(stream, model.config.context)
             loss = team_of(model, grid).evaluate(model, windows, o.eval_batch_size)

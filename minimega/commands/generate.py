@@ -72,7 +72,7 @@ def write(model: Model, tokenizer: tokens.Tokenizer, numbers: range, o: Options)
     """
     prompt = model.config.prompt(asked(tokenizer, o), tokenizer.start)
     choice = {"temperature": o.temperature, "top_k": o.top_k, "top_p": o.top_p}
-    never = (tokenizer.unknown,)
+    never = () if tokenizer.unknown is None else (tokenizer.unknown,)
     rows: list[list[int]] = [[] for _ in numbers]
     ended = [False] * len(rows)
     for chosen in generate(model, prompt, o.generate_sentence_length, numbers, o.seed, never, **choice):

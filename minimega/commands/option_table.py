@@ -36,6 +36,8 @@ COMMANDS = {
     "memory": "show what a rank holds in training: the papers' formulas beside measurements",
     "timeline": "show when each rank of a pipeline works: measured, and in theory",
     "reshard": "copy a run's newest checkpoint to a new folder, for another layout",
+    "import-hf": "make a run folder of a GPT-2 of Hugging Face",
+    "export-hf": "write a run's newest model as a GPT-2 of Hugging Face",
     "compare": "compare two runs: is the difference rounding or a bug, and where does it begin",
     "doctor": "check your setup and say how to fix it",
     "neighbours": "list the words nearest to a word, solve analogies, score a file of questions",
@@ -44,6 +46,7 @@ COMMANDS = {
 TRAIN, WRITE, BUILD, USE = "train", "generate", "train bench timeline memory", "generate evaluate"
 PIPE, RANKS = "train timeline", "train timeline generate evaluate reshard"
 CUT, MEMORY = "train reshard", f"{RANKS} memory"
+FOLDER = f"{CUT} import-hf export-hf"
 ORDER, ALL = "train timeline reshard", "train generate evaluate bench timeline memory"
 TOLD = {"shown": "from --model-type"}
 SEEDED = "train generate score bench timeline gradcheck"
@@ -68,6 +71,7 @@ GROUPS: dict[str, tuple[Option, ...]] = {
         Option("dropout", float, 0.0, BUILD, "dropout probability in training", BELOW_1),
         Option("activation", tuple(ACTIVATIONS), "gelu", BUILD, "activation function of the MLPs"),
         Option("norm-position", tuple(NORM_POSITIONS), "pre", BUILD, "LayerNorm before or after each branch"),
+        Option("norm-eps", float, 1e-5, BUILD, "added to the variance in LayerNorm", ABOVE_0),
         Option("positions", tuple(POSITIONS), "learned", BUILD, "position encoding"),
         Option("untied", bool, False, BUILD, "give the head its own matrix instead of the embedding's"),
         Option("head-bias", bool, False, BUILD, "give the head a bias"),
@@ -96,9 +100,9 @@ GROUPS: dict[str, tuple[Option, ...]] = {
         Option("init-from", str, None, TRAIN, "start a new run from the weights of this run folder", PATH),
     ),
     "run": (
-        Option("save-dir", str, None, CUT, "the run folder to write", PATH, "nothing is saved"),
+        Option("save-dir", str, None, FOLDER, "the folder to write", PATH, "nothing is saved"),
         Option("resume", bool, False, TRAIN, "resume the run in --save-dir"),
-        Option("overwrite", bool, False, CUT, "replace the run in --save-dir"),
+        Option("overwrite", bool, False, FOLDER, "replace the run (or model) in --save-dir"),
         Option("eval-every", int, 0, TRAIN, "steps between evaluations; 0: at each epoch's end", FROM_0),
         Option("save-every", int, 0, TRAIN, "steps between checkpoints; 0: at each epoch's end", FROM_0),
         Option("recompute", RECOMPUTE, "none", PIPE, "activations that backward recomputes"),

@@ -77,8 +77,8 @@ def complete(command: str, given: dict[str, object]) -> SimpleNamespace:
         raise BadInput("timeline shows a pipeline: choose --pp 2 or more, as in --pp 2 --micro-batches 8")
     if steps:
         check_layout(o)
-    if command == "reshard" and not o.save_dir:
-        raise BadInput("reshard needs --save-dir: the new folder to write")
+    if command in ("reshard", "import-hf", "export-hf") and not o.save_dir:
+        raise BadInput(f"{command} needs --save-dir: the new folder to write")
     if command == "train" and o.schedule != "constant" and o.min_lr > o.lr and not o.resume:
         raise BadInput(f"--min-lr {o.min_lr} is above --lr {o.lr}: lower --min-lr or raise --lr")
     if command in BUILD.split():
@@ -145,6 +145,7 @@ def model_config(options: SimpleNamespace, vocab_size: int) -> Config:
         "experts",
         "top_k_experts",
         "balance",
+        "norm_eps",
     )
     return Config(
         vocab_size=vocab_size,

@@ -19,6 +19,10 @@ def resumed(folder: Path, o: Options) -> tuple[Path, Options]:
     Raises BadInput if an option differs that a resumed run cannot change.
     """
     newest = run_folder.newest(folder)
+    if "imported" in run_folder.read_state(newest):
+        raise BadInput(
+            f"{folder} was imported, not trained: --init-from {folder} starts a run from its weights"
+        )
     kept = options.complete("train", options.read(folder / "config.toml"))
     for name in sorted(o.given - table.MAY_CHANGE):
         if getattr(o, name) != getattr(kept, name):

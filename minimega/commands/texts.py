@@ -83,9 +83,12 @@ def open_tokenizer(source: Path, run: Path) -> tokens.Tokenizer:
     return tokenizer
 
 
-def unknown_share(stream: np.ndarray, block: int = 2**22) -> float:
+def unknown_share(stream: np.ndarray, tokenizer: tokens.Tokenizer, block: int = 2**22) -> float:
     """The share of unknown words among a stream's targets."""
-    count = sum(int((stream[i : i + block] == tokens.UNKNOWN).sum()) for i in range(0, len(stream), block))
+    if tokenizer.unknown is None:
+        return 0.0
+    blocks = (stream[i : i + block] for i in range(0, len(stream), block))
+    count = sum(int((block == tokenizer.unknown).sum()) for block in blocks)
     return count / (len(stream) - 1)
 
 
@@ -138,6 +141,6 @@ def read_texts(
         "held_out": zlib.crc32(other_stream),
         "tokenizer": tokenizer_digest(tokenizer),
     }
-    shares = unknown_share(learned_stream), unknown_share(other_stream)
+    shares = unknown_share(learned_stream, tokenizer), unknown_share(other_stream, tokenizer)
     learned_windows = Windows(learned_stream, context)
     return Texts(tokenizer, learned_windows, windows, floor, bigram, digests, shares)

@@ -8,7 +8,7 @@ import numpy as np
 from tokenizers import Regex, decoders, models, pre_tokenizers, trainers
 from tokenizers import Tokenizer as Library
 
-from minimega.data.tokens import NAMES, START, Tokenizer
+from minimega.data.tokens import NAMES, START, UNKNOWN, Tokenizer
 
 LINES = re.compile(r"(?<=\S)(?=\n)")
 # Learning takes time quadratic in a piece's length. No word is this long, but a line without spaces can be:
@@ -17,12 +17,17 @@ LONG = "|".join(f"{kind}{{512}}" for kind in (r"\p{L}", r"\p{N}", r"[^\s\p{L}\p{
 
 
 class BytePairs(Tokenizer):
-    """A tokenizer whose tokens are runs of bytes: no text is unknown to it."""
+    """A tokenizer whose tokens are runs of bytes: no text is unknown to it.
+
+    One of another framework has no unknown token: `unknown` is None. `origin` is the id that its start token
+    has there.
+    """
 
     kind = "bpe"
 
-    def __init__(self, library: Library, named: dict[str, int]):
-        self.library, self.named = library, named
+    def __init__(self, library: Library, named: dict[str, int], origin: int = START):
+        self.library, self.named, self.origin = library, named, origin
+        self.unknown = UNKNOWN if library.id_to_token(UNKNOWN) == NAMES[UNKNOWN] else None
         self.library.encode_special_tokens = True  # "<start>" in a text is seven characters, not a token
         self.size = library.get_vocab_size()
         self.tokens = json.loads(library.to_str())
@@ -33,7 +38,7 @@ class BytePairs(Tokenizer):
     def _with(self, named):
         library = Library.from_str(self.library.to_str())
         library.add_special_tokens([name for name in named if name not in self.named])
-        return BytePairs(library, named)
+        return BytePairs(library, named, self.origin)
 
     def lacks(self, text: str) -> list[str]:
         """Nothing: every byte has a token."""
@@ -41,7 +46,9 @@ class BytePairs(Tokenizer):
 
     def encode(self, text: str) -> np.ndarray:
         """The ids of a text: int64, (N,)."""
-        parts = self.library.encode_batch_fast(LINES.split(text))  # encodes lines in parallel
+        parts = self.library.encode_batch_fast(
+            LINES.split(text), add_special_tokens=False
+        )  # lines in parallel
         return np.array([i for part in parts for i in part.ids], np.int64)
 
     def decode(self, ids: Iterable[int]) -> str:
@@ -62,6 +69,6 @@ def train(texts: Iterator[str], vocab_size: int, named: dict[str, int]) -> ByteP
     return BytePairs(library, named)
 
 
-def read(content: dict, named: dict[str, int]) -> BytePairs:
+def read(content: dict, named: dict[str, int], origin: int = START) -> BytePairs:
     """Rebuild the tokenizer from its `tokens`. The library raises a plain Exception for anything else."""
-    return BytePairs(Library.from_str(json.dumps(content)), named)
+    return BytePairs(Library.from_str(json.dumps(content)), named, origin)

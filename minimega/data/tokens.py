@@ -62,7 +62,7 @@ class Tokenizer:
     (2, ' <mask> <unk> <unk> <unk> cat')
     """
 
-    start, unknown = START, UNKNOWN
+    start, unknown, origin = START, UNKNOWN, START
     kind: str
     size: int
     named: dict[str, int]
@@ -96,6 +96,8 @@ class Tokenizer:
         }
         if self.named:  # an older minimega would number the tokens wrongly
             content |= {"version": WITH_SPECIALS, "specials": self.named}
+        if self.origin != START:
+            content["origin"] = self.origin
         with naming(path):
             Path(path).write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
 
@@ -195,7 +197,7 @@ def load(path: str | Path) -> Tokenizer:
             return Vocabulary(KINDS[KINDS.index(kind)], tokens, named)
         from minimega.data import byte_pairs
 
-        return byte_pairs.read(tokens, named)
+        return byte_pairs.read(tokens, named, int(content.get("origin", START)))
     except OSError as why:
         raise BadInput(f"{path} cannot be read: {why.strerror}") from None
     except Exception as why:  # the `tokenizers` library raises plain Exceptions

@@ -250,4 +250,4 @@ def test_each_command_goes_to_the_file_of_its_name(monkeypatch, words):
 
 def test_every_command_has_a_file_of_its_name():
     for name in COMMANDS:
-        assert callable(importlib.import_module(f"minimega.commands.{name}").run)
+        assert callable(importlib.import_module(f"minimega.commands.{name.replace('-', '_')}").run)

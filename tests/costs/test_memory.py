@@ -78,7 +78,7 @@ SMALL = {"vocab_size": 70, "context": 24, "d_model": 32, "nhead": 4, "num_layers
     ("activation", "norm", "positions", "attention", "dtype"),
     list(
         product(
-            ("gelu", "relu"),
+            ("gelu", "relu", "gelu-erf"),
             ("pre", "post"),
             ("learned", "sinusoidal"),
             (True, False),

@@ -89,8 +89,8 @@ RUN = (
     ),
     Mistake(
         "the shares of unknown words change places",
-        "shares = unknown_share(learned_stream), unknown_share(other_stream)",
-        "shares = unknown_share(other_stream), unknown_share(learned_stream)",
+        "shares = unknown_share(learned_stream, tokenizer), unknown_share(other_stream, tokenizer)",
+        "shares = unknown_share(other_stream, tokenizer), unknown_share(learned_stream, tokenizer)",
         ("test_few_unknown_tokens_are_told_of_without_a_warning",),
     ),
     Mistake(
