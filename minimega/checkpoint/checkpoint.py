@@ -208,18 +208,34 @@ def fill(
     dtype: str | None = None,
     xp=np,
     keep: Callable[[Parameter], None] = lambda p: None,
+    grown: int | None = None,
 ) -> None:
     """Read every parameter's piece of the array of its name. Raises BadInput if names or shapes differ.
 
-    `keep(p)` is called after each read, and may shard p before the next is read.
+    `keep(p)` is called after each read, and may shard p before the next is read. With a seed as `grown`, the
+    model may have a larger vocabulary: the new rows of its tables keep the values that this seed draws.
     """
     if odd := sorted(stages_of(model).entire.parameters().keys() ^ set(parts)):
         raise BadInput(f"{parts.where} holds another model: {odd[0]} is in only one of the two")
     for p in model.parameters().values():
-        piece = parts.read(piece_of(p))
+        old = parts.shape(p.name)
+        wider = (
+            grown is not None and len(old) > 0 and old[0] < p.whole_shape[0] and old[1:] == p.whole_shape[1:]
+        )
+        piece = parts.read(_of_first(piece_of(p), old[0]) if wider else piece_of(p))
         check_type(xp, kind := str(dtype or piece.dtype))
-        p.data, p.grad = xp.asarray(piece.astype(kind, copy=False)), None
+        read = xp.asarray(piece.astype(kind, copy=False))
+        if wider:  # only the tables of the vocabulary can be: `shape_of` has compared all else
+            p.draw(grown, kind, xp).data[: len(read)] = read
+        else:
+            p.data, p.grad = read, None
         keep(p)
+
+
+def _of_first(piece: Piece, rows: int) -> Piece:
+    """What a piece has of the array that its array was when it had so many rows."""
+    (start, stop), *rest = piece.bounds
+    return Piece(piece.name, (rows, *piece.whole[1:]), ((min(start, rows), min(stop, rows)), *rest))
 
 
 def resume(

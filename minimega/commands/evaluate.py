@@ -17,14 +17,15 @@ from minimega.commands.on_ranks import on_ranks
 from minimega.commands.progress import say
 from minimega.commands.texts import (
     check_found,
+    checked,
     open_held_out,
     open_texts,
     open_tokenizer,
     unknown_share,
+    windows_of,
     workspace,
 )
-from minimega.data import tokens
-from minimega.data.windows import Windows
+from minimega.data import chat, tokens
 from minimega.errors import BadInput, RunFailed
 from minimega.model import Model
 from minimega.parallel.grid import Grid
@@ -53,10 +54,12 @@ def _evaluate(o: Options, grid: Grid) -> int:
     model, tokenizer, source = load(o, grid)
     threads.settle(o, grid.world, model.config, o.eval_batch_size * model.config.context)
     digest = None
+    loss_on = o.loss_on
     if o.eval_filename:
-        text = open_held_out(o.eval_filename, o)
+        text = checked(open_held_out(o.eval_filename, o), tokenizer)
     else:
         run = options.complete("train", options.read(run_folder.run_of(source) / "config.toml"))
+        loss_on = loss_on if "loss_on" in o.given else run.loss_on
         state = source.parent if source.is_file() else source
         if (state / "state.json").exists():
             known = run_folder.read_state(state)
@@ -66,7 +69,7 @@ def _evaluate(o: Options, grid: Grid) -> int:
         for name in (run.train_filename, run.eval_filename):
             check_found(name, "Choose another text with --eval-filename.")
         text = open_texts(run)[1]
-    size = Size()
+    size = Size(loss_on == "answers")
     with workspace() as work:
         stream = tokens.tokenize(size.of(text.documents()), tokenizer, work / "text.npy")
         if digest not in (None, zlib.crc32(stream)):
@@ -76,11 +79,11 @@ def _evaluate(o: Options, grid: Grid) -> int:
             )
         share = unknown_share(stream, tokenizer)
         with np.errstate(all="ignore"):  # non-finite values are reported below
-            windows = Windows(stream, model.config.context)
+            windows = windows_of(text, stream, tokenizer, model.config.context, loss_on)
             loss = team_of(model, grid).evaluate(model, windows, o.eval_batch_size)
     if not math.isfinite(loss):
         raise RunFailed(f"the loss is not finite: the weights of {source} are damaged or too large")
-    counted = len(stream) - 1
+    counted = len(stream) - 1 if windows.counted is None else int(windows.counted.sum())
     found = {
         "loss": loss,
         "perplexity": perplexity(loss),
@@ -100,19 +103,23 @@ def _evaluate(o: Options, grid: Grid) -> int:
 
 
 class Size:
-    """The bytes of documents in UTF-8, counted while something else reads them."""
+    """The bytes of documents in UTF-8, or of the answers in them, counted while something else reads them."""
 
-    def __init__(self):
-        self.bytes = 0
+    def __init__(self, answers: bool = False):
+        self.answers, self.bytes = answers, 0
 
-    def of(self, documents: tokens.Documents) -> Iterator[Iterator[str]]:
+    def of(self, documents: tokens.Documents) -> Iterator[Iterator[tokens.Piece]]:
         """The same documents. What is no text in them (the marks of a dialogue) counts no byte."""
         for document in documents:
             yield self._pieces(document)
 
-    def _pieces(self, document) -> Iterator[str]:
+    def _pieces(self, document) -> Iterator[tokens.Piece]:
+        mark = None
         for piece in [document] if isinstance(document, str) else document:
-            self.bytes += len(piece.encode()) if type(piece) is str else 0
+            if isinstance(piece, tokens.Special):
+                mark = piece.name
+            elif mark == chat.ASSISTANT or not self.answers:
+                self.bytes += len(piece.encode())
             yield piece
 
 

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 from types import SimpleNamespace as Options
+from typing import NamedTuple
 
 import numpy as np
 
@@ -11,7 +12,7 @@ from minimega.commands.evaluate import load
 from minimega.commands.notes import counted, notes
 from minimega.commands.on_ranks import on_ranks
 from minimega.commands.progress import say
-from minimega.data import tokens
+from minimega.data import chat, tokens
 from minimega.errors import BadInput, naming
 from minimega.model import Model
 from minimega.parallel.grid import Grid
@@ -23,6 +24,8 @@ TOGETHER = 64  # texts generated at once: few enough for any memory
 
 def run(o: Options) -> int:
     """Continue the prompt; print the texts or write them to a file, one per line. Returns the exit status.
+
+    A model trained on dialogues takes the prompt as a user's turn, and only its answer is printed.
 
     Raises BadInput if the model cannot be used or the file cannot be written.
     """
@@ -59,41 +62,55 @@ def _generate(o: Options, grid: Grid) -> int:
 
 def search(model: Model, tokenizer: tokens.Tokenizer, o: Options) -> list[str]:
     """The best texts that a beam search finds, the best first."""
-    prompt = np.array([model.config.prompt(asked(tokenizer, o), tokenizer.start)])
-    length, penalty, never = o.generate_sentence_length, o.length_penalty, (tokenizer.unknown,)
-    found = beam_search(model, prompt, length, o.beams, penalty, never, tokenizer.start)[0]
-    return in_words(model, tokenizer, [f.tokens for f in found[: o.generate_num_sentences]], o)
+    ask, length = asked(model, tokenizer, o), o.generate_sentence_length
+    how = length, o.beams, o.length_penalty, ask.never, ask.end
+    found = beam_search(model, np.array([ask.prompt]), *how)[0][: o.generate_num_sentences]
+    return in_words(tokenizer, [f.tokens for f in found], ask, o)
 
 
 def write(model: Model, tokenizer: tokens.Tokenizer, numbers: range, o: Options) -> list[str]:
     """Generate the texts with these numbers, each up to the next start token (end of document) or `--stop`.
 
-    A number decides the randomness of its text, so texts do not depend on how many are generated at once.
+    A number decides the randomness of its text, so texts do not depend on how many are generated at once. An
+    answer (see `run`) also ends at its <end>.
     """
-    prompt = model.config.prompt(asked(tokenizer, o), tokenizer.start)
+    ask, length = asked(model, tokenizer, o), o.generate_sentence_length
     choice = {"temperature": o.temperature, "top_k": o.top_k, "top_p": o.top_p}
-    never = () if tokenizer.unknown is None else (tokenizer.unknown,)
     rows: list[list[int]] = [[] for _ in numbers]
     ended = [False] * len(rows)
-    for chosen in generate(model, prompt, o.generate_sentence_length, numbers, o.seed, never, **choice):
+    for chosen in generate(model, ask.prompt, length, numbers, o.seed, ask.never, **choice):
         for n, token in enumerate(chosen.tolist()):
-            ended[n] = ended[n] or token == tokenizer.start
+            ended[n] = ended[n] or token in (tokenizer.start, ask.end)
             if not ended[n]:
                 rows[n].append(token)
                 ended[n] = bool(o.stop) and o.stop in tokenizer.decode(rows[n])
         if all(ended):
             break
-    return in_words(model, tokenizer, rows, o)
+    return in_words(tokenizer, rows, ask, o)
 
 
-def asked(tokenizer: tokens.Tokenizer, o: Options) -> list[int]:
-    """The tokens of the prompt."""
-    return tokenizer.encode(o.prompt).tolist() if o.prompt else []
+class Ask(NamedTuple):
+    """The prompt's tokens, what is shown of them, the token that ends a text, those that never come."""
+
+    prompt: list[int]
+    shown: list[int]
+    end: int
+    never: tuple[int, ...]
 
 
-def in_words(model: Model, tokenizer: tokens.Tokenizer, rows: list[list[int]], o: Options) -> list[str]:
-    """The texts of generated tokens: after the prompt, or alone if the model answers it; up to `--stop`."""
-    prompt = asked(tokenizer, o) if model.config.kind == "gpt" else []
-    texts = [tokenizer.decode([*prompt, *row]) for row in rows]
-    begun = len(tokenizer.decode(prompt))  # the prompt may contain the stop string
+def asked(model: Model, tokenizer: tokens.Tokenizer, o: Options) -> Ask:
+    """The prompt as text that goes on or, if the model was trained on dialogues, as a user's turn."""
+    never = () if tokenizer.unknown is None else (tokenizer.unknown,)
+    if o.prompt and not o.plain and chat.speaks(tokenizer):
+        never += tokenizer.special(chat.USER), tokenizer.special(chat.ASSISTANT)
+        return Ask(chat.prompt(tokenizer, o.prompt), [], tokenizer.special(chat.END), never)
+    ids = tokenizer.encode(o.prompt).tolist() if o.prompt else []
+    shown = ids if model.config.kind == "gpt" else []  # the other kind answers its prompt
+    return Ask(model.config.prompt(ids, tokenizer.start), shown, tokenizer.start, never)
+
+
+def in_words(tokenizer: tokens.Tokenizer, rows: list[list[int]], ask: Ask, o: Options) -> list[str]:
+    """The texts of generated tokens after what is shown of the prompt; up to `--stop`."""
+    texts = [tokenizer.decode([*ask.shown, *row]) for row in rows]
+    begun = len(tokenizer.decode(ask.shown))  # the prompt may contain the stop string
     return [t[:begun] + t[begun:].split(o.stop)[0] if o.stop else t for t in texts]

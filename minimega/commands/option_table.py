@@ -50,12 +50,14 @@ FOLDER = f"{CUT} import-hf export-hf"
 ORDER, ALL = "train timeline reshard", "train generate evaluate bench timeline memory"
 TOLD = {"shown": "from --model-type"}
 SEEDED = "train generate score bench timeline gradcheck"
+LOSS_ON = "all", "answers"
 WORDS = ("char", "word", "whitespace", "bpe")
 
 # fmt: off
 GROUPS: dict[str, tuple[Option, ...]] = {
     "text": (
         Option("train-filename", str, "tales", TRAIN, "tales, tales-zh, pydoc, a file or a folder", PATH),
+        Option("loss-on", LOSS_ON, "all", "train evaluate", "which tokens count; answers: those of a .jsonl"),
         Option("eval-filename", str, None, "train evaluate", "the text to evaluate on", PATH, "held out"),
         Option("tales", int, 12000, TRAIN, "number of tales to generate", FROM_1),
         Option("tokenizer", WORDS, None, TRAIN, "how text becomes tokens", shown="word for tales, else bpe"),
@@ -139,6 +141,7 @@ GROUPS: dict[str, tuple[Option, ...]] = {
         Option("stop", str, None, WRITE, "end each text before this string", SOME),
         Option("beams", int, 0, WRITE, "beam search with this many beams; 0: sample", TO_1000),
         Option("length-penalty", float, 0.6, WRITE, "of the beams: larger prefers longer texts", FROM_0),
+        Option("plain", bool, False, WRITE, "continue --prompt as text, also if trained on dialogues"),
     ),
     "judging": (
         Option("hypotheses", str, None, "score", "texts to judge, one per line, or .jsonl", PATH, "required"),

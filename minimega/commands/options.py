@@ -14,6 +14,7 @@ import tomli_w
 
 from minimega.commands.option import ABOVE_0, PATH, Option
 from minimega.commands.option_table import BUILD, GROUPS, OF_ONE_CALL, PIPE, TABLE, USE, here, of_command
+from minimega.data.chat import is_dialogues
 from minimega.data.corpus import BUILT_IN
 from minimega.errors import BadInput, shown
 from minimega.model import SHAPES, Config
@@ -85,6 +86,8 @@ def complete(command: str, given: dict[str, object]) -> SimpleNamespace:
         _check_sizes(o)
     if command == "train" and OPTIMIZERS[o.optimizer].divides:
         check_eps(o.eps, o.dtype)
+    if command == "train" and o.loss_on == "answers" and not (o.resume or is_dialogues(o.train_filename)):
+        raise BadInput("--loss-on answers needs a text of dialogues: --train-filename FILE.jsonl")
     if o.resume and not o.save_dir:
         raise BadInput("--resume needs --save-dir: the folder of the run to resume")
     if o.resume and (o.overwrite or o.init_from):

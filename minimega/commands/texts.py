@@ -15,7 +15,7 @@ from types import SimpleNamespace as Options
 import numpy as np
 
 from minimega.checkpoint import checkpoint
-from minimega.data import corpus, tokens
+from minimega.data import chat, corpus, tokens
 from minimega.data.windows import Windows
 from minimega.errors import BadInput
 from minimega.ranks.group import SELF, Group
@@ -123,24 +123,51 @@ def read_texts(
     if world.rank == 0:
         with world.busy("reading the texts"):
             kind = o.tokenizer or ("word" if o.train_filename in corpus.GRAMMARS else "bpe")
-            tokenizer = tokenizer or tokens.train(kind, learned.documents(), o.vocab_size)
+            names = chat.SPECIALS if isinstance(learned, chat.Dialogues) else ()
+            if tokenizer is None:
+                tokenizer = tokens.train(kind, learned.documents(), o.vocab_size, names)
             tokenizer.save(vocabulary)
             try:
                 tokens.tokenize(learned.documents(), tokenizer, train)
-                tokens.tokenize(held_out.documents(), tokenizer, other)
-            except BadInput as why:
+                tokens.tokenize(checked(held_out, tokenizer).documents(), tokenizer, other)
+            except tokens.TooShort as why:
                 raise BadInput(f"{o.eval_filename or o.train_filename} is too short: {why}") from None
             floor = held_out.floor()
     world.barrier()
-    learned_stream, other_stream = (np.load(path, mmap_mode="r") for path in (train, other))
-    windows = Windows(other_stream, context)
-    bigram = None if floor is None else corpus.bigram_floor(*windows.take(range(len(windows))))
     tokenizer = tokens.load(vocabulary)
+    learned_stream, other_stream = (np.load(path, mmap_mode="r") for path in (train, other))
+    windows = windows_of(held_out, other_stream, tokenizer, context, o.loss_on)
+    bigram = None if floor is None else corpus.bigram_floor(*windows.take(range(len(windows))))
     digests = {
         "digest": zlib.crc32(other_stream, zlib.crc32(learned_stream)),
         "held_out": zlib.crc32(other_stream),
         "tokenizer": tokenizer_digest(tokenizer),
     }
     shares = unknown_share(learned_stream, tokenizer), unknown_share(other_stream, tokenizer)
-    learned_windows = Windows(learned_stream, context)
+    learned_windows = windows_of(learned, learned_stream, tokenizer, context, o.loss_on)
     return Texts(tokenizer, learned_windows, windows, floor, bigram, digests, shares)
+
+
+def checked(text: corpus.Corpus, tokenizer: tokens.Tokenizer) -> corpus.Corpus:
+    """This text. Raises BadInput if it holds dialogues, and the tokenizer has no special tokens for them."""
+    if isinstance(text, chat.Dialogues) and not chat.speaks(tokenizer):
+        raise BadInput(
+            f"{text.path} holds dialogues, and this model was trained on none\n"
+            f"Train on them first: minimega train --train-filename {text.path} --init-from RUN"
+        )
+    return text
+
+
+def windows_of(
+    text: corpus.Corpus, stream: np.ndarray, tokenizer: tokens.Tokenizer, context: int, loss_on: str
+) -> Windows:
+    """The windows of a text's stream; with `loss_on` "answers", only the tokens of answers count.
+
+    Raises BadInput if then a dialogue is longer than the context, or the text has no answers.
+    """
+    if loss_on == "all":
+        return Windows(stream, context)
+    if not isinstance(text, chat.Dialogues):
+        raise BadInput("--loss-on answers needs dialogues in every text: give files that end in .jsonl")
+    chat.check_lengths(stream, tokenizer, context, text)
+    return Windows(stream, context, chat.answers(stream, tokenizer))

@@ -13,6 +13,7 @@ from minimega.commands.start import resumed, shape_of
 from minimega.commands.texts import open_tokenizer, read_texts, workspace
 from minimega.costs import Job
 from minimega.costs.memory import check_fits
+from minimega.data import chat
 from minimega.errors import BadInput
 from minimega.model import Config
 from minimega.parallel.grid import Grid
@@ -68,6 +69,8 @@ def _train_in(folder: Path | None, o: Options, newest: Path | None, grid: Grid) 
     tokenizer = open_tokenizer(newest or source, known) if known else None
     if source:
         o = shape_of(source, tokenizer, o)
+        size = tokenizer.size
+        tokenizer = tokenizer.grown(chat.SPECIALS) if chat.is_dialogues(o.train_filename) else tokenizer
     with workspace(folder, grid.world) as work:
         texts = read_texts(o, o.context, work, tokenizer, grid.world)
         config = options.model_config(o, texts.tokenizer.size)
@@ -76,7 +79,8 @@ def _train_in(folder: Path | None, o: Options, newest: Path | None, grid: Grid) 
         model, team = build(config, grid)
         team.draw(model, o.seed, o.dtype, device(o.device))
         if source:
-            checkpoint.fill(model, checkpoint.open_parts(source), o.dtype, device(o.device), team.keep)
+            parts, seed = checkpoint.open_parts(source), o.seed if config.vocab_size > size else None
+            checkpoint.fill(model, parts, o.dtype, device(o.device), team.keep, grown=seed)
         training = Run(o, texts, model, team, grid, chosen)
         if newest:
             training.resume(newest)

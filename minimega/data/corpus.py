@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from minimega import random
+from minimega.data import chat
 from minimega.data.documents import Texts, pydoc, read
 from minimega.data.grammar import Grammar, surprises
 from minimega.data.tales_en import ENGLISH, GRAMMAR, MEN, WOMEN
@@ -62,11 +63,14 @@ class Tales:
         return float(np.concatenate([surprises(*tale) for tale in self.told()]).mean())
 
 
-Corpus = Tales | Texts  # both: documents(), the same at each call; split() -> training, held out; floor()
+# each: documents(), the same at each call; split() -> training, held out; floor()
+Corpus = Tales | Texts | chat.Dialogues
 
 
 def open_corpus(name: str, seed: int = 0, tales: int = 12_000) -> Corpus:
     """Open a corpus: "tales" or "tales-zh" (`tales` of them, drawn from the seed), "pydoc", a file or folder.
+
+    A file whose name ends in .jsonl holds dialogues (see chat.py).
 
     Raises BadInput if the path is missing or empty.
 
@@ -76,6 +80,8 @@ def open_corpus(name: str, seed: int = 0, tales: int = 12_000) -> Corpus:
     """
     if name in GRAMMARS:
         return Tales(tales, seed, grammar=GRAMMARS[name])
+    if chat.is_dialogues(name):
+        return chat.read(name)
     return pydoc() if name == "pydoc" else read(name)
 
 

@@ -13,6 +13,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -44,7 +45,22 @@ LAST_CUT = {
 }
 JOIN = {"char": "", "word": "", "whitespace": " "}
 
-Documents = Iterable[str | Iterable[str]]
+
+class Special(NamedTuple):
+    """A special token among the pieces of a document, by its name: it is no text, so no text can forge it."""
+
+    name: str
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class TooShort(BadInput):
+    """A text with too few tokens to train on or to evaluate."""
+
+
+Piece = str | Special
+Documents = Iterable[str | Iterable[Piece]]
 
 
 class Tokenizer:
@@ -171,7 +187,7 @@ def train(
     least = special + (256 if kind == "bpe" else 1)  # a byte-level vocabulary has all bytes
     if vocab_size is not None and vocab_size < least:
         raise BadInput(f"a vocabulary of {vocab_size} is too small: {kind} needs at least {least}.")
-    texts = (text for document in documents for text in _texts(document, kind))
+    texts = (text for document in documents for text in _texts(document, kind) if isinstance(text, str))
     if kind == "bpe":
         from minimega.data import byte_pairs
 
@@ -204,13 +220,18 @@ def load(path: str | Path) -> Tokenizer:
         raise BadInput(f"{path} cannot be read as a tokenizer: {why}. Use a complete run folder.") from None
 
 
-def _texts(document: str | Iterable[str], kind: str) -> Iterator[str]:
+def _texts(document: str | Iterable[Piece], kind: str) -> Iterator[Piece]:
     """A document in parts that no token crosses, however its pieces were cut.
 
     In memory at once: one piece, and the text since the last place where this kind may be cut.
     """
     carry = ""
     for piece in [document] if isinstance(document, str) else document:
+        if isinstance(piece, Special):
+            yield carry
+            yield piece
+            carry = ""
+            continue
         text = carry + piece
         cut = last.end() if (last := LAST_CUT[kind].match(text)) else 0
         yield text[:cut]
@@ -224,7 +245,8 @@ def tokenize(documents: Documents, tokenizer: Tokenizer, path: str | Path) -> np
     Each document is a start token and its tokens; one more start token ends the stream, so the end of every
     document is a target too. uint16 if the vocabulary fits, else uint32.
 
-    Raises BadInput if there are fewer than two tokens, OSError if the disk is full; then leaves no file.
+    Raises TooShort if there are fewer than two tokens, BadInput if a document cannot be read, OSError if the
+    disk is full; then leaves no file.
     """
     path = Path(path)
     temporary = path.with_name(path.name + ".tmp")
@@ -240,7 +262,7 @@ def tokenize(documents: Documents, tokenizer: Tokenizer, path: str | Path) -> np
                 text += int((ids != START).sum())
             if text < 2:
                 few = f"{text} token{'s' * (text != 1)}"
-                raise BadInput(f"the text has {few}; it needs at least 2. Choose a longer text.")
+                raise TooShort(f"the text has {few}; it needs at least 2. Choose a longer text.")
             file.seek(0)  # NumPy's header has room for any count
             np.lib.format.write_array_header_1_0(file, {**header, "shape": (count,)})
         os.replace(temporary, path)
@@ -253,5 +275,7 @@ def tokenize(documents: Documents, tokenizer: Tokenizer, path: str | Path) -> np
 def _stream(documents: Documents, tokenizer: Tokenizer) -> Iterator[np.ndarray]:
     for document in documents:
         yield np.array([START])
-        yield from map(tokenizer.encode, _texts(document, tokenizer.kind))
+        for part in _texts(document, tokenizer.kind):
+            special = isinstance(part, Special)
+            yield np.array([tokenizer.special(part.name)]) if special else tokenizer.encode(part)
     yield np.array([START])

@@ -20,7 +20,10 @@ class Windows:
     always sees a short document whole, and a long one in contiguous windows. Each target counts in exactly
     one window; elsewhere it is -1. Start tokens fill up the last window.
 
-    Raises BadInput for a context below 1.
+    `counted`, bool (N,), says which tokens of the stream count as targets at all (None: every one), such as
+    those of answers.
+
+    Raises BadInput for a context below 1, or if no token counts.
 
     >>> w = Windows(np.array([0, 5, 6, 0, 7, 8, 0]), context=4)      # "5 6" and "7 8"
     >>> inputs, targets = w.take([0, 1])
@@ -28,10 +31,14 @@ class Windows:
     ([[0, 5, 6, 0], [0, 7, 8, 0]], [[5, 6, 0, -1], [7, 8, 0, -1]])
     """
 
-    def __init__(self, stream: np.ndarray, context: int):
+    def __init__(self, stream: np.ndarray, context: int, counted: np.ndarray | None = None):
         if context < 1:
             raise BadInput(f"a context of {context} tokens is too short. Choose at least 1.")
-        self.stream, self.context = stream, context
+        if counted is not None and not counted[1:].any():
+            raise BadInput(
+                "no token of this text counts as a target, so there is nothing to learn or evaluate"
+            )
+        self.stream, self.context, self.counted = stream, context, counted
         # window k counts the targets after edges[k], up to and including edges[k + 1]
         self.edges = np.array([*_edges(stream, context), len(stream) - 1])
 
@@ -45,6 +52,8 @@ class Windows:
         rows = self.stream[np.minimum(places, len(self.stream) - 1)].astype(np.int64)
         rows[places >= len(self.stream)] = START
         counts = places[:, 1:] <= self.edges[which + 1][:, None]
+        if self.counted is not None:
+            counts &= self.counted[np.minimum(places[:, 1:], len(self.stream) - 1)]
         return rows[:, :-1], np.where(counts, rows[:, 1:], -1)
 
 

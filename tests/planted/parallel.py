@@ -155,4 +155,16 @@ PARALLEL = (
         "o.threads = threads",
         ("test_all_ranks_take_the_number_of_the_first",),
     ),
+    Mistake(
+        "each replica divides by the targets that it counts itself",
+        "self.run(model, batches, count, reducer)",
+        "self.run(model, batches, int((targets[mine] >= 0).sum()), reducer)",
+        ("cases_chat.case_the_loss_on_answers_is_the_serial_one 2",),
+    ),
+    Mistake(
+        "the new rows of a grown vocabulary are those of another seed",
+        "p.draw(grown, kind, xp).data[: len(read)] = read",
+        "p.draw(grown + 1, kind, xp).data[: len(read)] = read",
+        ("cases_chat.case_a_grown_vocabulary_is_the_serial_one 2",),
+    ),
 )

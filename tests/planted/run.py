@@ -222,8 +222,8 @@ RUN = (
     ),
     Mistake(
         "--init-from keeps the other run's dtype",
-        "checkpoint.open_parts(source), o.dtype, device(o.device), team.keep)",
-        "checkpoint.open_parts(source), None, device(o.device), team.keep)",
+        "checkpoint.fill(model, parts, o.dtype, device",
+        "checkpoint.fill(model, parts, None, device",
         ("test_what_another_run_may_change_of_a_model_is_its_own",),
     ),
     Mistake(
@@ -333,5 +333,17 @@ RUN = (
         "seen, start, cache = 0, moved, Cache(model.config.context)",
         "start = moved",
         ("test_cached_and_uncached_logits_agree_also_past_the_context",),
+    ),
+    Mistake(
+        "what counts is not what is predicted, but what it is predicted from",
+        "return np.concatenate([[False], inside[:-1] > 0])",
+        "return inside > 0",
+        ("test_answers_are_what_follows_the_assistant",),
+    ),
+    Mistake(
+        "an answer goes on after its end",
+        "token in (tokenizer.start, ask.end)",
+        "token == tokenizer.start",
+        ("test_a_model_of_dialogues_answers_up_to_the_end",),
     ),
 )
