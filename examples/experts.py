@@ -48,7 +48,7 @@ def main(xp=np) -> None:
     ours = mm.gpt(CONFIG, cut.shares).draw(seed=0, dtype="float64", xp=xp)
     alone = mm.gpt(CONFIG).draw(seed=0, dtype="float64", xp=xp)
     careless = mm.gpt(replace(CONFIG, balance=0.0)).draw(seed=0, dtype="float64", xp=xp)
-    # 8 sequences a step, in which some words come often
+    # 8 sequences per step, with some words more frequent than others
     text = xp.asarray((61 * np.random.default_rng(0).random((STEPS, 8, 17)) ** 4).astype(int))
     first, recipe, losses = load(ours, text[0, :, :-1]), mm.Recipe(STEPS, lr=1e-3), []
     for model, where in ((ours, cut), (alone, grid(SELF)), (careless, grid(SELF))):

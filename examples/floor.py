@@ -3,8 +3,8 @@
     python examples/floor.py docs/floor.png             (four minutes on two cores)
     python examples/floor.py floor.png --num-epochs 1   (quicker; any other option of `minimega train` too)
 
-The words of a tale depend on words far back. Blocks of MLPs alone see one token and its position, and stay
-near the best bigram model. Attention reaches the floor, the loss of a reader who knows the grammar.
+The words of a tale depend on words far back. Blocks without attention see one token and its position, and
+stay near the best bigram model. Attention reaches the floor, the loss of a reader who knows the grammar.
 """
 
 import sys
@@ -18,7 +18,7 @@ from minimega.commands import cli
 from minimega.commands.texts import read_texts
 from minimega.pictures.loss import BLACK, BLUE, ORANGE
 
-MODELS = {"with attention": ((), BLUE), "without (MLPs alone)": (("--no-attention",), ORANGE)}
+MODELS = {"with attention": ((), BLUE), "without attention": (("--no-attention",), ORANGE)}
 
 
 def main(path: str, *more: str) -> int:

@@ -1,4 +1,4 @@
-"""One run under three layouts, checkpoint by checkpoint: equal to one rank that trains without interruption.
+"""One run under three layouts, checkpoint by checkpoint: equal to an uninterrupted run on one rank.
 
     mpirun -n 4 python examples/reshard.py
     mpirun -n 4 python examples/reshard.py --device cuda
@@ -20,7 +20,7 @@ from minimega.ranks.group import SELF
 from minimega.ranks.mpi import world
 
 CONFIG, STEPS = mm.Config(vocab_size=211, context=32, d_model=64, nhead=8, dropout=0.1), 6
-TEXT = np.random.default_rng(0).integers(211, size=(STEPS, 8, 33))  # 8 sequences a step
+TEXT = np.random.default_rng(0).integers(211, size=(STEPS, 8, 33))  # 8 sequences per step
 
 
 def train(cut: Grid, newest, steps: range, xp) -> tuple[mm.Model, mm.AdamW, list[float]]:

@@ -36,7 +36,7 @@ def main(xp=np) -> None:
     whole = mm.gpt(config).draw(0, "float64", xp)
     recipe = mm.Recipe(STEPS, lr=1e-3)
     adam, adam_whole = mm.AdamW(), mm.AdamW()
-    text = xp.asarray(np.random.default_rng(0).integers(211, size=(STEPS, 8, 33)))  # 8 sequences a step
+    text = xp.asarray(np.random.default_rng(0).integers(211, size=(STEPS, 8, 33)))  # 8 sequences per step
     for step in range(1, STEPS + 1):
         inputs, targets = text[step - 1, :, :-1], text[step - 1, :, 1:]
         a = mm.train_step(ours, adam, recipe, step, inputs, targets, team=team)

@@ -32,7 +32,7 @@ def main(xp=np) -> None:
     whole = mm.gpt(config).draw(seed=0, dtype="float64", xp=xp)
     team, recipe = Team(ours, cut), mm.Recipe(STEPS, lr=1e-3)
     adam, adam_whole = mm.AdamW(), mm.AdamW()
-    text = xp.asarray(np.random.default_rng(0).integers(211, size=(STEPS, 4, 33)))  # 4 sequences a step
+    text = xp.asarray(np.random.default_rng(0).integers(211, size=(STEPS, 4, 33)))  # 4 sequences per step
     for step in range(1, STEPS + 1):
         inputs, targets = text[step - 1, :, :-1], text[step - 1, :, 1:]
         a = mm.train_step(ours, adam, recipe, step, inputs, targets, team=team)

@@ -87,7 +87,7 @@ path = [("tokens", inputs.shape, 0)]
 for name, layer in model.layers.items():
     for _, station in layer.parts() if name.startswith("block") else [("", layer)]:
         x = station(x, at)
-        # the head borrows the embedding's table: only what bears the station's name is its own
+        # the head borrows the embedding's table: count only what bears the station's name
         own = sum(p.size for p in station.parameters().values() if p.name.startswith(station.name))
         path.append((station.name, x.shape, own))
         print(f"{station.name:17} gives {x.shape!s:13} and has {own:>6,} parameters")

@@ -165,7 +165,7 @@ plt.show()
 def pick(logits, u, p=1.0, temperature=1.0):
     """The token that the number u in [0, 1) points at: logits (V,) -> an integer.
 
-    The logits are divided by the temperature. Only the most likely tokens are kept, as few as together
+    The logits are divided by the temperature. Only the most likely tokens are kept, the fewest that together
     reach the probability p. They share the line from 0 to 1 in proportion, the most likely first. Each has
     its piece [begin, end).
     """

@@ -24,7 +24,7 @@ class Place:
     over ranks. `recall(layer, k, v)` returns the keys and values to attend to: a cache adds those of earlier
     tokens. Under context parallelism, `attend` replaces `attention` (see parallel/context.py).
 
-    A layer with a loss of its own stores its value in `extra`, under the layer's name. That value is a mean
+    A layer with its own loss stores its value in `extra`, under the layer's name. That value is a mean
     over the `sequences` of the whole step.
     """
 

@@ -106,7 +106,7 @@ def choose(logits, uniform, temperature: float = 1.0, top_k: int = 0, top_p: flo
     if top_k:
         p[:, top_k:] = 0
     p /= p.sum(axis=-1, keepdims=True)
-    before = np.cumsum(p, axis=-1) - p  # the probability of all likelier tokens
+    before = np.cumsum(p, axis=-1) - p  # the probability of all more likely tokens
     p[before >= top_p] = 0
     line = np.cumsum(p, axis=-1)
     place = (line <= np.asarray(uniform)[:, None] * line[:, -1:]).sum(axis=-1)

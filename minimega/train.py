@@ -228,7 +228,7 @@ def evaluate(model: Model, windows: Windows, batch: int) -> float:
 
 
 def perplexity(loss: float) -> float:
-    """exp(loss), the loss in nats per token: as unsure as among this many equally likely tokens.
+    """exp(loss), with the loss in nats per token: a choice among this many equally likely tokens costs as much.
 
     >>> round(perplexity(math.log(50)), 6), perplexity(1e6)
     (50.0, inf)

@@ -30,13 +30,13 @@ def shapes(B, T, D, H, V):
 
 
 def draw_map(rows: list[tuple[str, tuple, int]]) -> None:
-    """The lesson's picture: each station with its shape, the paths around it, and its parameters."""
+    """The lesson's picture: each station with its shape, its residual path and its parameters."""
     from matplotlib.pyplot import Rectangle
 
     block = ["each gathers from those before", "each is worked on alone"]
     does = ["five numbers", "a row of the table for each", *block, *block]
     does += ["all to one size", "a score for each of 231 words", "how surprised, on average"]
-    bow = np.array([-0.36, -0.36, 0.4, 0.4])  # a path around leaves above its box, and comes back below
+    bow = np.array([-0.36, -0.36, 0.4, 0.4])  # a residual path leaves above its box, and comes back below
     colors = [ORANGE if "." in name else BLUE for name, *_ in rows]
     _, (left, right) = picture(columns=2, width=8.0, height=6.8)
     for y, (name, shape, _) in enumerate(rows):
@@ -105,7 +105,7 @@ def _real(B: int, T: int, D: int, H: int, V: int) -> dict[str, tuple[int, ...]]:
 
 
 def _says(name: str, shape, real: tuple[int, ...], sizes: dict[str, int], of_sentence) -> str:
-    """The plainest mistakes, each with a sentence of its own; `of_sentence` is what the lesson's gets."""
+    """The plainest mistakes, each with its own sentence; `of_sentence` is what the lesson's sentence gets."""
     B, T, D, H, V = sizes.values()
     if not isinstance(shape, tuple):
         return f'the shape of "{name}" is not a tuple but of type {type(shape).__name__}'
@@ -116,7 +116,7 @@ def _says(name: str, shape, real: tuple[int, ...], sizes: dict[str, int], of_sen
             "vectors",
             (B, T, V),
         ): "a vector has a width that the model chooses, not one number for each known word",
-        ("attention weights", (B, T, T)): "this is one head's; all H of them have weights of their own",
+        ("attention weights", (B, T, T)): "this is one head's; each of the H heads has its own weights",
         ("attention weights", (H, T, T)): "one sentence has these weights; where is the batch of B of them?",
         (
             "attention weights",
@@ -138,8 +138,8 @@ def _says(name: str, shape, real: tuple[int, ...], sizes: dict[str, int], of_sen
         ): "these are still vectors; logits are scores, one for each token that may follow",
         ("logits", (B, V)): "this is one guess per sentence; a guess is made after each of its tokens",
         ("logits", (B, T)): "this is one number per token; each word that may follow gets a score",
-        ("loss", (B, T)): "each token has a loss of its own; what goes backward is the mean of all of them",
-        ("loss", (B,)): "each sentence has a loss of its own; what goes backward is the mean of all of them",
+        ("loss", (B, T)): "each token has its own loss; what goes backward is the mean of them all",
+        ("loss", (B,)): "each sentence has its own loss; what goes backward is the mean of them all",
         ("loss", (1,)): "this is a row with one number in it; the loss is a number, and has no axes",
     }
     if told := known.get((name, shape)):

@@ -76,7 +76,7 @@ def _mistake(f) -> str:
     uncounted = "the rows of the tokens that do not count are not zero"
     sign = "dlogits has the wrong sign: a step against it makes the target less likely"
     down = "every logit is pushed down, the target's too: what raises it is missing"
-    spread = "each row loses a 1 at the targets of all rows, not at its own alone"
+    spread = "each row loses a 1 at the targets of all rows, not only at its own"
     mistakes = [
         (3 * right, ""),
         (p - hot, uncounted),
@@ -88,7 +88,7 @@ def _mistake(f) -> str:
         (p, f"{down}; and {uncounted}"),
         (-hot, "the targets are raised, and nothing pushes the other logits down"),
         (counted * (p + hot), "the 1 of each target is added; it should be subtracted"),
-        (counted * p - 3 * hot, "p is divided by n, and the 1 of the target is not: both stand in the mean"),
+        (counted * p - 3 * hot, "p is divided by n, but the target's 1 is not: both belong to the mean"),
         (counted * p * (1 - hot) - hot, "the targets' entries are -1: their p is lost"),
         (-hot / p, "that is the gradient with respect to p; softmax stands between p and the logits"),
         (counted * (p - columns), spread),

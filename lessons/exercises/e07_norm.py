@@ -117,7 +117,7 @@ def _mistake(f, name: str) -> str:
             ),
         ],
         "dw": [
-            ((dxhat * xhat).sum(axis=0), "dw is made with dxhat: w meets dy itself, in the line of y"),
+            ((dxhat * xhat).sum(axis=0), "dw is made with dxhat: in the line of y, dy reaches w directly"),
             ((DY * X).sum(axis=0), "dw is made with x, but it is xhat that w multiplies"),
             (
                 (DY * centred).sum(axis=0),

@@ -83,7 +83,7 @@ def _mistake(f, name: str) -> str:
     dw = DY @ V.T
     inner = (w * dw).sum(axis=-1, keepdims=True)
     ds = w * (dw - inner)
-    lacks = "ds lacks the sum that softmax subtracts: a weight that rises takes from all others of its row"
+    lacks = "ds lacks the sum that softmax subtracts: a weight that rises takes from all others in its row"
     mistakes = [
         (w * dw, lacks),
         (
@@ -137,7 +137,7 @@ def _mistake(f, name: str) -> str:
             (ds.T @ DY, "dv is made with ds: what v was multiplied by is w"),
             (dw.T @ DY, "dv is made with dw: what v was multiplied by is w"),
             (w.T @ V, "dv is made with v; it is dy that comes back"),
-            (scale * w.T @ DY, "dv has the scale in it: it belongs to the scores, and no value meets it"),
+            (scale * w.T @ DY, "dv has the scale in it: the scale belongs to the scores, not to the values"),
         ],
     }[name] + order
     return which(given, ((says, array) for array, says in wrong))

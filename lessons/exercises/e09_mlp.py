@@ -31,7 +31,7 @@ def my_gelu(x):
 
 
 def judge(f) -> Verdict:
-    """The checker finds that dx is wrong; which term it is, is read off the slope."""
+    """The checker finds that dx is wrong; the slope shows which term it is."""
     x = np.linspace(-2.4, 3.1, 12).reshape(3, 4)
     found = backward(f, gelu, x, right="dx agrees with finite differences of the forward, at twelve points")
     if found.ok or not found.sentence.startswith("dx"):
@@ -69,9 +69,9 @@ def _mistakes(x) -> dict[str, np.ndarray]:
         "the half in front is missing on both paths": 2 * (direct + through * inner),
         "on the direct path, x was multiplied by 1 + t; in yours, the 1 is missing": t / 2 + through * inner,
         "on the direct path, x was multiplied by 1 + t; in yours, the t is missing": 1 / 2 + through * inner,
-        "from u to x: a cube's slope goes with the square; yours goes with x": direct
+        "from u to x: a cube's slope grows like the square; yours grows like x": direct
         + through * s * (1 + 3 * c * x),
-        "from u to x: a cube's slope goes with the square; yours goes with the cube": direct
+        "from u to x: a cube's slope grows like the square; yours grows like the cube": direct
         + through * s * (1 + 3 * c * x * x * x),
         "from u to x: the slope of the cube has the wrong factor": direct + through * s * (1 + 2 * c * x * x),
         "from u to x: the cube is not all of u, and the slope of the other term is missing": direct

@@ -12,7 +12,7 @@ from minimega.ops import gelu
 TASK = "Write block(x, attention, mlp, norm1, norm2): the pre-norm block, its value and its backward."
 
 HINT = """\
-Give every value a name of its own, and every back too: n, back_norm1 = norm1(x), and so on down to y, with h
+Give every value its own name, and every back too: n, back_norm1 = norm1(x), and so on down to y, with h
 for what lies between the two halves. Then read your lines from the last to the first. h is used in two of
 them, so dh has two parts; x is used in two of them as well."""
 
@@ -36,7 +36,7 @@ def block(x, attention, mlp, norm1, norm2):
 
 
 def judge(f) -> Verdict:
-    """The checker finds what is wrong; which wire it is, is read off the values."""
+    """The checker finds what is wrong; the values show which wire it is."""
     four, x = _four(), _draw(1, 3, 4)
     right = "the value is a pre-norm block's, and dx agrees with finite differences of it"
     found = backward(lambda x: f(x, *four), lambda x: (_forward(x, *four)["right"], None), x, right=right)
@@ -60,8 +60,8 @@ def _forward(x, attention, mlp, norm1, norm2) -> dict[str, np.ndarray]:
     return {
         "right": h + m(n2(h)),
         "the norms stand after the sums: this is post-norm": n2(post + m(post)),
-        "norm1 is used twice: the mlp has a norm of its own": h + m(n1(h)),
-        "norm2 is used twice: attention has a norm of its own": x + a(n2(x)) + m(n2(x + a(n2(x)))),
+        "norm1 is used twice: the mlp has its own norm": h + m(n1(h)),
+        "norm2 is used twice: attention has its own norm": x + a(n2(x)) + m(n2(x + a(n2(x)))),
         "nothing goes around: there is no sum in y": m(n2(a(n1(x)))),
         "nothing goes around attention": a(n1(x)) + m(n2(a(n1(x)))),
         "nothing goes around the mlp": m(n2(h)),
@@ -72,7 +72,7 @@ def _forward(x, attention, mlp, norm1, norm2) -> dict[str, np.ndarray]:
         "x goes around the mlp: what attention added is lost there": x + m(n2(h)),
         "attention reads x without its norm": x + a(x) + m(n2(x + a(x))),
         "the mlp reads h without its norm": h + m(h),
-        "x is added twice: h has it in it already": x + h + m(n2(h)),
+        "x is added twice: h contains it already": x + h + m(n2(h)),
         "the mlp comes first: attention is the first half of a block": x + m(n1(x)) + a(n2(x + m(n1(x)))),
         "there is no norm in it: each of the two branches begins with one": bare + m(bare),
     }
@@ -93,9 +93,9 @@ def _backward(x, dy, attention, mlp, norm1, norm2) -> dict[str, np.ndarray]:
     early = dy + back_mlp(back_norm2(dy))
     bare = dy + back_mlp(dy)
     return {
-        "dx lacks both paths around: what goes around passes its gradient on unchanged": first(second),
-        "dx lacks the path around attention": first(dh),
-        "dx lacks the path around the mlp": second + first(second),
+        "dx lacks both residual paths: what goes around passes its gradient on unchanged": first(second),
+        "dx lacks the residual path around attention": first(dh),
+        "dx lacks the residual path around the mlp": second + first(second),
         "dx lacks the branch of attention: x reaches h through it too": dh,
         "dx lacks the branch of the mlp: h reaches y through it too": dy + first(dy),
         "attention's branch is given dy, where the gradient of h belongs": dh + first(dy),
@@ -105,8 +105,8 @@ def _backward(x, dy, attention, mlp, norm1, norm2) -> dict[str, np.ndarray]:
         "in attention's branch the norm came first, so its back comes last": dh
         + back_attention(back_norm1(dh)),
         "in the mlp's branch the norm came first, so its back comes last": early + first(early),
-        "dy is in dx twice: the gradient of h has it in it already": dy + dh + first(dh),
-        "the mlp's branch is in dx twice: the gradient of h has it in it already": dh
+        "dy is in dx twice: the gradient of h contains it already": dy + dh + first(dh),
+        "the mlp's branch is in dx twice: the gradient of h contains it already": dh
         + first(dh)
         + back_norm2(back_mlp(dh)),
         "the two halves are in the forward's order: what came last goes back first": dy

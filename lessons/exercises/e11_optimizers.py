@@ -10,9 +10,9 @@ from minimega.optim import AdamW
 TASK = "Write adamw(w, g, mean, square, n, ...): step n, which returns the new w, mean and square."
 
 HINT = """\
-The two means first: keep a share beta of the old one, and give the rest to what is new. Then the step. It
+The two means first: keep a share beta of the old one, and give the rest to the new one. Then the step. It
 needs both means corrected, each by its own beta and n; but return the means as they are, or the next step
-would correct them again. The decay belongs to neither mean: it is a step of its own."""
+would correct them again. The decay belongs to neither mean: it is a separate step."""
 
 SOLUTION = '''\
 def adamw(w, g, mean, square, n, lr, beta1, beta2, eps, decay):
@@ -79,19 +79,19 @@ def _late(got) -> str:
         return "the order should be w, mean, square; yours begins with mean"
     if unlike(got[0], mean, ""):
         wrong = {
-            "mean is a running sum: what is new has its full weight": BETA1 * MEAN + G,
+            "mean is a running sum: the new gradient has its full weight": BETA1 * MEAN + G,
             "mean keeps little of the old and takes much of the new": (1 - BETA1) * MEAN + BETA1 * G,
-            "mean goes by beta2, which belongs to square": BETA2 * MEAN + (1 - BETA2) * G,
+            "mean uses beta2, which belongs to square": BETA2 * MEAN + (1 - BETA2) * G,
         }
         return which(got[0], wrong.items(), "mean is not the running mean of the gradients")
     if unlike(got[1], square, ""):
         wrong = {
             "square is a mean of gradients, not of their squares": BETA2 * SQUARE + (1 - BETA2) * G,
-            "square is a running sum: what is new has its full weight": BETA2 * SQUARE + G * G,
+            "square is a running sum: the new square has its full weight": BETA2 * SQUARE + G * G,
             "square takes the mean squared; it is the mean of the squares": BETA2 * SQUARE
             + (1 - BETA2) * mean * mean,
             "square keeps little of the old and takes much of the new": (1 - BETA2) * SQUARE + BETA2 * G * G,
-            "square goes by beta1, which belongs to mean": BETA1 * SQUARE + (1 - BETA1) * G * G,
+            "square uses beta1, which belongs to mean": BETA1 * SQUARE + (1 - BETA1) * G * G,
         }
         return which(got[1], wrong.items(), "square is not the running mean of the squared gradients")
     if not np.all(np.isfinite(got[2])):
@@ -106,11 +106,10 @@ def _late(got) -> str:
         "divided by the mean square itself: gradients twice as large should give the same step": W
         - LR * mean / square,
         "the step takes the gradient of this batch alone, instead of the mean": W - LR * G / np.sqrt(square),
-        "the step is made of the old means: they are brought up to date first": W
-        - LR * MEAN / np.sqrt(SQUARE),
+        "the step is made from the old means: they are updated first": W - LR * MEAN / np.sqrt(SQUARE),
         "w is the step alone: what is it subtracted from?": -LR * step,
     }
-    return which(got[2], wrong.items(), "the means are right, and the step made of them is not")
+    return which(got[2], wrong.items(), "the means are right, but the step made from them is not")
 
 
 def _first(got) -> str:

@@ -21,7 +21,7 @@ SOLUTION = '''\
 def pick(logits, u, p=1.0, temperature=1.0):
     """The token that the number u in [0, 1) points at: logits (V,) -> an integer.
 
-    The logits are divided by the temperature. Only the most likely tokens are kept, as few as together
+    The logits are divided by the temperature. Only the most likely tokens are kept, the fewest that together
     reach the probability p. They share the line from 0 to 1 in proportion, the most likely first. Each has
     its piece [begin, end).
     """
@@ -146,7 +146,7 @@ def _about_p(got) -> str:
         return "the first tokens of the vocabulary are kept, not the most likely ones"
     if np.allclose(got[:2], 0):
         return "the right tokens are kept, but their probabilities are not rescaled to add up to 1"
-    return "p = 0.55 keeps the tokens of probability 0.4 and 0.3, in shares of 4 to 3; yours come otherwise"
+    return "p = 0.55 keeps the tokens of probability 0.4 and 0.3, in shares of 4 to 3; your shares differ"
 
 
 def _about_temperature(got) -> str:

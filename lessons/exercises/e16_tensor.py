@@ -56,7 +56,7 @@ def on_rank(f, group) -> Verdict:
     if problem := unlike(y, whole, "y"):
         known = {
             f"b2 is in y {p} times: each rank adds it before the sum over the ranks": whole + (p - 1) * b2,
-            "b2 is missing in y": whole - b2,
+            "b2 is missing from y": whole - b2,
             "y is this rank's part of the sum alone": own + b2,
             "y is this rank's part of the sum alone, without b2": own,
         }

@@ -61,7 +61,7 @@ WRONG = [
     (
         "one column for all rows",
         cell(hot="dlogits[:, targets[rows]] -= 1"),
-        r"^each row loses a 1 at the targets of all rows, not at its own alone; and the rows of the tok",
+        r"^each row loses a 1 at the targets of all rows, not only at its own; and the rows of the token",
     ),
     (
         "a 1 taken from the last token",
@@ -72,7 +72,7 @@ WRONG = [
     (
         "only p divided",
         cell(rows="dlogits[rows] = p[rows] / n", end="dlogits * dy"),
-        r"^p is divided by n, and the 1 of the target is not",
+        r"^p is divided by n, but the target.s 1 is not",
     ),
     (
         "-1 set, not added",

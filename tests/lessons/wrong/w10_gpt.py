@@ -34,9 +34,9 @@ def block(x, attention, mlp, norm1, norm2):
 """
 
 WRONG = [
-    ("no path around in the backward", block(dh=DH[5:], dx=DX[5:]), r"^dx lacks both paths around"),
-    ("no path around attention", block(dx=DX[5:]), r"^dx lacks the path around attention$"),
-    ("no path around the mlp", block(dh=DH[5:]), r"^dx lacks the path around the mlp$"),
+    ("no residual path in the backward", block(dh=DH[5:], dx=DX[5:]), r"^dx lacks both residual paths"),
+    ("no path around attention", block(dx=DX[5:]), r"^dx lacks the residual path around attention$"),
+    ("no path around the mlp", block(dh=DH[5:]), r"^dx lacks the residual path around the mlp$"),
     ("the norms after the sums", POST, r"this is post-norm$"),
     ("norm1 twice", block().replace("norm2(h)", "norm1(h)"), r"^norm1 is used twice"),
     ("norm2 twice", block().replace("norm1(x)", "norm2(x)"), r"^norm2 is used twice"),

@@ -81,7 +81,7 @@ WRONG = [
     ("beta the wrong way round", adamw(mean="(1 - beta1) * mean + beta1 * g"), r"^mean keeps little"),
     ("no square", adamw(square="beta2 * square + (1 - beta2) * g"), r"not of their squares"),
     ("the mean squared", adamw(square="beta2 * square + (1 - beta2) * mean**2"), r"the mean squared"),
-    ("beta1 for both", adamw(square=SQUARE.replace("beta2", "beta1")), r"^square goes by beta1"),
+    ("beta1 for both", adamw(square=SQUARE.replace("beta2", "beta1")), r"^square uses beta1"),
     ("w alone", adamw().replace("return w, mean, square", "return w"), r"shape \(2,\)"),
     ("w left for later", adamw(w="..."), r"^not written yet: w is still"),
 ]
