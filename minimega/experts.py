@@ -1,6 +1,6 @@
 """A mixture of experts in place of an MLP: a router sends each token to k of E MLPs.
 
-The experts lie on several ranks, each of which has its own tokens. A token's row travels to the ranks of its
+The experts are spread over ranks, each of which has its own tokens. A token's row travels to the ranks of its
 k experts and back (all-to-all), whatever their load: no row is dropped and none is padded (dropless: Gale et
 al. 2022). The number of rows for each rank is known only once the router has chosen, so counts travel first.
 

@@ -228,7 +228,7 @@ def evaluate(model: Model, windows: Windows, batch: int) -> float:
 
 
 def perplexity(loss: float) -> float:
-    """exp(loss), with the loss in nats per token: a choice among this many equally likely tokens costs as much.
+    """exp(loss), the loss in nats per token: the number of equally likely tokens with the same loss.
 
     >>> round(perplexity(math.log(50)), 6), perplexity(1e6)
     (50.0, inf)

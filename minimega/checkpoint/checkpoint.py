@@ -65,7 +65,7 @@ def save(
 
     def begin() -> None:
         drop()
-        if not work.is_dir():  # it remains if it holds a file of somebody else
+        if not work.is_dir():  # it stays if it holds someone else's file
             work.mkdir()
 
     def write_own() -> None:

@@ -49,7 +49,7 @@ def put_checkpoint(work: Path, folder: Path) -> None:
     if not folder.is_dir() and len(files) == len(list(work.iterdir())):
         work.rename(folder)
         return
-    folder.mkdir(exist_ok=True)  # one of the two holds a file of somebody else
+    folder.mkdir(exist_ok=True)  # one of the two holds someone else's file
     for path in files:
         path.replace(folder / path.name)
     with suppress(OSError):
@@ -59,7 +59,7 @@ def put_checkpoint(work: Path, folder: Path) -> None:
 def prune(run: Path, step: int, keep: int) -> None:
     """Remove all but the newest `keep` checkpoints up to this step.
 
-    Later ones exist if somebody set `latest` back: the run overwrites them when it gets there.
+    Later ones exist if someone set `latest` back: the run overwrites them when it gets there.
     """
     for old in [path for n, path in checkpoints(run).items() if n <= step][:-keep]:
         with suppress(OSError):
@@ -121,7 +121,7 @@ def clear(folder: Path) -> None:
 
 
 def put_run(folder: Path, files: dict[str, Callable[[Path], object]], work: Path | None = None) -> None:
-    """Replace an earlier run by a new one, once its first files are written; they appear last to first.
+    """Replace an earlier run with a new one, once its first files are written; they appear last to first.
 
     `files` maps each file's name to the function that writes it. `work` is the folder step-N.tmp of a
     checkpoint to begin with.
@@ -185,7 +185,7 @@ def newest(run: Path) -> Path:
     except OSError as why:
         raise BadInput(f"{run}/latest cannot be read: {why.strerror}") from None
     except ValueError:
-        name = "what is no text"
+        name = "something that is not text"
     # Neither a path nor a copy: the rest of a name such as step-6-copy would be lost when the run continues.
     if not STEP.fullmatch(name):
         wrong = f"names {name}, not a checkpoint such as step-6" if name else "is empty"

@@ -80,7 +80,7 @@ def operations(config: Config) -> int:
     of a key, and of a weight with a value's: T D times each in a layer, what the mask hides counted too.
     Chowdhery et al. 2022, appendix B.
 
-    Of the experts only those count that a token meets.
+    Only the experts that a token meets count.
 
     >>> operations(Config(vocab_size=512))
     3265536
@@ -144,7 +144,7 @@ def torch_is_missing(o: Options) -> str:
     if o.experts:
         return "not compared; its GPT has no experts"
     if importlib.util.find_spec("torch") is None:
-        return "not installed, not compared; `make parity` installs it, then: .venv-parity/bin/minimega bench"
+        return "not installed; `make parity` installs it, then compare with: .venv-parity/bin/minimega bench"
     if o.device == "cuda":
         import torch
 

@@ -33,7 +33,7 @@ from minimega.ranks.streams import say
 def run(o: Options) -> int:
     """`minimega memory`: print the tables for the model and layout that the options describe.
 
-    Raises BadInput if this model cannot be cut over so many ranks.
+    Raises BadInput if this model cannot be cut over that many ranks.
     """
     config = model_config(o, o.vocab_size or 512)
     t, p, batch = max(o.tp, 2), max(o.pp, 2), o.train_batch_size

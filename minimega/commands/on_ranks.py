@@ -16,7 +16,7 @@ def on_ranks(o: Options, body: Callable[[Grid], int]) -> int:
     """Call body(grid) on the ranks that the options ask for; return its exit status.
 
     Uses the ranks that mpirun or srun started, else starts them with the same command line. Replaces
-    `--dp auto` in `o` by a number. Raises BadInput if the layout does not fit the ranks.
+    `--dp auto` in `o` with a number. Raises BadInput if the layout does not fit the ranks.
     """
     given, cut = launch.ranks_given(), layout_of(o)
     if o.dp == "auto":

@@ -72,7 +72,7 @@ def complete(command: str, given: dict[str, object]) -> SimpleNamespace:
         raise BadInput("gradcheck needs --shapes: the shapes of the arguments, such as --shapes 3x4,4x5")
     steps = command in PIPE.split() and not o.resume  # a resumed run brings its own batch
     if steps and o.train_batch_size % o.accumulate:
-        parts = f"cannot be cut into {o.accumulate} equal parts: --accumulate must be a divisor of it"
+        parts = f"cannot be cut into {o.accumulate} equal parts: --accumulate must divide it"
         raise BadInput(f"--train-batch-size {o.train_batch_size} {parts}")
     if command == "timeline" and o.pp == 1:
         raise BadInput("timeline shows a pipeline: choose --pp 2 or more, as in --pp 2 --micro-batches 8")

@@ -61,7 +61,7 @@ def explained(dtype: str, config: Config, batch: int) -> tuple[float, str]:
 
 
 def off(a, b, limit: float, least: float = 0.0, room: float = 0.0) -> Off:
-    """The distance of a and b, relative to max|b|, or to `least` if b is zero up to rounding beside it.
+    """The distance of a and b, relative to max|b|, or to `least` if b is zero apart from rounding.
 
     Rounding explains `limit`, plus `room` per entry, in units of b (see commands/kinks.py).
 
@@ -96,8 +96,8 @@ def trained(
 
     `rates` is the sum of all learning rates since the previous checkpoint, whose weights may be `free` apart.
     AdamW and its relatives divide a gradient by its own size, so small gradients amplify rounding: an entry
-    may be off by up to the whole step if its gradient is small beside the others, and any entry by 1% of
-    the steps. `room` is the extra tolerance of a gradient's entry in each step, for ReLU kinks and for
+    may be off by up to the whole step if its gradient is smaller than most, and any entry by 1% of the steps.
+    `room` is the extra tolerance of a gradient's entry in each step, for ReLU kinks and for
     weights that are slightly apart.
     """
     weights_a, weights_b, slots_a, slots_b = (

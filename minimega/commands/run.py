@@ -72,7 +72,7 @@ class Run:
                 self.write_options(work)  # layout and number of steps may have changed
 
     def begin(self) -> None:
-        """Replace the folder's old run by the first files of this one."""
+        """Replace the folder's old run with the first files of this one."""
         if self.folder:
             files = {"config.toml": self.write_options, "tokenizer.json": self.texts.tokenizer.save}
             put = partial(run_folder.put_run, self.folder, files)

@@ -1,6 +1,6 @@
 """The number of BLAS threads: given by the user, recorded by the run, or measured.
 
-With one thread per core BLAS collapses beside other work, since its threads wait for each other. A small
+With one thread per core BLAS collapses under other load, since its threads wait for each other. A small
 product gains nothing from a second thread. The number of threads changes the bits of a result, so a run
 records it.
 """

@@ -1,4 +1,4 @@
-"""`minimega train`: checks what it is asked, then builds and trains under the folder's lock (run.py)."""
+"""`minimega train`: checks its options, then builds and trains under the folder's lock (run.py)."""
 
 from dataclasses import replace
 from pathlib import Path

@@ -10,7 +10,7 @@ WHOLE = Layout()
 
 @dataclass(frozen=True)
 class Job:
-    """What is trained, and how: all that decides what a rank holds and sends.
+    """What is trained, and how: everything that decides what a rank holds and sends.
 
     >>> job = Job(Config(vocab_size=64), Layout(dp=2, accumulate=2), batch=16)
     >>> job.micro_batch

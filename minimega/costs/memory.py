@@ -142,7 +142,7 @@ def needs(job: Job) -> int:
 def machine_memory(root: Path = Path("/")) -> int | None:
     """The bytes of memory that this process may use: the machine's, or its control group's limit if lower.
 
-    None if the system does not say. `root` is where /proc and /sys lie.
+    None if the system does not say. `root` is where /proc and /sys are.
     """
     try:
         known = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]

@@ -113,7 +113,7 @@ def of_context(job: Job, rank: int = 0) -> Rows:
     """What a rank sends around the ring of its context group in one step.
 
     In every layer the keys and values go around once forward and once backward, in cp - 1 sends each: they
-    need not come back. Their gradients go with them and do come back: cp sends (Liu et al. 2023, section 3).
+    need not come back. Their gradients travel with them and do: cp sends (Liu et al. 2023, section 3).
     Recomputed attention (selective or full) sends its keys and values once more.
 
     >>> rows = of_context(Job(Config(vocab_size=64, num_layers=1), Layout(cp=4)))
@@ -164,7 +164,7 @@ def of_pipeline(job: Job, rank: int = 0) -> Rows:
 def of_gradients(job: Job, rank: int = 0, bucket: int = BUCKET) -> Rows:
     """What the holders of the same parameters send: every gradient once per step, and the loss.
 
-    Gradients travel in buckets of at least `bucket` numbers, but for each group's last.
+    Gradients travel in buckets of at least `bucket` numbers, except each group's last one.
 
     The gradients of 16-bit weights are float32.
 

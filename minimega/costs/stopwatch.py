@@ -99,7 +99,7 @@ class TimedRun(Run):
             self._note(a)
 
     def receive(self, a: Action) -> None:
-        """`Run.receive`; waiting for its message becomes an event of its own."""
+        """`Run.receive`; waiting for its message becomes a separate event."""
         super().receive(a)
         wait = self.coming[a.what, *a.key]
 

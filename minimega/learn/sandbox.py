@@ -1,8 +1,8 @@
 """Run a learner's code in its own processes: one, or one per rank, always with a time limit.
 
 `apart` starts the processes and reads the files they leave in a folder. `main` is what each process does: run
-a program with a `group`, or define a learner's function and pass it to a judge. Each rank's output goes to a
-file of its own, so it can be printed rank by rank.
+a program with a `group`, or define a learner's function and pass it to a judge. Each rank's output goes to
+its own file, so it can be printed rank by rank.
 """
 
 import ast

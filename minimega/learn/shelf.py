@@ -46,7 +46,7 @@ def folder() -> Path:
 
 
 def package() -> None:
-    """Make the lessons importable as `minimega_lessons`, also from a checkout that is not installed."""
+    """Make the lessons importable as `minimega_lessons`, even from a checkout that is not installed."""
     if importlib.util.find_spec("minimega_lessons") is None:
         here = folder()
         where = {"submodule_search_locations": [str(here)]}

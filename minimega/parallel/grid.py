@@ -72,7 +72,7 @@ class Grid:
         if batch % self.data.size:
             raise BadInput(
                 f"a batch of {batch} sequences cannot be split over {self.data.size} replicas: "
-                f"choose `dp` so that it divides `train_batch_size`"
+                f"choose a `dp` that divides `train_batch_size`"
             )
         return self.data.piece(batch)
 

@@ -76,7 +76,8 @@ class Layout:
                 raise BadInput(f"{pair[0]} and {pair[1]} do not combine: {why}")
         if self.dp % self.ep:
             raise BadInput(
-                f"{self.dp} replicas cannot hold experts in groups of {self.ep}: --ep must divide --dp"
+                f"{self.dp} replica{'s' * (self.dp > 1)} cannot hold experts in groups of {self.ep}: "
+                f"--ep must divide --dp"
             )
         self.schedule()
         if config:
@@ -97,7 +98,7 @@ def check_cut(config: Config, tp: int, ep: int, widths: tuple[str, ...] = ("voca
     """Raise BadInput if a model's heads, experts or `widths` cannot be cut over `tp` and `ep` ranks."""
     if config.attention and config.nhead % tp:
         raise BadInput(
-            f"{config.nhead} heads cannot be cut over {tp} ranks: choose --tp so that it divides --nhead"
+            f"{config.nhead} heads cannot be cut over {tp} ranks: choose a --tp that divides --nhead"
         )
     if ep > max(config.experts, 1):
         raise BadInput(
@@ -114,8 +115,8 @@ def check_stages(config: Config, stages: int) -> None:
     """Raise BadInput if a stage of the pipeline would have no layer."""
     if stages > config.num_layers:
         raise BadInput(
-            f"{config.num_layers} layers cannot be cut into {stages} stages: choose --pp times "
-            f"--virtual-stages of at most --num-layers"
+            f"{config.num_layers} layer{'s' * (config.num_layers > 1)} cannot be cut into {stages} stages: "
+            f"choose --pp times --virtual-stages of at most --num-layers"
         )
 
 

@@ -4,7 +4,7 @@ The layers are cut into v p stages. Rank r of p holds the stages r, p + r, 2p + 
 A step's sequences are cut into m micro-batches. Each passes all stages forward, then backward. The schedules
 differ in how long ranks wait (the bubble), and in how many micro-batches a rank holds at once.
 
-p ranks, m micro-batches, v chunks a rank, r the rank.
+p ranks, m micro-batches, v chunks per rank, r the rank.
 """
 
 from collections.abc import Callable, Iterator
@@ -68,7 +68,7 @@ def interleaved(p: int, m: int, v: int = 2) -> Schedule:
     if m % p or (p == 1 and v > 1):
         raise BadInput(
             f"{m} micro-batches cannot be interleaved over {p} ranks in {v} chunks each: choose `pp` of at "
-            f"least 2, and `micro_batches` so that `pp` divides it"
+            f"least 2, and `micro_batches` as a multiple of it"
         )
     turns = [(n, c) for first in range(0, m, p) for c in range(v) for n in range(first, first + p)]
     forward = [Action("forward", n, c) for n, c in turns]

@@ -119,7 +119,7 @@ class Job:
         return self._last_words(status)
 
     def _hand_on(self, number: int, _frame) -> None:
-        """The first signal asks the ranks to save and stop, a second one kills them."""
+        """The first signal asks the ranks to save and stop; a second one kills them."""
         self.asked.append(number)
         if len(self.asked) > 1:
             self.kill()
@@ -130,7 +130,7 @@ class Job:
         self.mpirun.send_signal(signal.SIGUSR1)  # every mpirun forwards this one
 
     def kill(self) -> None:
-        """Kill all ranks, also those that are stopped or stuck."""
+        """Kill all ranks, even those that are stopped or stuck."""
         for rank in self.ranks:
             if not rank.closed and "pid" in rank.state:
                 with contextlib.suppress(ProcessLookupError):
@@ -214,7 +214,7 @@ class Job:
         lost = [rank for rank in self.ranks if "bye" not in rank.state]
         text = ""
         if self.asked and (lost or self.stuck or not self.ranks):
-            why = f": {self.stuck}, all {self.size} were killed" if self.stuck else ": stopped"
+            why = f": {self.stuck}; all {self.size} ranks were killed" if self.stuck else ": stopped"
             text = f"minimega: {signal_name(self.asked[0])}{why}{self._place()}"
             status = 128 + self.asked[0]
         elif self.asked and status == 128 + signal.SIGUSR1:

@@ -99,7 +99,7 @@ def thread_settings(threads: int) -> dict[str, str]:
 
 
 def _shared(threads: int) -> dict[str, str]:
-    """The same without what the user's shell sets; every library falls back to OMP_NUM_THREADS."""
+    """The same, without variables that the user's shell sets; every library falls back to OMP_NUM_THREADS."""
     settings = thread_settings(threads)
     told = [name for name in settings if os.environ.get(name)]
     if "OMP_NUM_THREADS" in told:

@@ -107,7 +107,7 @@ class Ranks(Group):
         return _then(self._way(y).receive(y.reshape(-1), source), y)
 
     def busy(self, what):
-        """Tell all ranks of the world that this rank will be long (see rollcall.py)."""
+        """Tell all ranks of the world that this rank will be busy for long (see rollcall.py)."""
         return self.roll.busy(what)
 
     def barrier(self):

@@ -44,7 +44,7 @@ class Watch:
     def enter(self, what: str, ranks: Sequence[int], where: str, limited: bool = True) -> None:
         """Tell `ranks` what this rank enters and where; return once all have entered the same.
 
-        Raises RunFailed if they enter something else; if `limited`, also if one is late (see RollCall).
+        Raises RunFailed if they enter something else, or, if `limited`, if one is late (see RollCall).
         """
         mine = f"{what}, {where}"
         packet = mine.encode()[:NOTE].ljust(NOTE)

@@ -195,7 +195,7 @@ def test_a_resharding_that_ends_between_two_files_leaves_no_run_that_goes_on(don
         ("{run}/step-6", "step-6, not a checkpoint"),
         (".", "names ., not"),
         ("step-9", "names step-9, which is not there"),
-        (b"\xff\xfe", "names what is no text"),
+        (b"\xff\xfe", "names something that is not text"),
     ],
 )
 def test_what_latest_may_not_say(latest, says, run, capsys, tmp_path):

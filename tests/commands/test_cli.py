@@ -81,7 +81,7 @@ BAD = [
     ("train --dtype float64 --eps 1e-310", "is too small for float64: choose at least 2.3e-308"),
     ("train --num-steps 1.5", "a whole number"),
     ("train --accumulate 0", "at least 1"),
-    ("train --accumulate 3", "--accumulate must be a divisor"),
+    ("train --accumulate 3", "--accumulate must divide it"),
     ("train --keep 0", "at least 1"),
     ("train --seed -1", "0 or more"),
     ("train --warmup -1", "0 or more"),

@@ -157,7 +157,7 @@ def test_ranks_that_share_out_the_tokens_train_the_serial_run(tmp_path, serial):
     ("words", "says"),
     [
         ("--cp 0", "--cp is 0; it must be a whole number of at least 1"),
-        ("--tp 3", "4 heads cannot be cut over 3 ranks: choose --tp so that it divides --nhead"),
+        ("--tp 3", "4 heads cannot be cut over 3 ranks: choose a --tp that divides --nhead"),
         ("--dp 3", "8 cannot be split over 3 replicas in 1 part each: change --dp"),
         ("--dp 2 --accumulate 8", "8 cannot be split over 2 replicas in 8 parts each"),
         ("--dp 2 --ep 2", "0 experts cannot be cut over 2 ranks: choose --ep of at most --experts"),
@@ -347,7 +347,7 @@ def test_resharding_refuses(cut, serial, tmp_path, capsys):
         ((cut, "--save-dir", tmp_path / "out", "--dp", "3"), "8 cannot be split over 3 replicas"),
         ((cut, "--save-dir", tmp_path / "out", "--dp", "2", "--ep", "2"), "0 experts cannot be cut"),
         ((cut, "--save-dir", tmp_path / "out", "--pp", "2", "--micro-batches", "3"), "in 3 parts each"),
-        ((cut, "--save-dir", tmp_path / "out", "--pp", "2"), "1 layers cannot be cut into 2 stages"),
+        ((cut, "--save-dir", tmp_path / "out", "--pp", "2"), "1 layer cannot be cut into 2 stages"),
         ((cut, "--save-dir", tmp_path / "out", "--pp", "2", "--zero", "2"), "--zero 2 do not combine"),
         ((cut,), "reshard needs --save-dir"),
     ]:

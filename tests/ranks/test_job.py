@@ -108,7 +108,7 @@ def test_one_ctrl_c_ends_a_run_in_which_a_rank_is_stopped(tmp_path):
     job.send_signal(signal.SIGINT)
     _, err = job.communicate(timeout=30)
     first, second = err.splitlines()
-    assert first.startswith("minimega: Ctrl-C: rank ") and " did not answer for 4 s, all 2 were" in first
+    assert first.startswith("minimega: Ctrl-C: rank ") and " did not answer for 4 s; all 2 ranks were" in first
     assert second.startswith("The checkpoint of step ") and second.endswith(f"--save-dir '{folder}' --resume")
     assert job.returncode == 130 and all_gone(ranks)
 
@@ -130,7 +130,7 @@ def test_one_ctrl_c_ends_ranks_that_wait_for_one_another(tmp_path):
     job = run(tmp_path, 2, BEGIN + wait, send=(signal.SIGINT,), patience=1)
     assert (
         job.status == 130
-        and job.err == "minimega: Ctrl-C: no rank made progress for 1 s, all 2 were killed.\n"
+        and job.err == "minimega: Ctrl-C: no rank made progress for 1 s; all 2 ranks were killed.\n"
     )
 
 
