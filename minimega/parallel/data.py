@@ -109,7 +109,7 @@ class Reducer:
                 p.complete = self.complete
 
     def complete(self, p: Parameter) -> None:
-        """Called by the engine when p's gradient is complete; sends the bucket once all of its gradients are."""
+        """Called by the engine when p's gradient is complete; sends the bucket after its last gradient."""
         bucket = self.bucket_of[p.name]
         bucket.missing.discard(p.name)
         # A table at both ends of a pipeline is sent last: the first stage completes it last, and may still
