@@ -1,6 +1,6 @@
 """The embedding: turns tokens and their positions into vectors.
 
-B batch, T time, D width, V vocabulary.
+B batch, T time, D width, V vocabulary, E width of a factorised table.
 """
 
 import numpy as np
@@ -8,6 +8,7 @@ import numpy as np
 from minimega.autograd import op
 from minimega.backend import library
 from minimega.layer import Dropout, Layer
+from minimega.linear import linear
 from minimega.parameter import Parameter
 from minimega.precision import wide
 
@@ -43,17 +44,26 @@ def sinusoids(positions, d_model: int):
 
 
 class Embedding(Layer):
-    """Token vectors plus learned position vectors, then dropout."""
+    """Token vectors plus learned position vectors, then dropout.
 
-    def __init__(self, vocab_size: int, context: int, d_model: int, dropout: float = 0.0):
-        self.tokens = Parameter((vocab_size, d_model), std=0.02, axis=0)
+    With `d_embedding` the table is factorised into (V, E) and a projection (E, D) (Lan et al. 2019, section
+    3.1). The projection keeps the size of a vector's entries, so the model starts as one without it does.
+    """
+
+    def __init__(
+        self, vocab_size: int, context: int, d_model: int, dropout: float = 0.0, d_embedding: int = 0
+    ):
+        e = d_embedding
+        self.tokens = Parameter((vocab_size, e or d_model), std=0.02, axis=0)
+        self.projection = Parameter((e, d_model), std=e**-0.5) if e else None
         self.positions = Parameter((context, d_model), std=0.02)
         self.dropout = Dropout(dropout)
 
     def look_up(self, ids):
         """The token vectors, (B, T) -> (B, T, D), summed over the ranks that hold pieces of the table."""
         rows = embedding(self.tokens, ids, first=self.tokens.piece[0].start)
-        return self.shares.leave(rows, self.name)  # (B, T, D)
+        x = self.shares.leave(rows, self.name)  # (B, T, D), or E
+        return x if self.projection is None else linear(x, self.projection)
 
     def forward(self, ids, place):
         """Token ids (B, T) -> (B, T, D)."""
@@ -63,8 +73,10 @@ class Embedding(Layer):
 class SinusoidalEmbedding(Embedding):
     """Token vectors scaled by sqrt(D), plus fixed position vectors (Vaswani et al. 2017, section 3.4)."""
 
-    def __init__(self, vocab_size: int, context: int, d_model: int, dropout: float = 0.0):
-        super().__init__(vocab_size, context, d_model, dropout)
+    def __init__(
+        self, vocab_size: int, context: int, d_model: int, dropout: float = 0.0, d_embedding: int = 0
+    ):
+        super().__init__(vocab_size, context, d_model, dropout, d_embedding)
         del self.positions
 
     def forward(self, ids, place):

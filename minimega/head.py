@@ -69,15 +69,18 @@ def cross_entropy(
 class Head(Layer):
     """The logits: x times the transposed table of token vectors, (B, T, D) -> (B, T, V).
 
-    The table is the embedding's own (tied: Press and Wolf 2016) or another; the bias is optional.
+    The table is the embedding's own (tied: Press and Wolf 2016) or another; the bias is optional. With a
+    factorised table (V, E), x goes back through the transposed projection (E, D) first.
     """
 
-    def __init__(self, table: Parameter, bias: bool = False):
-        self.weight = table
+    def __init__(self, table: Parameter, bias: bool = False, projection: Parameter | None = None):
+        self.weight, self.projection = table, projection
         self.bias = Parameter(table.whole_shape[:1], axis=0) if bias else None
 
     def forward(self, x, place):
         """(B, T, D) -> this rank's piece of (B, T, V)."""
+        if self.projection is not None:
+            x = linear(x, self.projection, transposed=True)  # (B, T, E)
         return linear(self.shares.enter(x, place, self.name), self.weight, self.bias, transposed=True)
 
     def whole(self, logits):

@@ -35,6 +35,7 @@ class Config:
     nhead: int = 4
     num_layers: int = 2
     d_hidden: int = 0  # 0: four times d_model
+    d_embedding: int = 0  # width of a factorised table of token vectors; 0: d_model, no projection
     dropout: float = 0.0
     activation: str = "gelu"
     norm_position: str = "pre"
@@ -52,8 +53,9 @@ class Config:
         for name in ("vocab_size", "context", "d_model", "nhead", "num_layers"):
             if getattr(self, name) < 1:
                 raise BadInput(f"{name} is {getattr(self, name)}; it must be at least 1")
-        if self.d_hidden < 0:
-            raise BadInput(f"d_hidden is {self.d_hidden}; it must be at least 1 (or 0 for 4 d_model)")
+        for name, usual in (("d_hidden", "4 d_model"), ("d_embedding", "d_model")):
+            if getattr(self, name) < 0:
+                raise BadInput(f"{name} is {getattr(self, name)}; it must be at least 1 (or 0 for {usual})")
         if self.attention and self.d_model % self.nhead:
             raise BadInput(
                 f"d_model {self.d_model} cannot be split into {self.nhead} heads: "
@@ -83,7 +85,8 @@ class Config:
 
     def first(self) -> Embedding:
         """The layer that turns tokens into vectors."""
-        return POSITIONS[self.positions](self.vocab_size, self.context, self.d_model, self.dropout)
+        sizes = self.vocab_size, self.context, self.d_model, self.dropout, self.d_embedding
+        return POSITIONS[self.positions](*sizes)
 
     def blocks(self) -> dict[str, Layer]:
         """The `num_layers` blocks, (B, T, D) -> (B, T, D), by name."""
@@ -238,7 +241,8 @@ def gpt(config: Config, shares: Uncut = Layer.shares, recompute: str = "none") -
     if c.norm_position == "pre":
         layers["norm"] = LayerNorm(c.d_model, c.norm_eps)
     untied = Parameter((c.vocab_size, c.d_model), std=0.02, axis=0)
-    layers["head"] = Head(first.tokens if c.tied else untied, c.head_bias)
+    table = (first.tokens, c.head_bias, first.projection) if c.tied else (untied, c.head_bias)
+    layers["head"] = Head(*table)
     if recompute == "full":
         layers |= {name: Recomputed(layer) for name, layer in layers.items() if isinstance(layer, Block)}
     if recompute == "selective" and c.attention:

@@ -6,6 +6,8 @@ w a weight, g its gradient, lr the learning rate, n the number of the step (from
 import math
 from collections.abc import Iterable
 
+import numpy as np
+
 from minimega.backend import library
 from minimega.errors import BadInput
 from minimega.parameter import Parameter
@@ -151,6 +153,23 @@ def gradient_norm(parameters: Iterable[Parameter]) -> float:
     5.0
     """
     return math.sqrt(sum((sum_of_squares(p) for p in parameters), 0.0))
+
+
+def freeze(parameters: Iterable[Parameter]) -> None:
+    """Set the gradient of frozen rows to 0: no optimizer moves them then, and the norm does not see them.
+
+    It is done to the whole batch's gradient, so every layout freezes alike; a Shard freezes its part.
+
+    >>> p = Parameter((2, 2)).draw(0); p.frozen = np.array([True, False])
+    >>> p.grad = np.ones((2, 2)); freeze([p]); p.grad.tolist()
+    [[0.0, 0.0], [1.0, 1.0]]
+    """
+    for p in parameters:
+        if p.frozen is not None and p.grad is not None:
+            rows = p.frozen[p.piece[0]]
+            keep = np.repeat(~rows, math.prod(s.stop - s.start for s in p.piece[1:]))
+            keep = keep if p.span is None else keep[p.span]
+            p.grad = p.grad * library(p.grad).asarray(keep.reshape(p.grad.shape))
 
 
 def clip(parameters: Iterable[Parameter], most: float, norm: float) -> None:

@@ -17,7 +17,7 @@ class Parameter(Tensor):
 
     Its initial values are mean + std * z. The standard normal z is a function of the seed, the parameter's
     name and the element's position in the whole array, so every layout of a model starts from the same
-    weights. Weight decay acts on matrices, not on biases and norms (`decays`).
+    weights. Weight decay acts on matrices, not on biases, norms and tables with frozen rows (`decays`).
 
     >>> w = Parameter((2, 3), std=0.02)
     >>> w.name = "w"
@@ -27,7 +27,7 @@ class Parameter(Tensor):
 
     learned = True
     span = None  # a Shard owns only this slice (ZeRO)
-    __slots__ = ("at_both_ends", "axis", "by_expert", "cuts", "mean", "name", "std", "whole_shape")
+    __slots__ = ("at_both_ends", "axis", "by_expert", "cuts", "frozen", "mean", "name", "std", "whole_shape")
 
     def __init__(
         self,
@@ -41,10 +41,11 @@ class Parameter(Tensor):
         self.whole_shape, self.std, self.mean, self.name = tuple(shape), std, mean, ""
         self.axis, self.by_expert, self.cuts = axis, by_expert, []
         self.at_both_ends = False  # of a pipeline: the first and the last stage hold a copy each
+        self.frozen = None  # which rows of the whole array stay as they are: booleans, one per row
 
     size = property(lambda self: math.prod(self.whole_shape))
     local_size = property(lambda self: math.prod(s.stop - s.start for s in self.piece))  # on this rank
-    decays = property(lambda self: len(self.whole_shape) > 1)
+    decays = property(lambda self: len(self.whole_shape) > 1 and self.frozen is None)
 
     def __getattr__(self, name: str):
         if name == "data":
@@ -112,6 +113,7 @@ class Shard:
     name = property(lambda self: self.parameter.name)
     axis = property(lambda self: self.parameter.axis)
     decays = property(lambda self: self.parameter.decays)
+    frozen = property(lambda self: self.parameter.frozen)
     piece = property(lambda self: self.parameter.piece)
     whole_shape = property(lambda self: self.parameter.whole_shape)
     local_size = property(lambda self: self.span.stop - self.span.start)

@@ -25,7 +25,7 @@ from minimega.data.windows import Batches, Windows
 from minimega.errors import BadInput, RunFailed
 from minimega.layer import Place
 from minimega.model import Model
-from minimega.optim import Optimizer, clip, gradient_norm, learning_rate, unscale
+from minimega.optim import Optimizer, clip, freeze, gradient_norm, learning_rate, unscale
 from minimega.parameter import Parameter
 from minimega.precision import UNSCALED, Scale, finite
 
@@ -173,6 +173,7 @@ def train_step(
     for p in owned:
         p.grad = None
     loss = team.gradients(model, inputs, targets, random.key(recipe.seed, "step", step), scale.value)
+    freeze(owned)
     unscale(owned, scale.value)
     norm = team.norm(owned)
     lr = recipe.lr_at(step)

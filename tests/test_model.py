@@ -53,6 +53,9 @@ OPTIONS = [
     {"activation": "gelu-erf", "norm_eps": 0.1},
     {"nhead": 4},
     {"nhead": 1, "d_model": 3},
+    {"d_embedding": 3},
+    {"d_embedding": 7, "positions": "sinusoidal", "head_bias": True},
+    {"d_embedding": 2, "tied": False, "norm_position": "post", "dropout": 0.2},
 ]
 
 

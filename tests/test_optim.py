@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 
 from minimega.errors import BadInput
-from minimega.optim import OPTIMIZERS, SCHEDULES, clip, gradient_norm, learning_rate
+from minimega.model import Config, gpt
+from minimega.optim import OPTIMIZERS, SCHEDULES, SGD, clip, gradient_norm, learning_rate
 from minimega.parameter import Parameter
+from minimega.train import Recipe, train_step
 
 BETA1, BETA2, EPS = 0.8, 0.95, 1e-6
 
@@ -256,3 +258,20 @@ def test_the_rate_stays_between_its_bounds(schedule):
 def test_a_schedule_that_is_not_known():
     with pytest.raises(BadInput, match="schedule is 'sawtooth'; it can be constant, cosine, linear, step"):
         learning_rate("sawtooth", 1, 10, 1.0)
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_frozen_rows_never_move_and_count_in_no_norm(name, dtype):
+    """Neither weight decay nor momentum moves them, and clipping does not see them."""
+    made = [gpt(Config(vocab_size=9, d_model=8, nhead=2)).draw(0, dtype) for _ in range(2)]
+    table, other = (m.parameters()["embedding.tokens"] for m in made)
+    table.frozen = np.arange(9) < 5
+    before = table.data.copy()
+    ids = np.array([[1, 2, 6, 7], [8, 1, 0, 3]])
+    recipe, optimizer = Recipe(steps=3, lr=0.1, clip=0.01), OPTIMIZERS[name](weight_decay=0.5, eps=1e-3)
+    norms = [train_step(made[0], optimizer, recipe, step, ids, ids[::-1])["grad_norm"] for step in (1, 2, 3)]
+    assert (table.data[:5] == before[:5]).all() and (table.data[5:] != before[5:]).any(axis=1).all()
+    full = train_step(made[1], SGD(), recipe, 1, ids, ids[::-1])["grad_norm"]
+    assert norms[0] < full
+    assert not table.decays and other.decays

@@ -121,7 +121,8 @@ def stages(config: Config, o: Options, p: int) -> Rows:
 
 def states(config: Config, o: Options, n: int) -> Rows:
     """Parameters, gradients and Adam's state of one of n replicas under ZeRO: see `zero.state_bytes`."""
-    count, table, xp = gpt(config).count(), config.vocab_size * config.d_model, device(o.device)
+    count, xp = gpt(config).count(), device(o.device)
+    table = config.vocab_size * (config.d_embedding or config.d_model) + config.d_embedding * config.d_model
     papers = 16, 4 + 12 / n, 2 + 14 / n, 16 / n  # bytes per parameter in 16-bit training with Adam, section 5
     fits = 24 * count < (machine_memory() or np.inf) / 2
     yield f"state on one of {n} replicas, {count:,} parameters", "paper, 16 bit", "here", "measured", "off"

@@ -17,6 +17,7 @@ OPTIONS = {
         pretrained-model-name-or-path""",
     "d-model": """n-embd n-embed embed-dim embedding-dim embedding-size hidden-size hidden-dim dim
         model-dim d width emb-dim""",
+    "d-embedding": "factorized-embedding factorised-embedding word-embed-proj-dim factorized-embedding-size",
     "nhead": """n-head n-heads num-heads heads num-attention-heads num-head attention-heads
         encoder-attention-heads head""",
     "num-layers": """n-layer n-layers layers num-hidden-layers num-layer depth num-blocks n-blocks

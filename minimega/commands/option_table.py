@@ -66,6 +66,7 @@ GROUPS: dict[str, tuple[Option, ...]] = {
     "model": (
         Option("model-type", tuple(SHAPES), "tiny", BUILD, "a named shape; the options below override it"),
         Option("d-model", int, None, BUILD, "width: features per token", FROM_1, **TOLD),
+        Option("d-embedding", int, 0, BUILD, "factorised embedding: width of its table; 0: none", FROM_0),
         Option("nhead", int, None, BUILD, "attention heads per block", FROM_1, **TOLD),
         Option("num-layers", int, None, BUILD, "number of blocks", FROM_1, **TOLD),
         Option("context", int, None, BUILD, "context length in tokens", FROM_1, **TOLD),

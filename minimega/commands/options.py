@@ -139,6 +139,7 @@ def model_config(options: SimpleNamespace, vocab_size: int) -> Config:
     same = (
         "context",
         "d_model",
+        "d_embedding",
         "nhead",
         "num_layers",
         "dropout",

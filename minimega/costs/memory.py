@@ -65,6 +65,7 @@ def activations(
     kept = c.num_layers * sum(item.bytes(dtype) for item in block(c, batch, recompute, cp=cp))
     numbers = width * ((c.norm_position == "pre") + (c.positions == "sinusoidal") + 1)  # the head's input
     full = n * c.vocab_size + n * (c.norm_position == "pre")  # the probabilities; each token's 1/deviation
+    numbers += n * c.d_embedding * (1 + c.tied)  # the inputs of the projection and of the table
     # tokens and a flag per row; targets: place, value, flag; positions
     places = n * (9 + 17) + 9 * tokens * (c.positions == "learned")
     return int(kept) + numbers * items(dtype)[0] + full * items(dtype)[1] + places
@@ -121,7 +122,8 @@ def memory(job: Job) -> dict[str, int]:
 
 def at_once(config: Config, zero: int, ranks: int) -> tuple[int, int]:
     """The sizes, in numbers, of ZeRO's largest message and of a tied table: see `zero.state_bytes`."""
-    table, block = config.vocab_size * config.d_model, _block(config)
+    e, block = config.d_embedding, _block(config)
+    table = config.vocab_size * (e or config.d_model) + e * config.d_model  # and its projection
     if not zero or ranks == 1:
         return 0, 0
     ends = table + config.context * config.d_model

@@ -67,10 +67,10 @@ def of_layers(job: Job, rank: int = 0) -> Rows:
         back = "reduce-scatter" if cut.sequence else "all-reduce"
         add(label, width, {back: cut.parts} | ({"all-gather": forward} if cut.sequence else {}))
 
-    def leave(label: str, forward: int) -> None:
+    def leave(label: str, forward: int, width: int = config.d_model) -> None:
         """Out of the pair."""
         there = "reduce-scatter" if cut.sequence else "all-reduce"
-        add(label, config.d_model, {there: forward} | ({"all-gather": cut.parts} if cut.sequence else {}))
+        add(label, width, {there: forward} | ({"all-gather": cut.parts} if cut.sequence else {}))
 
     branches = {"attention": ("qkv", "out")} if config.attention else {}
     forward = cut.parts * (1 + (cut.recompute == "full"))
@@ -82,8 +82,9 @@ def of_layers(job: Job, rank: int = 0) -> Rows:
         if cut.sequence:
             sums = 8 * 2 * config.experts * job.micro_batch * forward
             rows["tensor", "all-reduce", f"block{i}.mlp.branch.balance"] = forward, sums
-    enter("head", cut.parts)  # the vocabulary is cut at both ends
-    leave("embedding", cut.parts)
+    width = config.d_embedding or config.d_model
+    enter("head", cut.parts, width if config.tied else config.d_model)  # the vocabulary is cut at both ends
+    leave("embedding", cut.parts, width)
     # per token: the largest logit, then the sum of exponentials and the target's logit
     rows["tensor", "all-reduce", "cross-entropy"] = 2 * cut.parts, cut.parts * 3 * tokens * added
     return rows if cut.tp > 1 else {}
@@ -195,7 +196,7 @@ def of_zero(job: Job, rank: int = 0, bucket: int = BUCKET) -> Rows:
     new weights. Stages 2 and 3 sum the gradients of each accumulated part. Stage 3 has a bucket for the
     parameters that the same layers use, and gathers it before each forward and backward pass of such a layer;
     except that the head's weights are still there for its backward pass, and the embedding's backward pass
-    needs none.
+    needs none unless its table is factorised.
 
     >>> of_zero(Job(Config(vocab_size=64), Layout(dp=4, zero=1)))["data", "all-gather", "weights"]
     (2, 1685504)
@@ -218,7 +219,7 @@ def of_zero(job: Job, rank: int = 0, bucket: int = BUCKET) -> Rows:
     for name, p in model.parameters().items():
         group = seat.holders(p)
         sizes[group.name, group.size, p.axis is None, users[name]] += p.local_size
-    times = dict.fromkeys(("embedding", "head"), cut.accumulate)
+    times = {"embedding": cut.accumulate * (1 + (job.config.d_embedding > 0)), "head": cut.accumulate}
     sent = [
         row
         for (group, ranks, _, layers), size in sizes.items()

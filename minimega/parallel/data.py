@@ -114,7 +114,7 @@ class Reducer:
         bucket.missing.discard(p.name)
         # A table at both ends of a pipeline is sent last: the first stage completes it last, and may still
         # wait for messages from this rank.
-        if not bucket.missing and not bucket.left and bucket.group is not self.grid.ends:
+        if not bucket.missing and not bucket.left and not self.grid.at_ends(bucket.group):
             self.leave(bucket)
 
     def leave(self, bucket: Bucket) -> None:

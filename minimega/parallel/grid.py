@@ -38,6 +38,7 @@ class Grid:
     pipeline: Group = SELF  # ranks with the stages of one model
     stage: Group = SELF  # all ranks of this stage
     ends: Group = SELF  # ranks with the same piece of a table used at both ends of the pipeline
+    both: Group = SELF  # all ranks of both ends
     context: Group = SELF  # ranks with different tokens of the same sequences
     copies: Group = SELF  # ranks with the same pieces of the model: replicas and context ranks
     experts: Group = SELF  # replicas with different experts
@@ -57,7 +58,7 @@ class Grid:
         (sequence parallelism).
         """
         if p.at_both_ends:
-            return self.ends
+            return self.both if p.axis is None and self.shares.partial else self.ends
         if p.by_expert and self.experts.size > 1:
             return self.expert_copies
         return self.stage if p.axis is None and self.shares.partial else self.copies
@@ -66,6 +67,10 @@ class Grid:
         """How many ranks hold the same piece of a parameter, or own the same shard."""
         whole = self.tensor.size if p.axis is None and not self.shares.partial else 1
         return whole if isinstance(p, Shard) else self.holders(p).size * whole
+
+    def at_ends(self, group: Group) -> bool:
+        """Whether ranks of both ends of the pipeline are in this group of holders."""
+        return group is self.ends or group is self.both
 
     def rows(self, batch: int) -> slice:
         """This replica's slice of a step's `batch` sequences; raises BadInput if dp does not divide it."""
@@ -97,6 +102,7 @@ def grid(world: Group, layout: Layout = WHOLE) -> Grid:
     stage = world.split(lambda r: r // n, "stage")
     # the first stage with the last; each rank in between is alone
     ends = world.split(lambda r: r % cut.tp if r // n in (0, cut.pp - 1) else cut.tp + r, "ends")
+    both = world.split(lambda r: 0 if r // n in (0, cut.pp - 1) else 1 + r, "both ends")
     tensor = stage.split(lambda r: r // cut.tp, "tensor")
     copies = stage.split(lambda r: r % cut.tp, "data" if cut.cp == 1 else "copies")
     data = copies if cut.cp == 1 else copies.split(lambda r: r % cut.cp, "data")
@@ -105,5 +111,5 @@ def grid(world: Group, layout: Layout = WHOLE) -> Grid:
     expert_copies = copies if cut.ep == 1 else copies.split(lambda r: r // cut.cp % cut.ep, "expert copies")
     pipeline = world.split(lambda r: r % n, "pipeline")
     shares = (SequenceParallel if cut.sequence else TensorParallel)(tensor, context, experts)
-    groups = tensor, data, shares, pipeline, stage, ends, context, copies, experts, expert_copies
+    groups = tensor, data, shares, pipeline, stage, ends, both, context, copies, experts, expert_copies
     return Grid(world, *groups, cut)

@@ -142,6 +142,7 @@ FEATURES: dict[str, Callable[[Layout, Config | None, str], bool]] = {
     "--zero 2": lambda cut, config, dtype: cut.zero == 2,
     "--zero 3": lambda cut, config, dtype: cut.zero == 3,
     "--experts": lambda cut, config, dtype: config is not None and config.experts > 0,
+    "--d-embedding": lambda cut, config, dtype: config is not None and config.d_embedding > 0,
     "--objective masked": lambda cut, config, dtype: config is not None and not config.causal,
     "--objective translate": lambda cut, config, dtype: config is not None and config.kind != "gpt",
     "--accumulate": lambda cut, config, dtype: cut.accumulate > 1,

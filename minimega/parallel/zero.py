@@ -74,7 +74,7 @@ class Stage1(Reducer):
         if self.under_way:
             self.under_way.arrive()
         bucket.leave()
-        self.under_way = None if bucket.group is self.grid.ends else bucket
+        self.under_way = None if self.grid.at_ends(bucket.group) else bucket
 
     @cached_property
     def shards(self) -> dict[str, Shard]:
@@ -185,8 +185,11 @@ class Gathered(Around):
         # checked here, where all ranks are: one rank alone could not rerun the model to find the layer
         if place.training and not finite(y.data):
             raise RunFailed(f"an activation is not finite: it began in layer {self.name}")
-        # The first layer's input needs no gradient, so backward needs its weights only to recompute.
-        needed = isinstance(x, Tensor) or isinstance(self.layer, Recomputed)
+        # The first layer's input needs no gradient: backward needs its weights only to recompute, or for the
+        # gradient of the table through its projection.
+        needed = (
+            isinstance(x, Tensor) or isinstance(self.layer, Recomputed) or self.layer.projection is not None
+        )
         return before_backward(y, call=self.gather) if needed else y
 
     def gather(self) -> None:

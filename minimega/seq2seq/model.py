@@ -107,7 +107,8 @@ class TwoTexts(SinusoidalEmbedding):
     """Token vectors scaled by sqrt(D), plus position vectors that begin again where the target begins."""
 
     def __init__(self, config: EncoderDecoder):
-        super().__init__(config.vocab_size, config.context, config.d_model, config.dropout)
+        c = config
+        super().__init__(c.vocab_size, c.context, c.d_model, c.dropout, c.d_embedding)
         self.source_length = config.source_length
 
     def forward(self, ids, place):

@@ -107,7 +107,16 @@ def test_activations_under_recomputation_equal_what_the_engine_holds(recompute, 
 
 
 @pytest.mark.parametrize(
-    "change", [{"tied": False}, {"head_bias": True}, {"d_hidden": 50}, {"dropout": 0.1}, {"num_layers": 5}]
+    "change",
+    [
+        {"tied": False},
+        {"head_bias": True},
+        {"d_hidden": 50},
+        {"dropout": 0.1},
+        {"num_layers": 5},
+        {"d_embedding": 24},
+        {"d_embedding": 200, "tied": False},
+    ],
 )
 def test_activations_are_right_within_a_hundredth_at_other_options(change):
     config = Config(**SMALL | change)
@@ -127,6 +136,7 @@ def test_activations_are_right_within_a_hundredth_at_other_options(change):
         ({"attention": False}, 16, "momentum"),
         ({"norm_position": "post", "activation": "relu"}, 16, "adamw"),
         ({"experts": 4}, 16, "adamw"),
+        ({"d_embedding": 300, "vocab_size": 4000, "num_layers": 1}, 4, "adamw"),
         ({"experts": 3, "top_k_experts": 1, "d_model": 128}, 8, "sgd"),
     ],
     ids=str,

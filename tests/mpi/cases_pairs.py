@@ -42,6 +42,7 @@ def made_with(on: Iterable[str], pp: int, dp: int) -> Case:
     factors = {"dropout", "uneven"}
     factors |= {word for word in ("accumulate", "experts") if f"--{word}" in on}
     factors |= {"experts"} if "--ep" in on else set()
+    factors |= {"factorised", "frozen"} if "--d-embedding" in on else set()
     factors |= {"masked"} if "--objective masked" in on else set()
     factors |= {"encoder-decoder"} if "--objective translate" in on else set()
     factors |= {word for word in ("selective", "full") if f"--recompute {word}" in on}

@@ -15,7 +15,7 @@ from minimega.train import Recipe, train_step
 from tests.mpi.cases_model import LAYOUTS, on
 from tests.mpi.ranks import sizes
 
-FACTORS = ("", "deep", "uneven", "untied", "no attention", "post", "sinusoidal", "head_bias")
+FACTORS = ("", "deep", "uneven", "untied", "no attention", "post", "sinusoidal", "head_bias", "factorised")
 
 
 def counted(group, layout, case, accumulate=1, recompute="none", bucket=1 << 20) -> dict:
