@@ -8,6 +8,7 @@ The public names, in the order in which data passes through them:
     gradcheck   check, assert_gradients
     training    OPTIMIZERS, AdamW, Recipe, Alone, train_step, evaluate
     sampling    generate
+    files       load, save
     errors      BadInput, RunFailed
 
 >>> import minimega as mm
@@ -31,5 +32,6 @@ from minimega.gradcheck import assert_gradients, check
 from minimega.optim import OPTIMIZERS, AdamW
 from minimega.train import Alone, Recipe, evaluate, train_step
 from minimega.sample import generate
+from minimega.checkpoint.front import load, save
 from minimega.errors import BadInput, RunFailed
 # ruff: isort: on

@@ -11,6 +11,7 @@ import numpy as np
 from minimega import random
 from minimega.autograd import Tensor, in_layer, recompute
 from minimega.backend import library
+from minimega.errors import BadInput
 from minimega.ops import dropout
 from minimega.parameter import Parameter
 from minimega.ranks.group import SELF
@@ -170,6 +171,31 @@ class Layer:
         for parameter in self.parameters().values():
             parameter.draw(seed, dtype, xp)
         return self
+
+    def state_dict(self) -> dict:
+        """The arrays of all parameters by name: this rank's own arrays, not copies."""
+        return {name: p.data for name, p in self.parameters().items()}
+
+    def load_state_dict(self, arrays: dict) -> None:
+        """Copy arrays into the parameters of their names, which keep their dtype if they are drawn.
+
+        Raises BadInput, and changes nothing, if a name is missing or unexpected or a shape is wrong.
+        """
+        own = self.parameters()
+        shapes = {name: tuple(s.stop - s.start for s in p.piece) for name, p in own.items()}
+        wrong = [f"{name} is missing" for name in own.keys() - arrays.keys()]
+        wrong += [f"{name} is unexpected" for name in arrays.keys() - own.keys()]
+        wrong += [
+            f"{name} has shape {np.shape(arrays[name])}, expected {shape}"
+            for name, shape in shapes.items()
+            if name in arrays and np.shape(arrays[name]) != shape
+        ]
+        if wrong:
+            more = f"; and {len(wrong) - 5} more" * (len(wrong) > 5)
+            raise BadInput(f"these arrays do not fit: {'; '.join(sorted(wrong)[:5])}{more}")
+        for name, p in own.items():
+            dtype = p.dtype if p.drawn else None
+            p.data, p.grad = library(arrays[name]).array(arrays[name], dtype), None
 
 
 class Dropout(Layer):

@@ -54,11 +54,18 @@ class Parameter(Tensor):
             )
         return super().__getattr__(name)
 
-    def __repr__(self) -> str:
+    @property
+    def drawn(self) -> bool:
+        """Whether it has values."""
         try:
-            return f"{super().__repr__()[:-1]}, named {self.name!r})"
+            return self.data is not None
         except BadInput:
+            return False
+
+    def __repr__(self) -> str:
+        if not self.drawn:
             return f"Parameter(shape={self.whole_shape}, named {self.name!r}, not drawn)"
+        return f"{super().__repr__()[:-1]}, named {self.name!r})"
 
     @property
     def piece(self) -> tuple[slice, ...]:

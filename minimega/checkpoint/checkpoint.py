@@ -161,7 +161,7 @@ def open_parts(source: Path, kind: str = "model") -> Parts:
         return Parts([source])
     state = read_state(source) if kind == "optimizer" or (source / "state.json").exists() else {}
     parts = Parts([source / name for name in state.get("parts", {}).get(kind, [f"{kind}.safetensors"])])
-    if parts.header.get("step", str(state.get("step"))) != str(state.get("step")):
+    if state and parts.header.get("step", str(state.get("step"))) != str(state.get("step")):
         raise BadInput(f"{source} is damaged: its {kind} is that of step {parts.header['step']}")
     if kind == "optimizer" and not parts.header.get("steps", "").isdecimal():
         raise BadInput(f"{parts.where} holds no optimizer state: its header has no step count")

@@ -214,8 +214,9 @@ def find(model_filename: str) -> Path:
 
 
 def run_of(weights: Path) -> Path:
-    """The run's folder that holds a weights file: it has the tokenizer. Raises BadInput if none does."""
-    for folder in (*weights.absolute().parents[:2], *weights.resolve().parents[:2]):  # a link?
+    """The folder that has the tokenizer of these weights (a file, or a folder with one). BadInput if none."""
+    above = *weights.absolute().parents[:2], *weights.resolve().parents[:2]  # a link?
+    for folder in (weights, *above):
         if (folder / "tokenizer.json").is_file():
             return folder
     raise BadInput(f"{weights}: no tokenizer.json beside it or one folder up, as a run's folder has")

@@ -16,6 +16,7 @@ import numpy as np
 
 from minimega import random
 from minimega.checkpoint import checkpoint, log, run_folder
+from minimega.checkpoint.front import open_tokenizer
 from minimega.commands import kinks, options
 from minimega.commands import option_table as table
 from minimega.commands import rounding as verdict
@@ -23,7 +24,7 @@ from minimega.commands.notes import counted
 from minimega.commands.one_batch import measure
 from minimega.commands.progress import say
 from minimega.commands.rounding import Off, off
-from minimega.commands.texts import open_tokenizer, read_texts
+from minimega.commands.texts import read_texts
 from minimega.data.windows import Batches
 from minimega.errors import BadInput, RunFailed
 from minimega.ranks import child, launch

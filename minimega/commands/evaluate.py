@@ -11,6 +11,7 @@ import numpy as np
 
 from minimega.backend import device, keep_memory
 from minimega.checkpoint import checkpoint, run_folder
+from minimega.checkpoint.front import open_tokenizer
 from minimega.commands import options, threads
 from minimega.commands.notes import doubt, unknown
 from minimega.commands.on_ranks import on_ranks
@@ -20,7 +21,6 @@ from minimega.commands.texts import (
     checked,
     open_held_out,
     open_texts,
-    open_tokenizer,
     unknown_share,
     windows_of,
     workspace,

@@ -4,8 +4,8 @@ from pathlib import Path
 from types import SimpleNamespace as Options
 
 from minimega.checkpoint import checkpoint, run_folder
+from minimega.checkpoint.front import open_tokenizer
 from minimega.commands.progress import say
-from minimega.commands.texts import open_tokenizer
 from minimega.errors import BadInput
 from minimega.interop import gpt2
 

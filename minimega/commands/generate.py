@@ -6,7 +6,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from minimega.beam import beam_search
 from minimega.commands import threads
 from minimega.commands.evaluate import load
 from minimega.commands.notes import counted, notes
@@ -18,6 +17,7 @@ from minimega.model import Model
 from minimega.parallel.grid import Grid
 from minimega.ranks.streams import tell
 from minimega.sample import generate
+from minimega.seq2seq.beam import beam_search
 
 TOGETHER = 64  # texts generated at once: few enough for any memory
 

@@ -6,9 +6,9 @@ from types import SimpleNamespace as Options
 import numpy as np
 
 from minimega.checkpoint import checkpoint, run_folder
+from minimega.checkpoint.front import open_tokenizer
 from minimega.checkpoint.pieces import piece_of
 from minimega.commands.progress import say
-from minimega.commands.texts import open_tokenizer
 from minimega.errors import BadInput
 from minimega.model import gpt
 from minimega.vectors import files

@@ -7,11 +7,11 @@ from pathlib import Path
 from types import SimpleNamespace as Options
 
 from minimega.checkpoint import checkpoint, run_folder, run_lock
+from minimega.checkpoint.front import open_tokenizer
 from minimega.checkpoint.pieces import Division, Parts, Piece, piece_of
 from minimega.commands import options
 from minimega.commands.option_table import of_command
 from minimega.commands.progress import say
-from minimega.commands.texts import open_tokenizer
 from minimega.errors import BadInput
 from minimega.model import Config
 from minimega.parallel.grid import Grid, grid

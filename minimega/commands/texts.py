@@ -14,7 +14,7 @@ from types import SimpleNamespace as Options
 
 import numpy as np
 
-from minimega.checkpoint import checkpoint
+from minimega.checkpoint.front import tokenizer_digest
 from minimega.data import chat, corpus, tokens
 from minimega.data.windows import Windows
 from minimega.errors import BadInput
@@ -60,27 +60,6 @@ class Texts:
         """The horizontal lines of the picture: name -> loss."""
         named = {"the best bigram model": self.bigram, "the floor": self.floor}
         return {name: loss for name, loss in named.items() if loss is not None}
-
-
-def tokenizer_digest(tokenizer: tokens.Tokenizer) -> str:
-    """A digest of a tokenizer: its kind, and the number of each token."""
-    bpe = tokenizer.kind == "bpe"
-    tokens = sorted(tokenizer.library.get_vocab().items()) if bpe else tokenizer.tokens
-    known = [tokenizer.kind, tokens, *[tokenizer.named] * bool(tokenizer.named)]
-    return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def open_tokenizer(source: Path, run: Path) -> tokens.Tokenizer:
-    """The tokenizer of a run. Raises BadInput if the model in `source` was not trained with it."""
-    path, (parts, config) = run / "tokenizer.json", checkpoint.open_model(source)
-    tokenizer = tokens.load(path)
-    known = parts.header.get("tokenizer")  # older checkpoints do not say
-    if tokenizer.size != config.vocab_size or (known and known != tokenizer_digest(tokenizer)):
-        raise BadInput(
-            f"{path} belongs to another run: {source} was not trained with it\n"
-            f"Replace it with the tokenizer.json of the model's own run."
-        )
-    return tokenizer
 
 
 def unknown_share(stream: np.ndarray, tokenizer: tokens.Tokenizer, block: int = 2**22) -> float:

@@ -6,11 +6,12 @@ from types import SimpleNamespace as Options
 
 from minimega.backend import device, keep_memory
 from minimega.checkpoint import checkpoint, run_folder, run_lock
+from minimega.checkpoint.front import open_tokenizer
 from minimega.commands import options, threads
 from minimega.commands.on_ranks import on_ranks
 from minimega.commands.run import Run
 from minimega.commands.start import resumed, shape_of
-from minimega.commands.texts import open_tokenizer, read_texts, workspace
+from minimega.commands.texts import read_texts, workspace
 from minimega.costs import Job
 from minimega.costs.memory import check_fits
 from minimega.data import chat

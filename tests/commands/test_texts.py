@@ -6,7 +6,7 @@ import shutil
 import pytest
 
 from minimega.checkpoint import checkpoint, run_folder
-from minimega.commands import texts
+from minimega.checkpoint.front import tokenizer_digest
 from minimega.commands.cli import main
 from minimega.data import tokens
 
@@ -59,7 +59,7 @@ def test_a_checkpoint_that_knows_no_digests_is_read(tmp_path, train, capsys):
     run = train("run")
     assert main(["reshard", str(run), "--save-dir", str(tmp_path / "new")]) == 0
     header = checkpoint.open_parts(run_folder.newest(tmp_path / "new")).header
-    assert header["tokenizer"] == texts.tokenizer_digest(tokens.load(run / "tokenizer.json"))
+    assert header["tokenizer"] == tokenizer_digest(tokens.load(run / "tokenizer.json"))
     step = run_folder.newest(run)
     state = json.loads((step / "state.json").read_text())
     state = {key: value for key, value in state.items() if key not in ("held_out", "tokenizer")}
@@ -79,8 +79,8 @@ def test_a_checkpoint_that_knows_no_digests_is_read(tmp_path, train, capsys):
 def test_a_tokenizer_has_one_digest_also_after_it_was_saved(tmp_path, kind):
     a, b = (tokens.train(kind, [text * 20]) for text in (WORDS, WORDS.upper()))
     a.save(tmp_path / "a.json")
-    digest = texts.tokenizer_digest(a)
-    assert texts.tokenizer_digest(tokens.load(tmp_path / "a.json")) == digest != texts.tokenizer_digest(b)
+    digest = tokenizer_digest(a)
+    assert tokenizer_digest(tokens.load(tmp_path / "a.json")) == digest != tokenizer_digest(b)
 
 
 def test_a_text_that_changed_is_not_evaluated_in_the_place_of_what_was_held_out(tmp_path, train, capsys):

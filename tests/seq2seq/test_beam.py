@@ -7,9 +7,9 @@ import pytest
 
 from minimega import BadInput, random
 from minimega.autograd import no_grad
-from minimega.beam import Beams, beam_search, log_probabilities, score
 from minimega.model import Config, gpt
 from minimega.sample import generate
+from minimega.seq2seq.beam import Beams, beam_search, log_probabilities, score
 from minimega.seq2seq.model import EncoderDecoder
 
 V, LENGTH = 5, 3
