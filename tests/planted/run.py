@@ -186,7 +186,7 @@ RUN = (
     ),
     Mistake(
         "weights and state.json may be of two steps",
-        'if parts.header.get("step", str(state.get("step"))) != str(state.get("step")):',
+        'if state and parts.header.get("step", str(state.get("step"))) != str(state.get("step")):',
         "if False:",
         ("test_the_state_of_another_step_is_refused",),
     ),
