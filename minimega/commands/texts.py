@@ -1,7 +1,5 @@
 """The texts of a run: opened, split, tokenized once for all ranks, and cut into windows."""
 
-import hashlib
-import json
 import os
 import shutil
 import tempfile
