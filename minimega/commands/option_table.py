@@ -44,10 +44,11 @@ COMMANDS = {
     "learn": "list the lessons, copy one to work in, check your answer",
 }
 TRAIN, WRITE, BUILD, USE = "train", "generate", "train bench timeline memory", "generate evaluate"
-PIPE, RANKS = "train timeline", "train timeline generate evaluate reshard"
+ANSWER = f"{WRITE} score"
+PIPE, RANKS = "train timeline", "train timeline generate evaluate score reshard"
 CUT, MEMORY = "train reshard", f"{RANKS} memory"
 FOLDER = f"{CUT} import-hf export-hf"
-ORDER, ALL = "train timeline reshard", "train generate evaluate bench timeline memory"
+ORDER, ALL = "train timeline reshard", "train generate evaluate score bench timeline memory"
 TOLD = {"shown": "from --model-type"}
 SEEDED = "train generate score bench timeline gradcheck"
 LOSS_ON = "all", "answers"
@@ -131,27 +132,32 @@ GROUPS: dict[str, tuple[Option, ...]] = {
         Option("ranks", int, 2, "doctor", "number of ranks to try", FROM_1),
     ),
     "generation": (
-        Option("model-filename", str, None, USE, "a run folder, or a .safetensors in one", PATH, "required"),
+        Option("model-filename", str, None, f"{USE} score", "a run folder or its .safetensors", PATH, "none"),
         Option("prompt", str, None, WRITE, "how each text begins", shown="the start token alone"),
-        Option("generate-filename", str, None, WRITE, "output file, one text per line", PATH, "screen"),
+        Option("generate-filename", str, None, ANSWER, "output file, one text per line", PATH, "screen"),
         Option("generate-num-sentences", int, 3, WRITE, "number of texts", FROM_1),
-        Option("generate-sentence-length", int, 100, WRITE, "maximum tokens per text", FROM_1),
-        Option("temperature", float, 0.8, WRITE, "sampling randomness; 0: greedy", FROM_0),
-        Option("top-k", int, 0, WRITE, "sample from the k most likely tokens; 0: all", FROM_0),
-        Option("top-p", float, 1.0, WRITE, "sample from the top tokens with this total probability", SHARE),
-        Option("stop", str, None, WRITE, "end each text before this string", SOME),
+        Option("generate-sentence-length", int, 100, ANSWER, "maximum tokens per text", FROM_1),
+        Option("temperature", float, 0.8, ANSWER, "sampling randomness; 0: greedy (as score is)", FROM_0),
+        Option("top-k", int, 0, ANSWER, "sample from the k most likely tokens; 0: all", FROM_0),
+        Option("top-p", float, 1.0, ANSWER, "sample from the top tokens with this total probability", SHARE),
+        Option("stop", str, None, ANSWER, "end each text before this string", SOME),
         Option("beams", int, 0, WRITE, "beam search with this many beams; 0: sample", TO_1000),
         Option("length-penalty", float, 0.6, WRITE, "of the beams: larger prefers longer texts", FROM_0),
         Option("plain", bool, False, WRITE, "continue --prompt as text, also if trained on dialogues"),
     ),
     "judging": (
-        Option("hypotheses", str, None, "score", "texts to judge, one per line, or .jsonl", PATH, "required"),
+        Option("hypotheses", str, None, "score", "texts, one per line, or .jsonl", PATH, "a run's"),
         Option("references", str, None, "score", "their references; several files: a,b", PATH),
-        Option("compare", str, None, "score", "other texts, to compare with on the same references", PATH),
+        Option("compare", str, None, "score", "other texts, or a run, judged on the same references", PATH),
+        Option("prompts", str, None, "score", "what the run answers, one per line, or .jsonl", PATH),
         Option("metric", str, None, "score", "your measure, FILE.py:function(hypotheses, references)", SOME),
         Option("bleu-tokenize", BLEU_TOKENIZERS, "auto", "score", "tokenizer of sacrebleu; auto: by script"),
         Option("rouge-tokenize", ROUGE_TOKENIZERS, "auto", "score", "rouge-score's, or words of any script"),
         Option("resamples", int, 1000, "score", "bootstrap resamples; 0: no intervals", FROM_0),
+        Option("copied-from", str, None, "score", "find copied runs of words: a run or a text", PATH),
+        Option("copied-words", int, 13, "score", "length of a run that counts in copied_share", FROM_1),
+        Option("secret", str, None, "score", "exposure of a secret, such as 'code [4711]'", SOME),
+        Option("candidates", int, 10000, "score", "secrets that --secret is compared with", FROM_1),
         Option("json", bool, False, "evaluate score", "print one JSON object"),
     ),
     "gradient check": (
@@ -204,7 +210,7 @@ def here(name: str, command: str = "", prefix: str = "--") -> str:
     `command` is the command that was typed; "" searches all of them.
 
     >>> here("learning_rate", "train"), here("max_new_tokens", "train")
-    ('; use --lr', '; use --generate-sentence-length of generate')
+    ('; use --lr', '; use --generate-sentence-length of generate, score')
     """
     mine = of_command(command) if command else TABLE
     name = names.plain(name)

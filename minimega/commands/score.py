@@ -2,48 +2,81 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace as Options
 
+from minimega.commands import sources
+from minimega.commands.evaluate import load
 from minimega.commands.notes import counted
+from minimega.commands.on_ranks import on_ranks
 from minimega.commands.theirs import load_function, theirs
-from minimega.errors import BadInput
-from minimega.judging import files
+from minimega.errors import BadInput, naming
+from minimega.judging import copying, files
+from minimega.judging.exposure import Secret, exposure
 from minimega.judging.report import Judged, judge, rounded, versus
+from minimega.parallel.grid import Grid
 from minimega.ranks.streams import say
 
 
 def run(o: Options) -> int:
-    """Judge the texts of a file; print a table or, with --json, one object. Returns the exit status.
+    """Judge the texts of a file, or a run's answers; print a table or JSON. Returns the exit status.
 
-    Raises BadInput if texts and references do not fit, or a file cannot be read.
+    Raises BadInput if texts and references do not fit, or a file or run cannot be read.
     """
-    if not o.hypotheses:
-        raise BadInput("score needs --hypotheses: a file with a text per line, or .jsonl")
-    texts, references = files.texts(o.hypotheses), wanted(o)
-    judged = _judge(texts, references, o)
-    found = judged.as_dict(o.resamples, o.seed)
-    if o.compare:
-        found["compare"] = versus(judged, _judge(files.texts(o.compare), references, o), o.resamples, o.seed)
-    say(json.dumps(found, ensure_ascii=False) if o.json else table(judged, found))
+    if not (o.hypotheses or o.model_filename):
+        raise BadInput(
+            "score needs --hypotheses (a file with a text per line, or .jsonl) or --model-filename"
+        )
+    if o.secret and not o.model_filename:
+        raise BadInput("--secret asks a run: give --model-filename too")
+    if o.model_filename or sources.is_run(o.compare):
+        return on_ranks(o, lambda grid: _score(o, grid))
+    return _score(o, None)
+
+
+def _score(o: Options, grid: Grid | None) -> int:
+    found, lines, secret, other = {}, [], None, None
+    if o.secret:
+        secret = Secret.parse(o.secret)
+        model, tokenizer, _ = load(o, grid)
+        secret = exposure(model, tokenizer, secret, o.candidates, o.seed)
+    judges = o.hypotheses or o.references or o.prompts or not secret
+    if judges:
+        texts = files.texts(o.hypotheses) if o.hypotheses else None
+        asked, wanted = (None, sources.references(o)) if texts else sources.prompts(o)
+        texts = texts or sources.answered(o.model_filename, asked, o, grid)
+        if sources.is_run(o.compare):
+            if asked is None:
+                asked, wanted = sources.prompts(o)
+            other = sources.answered(o.compare, asked, o, grid)
+        elif o.compare:
+            other = files.texts(o.compare)
+    if grid is not None and not grid.first:
+        return 0
+    if judges:
+        if o.generate_filename:
+            _write(texts, o.generate_filename)
+        judged = _judge(texts, wanted, o)
+        found |= judged.as_dict(o.resamples, o.seed)
+        if o.compare:
+            found["compare"] = versus(judged, _judge(other, wanted, o), o.resamples, o.seed)
+        lines += table(judged, found)
+    if secret:
+        found["secret"] = secret
+        lines.append(_told(secret))
+    say(json.dumps(found, ensure_ascii=False) if o.json else "\n".join(lines))
     return 0
-
-
-def wanted(o: Options) -> list[list[str]] | None:
-    """The references that the options name: files of their own, or fields beside the hypotheses."""
-    if o.references:
-        return files.references(files.split_paths(o.references))
-    rows = files.read(o.hypotheses)
-    if not any(row.references for row in rows):
-        return None
-    for n, row in enumerate(rows, 1):
-        if not any(text.strip() for text in row.references):
-            raise BadInput(f"{o.hypotheses}, line {n} has no reference, and other lines have one")
-    return [[text for text in row.references if text.strip()] for row in rows]
 
 
 def _judge(texts: list[str], references: list[list[str]] | None, o: Options) -> Judged:
     own = _own(o.metric) if o.metric else None
-    return judge(texts, references, own, o.bleu_tokenize, o.rouge_tokenize, o.seed)
+    judged = judge(texts, references, own, o.bleu_tokenize, o.rouge_tokenize, o.seed)
+    if not o.copied_from:
+        return judged
+    found = copying.copied(texts, sources.learned(o.copied_from), o.copied_words)
+    longest = max(found, key=lambda one: one.longest)
+    return replace(judged, figures=judged.figures | copying.figures(found), copied=longest.run)
 
 
 def _own(target: str) -> Callable:
@@ -58,7 +91,16 @@ def _own(target: str) -> Callable:
     return measure
 
 
-def table(judged: Judged, found: dict) -> str:
+def _write(texts: list[str], path: str) -> None:
+    try:
+        with naming(path):
+            lines = (" ".join(text.split()) for text in texts)
+            Path(path).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    except (FileNotFoundError, IsADirectoryError, PermissionError, NotADirectoryError) as why:
+        raise BadInput(f"--generate-filename {path}: {why.strerror}") from None
+
+
+def table(judged: Judged, found: dict) -> list[str]:
     """The scores as lines of text."""
     lines = [counted(judged.texts, "text")]
     if judged.tokenizers:
@@ -70,16 +112,29 @@ def table(judged: Judged, found: dict) -> str:
         if name in intervals:
             line += "   95% interval {} to {}".format(*map(rounded, intervals[name]))
         lines.append(line)
+    if judged.copied:
+        lines.append(f"the longest run of words from the training text: {judged.copied}")
     if "compare" in found:
-        lines += ["", f"{'':12} {'other':>8} {'difference':>11}   95% interval           resamples won"]
+        lines += [
+            "",
+            f"{'':12} {'other':>8} {'difference':>11}   95% interval           the first is higher in",
+        ]
         for name, other in found["compare"].items():
             line = f"{name:12} {rounded(other['value']):>8} {rounded(other['difference']):>11}"
             if "interval" in other:
                 spread = "{} to {}".format(*map(rounded, other["interval"]))
-                line += f"   {spread:20}   {other['won']:.1%}"
+                line += f"   {spread:20}   {other['won']:.1%} of resamples"
             lines.append(line)
-    return "\n".join(lines)
+    return lines
 
 
 def _rouge(chosen: str) -> str:
     return "rouge-score's own" if chosen == "library" else "words of any script"
+
+
+def _told(secret: dict) -> str:
+    some = "" if secret["compared"] == secret["candidates"] else f", {secret['compared']:,} of them compared"
+    return (
+        f"the secret's exposure is {secret['exposure']:.2f} of at most {secret['highest']:.2f} bits: "
+        f"its loss is number {secret['rank']:,} among {secret['candidates']:,} candidates{some}"
+    )

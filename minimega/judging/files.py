@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from minimega.data import chat
 from minimega.errors import BadInput, shown
 
 FIELDS = "hypothesis", "prompt", "completion", "reference", "references", "messages"
@@ -14,12 +15,12 @@ FIELDS = "hypothesis", "prompt", "completion", "reference", "references", "messa
 class Row:
     """One line of a file: a text (a hypothesis), its references, and the prompt that they answer.
 
-    `prompt` is a text or, of a dialogue, its messages before the last answer.
+    `prompt` is a text or, of a dialogue, the texts of its turns before the last answer.
     """
 
     text: str | None = None
     references: tuple[str, ...] = ()
-    prompt: str | list | None = None
+    prompt: str | tuple[str, ...] | None = None
 
 
 def lines(path: str | Path) -> list[str]:
@@ -49,7 +50,7 @@ def read(path: str | Path, mean: str = "text") -> list[Row]:
 
     `mean` is what a line of text is: "text" (a hypothesis), "reference" or "prompt". A JSON line has some of:
     hypothesis; reference, or references (a list); prompt; completion (a reference, if references are wanted,
-    else a hypothesis); or messages, whose last one, of the assistant, is the completion. Raises BadInput,
+    else a hypothesis); or messages (see data/chat.py), whose last one is the completion. Raises BadInput,
     with the line, for anything else.
     """
     if Path(path).suffix != ".jsonl":
@@ -71,7 +72,8 @@ def _row(line: str, where: str, mean: str) -> Row:
         raise BadInput(f"{where} has to be an object with some of {', '.join(FIELDS)}, not {shown(found)}")
     text, prompt, completion = (_text(found, name, where) for name in ("hypothesis", "prompt", "completion"))
     if "messages" in found:
-        prompt, completion = _dialogue(found["messages"], where)
+        *turns, completion = [content for _, content in chat.parse(line, where)]
+        prompt = tuple(turns)
     references = [_text(found, "reference", where)]
     if "references" in found:
         many = found["references"]
@@ -90,21 +92,6 @@ def _text(found: dict, name: str, where: str) -> str | None:
     if not isinstance(text, str | None):
         raise BadInput(f"{where}: {name} has to be a text, not {shown(text)}")
     return text
-
-
-def _dialogue(messages: object, where: str) -> tuple[list, str]:
-    """The messages before the last answer, and that answer."""
-    wrong = f"{where}: messages has to be a list of objects with role and content, the last by the assistant"
-    if not isinstance(messages, list) or not messages:
-        raise BadInput(wrong)
-    for message in messages:
-        if not isinstance(message, dict) or not all(
-            isinstance(message.get(k), str) for k in ("role", "content")
-        ):
-            raise BadInput(wrong)
-    if messages[-1]["role"] != "assistant":
-        raise BadInput(wrong)
-    return messages[:-1], messages[-1]["content"]
 
 
 def texts(path: str | Path) -> list[str]:

@@ -24,6 +24,7 @@ class Judged:
     figures: dict[str, Figure]
     plain: dict[str, float]
     tokenizers: dict[str, str] = field(default_factory=dict)
+    copied: str = ""  # the longest run of words from the training text, if that was searched
 
     @property
     def values(self) -> dict[str, float]:
@@ -33,6 +34,8 @@ class Judged:
     def as_dict(self, resamples: int = 1000, seed: int = 0) -> dict:
         """What `minimega score --json` prints: the scores, `texts`, `tokenizers` and the 95 % `intervals`."""
         found = {"texts": self.texts, **self.values, "tokenizers": self.tokenizers}
+        if self.copied:
+            found["copied"] = self.copied
         if resamples:
             found["intervals"] = {
                 name: bootstrap.interval(bootstrap.resampled(figure, resamples, seed))

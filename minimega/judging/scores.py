@@ -11,14 +11,15 @@ from types import ModuleType
 
 import numpy as np
 
+from minimega.data.scripts import count_all, main_script
 from minimega.errors import BadInput, pip
 from minimega.judging.bootstrap import Figure, mean_of
-from minimega.judging.words import script, words
+from minimega.judging.words import words
 
 BLEU_TOKENIZERS = "auto", "13a", "zh", "intl", "char", "none"
 ROUGE_TOKENIZERS = "auto", "library", "words"
 ROUGE = "rouge1", "rouge2", "rougeL"
-SPACED = {"han": "zh", **dict.fromkeys(("kana", "thai", "lao", "khmer", "myanmar"), "char")}
+BY_SCRIPT = {"han": "zh", "kana": "char", "thai": "char"}
 
 
 def library(name: str, package: str = "") -> ModuleType:
@@ -42,10 +43,10 @@ def tokenizers(
     >>> tokenizers([["小猫坐在垫子上"]]), tokenizers([["A cat."]])
     ({'bleu': 'zh', 'rouge': 'words'}, {'bleu': '13a', 'rouge': 'library'})
     """
-    found = script(text for row in references for text in row)
-    plain = found in ("latin", "")
+    found, _ = main_script(count_all(text for row in references for text in row))
+    plain = found in ("latin", "none")
     return {
-        "bleu": SPACED.get(found, "13a") if bleu == "auto" else bleu,
+        "bleu": BY_SCRIPT.get(found, "13a") if bleu == "auto" else bleu,
         "rouge": ("library" if plain else "words") if rouge == "auto" else rouge,
     }
 

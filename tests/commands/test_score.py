@@ -10,7 +10,11 @@ import sacrebleu
 import minimega as mm
 from minimega.checkpoint import checkpoint
 from minimega.commands.cli import main
+from minimega.commands.sources import halved
 from minimega.data import tokens
+from minimega.data.corpus import Tales
+from minimega.judging.answers import answers
+from minimega.judging.words import words as words_of
 from tests.judging.test_scores import CHINESE, ONE, THREE, TWO
 
 
@@ -186,9 +190,9 @@ def test_bad_references_are_one_sentence(here, capsys, content, says):
         ('{"hypothesis": 3}', "hypothesis has to be a text, not 3"),
         ('{"references": "a"}', "references has to be a list of texts"),
         ('{"references": [1]}', "references has to be a list of texts"),
-        ('{"messages": []}', "messages has to be a list"),
-        ('{"messages": [{"role": "user", "content": "a"}]}', "the last by the assistant"),
-        ('{"messages": [3]}', "messages has to be a list"),
+        ('{"messages": []}', "messages is an empty list"),
+        ('{"messages": [{"role": "user", "content": "a"}]}', "ends with a user's turn"),
+        ('{"messages": [3]}', "each turn must be"),
         ('{"prompt": "a"}', "has no hypothesis"),
         (f'{{"hypothesis": {"9" * 5000}}}', "is not JSON"),
     ],
@@ -204,6 +208,7 @@ def test_bad_json_lines_are_one_sentence(here, capsys, line, says):
     ("words", "says"),
     [
         ("--references one.txt", "needs --hypotheses"),
+        ("--hypotheses one.txt --secret [1]", "--secret asks a run: give --model-filename too"),
         ("--hypotheses none.txt", "none.txt cannot be read: No such file"),
         ("--hypotheses .", "cannot be read: Is a directory"),
         ("--hypotheses one.txt --references short.txt", "3 hypotheses and 2 references"),
@@ -271,3 +276,83 @@ def test_bits_per_byte_with_unknown_tokens_is_called_a_bound(here, capsys):
         capsys.readouterr()
         assert main(["evaluate", "--model-filename", "run", "--eval-filename", name]) == 0
         assert ("bits per byte is a lower bound" in capsys.readouterr().out) == noted
+
+
+@pytest.fixture(scope="module")
+def run_folder(tmp_path_factory):
+    """A small model of a few tales, and what it would say."""
+    folder = tmp_path_factory.mktemp("run") / "tales"
+    words = "--tales 60 --context 32 --d-model 16 --nhead 2 --num-layers 1 --num-steps 12 --lr 0.01"
+    assert main(["train", *words.split(), "--save-dir", str(folder)]) == 0
+    return folder
+
+
+def test_a_runs_own_answers(here, capsys, run_folder):
+    """Prompts from the first half of the references, from a file, and from JSON lines."""
+    tales = list(Tales(5, seed=3).documents())
+    (here / "tales.txt").write_text("\n".join(tales))
+    words = ["--model-filename", str(run_folder), "--generate-sentence-length", "12"]
+    found = score(capsys, *words, "--references", "tales.txt", "--generate-filename", "answers.txt")
+    begun, rest = zip(*map(halved, tales), strict=True)
+    assert [words_of(f"{a} {b}") for a, b in zip(begun, rest, strict=True)] == list(map(words_of, tales))
+    said = (here / "answers.txt").read_text().splitlines()
+    assert found["bleu"] == sacrebleu.corpus_bleu(said, [rest]).score and found["texts"] == 5
+    model = checkpoint.load_model(run_folder / "step-12")
+    tokenizer = tokens.load(run_folder / "tokenizer.json")
+    assert [" ".join(a.split()) for a in answers(model, tokenizer, begun, 12)] == said
+    (here / "rest.txt").write_text("\n".join(rest))
+    (here / "begun.txt").write_text("\n".join(begun))
+    pairs = [{"prompt": a, "completion": b} for a, b in zip(begun, rest, strict=True)]
+    (here / "pairs.jsonl").write_text("\n".join(map(json.dumps, pairs)))
+    for more in (["--references", "rest.txt", "--prompts", "begun.txt"], ["--references", "pairs.jsonl"]):
+        assert score(capsys, *words, *more) == found
+    free = score(capsys, *words, "--prompts", "begun.txt")
+    assert "bleu" not in free and free["distinct1"] == found["distinct1"]
+    sampled = score(
+        capsys, *words, "--references", "tales.txt", "--temperature", "1", "--compare", str(run_folder)
+    )
+    assert sampled["distinct1"] != found["distinct1"]
+    assert all(row["difference"] == 0 for row in sampled["compare"].values())
+
+
+def test_what_was_copied_and_what_is_secret(here, capsys, run_folder):
+    tales = list(Tales(60, seed=0).documents())
+    (here / "texts.txt").write_text(f"{tales[17]}\nZzyzx!\n")
+    for source in (str(run_folder), str(here / "all.txt")):
+        (here / "all.txt").write_text("\n".join(tales))
+        found = score(capsys, "--hypotheses", "texts.txt", "--copied-from", source)
+        assert found["copied"] == tales[17] and found["copied_share"] == 0.5
+        assert found["copied_run"] == len(words_of(tales[17])) / 2
+    words = ["score", "--model-filename", str(run_folder), "--secret", "Long ago, [in|under|near|behind] the"]
+    assert main(words) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("the secret's exposure is ") and "of at most 2.00 bits: its loss is number " in out
+    assert score(capsys, *words[1:])["secret"]["candidates"] == 4
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ("--references two.txt --secret [1]", "the vocabulary has no"),
+        ("--references two.txt --secret x", "put its secret part in brackets"),
+        ("--references two.txt,three.txt", "no prompts to these references"),
+        ("", "score has no prompts for the run to answer"),
+        ("--references two.txt --prompts short.txt", "short.txt has 2 prompts and two.txt 3 references"),
+        ("--references word.txt", "word.txt, line 1 is one word"),
+        ("--references only.jsonl", "no prompts to these references"),
+        ("--references some.jsonl", "some.jsonl, line 2 has no prompt"),
+        ("--references two.txt --copied-from nothing", "there is no file or folder nothing"),
+        (
+            "--references two.txt --generate-filename no/where.txt",
+            "--generate-filename no/where.txt: No",
+        ),
+    ],
+)
+def test_bad_requests_of_a_run_are_one_sentence(here, capsys, run_folder, words, says):
+    (here / "word.txt").write_text("one\n")
+    (here / "only.jsonl").write_text('{"reference": "a"}\n')
+    (here / "some.jsonl").write_text('{"reference": "a", "prompt": "b"}\n{"reference": "a"}\n')
+    short = ["--generate-sentence-length", "2"]
+    assert main(["score", "--model-filename", str(run_folder), *short, *words.split()]) == 2
+    said = [line for line in capsys.readouterr().err.splitlines() if "prompts have words" not in line]
+    assert says in said[0] and len(said) == 1

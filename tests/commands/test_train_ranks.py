@@ -18,6 +18,7 @@ import pytest
 pytest.importorskip("mpi4py", reason="runs on several ranks need mpi4py and an MPI: pip install mpi4py mpich")
 
 from minimega.commands.cli import main
+from minimega.data.corpus import Tales
 from minimega.ranks import launch
 
 LIMIT = 60  # seconds
@@ -356,9 +357,12 @@ def test_resharding_refuses(cut, serial, tmp_path, capsys):
     assert sorted(serial.rglob("*")) == before and not (tmp_path / "out").exists()
 
 
-def test_evaluation_and_generation_say_what_one_process_says(cut):
+def test_evaluation_and_generation_say_what_one_process_says(cut, tmp_path):
+    tales = "\n".join(Tales(3, seed=0).documents())
+    (tmp_path / "tales.txt").write_text(tales)
     for words in (
         ["evaluate"],
+        ["score", "--references", tmp_path / "tales.txt", "--secret", ". It was [the|a] [a|the]"],
         ["generate", "--generate-sentence-length", "12", "--generate-num-sentences", "2"],
     ):
         line = [*words, "--model-filename", cut]

@@ -9,7 +9,7 @@ from minimega.data.corpus import Tales
 from minimega.errors import BadInput
 from minimega.judging import scores, variety
 from minimega.judging.report import judge
-from minimega.judging.words import script, streamed, words
+from minimega.judging.words import streamed, words
 
 ONE = ["The cat sat on the mat.", "Nobody saw it, did they?", "A dog ran home in the rain today."]
 TWO = ["The cat sat on a mat.", "Nobody saw this, did you?", "One dog ran home while it rained."]
@@ -81,8 +81,7 @@ def test_chinese_is_cut_into_characters_and_latin_letters_are_left_to_the_librar
         ("1 + 1 = 2 \U0001f9d1", ""),
     ],
 )
-def test_the_script_of_a_text(text, named):
-    assert script([text]) == named
+def test_the_tokenizer_goes_by_the_script(text, named):
     assert scores.tokenizers([[text]])["bleu"] == {"thai": "char", "kana": "char", "han": "zh"}.get(
         named, "13a"
     )
