@@ -19,7 +19,7 @@ def rng() -> np.random.Generator:
 
 @pytest.fixture
 def shared() -> Path:
-    """The folder of larger texts and published figures beside the project, for those who have one."""
+    """The folder of larger texts and published figures beside the project, if there is one."""
     folder = Path(__file__).resolve().parents[2] / "shared"
     if not folder.is_dir():
         pytest.skip("no folder `shared` beside the project: larger texts and published figures are not here")

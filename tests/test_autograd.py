@@ -143,7 +143,7 @@ def test_a_graph_of_ten_thousand_operations():
 
 def test_a_long_graph_is_let_go_of_without_recursion():
     _, y = long_chain(100_000)
-    del y  # the interpreter's own stack would overflow here, if anything frees one link from within another
+    del y  # the interpreter's own stack would overflow here if freeing one node freed the next recursively
     held = Tensor(np.ones(2))
     for _ in range(20_000):
         held = recompute(lambda x: x * 1.0)(held)
@@ -167,7 +167,7 @@ def test_no_grad_remembers_nothing():
             pass
         assert (x * x).maker is None  # the inner one's end does not end the outer one
     assert (x * x).maker is not None
-    z = (y * x).sum()  # y is a constant of the outside now
+    z = (y * x).sum()  # y is a constant outside now
     z.backward()
     np.testing.assert_array_equal(x.grad, y.data)
 
@@ -191,7 +191,7 @@ def test_tied_weights_get_the_sum_of_both_uses(rng):
 
 
 def spy(name, events, late=True):
-    """An operation x w whose gradients write down when they are computed."""
+    """An operation x w that records when its gradients are computed."""
 
     def f(x, w):
         def back(dy):
@@ -290,7 +290,7 @@ ROWS = np.arange(6.0).reshape(2, 3)
     "returned, described",
     [
         (2.0, "a float"),
-        (ROWS, r"an array of shape \(2, 3\)"),  # two rows are no y and back
+        (ROWS, r"an array of shape \(2, 3\)"),  # two rows are not y and back
         (None, "None"),
         (lambda dy: dy, "a function"),
         ((ROWS, ROWS), r"\(an array of shape \(2, 3\), an array of shape \(2, 3\)\)"),
@@ -468,7 +468,7 @@ def small_model(**options):
 @pytest.mark.parametrize("dropout", [0.0, 0.2])
 @pytest.mark.parametrize("wrap", [False, True])
 def test_saved_bytes_are_what_the_graph_holds(wrap, dropout, rng):
-    """Measured by the allocator: nothing is held that saved_bytes does not know, and the other way round."""
+    """Measured by the allocator: it holds what saved_bytes counts, no more and no less."""
     model = small_model(dropout=dropout, d_model=32)
     ids = rng.integers(0, 50, (8, 16))
     if wrap:
@@ -479,7 +479,7 @@ def test_saved_bytes_are_what_the_graph_holds(wrap, dropout, rng):
     def loss():
         return model.loss(ids, ids, place(ids, key=1, training=True))
 
-    loss()  # whatever is made once only
+    loss()  # whatever is made only once
     gc.collect()
     tracemalloc.start()
     before = tracemalloc.get_traced_memory()[0]
@@ -587,7 +587,7 @@ def test_recompute_under_no_grad():
         assert recompute(lambda x: x * x)(x).maker is None
     y = recompute(lambda x: x * x)(x)
     with no_grad():
-        y.backward()  # computes f again, and has to record it
+        y.backward()  # computes f again, and must record it
     assert x.grad.tolist() == [4]
 
 

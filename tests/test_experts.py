@@ -34,7 +34,7 @@ def config(**more) -> Config:
 
 
 def layer(**more) -> Experts:
-    """With weights so large that tokens differ in their choice."""
+    """With weights large enough for tokens to choose differently."""
     made = Experts(config(**more)).named("experts").draw(2, "float64")
     for p in made.parameters().values():
         p.data = 30 * p.data
@@ -95,7 +95,7 @@ def test_rows_to_experts_and_back_and_their_weighted_sum(rng):
 
 @pytest.mark.parametrize("k", [1, 2, 3])
 def test_every_token_reaches_its_experts_whatever_their_load(k, rng):
-    """Dropless: k rows a token, also where all choose the same."""
+    """Dropless: k rows per token, even if all choose the same experts."""
     for probs in (likely(rng, 9, E), np.tile(likely(rng, 1, E), (9, 1))):
         chosen = experts.top(probs, k)
         routes = route(chosen, E)
@@ -111,7 +111,7 @@ def test_every_token_reaches_its_experts_whatever_their_load(k, rng):
 @pytest.mark.parametrize("k", [1, 2, 4])
 @pytest.mark.parametrize("training", [False, True])
 def test_the_layer(k, activation, training, rng):
-    """Against a token at a time, and with all its gradients against differences (of a choice that stays)."""
+    """Against one token at a time; all gradients against finite differences, with the choice unchanged."""
     made, x, at = (
         layer(top_k_experts=k, activation=activation, balance=0.0),
         rng.normal(size=(B, T, D)),
@@ -150,7 +150,7 @@ def test_one_expert_is_an_mlp_without_biases(rng):
     mlp(x, at).backward(dy)
     np.testing.assert_allclose(made.up.grad[0], mlp.up.weight.grad, rtol=1e-12)
     np.testing.assert_allclose(made.down.grad[0], mlp.down.weight.grad, rtol=1e-12)
-    assert abs(made.router.grad).max() < 1e-12 * abs(made.up.grad).max()  # one choice: its chance is always 1
+    assert abs(made.router.grad).max() < 1e-12 * abs(made.up.grad).max()  # the only choice has probability 1
 
 
 # The balance loss
@@ -245,7 +245,7 @@ def test_parts_of_a_batch_add_up_to_its_loss():
         np.testing.assert_allclose(q.grad, p.grad, rtol=1e-11, atol=1e-15)
 
 
-# What does not go, and what it needs
+# What is refused, and what it needs
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from minimega.commands.cli import main
 from minimega.commands.option_table import TABLE
 
 ROOT = Path(__file__).resolve().parents[1]
-# Who may import whom: only what stands on a lower rung. A room that is not named here is the top folder's.
+# Who may import whom: only lower rungs. A module in no room listed here belongs to the top folder.
 RUNGS = {
     "errors": 0,
     "backend": 1,
@@ -39,7 +39,7 @@ ALLOWED = {  # the exceptions, each with its reason
     ("minimega.pictures.gradients", "minimega.gradcheck"): "for type hints alone",
     ("minimega.commands.learn", "minimega.learn"): "the command of this name",
 }
-# What the top folder may ask of the rooms below it.
+# What the top folder may import from the rooms below it.
 TOP = {"minimega.ranks.group", "minimega.data.windows", "minimega.kernels"}
 DRAWS = "pictures", "learn"
 
@@ -74,7 +74,7 @@ def room(module: str) -> str:
 
 
 def misplaced(module: str, source: str) -> list[str]:
-    """What a module imports and may not."""
+    """The imports of a module that are not allowed."""
     mine, wrong = room(module), []
     for other in sorted(n for n in imports(source) if n.split(".")[0] == "minimega" and n not in MAP):
         theirs = room(other)
@@ -128,7 +128,7 @@ def test_the_afternoon_is_short():
 
 
 def test_the_tree_of_the_readme_is_the_ladder():
-    """The rooms of one rung that are kept apart, and the order of the top folder's files."""
+    """The rooms of one rung do not import each other; the top folder's files have an order."""
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     names = [path.stem for path in (ROOT / "minimega").glob("*.py") if path.stem[0] != "_"]
     places = {name: readme.index(f"\n      {name}.py ") for name in names}
@@ -159,7 +159,7 @@ def test_no_function_has_more_than_seven_parameters(module):
 
 
 def printed(source: str) -> list[str]:
-    """The texts of a source that are no docstrings."""
+    """The string literals of a source that are not docstrings."""
     tree, docs = ast.parse(source), set()
     for node in ast.walk(tree):
         body = getattr(node, "body", None)

@@ -144,7 +144,7 @@ def test_a_later_token_never_reaches_an_earlier_one(dtype, time, rng):
         dy = np.zeros_like(x)
         dy[:, t - 1] = 1
         out.backward(dy)
-        assert x_.grad[:, :t].any() and not x_.grad[:, t:].any()  # and no gradient the other way
+        assert x_.grad[:, :t].any() and not x_.grad[:, t:].any()  # and no gradient flows back
 
 
 def test_attention_of_huge_logits():

@@ -98,7 +98,7 @@ def test_every_pair_of_options_gives_a_gradient_to_every_parameter():
 
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
 def test_float32_stays_float32_everywhere(options, monkeypatch):
-    """Every value and every gradient on the way: a single float64 makes all that follows slow."""
+    """Every value and gradient on the way: a single float64 would slow down everything after it."""
     seen = []
     remember = Operation.__init__
 
@@ -231,7 +231,7 @@ def test_targets_that_are_not_counted_change_nothing(rng):
     made.loss(IDS, targets).backward()
     expected = gradients(made)
     changed = IDS.copy()
-    changed[:, 2:] = 0  # later tokens, which no counted one sees
+    changed[:, 2:] = 0  # later tokens, which no counted token sees
     made.loss(changed, targets).backward()
     for name, g in gradients(made).items():
         np.testing.assert_allclose(g, expected[name], atol=1e-15, err_msg=name)

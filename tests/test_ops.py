@@ -414,7 +414,7 @@ def test_a_numpy_count_does_not_widen_the_loss(rng):
 
 
 def cases():
-    """(operation, positional arguments, options): one of each, for what must hold of all."""
+    """(operation, positional arguments, options): one of each, for what must be true of all."""
     rng = np.random.default_rng(3)
 
     def n(*shape):
@@ -540,7 +540,7 @@ def test_a_tensor_by_keyword_is_refused():
         linear(x=x, w=np.ones((3, 4)))
 
 
-# Mistakes that are easily made: finite differences have to see each of them.
+# Common mistakes: finite differences must notice each of them.
 
 
 def forgets_to_sum(a, b):

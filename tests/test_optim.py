@@ -36,7 +36,7 @@ def problem(dtype="float64"):
     return weights, gradient
 
 
-# Each update for one number w, its gradient g and what is remembered of it, as the papers write it; n from 1.
+# Each update for one number w, its gradient g and its state, as the papers write it; n from 1.
 
 
 def sgd(w, g, lr, decay, n, old):
@@ -103,7 +103,7 @@ def test_weights_change_in_place_and_keep_their_type(name):
             p.grad = gradient(i, p.data, n).astype("float32")
         grads = [(p.grad, p.grad.copy()) for p in weights]
         before = [a.copy() for a in arrays]
-        optimizer.step(weights, np.float64(0.01))  # a NumPy number as the rate widens nothing
+        optimizer.step(weights, np.float64(0.01))  # a NumPy number as the rate does not widen the weights
         assert all((g == kept).all() for g, kept in grads)
         assert all((a != b).all() for a, b in zip(arrays, before, strict=True))
     for p, a in zip(weights, arrays, strict=True):
@@ -175,9 +175,9 @@ def test_an_eps_that_vanishes_beside_the_weights_is_refused(name, dtype):
 
 def test_the_norm_is_added_up_in_float64():
     p = [parameter("a", np.zeros(3), np.full(3, 1e30, np.float32)), parameter("b", np.zeros(1))]
-    np.testing.assert_allclose(gradient_norm(p), math.sqrt(3) * 1e30, rtol=1e-7)  # 1e60 is no float32
+    np.testing.assert_allclose(gradient_norm(p), math.sqrt(3) * 1e30, rtol=1e-7)  # 1e60 is not a float32
     many = np.full((1000, 1000), 0.1, np.float32)
-    many[0, 0] = 3e3  # beside it, a float32 sum of squares loses the small ones
+    many[0, 0] = 3e3  # with it, a float32 sum of squares loses the small ones
     expected = math.sqrt((many.astype("float64") ** 2).sum())
     assert abs(gradient_norm([parameter("a", np.zeros(1), many)]) / expected - 1) < 1e-11
     assert gradient_norm(iter(p[1:])) == gradient_norm([]) == 0.0
@@ -221,7 +221,7 @@ C = [(1 + math.cos(math.pi * i / 4)) / 2 for i in range(5)]
         ("linear", 4, 0, 0.0, [0.75, 0.5, 0.25, 0]),
         ("linear", 6, 2, 0.0, [0.5, 1, 0.75, 0.5, 0.25, 0]),
         ("linear", 4, 0, 0.2, [0.8, 0.6, 0.4, 0.2]),
-        *((s, 1, 0, 0.2, [1]) for s in SCHEDULES),  # not the last step of a fall, but all there is
+        *((s, 1, 0, 0.2, [1]) for s in SCHEDULES),  # the only step, not the last of a decay
         *((s, 1, 5, 0.0, [0.2]) for s in SCHEDULES),
         ("cosine", 4, 0, 0.0, C[1:]),
         ("cosine", 7, 3, 0.0, [1 / 3, 2 / 3, *C]),

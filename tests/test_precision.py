@@ -93,7 +93,7 @@ def value_and_gradients(f, arrays, options, dy):
 
 
 def worst(name: str, dtype: str, seeds: int = 12) -> tuple[float, float]:
-    """The distances of the value and of the gradients from those in float32, in steps."""
+    """The distances of the value and the gradients from those in float32, in rounding steps."""
     of_values, of_gradients = [0.0], [0.0]
     for seed in range(seeds):
         rng = np.random.default_rng(seed)
@@ -109,7 +109,7 @@ def worst(name: str, dtype: str, seeds: int = 12) -> tuple[float, float]:
 
 
 # What an operation keeps for its backward is rounded. It shows in softmax: its gradients are differences.
-# NumPy rounds a number beside float16 first.
+# NumPy first rounds a Python number that meets float16.
 OFF = {
     "softmax": 6,
     "attention": 4,
@@ -131,7 +131,7 @@ def test_an_operation_is_that_of_float32_but_for_rounding(name, dtype):
 
 @TYPES
 def test_op_rounds_what_an_operation_of_16_bits_gives(dtype):
-    """Raw or on Tensors, whatever integers it takes too; not if it is exact, or if it gives no float."""
+    """Raw or on Tensors, integer arguments included; not if it is exact, or returns no float."""
 
     def thirds(x, ids):
         return wide(x) / 3, lambda dy: dy / 3
@@ -147,7 +147,7 @@ def test_op_rounds_what_an_operation_of_16_bits_gives(dtype):
 
 @TYPES
 def test_op_hands_back_a_gradient_in_float32(dtype):
-    """Raw or on Tensors; an exact operation gets dy as it comes, and so can send it."""
+    """Raw or on Tensors; an exact operation gets dy unchanged, so it can send it."""
     given = []
 
     def same(x):
@@ -167,7 +167,7 @@ def test_op_hands_back_a_gradient_in_float32(dtype):
 
 @pytest.mark.parametrize("name", ["linear", "layer_norm", "add", "sum"])
 def test_sums_in_16_bits_would_be_noticed(name, monkeypatch):
-    """Of 4096 ones bfloat16 sums up 256: 256 + 1 is 256 again."""
+    """In bfloat16 the sum of 4096 ones stops at 256: 256 + 1 is 256 again."""
     f = {"linear": linear.linear, "layer_norm": layer_norm, "add": ops.add, "sum": ops.sum}[name]
     one, many = np.ones(4, "bfloat16"), np.ones((4096, 4), "bfloat16")
     arrays = {"linear": (many, np.eye(4, dtype="bfloat16"), one), "layer_norm": (many, one, one)}
@@ -295,7 +295,7 @@ def test_masters_are_the_weights_of_float32_training(rule, dtype):
 
 
 def test_masters_of_flat_views():
-    """What ZeRO hands over: pieces of parameters, views of one array, which are written in place."""
+    """What ZeRO passes: pieces of parameters, views of one array, updated in place."""
     whole = np.ones(6, "float16")
     p = Parameter((3,))
     p.name, p.data, p.grad = "piece", whole[2:5], np.ones(3, "float32")

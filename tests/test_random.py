@@ -22,7 +22,7 @@ def deviations(counts, expected) -> float:
 
 
 def joint(a, b, bins=16):
-    """How far two sequences in [0, 1) are from independent and uniform together."""
+    """How far two sequences in [0, 1) are from being independent and uniform."""
     cells = np.bincount((a * bins).astype(int) * bins + (b * bins).astype(int), minlength=bins * bins)
     return deviations(cells, a.size / bins**2)
 
@@ -58,7 +58,7 @@ def test_the_bits_are_those_of_splitmix64():
 
 
 def test_golden_numbers():
-    """Written down once: a change of any of them draws other models, masks and batches from the same seed."""
+    """Recorded once: if any of them changes, the same seed draws other models, masks and batches."""
     assert random.key() == 0
     assert random.key(0) == 0xE220A8397B1DCDAF
     assert random.key(0, "step", 1) == 0x17D374C1CCC189F2
@@ -123,7 +123,7 @@ def test_any_slicing_gives_the_same_bits(rng):
 def test_coordinates_are_told_apart_by_their_order():
     a, b = np.arange(1, 50)[:, None], np.arange(1, 50)
     both = random.bits(1, a, b)
-    assert np.unique(both).size == both.size  # (1, 2) is not (2, 1), and no two places share their bits
+    assert np.unique(both).size == both.size  # (1, 2) is not (2, 1), and no two points share their bits
     assert (
         np.unique(np.concatenate([random.bits(1, np.arange(50)), random.bits(1, np.arange(50), 0)])).size
         == 100
@@ -170,7 +170,7 @@ def test_keys_of_neighbouring_steps_and_layers_differ_in_half_their_bits():
         assert abs(np.mean(flipped) - 32) < 5 * 4 / np.sqrt(500)  # binomial: deviation 4
 
 
-# How the numbers are spread
+# How the numbers are distributed
 
 
 @pytest.mark.parametrize("key", [0, 1, 2**64 - 1, random.key(0, "step", 1)])
@@ -188,7 +188,7 @@ def test_uniform_in_two_and_four_dimensions():
     for shape in ((256, 1024), (16, 16, 32, 32)):
         u = random.uniform(3, *np.ix_(*(np.arange(n) for n in shape)))
         assert abs(deviations(np.bincount((u.ravel() * 256).astype(int), minlength=256), u.size / 256)) < 5
-        for axis in range(len(shape)):  # and along each coordinate alone: no row is brighter than another
+        for axis in range(len(shape)):  # and along each coordinate: no row has a larger mean
             others = tuple(a for a in range(len(shape)) if a != axis)
             z = (u.mean(axis=others) - 0.5) * np.sqrt(12 * u.size / shape[axis])
             assert np.abs(z).max() < 5
@@ -313,5 +313,5 @@ def test_each_place_gets_each_number_equally_often():
     orders = np.stack([random.order(random.key(1, "epoch", i), 40) for i in range(2000)])
     for place in (0, 1, 20, 39):
         assert abs(deviations(np.bincount(orders[:, place], minlength=40), 50)) < 5
-    neighbours = (np.diff(orders, axis=1) == 1).sum()  # each of 39 pairs with chance 1/40
+    neighbours = (np.diff(orders, axis=1) == 1).sum()  # each of 39 pairs with probability 1/40
     assert abs(neighbours - 2000 * 39 / 40) < 5 * np.sqrt(2000)

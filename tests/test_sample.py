@@ -13,7 +13,7 @@ def test_the_window_never_overflows_and_ends_at_the_newest_token(context):
     starts = [window_start(n, context) for n in range(1, 60)]
     assert all(1 <= n - s <= context for n, s in enumerate(starts, 1))
     assert starts == sorted(starts)
-    # while it slides it keeps half: it never forgets more than the definition says
+    # it keeps half while it slides: it never drops more than the definition says
     assert all(n - s >= min(n, context // 2) for n, s in enumerate(starts, 1))
 
 

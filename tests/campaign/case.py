@@ -39,7 +39,7 @@ class Case:
     signal: tuple[str, float] | None = None
 
     def value(self, name: str) -> str | None:
-        """What was typed last for an option; None for nothing."""
+        """The last value typed for an option; None if there is none."""
         return dict(self.options).get(name)
 
     def has(self, flag: str) -> bool:
@@ -90,7 +90,7 @@ class Case:
 
 
 def quote(text: str) -> str:
-    """The word as a shell reads it, also where it has bytes that are no text."""
+    """The word as a shell reads it, even if it has bytes that are not text."""
     if text.isprintable():
         return shlex.quote(text)
     return "$'" + "".join(rf"\x{byte:02x}" if byte < 33 or byte > 126 or byte in b"'\\" else chr(byte)

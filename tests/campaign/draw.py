@@ -46,7 +46,7 @@ BY_NAME: dict[str, tuple[str, ...]] = {
     "generate-filename": OUTPUTS,
     "prompt": STRINGS,
     "stop": STRINGS,
-    "tales": ("1", "2", "30", "0", "-1", "abc", "", "5"),  # a count that is huge only takes long
+    "tales": ("1", "2", "30", "0", "-1", "abc", "", "5"),  # a huge count only takes long
 }
 RANKS = ("tp", "dp", "pp", "cp", "ep", "ranks")
 RANK_COUNTS = ("0", "-1", "abc", "", "1", "2", "1.5", "auto")
@@ -98,7 +98,7 @@ def value_of(option: Option, rng: random.Random) -> str | None:
     if option.name in RANKS:
         huge = (
             ("500", "99999999999999999999") if "oversubscribe" in TABLE else ()
-        )  # else they would be started
+        )  # otherwise they would be started
         return rng.choice(RANK_COUNTS + huge)
     if option.kind in SOUND and rng.random() < 0.6:
         return rng.choice(SOUND[option.kind])
@@ -140,7 +140,7 @@ def draw(seed: int, number: int) -> Case:
 
 
 def _damages(rng: random.Random, count: int) -> list[str]:
-    """So many of them, each to another file, as the first words of their names say."""
+    """This many of them, each to another file, as the first words of their names say."""
     chosen = {name.split()[0]: name for name in rng.sample(sorted(DAMAGES), count)}
     return list(chosen.values())
 
@@ -165,7 +165,7 @@ USES: dict[str, tuple[tuple[Pair, ...], ...]] = {  # by command, what works and 
 
 
 def sweep() -> Iterator[Case]:
-    """Each oddness by itself, with each use of each command; options keep values that work."""
+    """Each oddness alone, with each use of each command; options keep values that work."""
     oddnesses = [
         {},
         *({"damages": (name,)} for name in DAMAGES),

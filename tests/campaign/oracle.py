@@ -33,7 +33,7 @@ class Violation(NamedTuple):
 
 @dataclass
 class Ended:
-    """How a case went. `left`: processes that were still there when the command had ended."""
+    """How a case went. `left`: processes still running after the command ended."""
 
     status: int | None  # None: it did not end
     out: str
@@ -46,7 +46,7 @@ Tree = dict[str, tuple]
 
 
 def snapshot(box: Path) -> Tree:
-    """Every file's kind, mode, time and content, by its path in the box. A folder's time changes by right."""
+    """Every file's kind, mode, time and content, by its path in the box. A folder's time may change."""
     seen: Tree = {}
     for parent, folders, files in os.walk(box):
         for name in folders + files:
@@ -64,7 +64,7 @@ def snapshot(box: Path) -> Tree:
 
 
 def judge(case: Case, ended: Ended, before: Tree, box: Path) -> list[Violation]:
-    """All that is wrong with how the case ended."""
+    """Everything wrong with how the case ended."""
     after = snapshot(box)
     return [
         *_status(case, ended),
@@ -115,11 +115,11 @@ def run_folder(case: Case, box: Path) -> Path | None:
 
 
 def _unnoticed(case: Case, ended: Ended) -> list[Violation]:
-    """A run that cannot be used, and was."""
+    """A run that cannot be used, but was."""
     options = ["model-filename", "init-from"] + ["save-dir"] * case.has("resume")
     used = any(case.value(name) in ("R", "L") for name in options)
     bad = FATAL.intersection(case.damages)
-    if "latest set back" in case.damages:  # the damaged checkpoint is not the one that is read
+    if "latest set back" in case.damages:  # the damaged checkpoint is not the one read
         bad = {name for name in bad if name.startswith("tokenizer")}
     if used and ended.status == 0 and bad:
         return [Violation("unnoticed", f"exit status 0 with {', '.join(bad)}")]
@@ -140,7 +140,7 @@ def _files(case: Case, ended: Ended, before: Tree, after: Tree, box: Path) -> li
         if here is None:
             return False
         if path == here or (here + os.sep).startswith(path + os.sep):
-            return path not in before  # a folder made for the run
+            return path not in before  # a folder created for the run
         inside = os.path.normpath(os.path.relpath(path, here)).split(os.sep)
         name = inside[0].removesuffix(".tmp") if inside[0] != ".." else ".."
         if name in OWN:
@@ -170,7 +170,7 @@ def _files(case: Case, ended: Ended, before: Tree, after: Tree, box: Path) -> li
 
 
 def _written(here: str, name: str, before: Tree) -> bool:
-    """Whether a run wrote this step's folder, or nobody had it before."""
+    """Whether a run wrote this step's folder, or it did not exist before."""
     folder = os.path.normpath(os.path.join(here, name))
     inside = [p for p in before if p.startswith(folder + os.sep)]
     marks = ("state.json", ".safetensors")
@@ -193,7 +193,7 @@ def records(log: Path) -> list[dict]:
 
 
 def trained(run: Path | None) -> list[Violation]:
-    """What must hold of a run folder once train ended with 0."""
+    """What must be true of a run folder after train ended with 0."""
     if run is None:
         return []
     try:

@@ -17,20 +17,20 @@ from tests.campaign import oracle, world
 from tests.campaign.case import Case
 from tests.campaign.oracle import Ended, Violation
 
-MARK = "CAMPAIGN_CASE"  # in the environment of all that a case starts, so that what it leaves is found
+MARK = "CAMPAIGN_CASE"  # in the environment of every process of a case, so that processes left over are found
 PATIENCE, GRACE, LAST = 20.0, 20.0, 10.0  # seconds: until Ctrl-C, after it, and for processes to end
-MEMORY = 6 << 30  # of one process, so that an odd size does not take the machine down
+MEMORY = 6 << 30  # per process, so that an odd size does not bring the machine down
 
 
 def installed() -> list[str]:
-    """The command as a user has it, beside this interpreter."""
+    """The command as a user has it, next to this interpreter."""
     script = Path(sys.executable).with_name("minimega")
     return [str(script)] if script.exists() else [sys.executable, "-P", "-m", "minimega"]
 
 
 @dataclass
 class Campaign:
-    """Where cases run: `base` holds the world that each gets a copy of."""
+    """Where cases run: each gets a copy of the world in `base`."""
 
     base: Path
     program: list[str]
@@ -110,7 +110,7 @@ class Campaign:
         return {k: v for k, v in env.items() if v is not None}
 
     def _again(self, case: Case, ended: Ended, box: Path) -> list[Violation]:
-        """A run that was stopped, or that failed, goes on from its last checkpoint."""
+        """A run that was stopped or failed continues from its last checkpoint."""
         run = oracle.run_folder(case, box)
         if case.command != "train" or not run or ended.status in (0, 2, None) or case.damages:
             return []
@@ -127,7 +127,7 @@ class Campaign:
         return [replace_kind(v, "resume") for v in oracle.trained(run)]
 
     def shrink(self, case: Case, kind: str, patience: float = PATIENCE, tries: int = 40) -> Case:
-        """A case as small as possible that fails in the same way."""
+        """The smallest case that fails in the same way."""
         smaller = True
         while smaller:
             smaller = False
@@ -169,7 +169,7 @@ def _wait(job: subprocess.Popen, planned: tuple[str, float] | None, patience: fl
 
 
 def _said(job: subprocess.Popen) -> tuple[bytes, bytes]:
-    """What a process said that has ended; nothing where others that it left hold its streams."""
+    """The output of a process that has ended; nothing if processes that it left hold its streams."""
     try:
         return job.communicate(timeout=1)
     except subprocess.TimeoutExpired:
@@ -177,7 +177,7 @@ def _said(job: subprocess.Popen) -> tuple[bytes, bytes]:
 
 
 def _left(mark: str, wait: float) -> list[tuple[int, str]]:
-    """The processes that carry the mark, once they had time to end."""
+    """The processes that carry the mark, after some time to end."""
     until = time.monotonic() + wait
     while (found := _marked(mark)) and time.monotonic() < until:
         time.sleep(0.05)

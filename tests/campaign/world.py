@@ -203,7 +203,7 @@ DAMAGES: dict[str, Callable[[Path], None]] = {
     "a file step-12": _put("step-12", b"keep me\n"),
     "picture a folder": _folder("loss.png"),
 }
-# With these the run cannot be used: who says nothing gives wrong numbers. One flipped byte is not seen.
+# With these the run cannot be used; a command that accepts it is wrong. One flipped byte is not noticed.
 FATAL = {
     name
     for name in DAMAGES

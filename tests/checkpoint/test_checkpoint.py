@@ -145,7 +145,7 @@ def test_a_run_that_is_killed_between_two_parts_leaves_the_last_checkpoint_whole
     assert run_folder.newest(tmp_path).name == "step-1"
     model, optimizer = trained()
     checkpoint.resume(tmp_path / "step-1", model, optimizer)
-    checkpoint.save(tmp_path, model, optimizer, {"step": 2})  # what was left there is in nobody's way
+    checkpoint.save(tmp_path, model, optimizer, {"step": 2})  # what was left there blocks nothing
     assert sorted(f.name for f in tmp_path.iterdir()) == ["latest", "step-1", "step-2"]
 
 
@@ -238,7 +238,7 @@ def test_the_boxes_of_a_span_are_its_numbers_in_their_order(rng):
 
 
 def pieces_of(name: str, whole: tuple, cuts: dict[int, int], spans: int, rng) -> list[Piece]:
-    """An array cut along some axes in so many pieces each (not evenly), the numbers of each in spans."""
+    """An array cut unevenly along some axes into this many pieces each, the numbers of each in spans."""
 
     def between(length: int, number: int) -> list[tuple[int, int]]:
         ends = [0, *sorted(rng.integers(0, length + 1, number - 1).tolist()), length]
@@ -260,7 +260,7 @@ def take(array, piece: Piece):
 
 
 def write_in_parts(folder, arrays: dict, cut: list[Piece]) -> list:
-    """Each piece that has any numbers by a rank of its own."""
+    """Each nonempty piece, written by its own rank."""
     ranks = [rank for rank, piece in enumerate(cut) if piece.key]
     paths = [folder / f"model-{rank:05}.safetensors" for rank in ranks]
     for rank, path in zip(ranks, paths, strict=True):
@@ -271,7 +271,7 @@ def write_in_parts(folder, arrays: dict, cut: list[Piece]) -> list:
 
 @pytest.mark.parametrize("dtype", ["float64", "float32", "float16", "bfloat16", "int64"])
 def test_any_cut_reads_any_other(tmp_path, rng, dtype):
-    """Two axes cut, three of a fourth-order array, and spans of what is left: to the bit, and of its type."""
+    """Two axes cut, three of a fourth-order array, and spans of the rest: bit for bit, in the same dtype."""
     for n, whole in enumerate([(7,), (6, 5), (4, 3, 5), (2, 3, 4, 3)] * 3):
         array = rng.integers(-99, 99, whole).astype(dtype)
         cuts = [{}, {0: 2}, {len(whole) - 1: 3}, {0: 2, len(whole) - 1: 2}]
@@ -309,7 +309,7 @@ def test_no_more_is_read_than_is_wanted(tmp_path, monkeypatch):
     monkeypatch.setattr(parts, "_take", lambda file, *rest: right(Counted(file), *rest))
     wanted = Piece("w", (2000, 4), ((998, 1002), (1, 3)))
     assert (stored.read(wanted) == array[998:1002, 1:3]).all()
-    assert sum(a.size for a in read) == 2 * 4 + 2 * 2  # of a span whole rows are read
+    assert sum(a.size for a in read) == 2 * 4 + 2 * 2  # whole rows of a span are read
 
 
 WHOLE = 8, 6
@@ -323,7 +323,7 @@ def cut_in_four(tmp_path):
 
 
 def offset(paths, array):
-    """The last piece stands where the one before it does."""
+    """The last piece has the bounds of the one before it."""
     wrong = CUT[3]._replace(bounds=((4, 8), (0, 3)))
     write(paths[3], {wrong: take(array, CUT[3])}, {"step": "1", "parts": "4"})
 
@@ -408,7 +408,7 @@ def test_a_part_alone_is_refused_with_the_folder(cut_in_four, tmp_path):
 
 
 def owned_by(model, g) -> list:
-    """What ZeRO leaves of the parameters to one rank of a grid."""
+    """What one rank of a grid owns of the parameters under ZeRO."""
     return Team(model, g).owned(model)
 
 
@@ -421,7 +421,7 @@ def part(array, p):
 @pytest.mark.parametrize("written", [(1, 1), (2, 2), (1, 4)])
 @pytest.mark.parametrize("read", [(1, 1), (2, 1), (2, 4)])
 def test_an_optimizer_that_is_shared_out_is_read_by_any_other(tmp_path, written, read):
-    """Weights of 16 bits, and slots that only some parameters have: they come back as they were."""
+    """16-bit weights, and slots that only some parameters have, come back unchanged."""
     model, optimizer = trained()
     for p in model.parameters().values():
         p.data = p.data.astype(BFLOAT16)

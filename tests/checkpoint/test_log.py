@@ -43,7 +43,7 @@ def test_numbers_that_json_does_not_know_are_null(path):
         log.write({"step": 1, "loss": math.nan, "perplexity": math.inf, "lr": 0.5})
     text = path.read_text()
     assert json.loads(text, parse_constant=pytest.fail)["loss"] is None and '"lr": 0.5' in text
-    show.run_picture(path.with_name("loss.png"), read(path)[0])  # null is no point of it
+    show.run_picture(path.with_name("loss.png"), read(path)[0])  # a null is not a point
 
 
 def test_a_log_that_is_removed_is_put_back(path):
@@ -58,7 +58,7 @@ def test_a_log_that_is_removed_is_put_back(path):
 
 @pytest.fixture
 def small_files():
-    """A limit on the size of files, as a full disk has: writing beyond it fails."""
+    """A limit on file sizes: writing beyond it fails, as on a full disk."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
 
     def limit(size):
@@ -83,7 +83,7 @@ def test_a_record_that_cannot_be_written_fails_once_and_names_the_file(path, sma
     with pytest.raises(OSError, match=r"log\.jsonl"):
         for step in range(100):
             log.write({"step": step})
-    log.close()  # nothing is left to be written, and to fail again
+    log.close()  # nothing is left to write, so nothing can fail again
 
 
 def test_a_run_goes_on_and_is_compared_over_a_damaged_log(tmp_path, capsys):

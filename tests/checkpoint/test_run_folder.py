@@ -31,7 +31,7 @@ def run(done, tmp_path) -> Path:
 
 
 def told(words, capsys, status=2) -> str:
-    """What a command says that ends with this status."""
+    """What a command that ends with this status prints."""
     capsys.readouterr()
     assert main(list(map(str, words))) == status
     said = capsys.readouterr().err
@@ -44,7 +44,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def users_files(run: Path) -> dict[str, bytes]:
-    """Files of the user's, with names like those of a run."""
+    """A user's files, with names like those of a run."""
     for name in (
         "step-by-step.md",
         "step-notes/a.md",
@@ -226,7 +226,7 @@ def test_copied_checkpoints_are_in_nobodys_way(run, capsys):
 
 
 def test_latest_set_back_goes_on_from_there(run, capsys):
-    """And what it writes then is kept, whatever lies there of later steps."""
+    """What it then writes is kept, whatever later steps are there."""
     (run / "latest").write_text("step-3")
     resume = ["train", "--save-dir", str(run), "--resume", "--save-every", "1", "--keep", "1"]
     assert main([*resume, "--num-steps", "5"]) == 0
@@ -253,7 +253,7 @@ def test_a_checkpoint_that_lies_elsewhere_is_used_and_never_removed(run, tmp_pat
 
 
 def test_a_step_that_is_saved_again_replaces_what_has_its_name(tmp_path):
-    """A link, a checkpoint, and a folder in which somebody keeps a file."""
+    """A link, a checkpoint, and a folder in which someone keeps a file."""
     optimizer = AdamW()
     (tmp_path / "elsewhere").mkdir()
     run = tmp_path / "run"

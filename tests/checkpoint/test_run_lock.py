@@ -23,7 +23,7 @@ LONG = [*TRAIN, "--num-steps", "100000", "--save-every", "5", "--schedule", "con
 
 
 def begin(folder: Path, *more: str) -> subprocess.Popen:
-    """A run that does not end by itself, once it has a checkpoint."""
+    """A run that does not end on its own, once it has a checkpoint."""
     words = [sys.executable, "-m", "minimega", *LONG, "--save-dir", str(folder), *more]
     job = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     waited = time.monotonic()
@@ -34,7 +34,7 @@ def begin(folder: Path, *more: str) -> subprocess.Popen:
 
 
 def holder(folder: Path) -> int:
-    """The process that holds a folder, as the file says."""
+    """The process that holds a folder, according to the lock file."""
     return int((folder / run_lock.NAME).read_text().split()[1])
 
 
@@ -86,7 +86,7 @@ def test_a_lock_that_a_killed_run_left_is_no_obstacle(tmp_path):
 
 
 def test_ranks_hold_the_folder_as_long_as_the_first_of_them_lives(tmp_path, capsys):
-    """The launcher may be gone: two writers there are never."""
+    """The launcher may be gone, but there are never two writers."""
     pytest.importorskip("mpi4py", reason="needs mpi4py and an MPI: pip install 'minimega[mpi]'")
     job = begin(tmp_path, "--dp", "2")
     rank = holder(tmp_path)
@@ -117,7 +117,7 @@ def test_ranks_hold_the_folder_as_long_as_the_first_of_them_lives(tmp_path, caps
 
 
 def alive(process: int) -> bool:
-    """Whether a process runs; one that has ended and waits to be asked does not."""
+    """Whether a process runs; a zombie does not."""
     state = subprocess.run(["ps", "-o", "stat=", "-p", str(process)], capture_output=True, text=True).stdout
     return state.strip()[:1] not in ("", "Z")
 
@@ -135,7 +135,7 @@ def test_a_file_system_without_locks_is_told_of_and_used(why, tmp_path, capsys, 
 
 
 def test_a_lock_on_a_file_that_is_gone_is_no_lock(tmp_path, monkeypatch):
-    """Its holder removed it between our opening and locking: somebody may hold a new file by now."""
+    """Its holder removed it between our open and our lock: another process may hold a new file by now."""
     usual, left = run_lock._lock, [2]
 
     def late(file):
@@ -153,7 +153,7 @@ def test_a_lock_on_a_file_that_is_gone_is_no_lock(tmp_path, monkeypatch):
 
 
 def test_a_run_that_another_one_continued_meanwhile_is_not_gone_on_with(tmp_path, capsys, monkeypatch):
-    """Ranks take seconds to start; what was read before is looked at again under the lock."""
+    """Ranks take seconds to start; what was read before is checked again under the lock."""
     assert main([*TRAIN, "--num-steps", "2", "--save-every", "1", "--save-dir", str(tmp_path)]) == 0
     usual = run.on_ranks
 

@@ -62,7 +62,7 @@ def test_steps_are_taken_in_turn_and_the_first_ones_are_not_counted():
 
 
 def grow(config, o):
-    """A step that holds 300 MB, which no process here has by itself."""
+    """A step that holds 300 MB, more than any process here uses otherwise."""
     return lambda: np.ones(300_000_000, np.int8).sum()
 
 

@@ -137,7 +137,7 @@ def test_the_command_as_the_shell_runs_it():
 
 
 def test_help_is_quick_to_load():
-    """No picture, progress bar or tokenizer is imported to show what there is."""
+    """No picture, progress bar or tokenizer is imported to print help."""
     code = "import sys, minimega.commands.cli as c; c.main(['train', '--help']); print(*sys.modules)"
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     loaded = ended.stdout.splitlines()[-1].split()

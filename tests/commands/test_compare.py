@@ -82,8 +82,8 @@ def test_a_weight_that_was_changed_is_named(right, compared, tmp_path):
 )
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw", "sgd --activation relu", "adagrad --activation relu"])
 def test_a_gradient_that_was_wrong_in_training_is_named(compared, tmp_path, monkeypatch, name, optimizer):
-    """It is twice as large in every step, which AdamW's weights hardly show: what AdamW remembers does."""
-    # a clipped gradient is off in all layers as soon as one of them is
+    """It is twice too large in every step, which AdamW's weights hardly show; AdamW's state does."""
+    # once one gradient is off, clipping puts all layers off
     words = ["--lr", "0.1", "--optimizer", *optimizer.split()]
     words += ["--clip", "0"] if optimizer != "adamw" else []
     named(name, 1, words, compared, tmp_path, monkeypatch)
@@ -91,7 +91,7 @@ def test_a_gradient_that_was_wrong_in_training_is_named(compared, tmp_path, monk
 
 @pytest.mark.parametrize("optimizer", ["adamw", "adagrad", "momentum"])
 def test_a_gradient_that_goes_wrong_later_is_named(compared, tmp_path, monkeypatch, optimizer):
-    """From the second step on weights are apart, and gradients with them: a wrong one is further off."""
+    """From step 2 on weights differ, and so do gradients: a wrong one differs more."""
     words = ["--optimizer", optimizer, *RELU, "--clip", "0"]
     named("block0.attention.branch.qkv.weight", 2, words, compared, tmp_path, monkeypatch)
 
@@ -134,7 +134,7 @@ def gelu_wrong_backward(x):
     ],
 )
 def test_code_that_computes_something_else_is_named(right, compared, monkeypatch, mistake, says):
-    """The mistake is in the code as A runs it, and both runs are the same."""
+    """The mistake is in the code that A runs; both runs are otherwise the same."""
     measure, wrong = compare.measure, ops.op(mistake)
 
     def planted(run, weights, batch, out):
@@ -150,7 +150,7 @@ def test_code_that_computes_something_else_is_named(right, compared, monkeypatch
 
 @pytest.fixture(scope="module")
 def bent(tmp_path_factory) -> Path:
-    """A run with ReLUs, of which one feature lies within rounding of 0 at every token."""
+    """A run with ReLUs, in which one feature is within rounding of 0 at every token."""
     run = train(tmp_path_factory.mktemp("runs") / "bent", *RELU)
     file = run_folder.newest(run) / "model.safetensors"
     weights, header = load_file(file), safe_open(file, "numpy").metadata()
@@ -171,7 +171,7 @@ def relu_wrong_mask(x):
 
 @pytest.fixture
 def in_a(monkeypatch):
-    """Let an activation stand in for ReLU where A is measured."""
+    """Replace ReLU with another activation where A is measured."""
     measure = compare.measure
 
     def plant(f):
@@ -203,7 +203,7 @@ def test_relus_that_rounding_switches_are_rounding(bent, compared, monkeypatch):
     monkeypatch.setattr(compare, "measure", other_sums)
     assert compared(bent, bent)[0] == 0
     monkeypatch.setattr("minimega.commands.kinks.steered", lambda model, arrays: None)
-    status, last = compared(bent, bent)  # or the gradients of what switched are a bug
+    status, last = compared(bent, bent)  # otherwise the gradients of switched inputs look like a bug
     assert status == 1 and "The forward pass agrees; it begins in the backward pass" in last
 
 
@@ -224,7 +224,7 @@ def test_a_wrong_relu_is_a_bug_all_the_same(bent, compared, in_a, mistake):
     ],
 )
 def test_training_that_relus_part_is_rounding(compared, tmp_path, monkeypatch, capsys, words):
-    """In training too: each run took its own sides, of what lay near to 0 by chance."""
+    """In training too: near 0 each run took its own sides."""
     words = [*words, "--train-batch-size", "32"]
     right = train(tmp_path / "right", *words)
     activations = __import__("minimega.mlp").mlp.ACTIVATIONS
@@ -293,7 +293,7 @@ def test_what_rounding_explains():
     assert off(noise, 0 * noise, limit).wrong
     assert not off(
         noise, 0 * noise, limit, least=1.0
-    ).wrong  # zero in theory, beside its layer's largest gradient
+    ).wrong  # zero in theory, compared with its layer's largest gradient
     assert begins({"output": {}, "number": {"loss": off(1.0, 2.0, limit)}, "gradient": {}}).endswith(
         "in the head."
     )

@@ -1,4 +1,4 @@
-"""The doctor prints a line for each thing that a run may need: ok, or what to do."""
+"""The doctor prints a line for everything that a run may need: ok, or what to do."""
 
 import subprocess
 from importlib import metadata

@@ -67,7 +67,7 @@ def test_without_dropout_they_are_equal_to_the_byte():
 
 
 def test_an_item_that_nobody_listed_is_noticed(monkeypatch):
-    """A norm that keeps its input too is 4% of all here: above the test's hundredth."""
+    """A norm that also keeps its input adds 4% here, above the test's 1%."""
     from minimega import norm
     from minimega.autograd import op
 
@@ -139,7 +139,7 @@ def test_what_cannot_be_shared_out_is_refused(capsys):
 
 
 def test_sizes_are_in_units_that_a_person_reads(capsys):
-    """No table of the command has a size of thousands of MB, nor a thousandth of one."""
+    """No table of the command shows a size of 1000 or more of its unit, or of less than 1."""
     for words in (
         ["--model-type", "megatron-turing-nlg"],
         ["--d-model", "16", "--nhead", "2", "--context", "8"],

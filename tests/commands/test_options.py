@@ -93,7 +93,7 @@ def test_a_run_writes_down_what_reads_back_the_same(toml):
     o = parse("train", words.split())
     again = options.complete("train", options.read(toml(options.to_toml(o))))
     differ = {key for key in vars(o) if getattr(o, key) != getattr(again, key)} - {"given", "words"}
-    assert differ == {"save_dir", "overwrite"}  # facts of one call
+    assert differ == {"save_dir", "overwrite"}  # these belong to one call
 
 
 def test_a_run_writes_down_paths_that_hold_everywhere(toml, tmp_path, monkeypatch):
@@ -110,7 +110,7 @@ TEXTS = [o.name for o in table.TABLE.values() if o.kind is str and o.name != "pr
 
 @pytest.mark.parametrize("name", TEXTS)
 def test_a_text_or_a_path_that_is_empty_is_refused(name, toml, capsys):
-    """A prompt may be: each text begins with the start token alone then, as without one."""
+    """An empty prompt is allowed: each text then begins with the start token alone, as without one."""
     command = table.TABLE[name].commands.split()[0]
     target = {"gradcheck": ["file.py:f"], "reshard": ["run"], "neighbours": ["run"]}.get(command, [])
     for value in ("", " ") if table.TABLE[name].within is table.PATH else ("",):
@@ -200,11 +200,11 @@ def test_a_pipeline_that_does_not_divide_is_refused(words, says):
 
 
 def test_nothing_is_checked_that_has_no_effect_in_this_call(toml):
-    """One file may serve several commands: each looks at its own options, and at what they use."""
+    """One file may serve several commands: each checks only the options that it takes."""
     assert parse("train", ["--no-attention", "--nhead", "3", "--tp", "2"]).nhead == 3
     assert parse("train", ["--top-k-experts", "9"]).top_k_experts == 9
     assert parse("train", ["--schedule", "constant", "--min-lr", "1"]).min_lr == 1
-    # the shape is that of the run to start from, or to go on with
+    # the shape comes from the run to start from or to resume
     assert parse("train", ["--init-from", "x", "--nhead", "3"]).nhead == 3
     assert parse("train", ["--resume", "--save-dir", "x", "--nhead", "3"]).nhead == 3
     path = toml('accumulate = 3\nmin-lr = 1\nmodel-filename = "x"\nnhead = 3\nmicro-batches = 7')

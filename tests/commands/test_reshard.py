@@ -72,7 +72,7 @@ def assert_equal(a: dict[str, np.ndarray], b: dict[str, np.ndarray]) -> None:
 
 
 def log_of(folder: Path) -> list[dict]:
-    """All that the log says but the time."""
+    """Everything in the log except times."""
     lines = map(json.loads, (folder / "log.jsonl").read_text().splitlines())
     return [{key: value for key, value in line.items() if key != "tokens_per_s"} for line in lines]
 
@@ -107,7 +107,7 @@ def test_there_and_back_is_the_run_itself(cut, done, tmp_path):
     for name, folder in product(("log.jsonl", "tokenizer.json"), (there, back)):
         assert (folder / name).read_bytes() == (done / name).read_bytes()
     began = read(str(done / "config.toml"))
-    del began["threads"]  # with another number of ranks they are chosen anew
+    del began["threads"]  # with another number of ranks they are chosen again
     assert read(str(back / "config.toml")) == began
     layout = {option.key for option in table.of_command("reshard").values()}
     kept, new = (options.complete("train", read(str(f / "config.toml"))) for f in (done, there))
@@ -128,7 +128,7 @@ def test_as_many_ranks_keep_their_threads(done, tmp_path):
 
 
 def test_what_a_checkpoint_says_of_things_to_come_is_kept(done, tmp_path):
-    """Whatever a later version writes into state.json, for those that go on."""
+    """Whatever a later version adds to state.json is kept for resumed runs."""
     later = Path(shutil.copytree(done, tmp_path / "later"))
     path = run_folder.newest(later) / "state.json"
     path.write_text(json.dumps(state(later) | {"to_come": [1, 2]}))
@@ -138,7 +138,7 @@ def test_what_a_checkpoint_says_of_things_to_come_is_kept(done, tmp_path):
 @pytest.mark.parametrize("optimizer", ["adamw", "momentum", "adagrad"])
 @pytest.mark.parametrize("cut", [False, True], ids=["resumed", "resharded"])
 def test_a_run_that_goes_on_is_the_uninterrupted_one(cut, optimizer, tmp_path, monkeypatch):
-    """Its scale too: its value, and when it moves next, whatever a run begins with by now."""
+    """Its loss scale too: its value and its next change, whatever new runs start with."""
     words = [*TRAIN, "--optimizer", optimizer, "--dropout", "0.1"]
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     assert main([*words, "--num-steps", "8", "--save-dir", str(whole)]) == 0

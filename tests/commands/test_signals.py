@@ -32,7 +32,7 @@ ALL = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1]
 
 @pytest.fixture
 def alone(tmp_path):
-    """The environment of a command whose temporary files can be looked at."""
+    """The environment of a command, with temporary files where the test can see them."""
     (tmp_path / "tmp").mkdir()
     return os.environ | {"TMPDIR": str(tmp_path / "tmp"), "OPENBLAS_NUM_THREADS": "1"}
 

@@ -16,7 +16,7 @@ WORDS = "the cat sat on the mat and the dog lay by the door while it rained . "
 
 @pytest.fixture
 def train(tmp_path):
-    """A small run on so many words; gives its folder."""
+    """A small run on this many words; returns its folder."""
 
     def go(name, content=WORDS * 40, *more):
         text = tmp_path / f"{name}.txt"
@@ -43,7 +43,7 @@ def readers(run, out):
 
 @pytest.mark.parametrize("other", [("dog " + WORDS) * 40, WORDS * 40 + "and more words than before " * 9])
 def test_the_tokenizer_of_another_run_is_noticed_by_every_reader(tmp_path, train, other, capsys):
-    """One of as many words, but in another order, and one of more words."""
+    """One with as many words in another order, and one with more words."""
     run, another = train("run"), train("another", other)
     shutil.copy(another / "tokenizer.json", run)
     capsys.readouterr()

@@ -22,7 +22,7 @@ NAMES = tuple(launch.thread_settings(1))
 
 @pytest.fixture
 def shell(monkeypatch):
-    """A machine of several cores, and a shell that says nothing of threads."""
+    """A machine with several cores, and a shell that sets no number of threads."""
     for name in (*NAMES, launch.SHARED, *sum(launch.GIVEN, ())):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(launch, "cores", lambda: 2)
@@ -68,7 +68,7 @@ def test_a_resumed_run_keeps_its_number_unless_it_is_given_another(tmp_path, she
 
 
 def test_the_measurement_changes_no_number(tmp_path, shell):
-    """It chooses one thread here: then the run is the one of --threads 1, bit for bit."""
+    """It chooses one thread here, so the run equals that with --threads 1, bit for bit."""
     shell.setattr(threads, "in_turn", lambda counts, seconds: {n: seconds(n) * 0 + n for n in counts})
     assert train(tmp_path / "a", "--num-steps", 2) == 0
     assert train(tmp_path / "b", "--num-steps", 2, "--threads", 1) == 0
@@ -96,7 +96,7 @@ def test_each_number_is_measured_as_often(shell):
 
 
 def test_all_ranks_take_the_number_of_the_first(shell):
-    """Each measures for itself; with other numbers they would round differently."""
+    """If each rank measured for itself, different numbers of threads would round differently."""
     shell.setattr(threads, "in_turn", lambda counts, seconds: {n: 1 / n for n in counts})
     for told in (1, 2):
         first = SimpleNamespace(size=2, broadcast=lambda x, label, told=told: np.array(told))
@@ -106,7 +106,7 @@ def test_all_ranks_take_the_number_of_the_first(shell):
 
 
 def test_ranks_agree_and_record_one_number(tmp_path):
-    """Without a word in the shell, each rank has its share of the cores; a number on the line is stronger."""
+    """Each rank gets its share of the cores, unless the shell sets a number; --threads beats both."""
     pytest.importorskip("mpi4py")
     env = {k: v for k, v in os.environ.items() if k not in (*NAMES, launch.SHARED, *sum(launch.GIVEN, ()))}
     line = [sys.executable, "-m", "minimega", "train", *SMALL.split(), "--num-steps", "1", "--dp", "2"]

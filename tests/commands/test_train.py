@@ -31,7 +31,7 @@ def text(tmp_path):
 
 @pytest.fixture
 def start(text):
-    """A small run on that text, in a folder; gives the exit status."""
+    """A small run on that text, in a folder; returns the exit status."""
 
     def go(folder, *more, steps=6):
         words = ["train", "--train-filename", text, "--tokenizer", "char", "--save-dir", str(folder), *SMALL]
@@ -450,7 +450,7 @@ def test_a_prompt_with_unknown_words_says_which(tmp_path, start, capsys, kind, l
 
 
 def test_the_launcher_knows_the_newest_checkpoint(tmp_path, start, monkeypatch):
-    """What it says of a rank that died between two steps."""
+    """What it says about a rank that died between two steps."""
     told = {}
     monkeypatch.setattr(lifeline, "tell", lambda step=0, left="", **_: told.update({step: left}))
     assert start(tmp_path / "run", "--save-every", "2", steps=5) == 0

@@ -39,7 +39,7 @@ def mpirun(ranks: int, *words) -> subprocess.CompletedProcess:
 
 
 def train(folder: Path, *words) -> str:
-    """Start a run as it is typed; gives what it said."""
+    """Start a run as a user types it; returns what it printed."""
     ended = minimega("train", *OPTIONS, "--save-dir", folder, *words)
     assert (ended.returncode, ended.stderr) == (0, "")
     return ended.stdout
@@ -70,7 +70,7 @@ def cut(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("runs") / "cut"
     said = train(folder, "--tp", "2", "--dp", "2", "--sequence-parallel")
     assert "--tp 2 --dp 2 --sequence-parallel; world: 4 ranks, " in said
-    assert said.count("step 6: held out") == 1  # one rank speaks
+    assert said.count("step 6: held out") == 1  # one rank prints
     return folder
 
 
@@ -115,7 +115,7 @@ sys.exit(cli.main())
 
 
 def test_one_rank_alone_writes_the_log(tmp_path):
-    """A second one would put its own file in the place of the first one's, with the same lines."""
+    """A second one would replace the first one's file with its own, with the same lines."""
     path, run = tmp_path / "writers.py", tmp_path / "run"
     path.write_text(WRITERS)
     words = [str(path), "train", *OPTIONS, "--dp", "2", "--save-dir", str(run)]
@@ -130,7 +130,7 @@ def test_one_rank_alone_writes_the_log(tmp_path):
 
 
 def test_ranks_that_share_out_the_tokens_train_the_serial_run(tmp_path, serial):
-    """Then one process goes on, and what is trained predicts and writes as on one rank."""
+    """Then one process resumes, and the model predicts and generates as on one rank."""
     run, line = tmp_path / "run", ["--resume", "--save-dir", tmp_path / "run"]
     said = train(
         run, "--cp", "2", "--tp", "2", "--sequence-parallel", "--num-steps", "2", "--schedule", "constant"
@@ -186,7 +186,7 @@ def test_a_wrong_number_of_ranks_is_one_sentence(tmp_path):
 
 
 def test_one_run_goes_on_under_other_layouts(tmp_path, serial):
-    """Two ranks share out the layers, then one process, then two share out the batch."""
+    """Two pipeline ranks, then one process, then two replicas."""
     run, other = tmp_path / "run", tmp_path / "other"
     train(run, "--tp", "2", "--sequence-parallel", "--num-steps", "2", "--schedule", "constant")
     right = tmp_path / "right"
@@ -235,7 +235,7 @@ def test_experts_on_two_ranks_are_those_of_one(tmp_path):
 
 
 def test_eight_ranks_then_a_pipeline_of_four_then_eight_again(tmp_path, capsys):
-    """Every step that of the uninterrupted run; between them `reshard` to one rank's files and back."""
+    """Every step equals the uninterrupted run's; in between, `reshard` to one rank's files and back."""
     run, one, back, right = (tmp_path / name for name in ("run", "one", "back", "right"))
     deep = ("--num-layers", "4", "--schedule", "constant")
     train(right, *deep)
@@ -321,7 +321,7 @@ def test_replicas_that_share_out_the_state_train_the_serial_run(stage, tmp_path,
 
 
 def serial_copy(serial: Path, into: Path) -> Path:
-    """A copy to go on with."""
+    """A copy to resume."""
     if not (into / "serial").exists():
         shutil.copytree(serial, into / "serial")
     return into / "serial"
@@ -464,7 +464,7 @@ def wait_for(done, job: subprocess.Popen) -> None:
 
 
 def test_a_pipeline_with_checked_collectives_is_the_same_run(tmp_path):
-    """The table that both ends hold is summed when neither has anything more to send."""
+    """The table that both ends hold is summed once neither has anything left to send."""
     deep, right, run = ("--num-layers", "2"), tmp_path / "right", tmp_path / "run"
     train(right, *deep)
     train(run, *deep, "--pp", "2", "--check-collectives")

@@ -145,7 +145,7 @@ def test_activations_are_right_within_a_hundredth_at_other_options(change):
 def test_the_need_is_never_below_the_measured_peak_nor_far_above(change, batch, optimizer, dtype):
     config = Config(**{"vocab_size": 500, "context": 64, "d_model": 64, "nhead": 4} | change)
     measured = one_step(config, batch, dtype, optimizer)[1]
-    # Gradients are counted as if all activations were held at the same time, which accumulation brings about.
+    # Gradients are counted as if all activations were held at the same time, as with accumulation.
     needed = memory.needs(Job(config, batch=batch, dtype=dtype, optimizer=optimizer))
     assert measured <= needed <= 1.3 * measured
 
@@ -223,7 +223,7 @@ def test_the_machine_tells_its_memory(tmp_path):
     (tmp_path / "proc/self/cgroup").write_text("0::/jobs/mine\n")
     (group / "memory.max").write_text("max\n")
     assert memory.machine_memory(tmp_path) == whole
-    (group.parent / "memory.max").write_text("3000\n")  # the limit of the group around ours holds too
+    (group.parent / "memory.max").write_text("3000\n")  # the limit of the group around ours counts too
     assert memory.machine_memory(tmp_path) == 3000
     (tmp_path / "sys/fs/cgroup/memory").mkdir()
     (tmp_path / "sys/fs/cgroup/memory/memory.limit_in_bytes").write_text("2000\n")  # the first version's file

@@ -30,7 +30,7 @@ def joined(part) -> str:
 
 
 def clashes(grammar: Grammar, tales: int) -> list:
-    """Choices of which two options begin with the same word, or that show somewhere else than they say."""
+    """Choices with two options that begin with the same word, or that show elsewhere than they say."""
     found = []
     for i in range(tales):
         drawn = numbers("grammar", i)
@@ -120,7 +120,7 @@ def test_a_tale_is_one_line_of_words_in_the_order_of_its_surprises():
         assert len(nats) == len(words) + 1
         assert text.isprintable() and text.endswith(".") and not text.startswith(" ")
         assert "  " not in text and " a a" not in text and " a o" not in text and "{" not in text
-        assert nats[-1] == 0  # a tale's end is known to who has read it
+        assert nats[-1] == 0  # the end of a tale is known to a reader of it
         vocabulary.update(words)
         lengths.append(len(nats))
     assert max(lengths) <= 64  # so that two tales fit into 128 tokens

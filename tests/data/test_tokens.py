@@ -67,7 +67,7 @@ def test_special_names_in_a_text_are_no_special_tokens(kind):
     assert not np.isin(ids, [START, UNKNOWN]).any()
     assert t.decode(ids) == "a <start> <unk> <start><unk>"
     assert (t.start, t.unknown) == (0, 1)
-    assert t.decode([START, *ids, START]) == t.decode(ids)  # start tokens are silent
+    assert t.decode([START, *ids, START]) == t.decode(ids)  # start tokens add no text
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -301,12 +301,12 @@ def test_every_target_counts_once_and_short_documents_are_seen_whole(context, lo
             inside = stream[begin : begin + context]
             np.testing.assert_array_equal(x, np.pad(inside, (0, context - len(inside))))
             counted = y >= 0
-            assert counted.any() and not (np.diff(counted.astype(int)) > 0).any()  # the counted come first
+            assert counted.any() and not (np.diff(counted.astype(int)) > 0).any()  # counted ones come first
             for place in np.flatnonzero(counted):
                 start = np.flatnonzero(stream[: begin + place + 1] == START)[-1]
                 end = start + 1 + np.flatnonzero(stream[start + 1 :] == START)[0]
                 if end - start <= context:
-                    assert start >= begin  # all that stands before the target in its document is in view
+                    assert start >= begin  # everything before the target in its document is in view
                 else:
                     assert begin >= start and (begin - start) % context == 0
 
@@ -351,7 +351,7 @@ def test_a_context_of_nothing_is_refused():
 
 @pytest.mark.parametrize("context", [64, 75, 128, 300])
 def test_a_perfect_model_scores_the_floor_on_the_windows(context, tmp_path):
-    """The oracle sees one window, and knows each word's chance from what stands before it in its tale."""
+    """The oracle sees one window, and knows each word's probability from what precedes it in its tale."""
     tales = Tales(80, seed=5, first=1000)
     t = train("word", tales.documents())
     chance = {}
@@ -440,12 +440,12 @@ def test_a_larger_text_from_its_file(kind, shared, tmp_path):
 
 @pytest.mark.parametrize("run", ["a", "\u65e5", "7", "=", " ", "\n", "e\u0301", "_", "ab1 "])
 def test_byte_pairs_learn_from_no_longer_piece_than_512_characters(run):
-    """What a piece costs grows with the square of its length."""
+    """The cost of a piece grows with the square of its length."""
     text = f"x {run * 3000} y"
     t = tokens.train("bpe", [text, "some words"], 300)
     assert t.decode(t.encode(text)) == text
     pieces = t.library.pre_tokenizer.pre_tokenize_str(text)
-    assert max(end - begin for _, (begin, end) in pieces) <= 513  # a space that goes along with a word
+    assert max(end - begin for _, (begin, end) in pieces) <= 513  # a space that belongs to a word
     assert max(map(len, t.library.get_vocab())) <= 513 * len(run.encode())
 
 

@@ -54,7 +54,7 @@ def stream(*parts) -> np.random.RandomState:
 
 
 class Inputs(NamedTuple):
-    """Arrays that want gradients, then constants that do not, then options."""
+    """Arrays that need gradients, then constants that do not, then options."""
 
     arrays: list[np.ndarray]
     constants: tuple = ()
@@ -62,12 +62,10 @@ class Inputs(NamedTuple):
 
 
 def op_inputs(seed: int = 0) -> dict[str, Inputs]:
-    """Inputs for each operation, of shapes that differ with the seed."""
+    """Inputs for each operation, in shapes that vary with the seed."""
     rs = stream("ops", seed)
     b, t, h, c, v = (int(rs.randint(2, 7)) for _ in range(5))
-    d = int(
-        rs.randint(4, 9)
-    )  # of 2 features LayerNorm leaves only signs: its gradient is nothing but rounding
+    d = int(rs.randint(4, 9))  # LayerNorm over 2 features leaves only signs: its gradient is pure rounding
 
     def z(*shape, scale=1.0):
         return (scale * rs.standard_normal(shape)).astype(np.float32).astype(np.float64)
@@ -108,7 +106,7 @@ def gradient_of(y) -> np.ndarray:
 
 
 def run_ops(seed: int = 0, dtype: str = "float64") -> dict[str, np.ndarray]:
-    # looked up now, so that a planted mistake is met
+    # looked up now, so that a planted mistake takes effect
     functions = {
         "layer_norm": norm.layer_norm,
         "linear": linear.linear,
@@ -189,7 +187,7 @@ def summaries(runs: dict[str, dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
 
 
 def summary(a) -> np.ndarray:
-    """An array's norm and its components along four random directions: they move when any entry does."""
+    """An array's norm and its components along four random directions: any wrong entry changes them."""
     flat = np.asarray(a, np.float64).ravel()
     directions = stream("directions").standard_normal((4, flat.size))
     return np.array([np.sqrt(flat @ flat), *(directions @ flat)])
@@ -197,7 +195,7 @@ def summary(a) -> np.ndarray:
 
 LEARNING_RATES = {"sgd": 0.1, "momentum": 0.05, "adagrad": 0.1, "adam": 0.01, "adamw": 0.01}
 DECAY, EPS, BETAS = 0.1, 1e-6, (0.9, 0.99)
-WATCHED = (1, 10, 100)  # steps after which the weights are looked at
+WATCHED = (1, 10, 100)  # steps after which the weights are compared
 
 
 def problem() -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:

@@ -209,7 +209,7 @@ def test_a_gradient_that_back_rounds_is_not_called_a_sign():
     inside = check(lambda x: (np.sin(x), lambda dy: np.float64((dy * np.cos(x)).astype("f4"))), x)
     assert inside.arguments[0].candidates == ["precision"]
     assert "right except for the last digits" in inside.arguments[0].detail
-    for line in str(inside).splitlines()[3:]:  # no two numbers that print alike
+    for line in str(inside).splitlines()[3:]:  # no two numbers print alike
         given, truth = line.split("back gives ")[1].split(", finite differences give ")
         assert given != truth
     wrong = check(lambda x: (np.sin(x), lambda dy: (dy * np.cos(x) * 1.01).astype("f4")), x)

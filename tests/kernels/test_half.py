@@ -16,7 +16,7 @@ def same_bits(a, b) -> bool:
 
 
 def near_every_float16() -> np.ndarray:
-    """All of them, the points halfway to their neighbours, and the float32 on both sides of each."""
+    """All float16 numbers, the points halfway between neighbours, and the float32 on both sides of each."""
     values = np.sort(FINITE.astype("float32"))
     points = np.concatenate([values, (values[1:] + values[:-1]) / 2])
     return np.concatenate([points, np.nextafter(points, np.float32(1e9)), np.nextafter(points, -points)])

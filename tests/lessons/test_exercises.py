@@ -47,7 +47,7 @@ def test_the_solution_passes_and_the_stub_is_not_written_yet(number):
     found = shelf.exercise(number)
     solved = judge(number, found.SOLUTION)
     assert solved.ok, solved
-    assert verdict_apart(number, found.SOLUTION).ok  # as the shell runs it, in a process of its own
+    assert verdict_apart(number, found.SOLUTION).ok  # as the shell runs it, in a separate process
     stub = judge(number, shelf.stub(number))
     assert not stub.ok and stub.sentence.startswith("not written yet: ")
 
@@ -55,7 +55,7 @@ def test_the_solution_passes_and_the_stub_is_not_written_yet(number):
 @pytest.mark.parametrize("number", NUMBERS)
 @pytest.mark.parametrize("gives", ["1.0", "(1.0, 2.0, 3.0, 4.0)"])
 def test_an_answer_of_another_form_hears_of_the_form(number, gives):
-    """Whatever the function gives, or its back: never an exception of the judge's own."""
+    """Whatever the function or its back returns, the judge itself never raises."""
     need_ranks(number)
     found = shelf.exercise(number)
     sources = [f"def {shelf.wanted(number)}(*args, **options):\n    return {gives}\n"]

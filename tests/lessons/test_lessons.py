@@ -40,7 +40,7 @@ def test_a_lesson_has_its_parts(lesson):
 
 
 def minutes(lesson: shelf.Lesson) -> float:
-    """How long a lesson takes to read: 200 words, 12 lines of code or 20 lines of output a minute."""
+    """How long a lesson takes to read: 200 words, 12 lines of code or 20 lines of output per minute."""
     words = code = said = 0
     for cell in json.loads(lesson.notebook.read_text(encoding="utf-8"))["cells"]:
         source = "".join(cell["source"])
@@ -116,7 +116,7 @@ def test_what_passes_in_a_notebook_is_remembered_too(tmp_path, monkeypatch, caps
     assert shelf.passed(tmp_path) == {"02"}
     said = capsys.readouterr().out
     assert said.count("Lesson 02 passed: ") == 2 and said.count("Next: [03, The linear") == 1
-    assert (tmp_path / "03_linear.ipynb").exists()  # the next lesson lies beside this one
+    assert (tmp_path / "03_linear.ipynb").exists()  # the next lesson is beside this one
     for lesson in shelf.lessons()[1:]:
         shelf.record(lesson.number, tmp_path)
     assert shelf.following(tmp_path, "02").number == "01"

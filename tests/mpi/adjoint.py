@@ -7,7 +7,7 @@ from minimega.ranks.group import pieces
 
 
 def draw(kind: str, shape: tuple, group, axis: int, seed: int, dtype="float64"):
-    """A random value of this kind, where `shape` is that of the whole."""
+    """A random value of this kind; `shape` is the whole shape."""
     rng = np.random.default_rng([seed, group.rank] if kind == "partial" else seed)
     x = rng.standard_normal(shape).astype(dtype)
     return x[(*[slice(None)] * axis, pieces(shape[axis], group.size)[group.rank])] if kind == "cut" else x
@@ -42,5 +42,5 @@ def assert_adjoint(
 
 
 def local(kind: str, shape: tuple, group, axis: int) -> tuple[int, ...]:
-    """The shape of what this rank holds."""
+    """The shape of this rank's part."""
     return draw(kind, shape, group, axis, 0).shape

@@ -58,7 +58,7 @@ class Cut:
         return Team(model, replace(self.grid, layout=replace(self.layout, zero=stage))).owned(model)
 
     def holding(self, stage: int = 0):
-        """What one rank had after a step, as much of it as this rank has: model, optimizer, what is owned."""
+        """This rank's part of what a single rank had after a step: model, optimizer, owned arrays."""
         model, optimizer, (whole, remembered) = self.model(), AdamW(), serial(self.case)
         optimizer.steps = remembered.steps
         for name, p in model.parameters().items():
@@ -76,7 +76,7 @@ class Cut:
         group.barrier()
 
     def differs(self, folder: Path, stage: int = 0) -> list[str]:
-        """What is read from a checkpoint and is not what one rank had, to the bit."""
+        """What a checkpoint reads back differently from what one rank had, bit for bit."""
         model, optimizer, (whole, remembered) = self.model(), AdamW(), serial(self.case)
         owned = self.owned(model, stage)
         checkpoint.resume(folder, model, optimizer, owned)
@@ -122,7 +122,7 @@ def second_step(case: Case) -> dict:
     return record
 
 
-@functools.cache  # an MPI has only so many communicators
+@functools.cache  # MPI allows only so many communicators
 def cuts(group) -> list[Cut]:
     known = cases_model.LAYOUTS[group.size] + cases_pipeline.LAYOUTS.get(group.size, []) + MORE[group.size]
     return [Cut(group, layout) for layout in known] + [Cut(group)]
@@ -130,7 +130,7 @@ def cuts(group) -> list[Cut]:
 
 @sizes(2, 4, 8)
 def case_any_layout_reads_the_checkpoint_of_any_other(group):
-    """Weights and what the optimizer remembers, whole pieces and ZeRO's spans, to the bit; then a step."""
+    """Weights and optimizer state, whole pieces and ZeRO's spans, bit for bit; then a step."""
     all_cuts = cuts(group)
     to_go_on = {n for n in range(len(all_cuts)) if group.size < 8 or n % 2}
     with workspace(None, group) as folder:
@@ -189,7 +189,7 @@ def case_a_grid_on_paper_is_the_grid_of_the_ranks(group):
 
 @sizes(2, 4)
 def case_a_rank_writes_what_it_holds_and_sends_keys_alone(group):
-    """What it sends is keys, by the formula, and its file is as large as what it is the first to hold."""
+    """It sends only keys, as the formula says, and its file holds only the pieces it is the first to hold."""
     with workspace(None, group) as folder:
         for cut in cuts(group)[:-1]:
             model, optimizer, _ = cut.holding()
@@ -207,7 +207,7 @@ def case_a_rank_writes_what_it_holds_and_sends_keys_alone(group):
 
 
 def content(file: Path) -> tuple:
-    """What is in a part, which says the same in any order."""
+    """The contents of a part, in any order."""
     with safe_open(file, "numpy") as part:
         names = sorted(part.keys())
         return part.metadata(), [(n, part.get_tensor(n).shape, part.get_tensor(n).tobytes()) for n in names]
@@ -267,7 +267,7 @@ def case_planted_mistakes_are_noticed(group):
         def by_nobody(self, rank, pieces):
             return [p for p in right[0](self, rank, pieces) if not p.name.startswith(table)]
 
-        with patch.object(Division, "of", by_nobody):  # each end thinks that the other one writes it
+        with patch.object(Division, "of", by_nobody):  # each end assumes that the other one writes it
             assert "pieces were written instead of" in raised(lambda: save(2))
 
         def in_one_place(owned):
@@ -281,7 +281,7 @@ def case_planted_mistakes_are_noticed(group):
         assert run_folder.newest(folder).name == "step-1"
 
         def exchanged(p, slot=""):
-            """The halves are taken for each other."""
+            """The halves are swapped."""
             piece = right[2](p, slot)
             if p.name == matrix:
                 other = 36 * (1 - cut.grid.tensor.rank)
@@ -293,7 +293,7 @@ def case_planted_mistakes_are_noticed(group):
         assert anywhere(alone.differs(folder / "step-2"))
 
         def of_the_first_stage(p, slot=""):
-            """The last stage reads the table that lies in the first part, whatever its own half is."""
+            """The last stage reads the table in the first part, whatever its own half is."""
             piece = right[2](p, slot)
             rows = len(range(37)[: -(-37 // 2)])
             return (
@@ -306,7 +306,7 @@ def case_planted_mistakes_are_noticed(group):
             assert anywhere(cut.differs(folder / "step-1"))
 
         group.barrier()
-        if group.rank == 0:  # what no writing rank saw: a part went missing, or another step's came instead
+        if group.rank == 0:  # what no writing rank noticed: a part is missing, or belongs to another step
             part = folder / "step-1" / "model-00003.safetensors"
             kept = part.read_bytes()
             part.write_bytes((folder / "step-2" / "model-00003.safetensors").read_bytes())

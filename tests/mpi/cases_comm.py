@@ -8,7 +8,7 @@ from tests.mpi.ranks import sizes
 
 
 def everyone(group, shape, dtype="float64"):
-    """What each rank of the group holds, known on all."""
+    """What each rank of the group holds, on all ranks."""
     return [np.random.default_rng(r).standard_normal(shape).astype(dtype) for r in range(group.size)]
 
 

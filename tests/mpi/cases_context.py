@@ -49,7 +49,7 @@ def on(g: Grid, schedule: int = 1, factors=frozenset(), dtype="float64", tokens:
 
 
 def some(group, every: int = 1, dtype: str = "float64"):
-    """Layouts with the rows of pairs of factors, each layout with others where not all are taken."""
+    """Layouts with the rows of pairs of factors; if not all are taken, each layout gets different ones."""
     for n, g in enumerate(layouts(group)):
         for i, factors in enumerate(PAIRS[n % every :: every]):
             yield g, on(g, i + n, factors, dtype)
@@ -66,7 +66,7 @@ def drawn(length: int, dtype="float64"):
 
 
 def ring(group, q, k, v, mask=None, causal: bool = True):
-    """What this rank makes of its tokens of whole arrays."""
+    """What this rank computes from its tokens of whole arrays."""
     keep = None if mask is None else lambda queries, keys: mask[:, :, queries, keys]
     mine, window = tokens(group, q.shape[2]), np.arange(q.shape[2])
     return ring_attention(*(x[:, :, mine] for x in (q, k, v)), causal, keep, 0.3, group=group, window=window)
@@ -197,7 +197,7 @@ def case_checked_collectives_change_nothing(group):
     assert_equal(on(g, factors=frozenset({"dropout"})), g)
 
 
-# Planted mistakes: what stands where, and what has to differ
+# Planted mistakes: what is replaced where, and what must differ
 
 
 def mask_by_local_positions():
@@ -251,7 +251,7 @@ def positions_of_the_wrong_halves():
 
 
 def one_half_after_another_instead_of_from_both_ends():
-    """The tokens are taken as neighbours, and the ring believes that they are halves."""
+    """The tokens are cut as neighbours, but the ring assumes halves."""
 
     def wrong(inputs, targets, at, group):
         mine = group.piece(inputs.shape[1])

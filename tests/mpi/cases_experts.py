@@ -120,7 +120,7 @@ def case_rows_find_their_experts_and_their_way_back(group):
 
 @sizes(2, 3)
 def case_sequences_cut_over_a_context(group):
-    """Each rank has its tokens of every sequence: added up, values and gradients are those of one rank."""
+    """Each rank has its tokens of every sequence: the sums of values and gradients equal one rank's."""
     config, rng = Case(frozenset({"experts"})).config, np.random.default_rng(4)
     x, dy = rng.normal(size=(2, 2, 7, config.d_model))
     mine, found = pieces(7, group.size)[group.rank], []
@@ -158,7 +158,7 @@ def case_a_step_sends_what_the_formulas_say(group):
         parts = np.arange(own.start, own.stop).reshape(2 if factors else 1, -1)
         first = (g.data.rank - g.experts.rank) * (
             own.stop - own.start
-        )  # sequence of those that share experts
+        )  # sequence of those that hold the same experts
         routed, stay = [], 0
         for ids in chosen_by_layer(case):
             here = (held.start <= ids) & (ids < held.stop)

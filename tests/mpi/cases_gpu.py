@@ -16,7 +16,7 @@ from tests.mpi.ranks import sizes
 
 
 class FakeArray(np.ndarray):
-    """Lives in the host's memory, but says that it is CuPy's."""
+    """An array in host memory that claims to be CuPy's."""
 
     def get(self, out):
         out[...] = np.asarray(self)
@@ -36,7 +36,7 @@ def on_gpu(x):
 
 
 class NoGpuArrays:
-    """A communicator that refuses the GPU's arrays, as one that knows no CUDA should."""
+    """A communicator that refuses GPU arrays, as one without CUDA should."""
 
     def __init__(self, comm):
         self.comm = comm
@@ -84,7 +84,7 @@ class FakeNccl:
 
 @contextmanager
 def cupy(gpus=1, nccl=False):
-    """Inside, CuPy and its NCCL seem to be installed; gives the module."""
+    """Inside, CuPy and its NCCL seem to be installed; yields the module."""
     calls = []
 
     def log(name, value=None):
@@ -127,7 +127,7 @@ def cupy(gpus=1, nccl=False):
 
 
 def hold(gpu, group):
-    """Every collective gives what it gives for NumPy's arrays, as the GPU's array."""
+    """Every collective returns what it returns for NumPy arrays, as a GPU array."""
     p, r = group.size, group.rank
     x = np.random.default_rng(r).standard_normal((p + 1, 4))
     for dtype in ("float32", "float64", "int64", "float16"):

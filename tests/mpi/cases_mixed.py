@@ -38,7 +38,7 @@ def layouts(group) -> list[Grid]:
 
 
 def on(g: Grid, dtype: str, factors=frozenset()) -> Case:
-    """Without ReLU: where a rounded sum lands on its other side, its slope is another."""
+    """Without ReLU: a rounded sum on the other side of 0 would have another slope."""
     p = g.pipeline.size
     order = "zero-bubble" if p > 1 else "1f1b"
     return Case(factors - {"relu"}, 4 * g.data.size, 8, dtype, max(p, 2), order, 1, p)

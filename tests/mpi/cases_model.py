@@ -35,7 +35,7 @@ def grids(group) -> list[Grid]:
 
 
 def on(g: Grid, factors=frozenset(), dtype="float64") -> Case:
-    """A case that this grid can share out: two sequences a replica at least, heads for all ranks."""
+    """A case that this grid can cut: at least two sequences per replica, heads for all ranks."""
     return Case(factors, max(4, 2 * g.data.size), 6 if g.tensor.size == 3 else 8, dtype)
 
 
@@ -71,9 +71,9 @@ def case_six_ranks(group):
 
 
 class Ring(Group):
-    """A group whose sums are added up as a ring does: each p-th of an array from another rank on.
+    """A group that sums like a ring: each piece of an array starts at another rank.
 
-    MPICH adds small arrays up in one order everywhere, so that it hides where copies could part.
+    MPICH sums small arrays in the same order everywhere, which hides where copies could diverge.
     """
 
     def __init__(self, group: Group):
@@ -96,7 +96,7 @@ class Ring(Group):
 
 
 def assert_copies_are_equal(case: Case, g: Grid, over=lambda group: group, bucket: int = 700) -> None:
-    """After some steps of AdamW: weights, gradients and the optimizer's state, to the bit."""
+    """After some steps of AdamW: weights, gradients and the optimizer's state, bit for bit."""
     model, optimizer, recipe = case.model(g), AdamW(), Recipe(STEPS, 0.01, clip=0.5)
     parameters = model.parameters().values()
     over_rings = {name: over(getattr(g, name)) for name in ("stage", "copies", "expert_copies")}

@@ -13,7 +13,7 @@ from tests.mpi.ranks import sizes
 
 ZERO = {"--zero 1": 1, "--zero 2": 2, "--zero 3": 3}
 WHOLE = [
-    # the composition that the project is about, and what else eight ranks can be cut into
+    # the composition that the project is about, and other layouts of eight ranks
     ("--tp", "--pp", "--dp", "--zero 1", "--sequence-parallel", "--recompute selective"),
     ("--tp", "--pp", "--cp", "--sequence-parallel", "--pipeline zero-bubble", "--recompute full"),
     ("--tp", "--cp", "--dp", "--zero 3", "--sequence-parallel", "--accumulate"),

@@ -36,7 +36,7 @@ def layouts(group) -> list[Grid]:
 
 
 def on(g: Grid, schedule: str = "1f1b", v: int = 1, factors=frozenset(), dtype="float64", m: int = 0) -> Case:
-    """One layer more than stages, so that stages differ; m is the number of stages where none is given."""
+    """One layer more than stages, so that stages differ; m is by default the number of stages."""
     p = g.pipeline.size
     m = m or p
     batch = g.data.size * m * (2 if "accumulate" in factors else 1)
@@ -89,7 +89,7 @@ def case_every_pair_with_zero_bubble(group):
 
 @sizes(2, 4, 8)
 def case_copies_are_equal_to_the_bit(group):
-    """Also the table that the first and the last stage hold, after some steps of AdamW."""
+    """The table that the first and the last stage hold too, after some steps of AdamW."""
     for g, case in some(group, every=3, dtypes=("float32",)):
         model, optimizer = case.model(g), AdamW()
         team = case.team(model, g, 700)
@@ -149,7 +149,7 @@ def case_what_is_not_finite_is_named_on_all_ranks(group):
 
 @sizes(2, 3)
 def case_weights_that_are_not_finite_stop_all_ranks(group):
-    """Each stage looks at its own; a rank that went on to save would wait for the others."""
+    """Each stage checks its own; a rank that went on to save would wait for the others."""
     (g,) = layouts(group)
     case = on(g)
     model = case.model(g)

@@ -23,11 +23,11 @@ from tests.mpi.cases_model import assert_copies_are_equal, on
 from tests.mpi.equal import compare, serial
 from tests.mpi.ranks import sizes
 
-PLANTED = {}  # by name: (the layout, the factors, what has to differ, the function that gives the patches)
+PLANTED = {}  # by name: (the layout, the factors, what must differ, the function that gives the patches)
 
 
 def planted(layout: str, *factors: str, differs: str):
-    """Marks a function that gives (where, attribute, what stands there instead), once or more."""
+    """Marks a function that yields (where, attribute, replacement), once or more."""
 
     def mark(plant):
         PLANTED[plant.__name__] = layout, frozenset(factors), differs, plant
@@ -182,7 +182,7 @@ def cross_entropy_from_the_first_token_everywhere():
 
 
 class Deaf:
-    """A group that leaves one kind of all-reduce out."""
+    """A group that omits one kind of all-reduce."""
 
     def __init__(self, group, op):
         self.group, self.op = group, op

@@ -87,7 +87,7 @@ def case_planted_mistakes_are_caught(group):
 
 def model(group, sequence_parallel, first=copy, last=reduce):
     """A whole x through a column-cut linear layer, gelu and a row-cut one; and their gradients, whole."""
-    B, T, D, F = 2, 5, 4, 11  # 5 and 11 divide by none of the numbers of ranks
+    B, T, D, F = 2, 5, 4, 11  # no number of ranks divides 5 or 11
     rng = np.random.default_rng(0)
     x, target = rng.standard_normal((2, B, T, D))
     w1, b1, w2, b2 = (rng.standard_normal(s) for s in ((D, F), (F,), (F, D), (D,)))
@@ -154,7 +154,7 @@ def case_a_planted_mistake_in_cut_layers_is_caught(group):
 
 
 def case_regions_on_tensors_and_the_message_that_travels(group):
-    """f's message is started before the gradients of the weights are computed, and waited for after."""
+    """f's message starts before the weight gradients are computed; the wait comes after."""
     order = []
 
     class Spy:

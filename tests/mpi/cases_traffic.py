@@ -59,7 +59,7 @@ def case_the_numbers_of_the_papers(group):
         }, wire
 
     plain, wire = kinds(False, "none")
-    assert plain == {"all-reduce": [4 * 2 * 2, 4 * 2 * 2 * hidden]}  # Shoeybi et al. 2019: four a layer
+    assert plain == {"all-reduce": [4 * 2 * 2, 4 * 2 * 2 * hidden]}  # Shoeybi et al. 2019: four per layer
     assert kinds(False, "full")[0] == {"all-reduce": [6 * 2 * 2, 6 * 2 * 2 * hidden]}
     cut, wire_cut = kinds(True, "none")  # Korthikanti et al. 2022: as many bytes on the wire
     assert cut == {k: [4 * 2 * 2, 4 * 2 * 2 * hidden] for k in ("all-gather", "reduce-scatter")}

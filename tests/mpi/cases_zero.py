@@ -57,7 +57,7 @@ def case_some_factors_in_float32(group):
 
 @sizes(1, 2)
 def case_no_replicas_and_micro_batches(group):
-    """With nobody to share with it is the serial run; micro-batches may pass in any order."""
+    """With a single replica it is the serial run; micro-batches may pass in any order."""
     for stage, schedule in product(STAGES, ("gpipe", "zero-bubble")):
         g = grid(group, Layout(dp=group.size))
         case = Case(frozenset({"deep"}), 8, schedule=schedule, micro_batches=2, zero=stage)
@@ -66,7 +66,7 @@ def case_no_replicas_and_micro_batches(group):
 
 @sizes(4, 8)
 def case_stage_1_in_a_pipeline(group):
-    """The table that both ends hold is shared out over the replicas of both."""
+    """The table that both ends hold is sharded over the replicas of both."""
     orders = ("interleaved", 2), ("1f1b", 1), ("zero-bubble", 1)
     for schedule, v in orders[:1] if group.size == 8 else orders:
         g = grid(group, Layout(dp=2, pp=2, tp=group.size // 4))
@@ -115,7 +115,7 @@ def case_the_place_of_the_weights_is_no_activation(group):
 
 
 def counted(group, g: Grid, case: Case, bucket: int = 700) -> tuple[dict, float]:
-    """What each row of the counter grew by in one step, and the bytes on the wire but those of the layers."""
+    """What one step adds to each row of the counter, and the bytes on the wire except the layers'."""
     model = case.model(g)
     team = case.team(model, g, bucket)
     group.counter.traffic.clear()
@@ -144,12 +144,12 @@ def case_a_step_sends_what_the_formulas_say(group):
         assert np.isclose(
             sent[2], sent[0] * (parts + 1) / 2, 1e-12
         )  # each part of the batch sends its gradients
-        if parts == 1:  # section 7.2.2: half as much again, less what is not gathered twice
+        if parts == 1:  # section 7.2.2: half as much again, minus what is not gathered twice
             most = 2 if "factorised" in factors else 1.5  # a factorised table comes for its backward pass too
             assert sent[0] <= sent[3] <= sent[0] * most
 
 
-PLANTED = {  # by name: the layout (tp, dp), the stage, factors, what has to differ, and what is put where
+PLANTED = {  # by name: the layout (tp, dp), the stage, factors, what must differ, and what is replaced where
     "a shard has the gradient of its own replica alone": (
         (1, 2, 1, {}, "SGD weight block0.mlp.norm.weight"),
         (zero.SharedBucket, "start", lambda self, flat: lambda: flat[self.group.piece(self.size)]),
@@ -213,7 +213,7 @@ def case_planted_mistakes_are_caught(group):
 
 @sizes(2, 4)
 def case_what_a_rank_holds_is_what_the_formula_says(group):
-    """By the arrays, between the steps and at the most of a step of two parts; by what NumPy allocated."""
+    """By the arrays, between steps and at the peak of a step of two parts; by what NumPy allocated."""
     config = Config(vocab_size=300, context=4, d_model=128, nhead=2, num_layers=4)
     numbers, table, g = gpt(config).count(), 300 * 128, grid(group, Layout(dp=group.size))
     for stage in STAGES:
@@ -225,11 +225,11 @@ def case_what_a_rank_holds_is_what_the_formula_says(group):
         assert all(abs(most[kind] / want[kind] - 1) < 0.01 for kind in want), (stage, most, want)
         pretended = measured_state(config, grid(Paper(group.size), Layout(dp=group.size)), stage, 50_000)
         assert pretended.most == most or group.rank, (stage, pretended.most, most)
-        # section 5: of 16 bytes a number; in between the gradients are shards in all stages
+        # section 5: of 16 bytes per number; between steps the gradients are shards in all stages
         paper = zero.state_bytes(stage, numbers, group.size)
         paper["parameters"] += 4 * at_once if stage == 3 else 0
         paper["gradients"] = paper["optimizer"] / 2
         assert all(abs(between[kind] / paper[kind] - 1) < 0.01 for kind in paper), (stage, between, paper)
-        # and what arrives of a message: the sum, and its own sum with what was there
+        # and what a message leaves: the sum, and that sum added to what was there
         more = memory.activations(config, 1) + 2 * 4 * at_once / group.size
         assert sum(want.values()) < peak < 1.05 * (sum(want.values()) + more), (stage, peak, want, more)

@@ -45,7 +45,7 @@ FACTORS = (
     "dropout",
     "uneven",  # vocabulary and hidden width that no number of ranks divides
     "ignored",  # replicas have from none to all of their targets counted
-    "short",  # fewer tokens than the context, and they cannot be shared out evenly
+    "short",  # fewer tokens than the context, and they do not divide evenly
     "post",
     "sinusoidal",
     "head_bias",
@@ -116,7 +116,7 @@ class Case:
         return inputs, targets
 
     def model(self, grid: Grid = Grid()) -> Model:  # noqa: B008
-        """Its weights are large enough for attention to look somewhere, and no bias is zero."""
+        """Its weights are large enough for attention to be uneven, and no bias is zero."""
         parts = next(iter(self.factors & {"selective", "full"}), "none")
         model = gpt(self.config, grid.shares, parts).draw(3, self.dtype)
         for name, p in model.parameters().items():
@@ -129,7 +129,7 @@ class Case:
                 p.data += 0.1 * rng.standard_normal(p.whole_shape)[p.piece].astype(self.dtype)
         if "frozen" in self.factors:
             model.parameters()["embedding.tokens"].frozen = np.arange(self.config.vocab_size) % 3 == 0
-        if "recompute" in self.factors:  # more than the option does: a tied table stands in one of them
+        if "recompute" in self.factors:  # more than the option does: a tied table is in one of them
             for name in [n for n in model.layers if n != "head"]:
                 model.layers[name] = Recomputed(model.layers[name])
         return staged(model, grid.pipeline, self.v)
@@ -143,7 +143,7 @@ class Case:
         return replace(grid.layout, zero=self.zero, accumulate=self.accumulate, recompute=parts, **order)
 
     def job(self, grid: Grid) -> Job:
-        """What the formulas of costs/ are asked about."""
+        """The job that the formulas of costs/ describe."""
         return Job(self.config, self.layout(grid), self.batch, self.dtype)
 
     def team(self, model: Model, grid: Grid, bucket: int = BUCKET, **options) -> Team:
@@ -158,7 +158,7 @@ class Case:
 
 
 def outcome(case: Case, grid: Grid | None = None, bucket: int = 700) -> dict[str, np.ndarray]:
-    """All that is compared, whole, by its name: of a team on a grid, or of one rank alone.
+    """Everything that is compared, whole, by name: of a team on a grid, or of one rank alone.
 
     `bucket` is small, so that several leave.
     """
@@ -219,7 +219,7 @@ def choices():
 
 
 def compare(case: Case, grid: Grid, **options) -> dict[str, float]:
-    """By name, the distance of each thing over what is allowed: above 1 they are not equal."""
+    """By name, the ratio of each distance to what is allowed: above 1 they differ."""
     got, want = outcome(case, grid, **options), serial(case)
     here = np.array([name in got for name in want])  # a stage has the parameters of its layers
     assert got.keys() <= want.keys() and grid.pipeline.all_reduce(here.astype(int), "max").all()
@@ -237,7 +237,7 @@ def compare(case: Case, grid: Grid, **options) -> dict[str, float]:
 
 
 def assert_used_alike(case: Case, grid: Grid, batches=(3,), texts: bool = True) -> None:
-    """What a trained model is used for: the loss of a text, logits with the cache, what it writes."""
+    """What a trained model is used for: the loss of a text, logits with the cache, generated text."""
     model, whole = case.model(grid), replace(case, v=1).model()
     team = case.team(model, grid)
     text, tokens = (np.random.default_rng(seed).integers(0, 37, n) for seed, n in ((2, 100), (3, (2, 14))))
@@ -251,7 +251,7 @@ def assert_used_alike(case: Case, grid: Grid, batches=(3,), texts: bool = True) 
     for n in range(3, 14):
         got, want = (next(t) if n == 3 else t.send(tokens[:, n - 1]) for t in talks)
         assert distance(got, want) < 1e-10, n
-        if grid.experts.size == 1:  # replicas that share out experts see them round differently
+        if grid.experts.size == 1:  # on replicas that split the experts these round differently
             assert_whole(got, grid.world)
     if texts:
         got, want = (

@@ -31,7 +31,7 @@ def sizes(*numbers: int):
 
 
 def cases(ranks: int) -> list[str]:
-    """The names of all cases for this number of ranks, in the order in which they stand."""
+    """The names of all cases for this number of ranks, in the order of the files."""
     found = []
     for path in sorted(Path(__file__).parent.glob("cases_*.py")):
         module = importlib.import_module(f"tests.mpi.{path.stem}")
@@ -45,8 +45,8 @@ def cases(ranks: int) -> list[str]:
 
 def main(names: list[str]) -> None:
     warnings.simplefilter("error")
-    # A product of odd shapes sets this flag now and then, whatever its numbers: what is not finite is seen
-    # by the comparisons.
+    # Products of odd shapes sometimes set this flag although the numbers are right. The comparisons find
+    # values that are not finite.
     np.seterr(invalid="ignore")
     group = world()
     for name in names:

@@ -11,7 +11,7 @@ from minimega.ranks import launch
 from tests.mpi.ranks import cases
 
 HERE = Path(__file__).parent
-LIMIT = 1200  # seconds for one mpirun; a case has a limit of its own in ranks.py
+LIMIT = 1200  # seconds for one mpirun; a case has its own limit in ranks.py
 
 
 @pytest.mark.parametrize("ranks", [1, 2, 3, 4, 8])

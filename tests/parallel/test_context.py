@@ -46,7 +46,7 @@ def threads(size: int) -> list[Thread]:
 
 
 def each(f, *args) -> list:
-    """f of each rank's arguments, on all ranks at the same time."""
+    """Call f with each rank's arguments, on all ranks at the same time."""
     with ThreadPoolExecutor(len(args[0])) as pool:
         return list(pool.map(f, *args))
 
@@ -143,7 +143,7 @@ def test_every_rank_has_as_many_blocks_and_all_that_is_seen_is_in_one(size, leng
         assert sum(at.queries == at.keys for at in mine) == 2
         for at in mine:
             seen[at.queries, at.keys] += 1
-        for j in (j for j in range(size) if j != r):  # in every step of the ring the same, but in the first
+        for j in (j for j in range(size) if j != r):  # the same in every step of the ring except the first
             assert len(blocks(length, size, r, j)) == 2
     within = np.tri(length, dtype=bool)
     assert (seen[within] == 1).all() and seen.sum() - within.sum() <= length**2 / (2 * size)
@@ -167,7 +167,7 @@ def test_messages_travel_while_a_block_is_computed(rng):
     ranks = threads(2)
 
     class Mask:
-        """Asked for by who computes a block: the rank shows in the places of the queries."""
+        """Drawn by the rank that computes the block: the queries' positions show which one it is."""
 
         def __getitem__(self, place):
             said = ranks[int(place[2][0, 0] in range(2, 6))].said
@@ -180,18 +180,18 @@ def test_messages_travel_while_a_block_is_computed(rng):
     for rank in ranks:
         rank.said.clear()
     back(y)
-    gradients = "receive", "send dkv", "wait"  # the wait is for what was on its way before: keys and values
-    home = "wait", "receive", "send dkv", "wait"  # the gradients that came; and the own ones
+    gradients = "receive", "send dkv", "wait"  # the wait is for messages sent earlier: keys and values
+    home = "wait", "receive", "send dkv", "wait"  # the gradients that arrived, and its own
     assert [r.said for r in ranks] == [[*sent, *gradients, "block", *home]] * 2
 
 
 @pytest.mark.parametrize("length", [64, 128])
 def test_nothing_of_the_size_of_the_weights_is_kept(length, rng):
-    """Queries, keys, values, what came out, and one number a row."""
+    """Queries, keys, values, the output, and one number per row."""
     qkv = [Tensor(rng.standard_normal((2, 3, length, 4))) for _ in range(3)]
     y = ring_attention(*qkv, group=SELF, window=np.arange(length))
     numbers = 2 * 3 * length * (4 * 4 + 1)
-    assert sum(saved_bytes(y).values()) == 8 * (numbers + length)  # and the places of the window
+    assert sum(saved_bytes(y).values()) == 8 * (numbers + length)  # and the positions in the window
 
 
 def test_a_rank_alone_has_all_tokens_and_attends_as_ever():

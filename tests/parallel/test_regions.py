@@ -48,7 +48,7 @@ def test_counts_follow_the_ring():
     for kind, sent in (("all-reduce", 150), ("all-gather", 75), ("reduce-scatter", 75), ("send", 100)):
         counter.add("tensor", kind, "mlp", 100, size=4)
         assert counter.total(kind=kind).wire == sent
-    counter.add("experts", "all-to-all", "mlp", 100, size=4, wire=70)  # what leaves the rank is known
+    counter.add("experts", "all-to-all", "mlp", 100, size=4, wire=70)  # 70 bytes leave the rank
     assert counter.total(kind="all-to-all").wire == 70
     counter.traffic.pop(("experts", "all-to-all", "mlp"))
     assert (counter.total().calls, counter.total(label="mlp").bytes, counter.total("data").calls) == (

@@ -38,7 +38,7 @@ def test_no_deadlock_and_every_micro_batch_once_forward_and_once_backward(name):
             complete(schedule, m, v)
             for r, actions in enumerate(schedule):
                 sent = Counter((a.kind, a.what) for a in actions if a.what)
-                inner = m * v  # less what the first and the last stage have no neighbour for
+                inner = m * v  # minus the messages for which the first and last stages have no neighbour
                 first, last = m * (r == 0), m * (r == p - 1)
                 expected = {
                     ("receive", "x"): inner - first,
@@ -93,9 +93,9 @@ def most_held(name, p, m, v, r):
         return m
     if name == "1f1b":
         return min(p - r, m)
-    if name == "zero-bubble":  # as many as rank 0 of 1F1B, on every rank
+    if name == "zero-bubble":  # every rank holds as many as rank 0 of 1F1B
         return min(p, m)
-    # a chunk is a v-th of 1F1B's: on rank 0 1 + (p - 1)/(p v) times as much:
+    # a chunk is 1/v of 1F1B's; rank 0 holds 1 + (p - 1)/(p v) times as much:
     # Korthikanti et al. 2022, section 4.2.3
     return min((v - 1) * p + (1 if v == 1 else 2) * (p - r - 1) + 1, m * v)
 
@@ -104,7 +104,7 @@ def test_micro_batches_in_flight():
     for (name, p, m, v), schedule in MADE.items():
         for r, actions in enumerate(schedule):
             assert held(actions) == most_held(name, p, m, v, r), (name, p, m, v, r)
-            if name == "zero-bubble":  # what waits for its input half alone is what 1F1B holds
+            if name == "zero-bubble":  # what still waits for its input half is what 1F1B holds
                 inputs = [a._replace(kind=a.kind.replace("-input", "")) for a in actions]
                 assert held([a for a in inputs if a.kind != "backward-weight"]) == min(p - r, m)
 

@@ -24,7 +24,7 @@ def made_by() -> dict[str, str]:
 
 
 def write(name: str, entries: dict) -> None:
-    """JSON with one entry a line, so that a change can be read."""
+    """JSON with one entry per line, so that diffs are readable."""
     lines = ",\n".join(f"{json.dumps(key)}: {json.dumps(value)}" for key, value in entries.items())
     (FOLDER / f"{name}.json").write_text(f"{{\n{lines}\n}}\n")
 

@@ -17,7 +17,7 @@ def torch_says():
 
 @pytest.mark.parametrize("group", make_golden.GROUPS)
 def test_golden_files_are_what_the_script_makes(group, torch_says):
-    # another processor rounds otherwise: the last digits may differ
+    # another processor rounds differently: the last digits may differ
     within(cases.distances(torch_says[group], cases.stored(group)), 1e-12)
 
 

@@ -55,7 +55,7 @@ def test_shapes(shape, drawn, dtype):
 
 @DTYPES
 def test_the_key_bias_has_no_gradient(dtype):
-    # softmax does not see it: what comes is rounding, in both, and is held to the layer's largest gradient
+    # softmax cancels it: both gradients are rounding, compared with the layer's largest gradient
     config, b, t = SHAPES["default"]
     model = cases.filled(config, dtype)
     cases.run_model(model, *cases.batch(config, b, t))

@@ -62,7 +62,7 @@ def test_logits_loss_and_gradients(dtype):
 
 
 def test_their_own_loss_is_ours():
-    # transformers moves the targets by one itself; it computes its loss in float32 whatever the model is in
+    # transformers shifts the targets itself; it computes its loss in float32, whatever the model's dtype
     model, (tokens, _) = cases.filled(CONFIG), cases.batch(CONFIG, 2, 20)
     theirs = gpt2(model)(torch.tensor(tokens), labels=torch.tensor(tokens)).loss.item()
     assert float(model.loss(tokens[:, :-1], tokens[:, 1:]).data) == pytest.approx(theirs, rel=1e-6)
@@ -81,4 +81,4 @@ def test_greedy_generation(prompt):
         )
     ours = np.concatenate(list(sample.generate(model, prompt, 40, temperature=0)))
     assert ours.tolist() == theirs[0, len(prompt) :].tolist()
-    assert len(set(ours.tolist())) > 3  # a text of one token over and over would show little
+    assert len(set(ours.tolist())) > 3  # a text that repeats one token would show little

@@ -10,7 +10,7 @@ from tests.parity.torch_gpt import TorchGPT
 
 
 def torch_name(name: str) -> str:
-    """minimega's name of a parameter -> torch's: block0.mlp.branch.up.bias -> blocks.0.up.bias."""
+    """A parameter's name here -> in torch: block0.mlp.branch.up.bias -> blocks.0.up.bias."""
     if name.startswith("embedding."):
         return name.removeprefix("embedding.") + ".weight"
     if not name.startswith("block"):
@@ -51,6 +51,6 @@ def as_ours(arrays: dict[str, torch.Tensor], names, heads: int) -> dict[str, np.
 
 
 def gradients(to: TorchGPT, names) -> dict[str, np.ndarray]:
-    """The gradients of the torch model by minimega's names (0 where nothing flowed)."""
+    """The gradients of the torch model by minimega's names (0 where there is none)."""
     found = {n: torch.zeros_like(p) if p.grad is None else p.grad for n, p in to.named_parameters()}
     return as_ours(found, names, to.config.nhead)

@@ -13,7 +13,7 @@ from minimega.pictures import loss as show
 
 @pytest.fixture
 def drawn(monkeypatch, tmp_path):
-    """Draw a picture; give its axes, after the file was written."""
+    """Draw a picture, write the file, and return its axes."""
     figures = []
     save = Figure.savefig
     monkeypatch.setattr(Figure, "savefig", lambda self, *a, **k: (figures.append(self), save(self, *a, **k)))
@@ -40,7 +40,7 @@ def test_any_number_of_points(drawn, count, lines):
 def test_what_is_not_finite_is_left_out(drawn):
     axes, _ = drawn([1, 2, 3], [5.0, np.nan, np.inf], [(3, np.nan)], {"the floor": np.inf})
     assert [line.get_xdata().tolist() for line in axes.get_lines()] == [[1.0]]
-    drawn([1], [1e300], [], LINES)  # exp of this is no number
+    drawn([1], [1e300], [], LINES)  # exp of this overflows
 
 
 def test_lines_are_named_where_they_stand_and_away_from_the_curve(drawn):
@@ -113,7 +113,7 @@ pieces_picture(Cut("w", (4, 6), 1), ranks=2)
 
 @pytest.mark.parametrize("backend", ["nothing", "qtagg", "module://no_such_module"])
 def test_no_picture_needs_the_backend_that_the_environment_names(tmp_path, backend):
-    """matplotlib's own import fails where MPLBACKEND names nothing, pyplot where it has no windows."""
+    """matplotlib's own import fails if MPLBACKEND names no backend, pyplot's if it has no display."""
     env = os.environ | {"MPLBACKEND": backend}
     how = {"capture_output": True, "text": True, "cwd": tmp_path, "env": env, "timeout": 200}
     ended = subprocess.run([sys.executable, "-c", DRAW_ALL], **how)

@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @dataclass(frozen=True)
 class Mistake:
-    """A sentence, the right text, what stands there instead, and the tests that notice.
+    """A sentence, the right text, the wrong text, and the tests that notice.
 
     A test is `test_name`, `test_name[id]`, or a case among ranks: `cases_zero.case_each_stage 2`. Where
     `hangs`, a test that does not end has noticed.
@@ -41,7 +41,7 @@ class Mistake:
 
 
 def find_test(name: str, root: Path = ROOT) -> str:
-    """What pytest calls a test of this name: the file that has it, once, and the name."""
+    """pytest's id of the test of this name: the one file that has it, and the name."""
     line = re.compile(rf"^def {re.escape(name.partition('[')[0])}\(", re.MULTILINE)
     files = sorted((root / "tests").rglob("test_*.py"))
     found = [path for path in files if line.search(path.read_text(encoding="utf-8"))]

@@ -25,7 +25,7 @@ from minimega.ranks import launch
 line, env = launch.command(sys.argv[2:], int(sys.argv[1]), threads=1)
 sys.exit(subprocess.run(line, env=env).returncode)
 """
-FAILED = 1  # pytest's status; another one says that the tests could not be run
+FAILED = 1  # pytest's status; any other means that the tests could not run
 
 
 @contextmanager
@@ -73,7 +73,7 @@ def _run(project: Path, line: list[str], limit: float) -> tuple[int | None, str]
 
 
 def verdict(project: Path, mistake: Mistake, test: Callable = run_tests) -> tuple[str, str]:
-    """How a mistake ends, planted in a copy for as long: "caught", "survived", "hung" or "broken"."""
+    """How a mistake planted in a copy ends: "caught", "survived", "hung" or "broken"."""
     path = mistake.place(project)
     right, wrong = path.read_text(encoding="utf-8"), mistake.planted(project)
     path.write_text(wrong, encoding="utf-8")

@@ -17,7 +17,7 @@ PARALLEL = (
         ("cases_context.case_every_layout 2",),
     ),
     Mistake(
-        "the loss is that of the own stage",
+        "the loss is only this stage's",
         'return float(grid.pipeline.all_reduce(loss, label="loss"))',
         "return float(loss)",
         ("cases_pipeline.case_every_schedule 2",),
@@ -29,7 +29,7 @@ PARALLEL = (
         ("cases_context.case_evaluation_and_generation_are_the_serial_ones 2",),
     ),
     Mistake(
-        "evaluation is that of the own stage",
+        "evaluation is only this stage's",
         'grid.pipeline.all_reduce(total, label="evaluation")',
         "total",
         ("cases_pipeline.case_evaluation_and_generation_are_the_serial_ones 2",),
@@ -41,7 +41,7 @@ PARALLEL = (
         ("cases_model.case_evaluation_is_the_serial_one 2",),
     ),
     Mistake(
-        "the norm is that of the own stage",
+        "the norm is only this stage's",
         'self.grid.world.all_reduce(np.array(total), label="norm")',
         'self.grid.stage.all_reduce(np.array(total), label="norm")',
         ("cases_pipeline.case_every_schedule 2",),
@@ -108,7 +108,7 @@ PARALLEL = (
         ("cases_zero.case_pairs_of_factors 2",),
     ),
     Mistake(
-        "a shard has the gradient of the last part of the batch alone",
+        "a shard has only the gradient of the last part of the batch",
         "p.grad = g if p.grad is None else p.grad + g\n            at +=",
         "p.grad = g\n            at +=",
         ("cases_zero.case_pairs_of_factors 2",),
@@ -126,7 +126,7 @@ PARALLEL = (
         ("cases_mixed.case_16_bit_training_is_the_serial_one 2",),
     ),
     Mistake(
-        "accumulated parts: the first one is added up over the ranks too",
+        "accumulated parts: the first one is summed over the ranks too",
         "reducer = self.reducer if n == cut.accumulate or self.reducer.each_part else None",
         "reducer = self.reducer",
         ("cases_traffic.case_a_step_sends_what_the_formulas_say 2",),
@@ -144,7 +144,7 @@ PARALLEL = (
         ("test_one_rank_alone_writes_the_log",),
     ),
     Mistake(
-        "every rank says how it gets on",
+        "every rank prints its progress",
         "self.progress = Progress(self.steps, self.start, first)",
         "self.progress = Progress(self.steps, self.start)",
         ("test_one_rank_alone_writes_the_log",),

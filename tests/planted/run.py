@@ -52,7 +52,7 @@ RUN = (
         ("test_what_is_not_finite_at_the_end_is_not_saved_over_what_is",),
     ),
     Mistake(
-        "a resumed run begins its log anew",
+        "a resumed run starts a new log",
         "if self.folder and first else None, self.start)",
         "if self.folder and first else None)",
         ("test_a_crash_between_checkpoints_leaves_no_step_twice",),
@@ -76,19 +76,19 @@ RUN = (
         ("test_a_change_of_either_text_is_noticed_on_resuming",),
     ),
     Mistake(
-        "only the text to learn from is compared on resuming",
+        "only the training text is compared on resuming",
         '"digest": zlib.crc32(other_stream, zlib.crc32(learned_stream))',
         '"digest": zlib.crc32(learned_stream)',
         ("test_a_change_of_either_text_is_noticed_on_resuming",),
     ),
     Mistake(
-        "the digest of the held-out text is that of the other one",
+        "the digest of the held-out text is that of the training text",
         '"held_out": zlib.crc32(other_stream)',
         '"held_out": zlib.crc32(learned_stream)',
         ("test_evaluation_repeats_the_last_line_of_the_log",),
     ),
     Mistake(
-        "the shares of unknown words change places",
+        "the shares of unknown words are swapped",
         "shares = unknown_share(learned_stream, tokenizer), unknown_share(other_stream, tokenizer)",
         "shares = unknown_share(other_stream, tokenizer), unknown_share(learned_stream, tokenizer)",
         ("test_few_unknown_tokens_are_told_of_without_a_warning",),
@@ -149,13 +149,13 @@ RUN = (
         ("test_a_checkpoint_that_knows_no_digests_is_read",),
     ),
     Mistake(
-        "the masters of 16-bit weights begin anew from the rounded weights",
+        "the masters of 16-bit weights restart from the rounded weights",
         "optimizer.state.setdefault(name, {})[slot] = xp.asarray(array)",
         'slot == "master" or optimizer.state.setdefault(name, {}).update({slot: xp.asarray(array)})',
         ("test_a_resumed_16_bit_run_is_an_uninterrupted_one_bit_for_bit",),
     ),
     Mistake(
-        "what the optimizer counts goes on from 0",
+        "the optimizer's count restarts at 0",
         'optimizer.steps, optimizer.state = int(remembered.header["steps"]), {}',
         "optimizer.state = {}",
         ("test_what_is_saved_comes_back_bit_for_bit",),
@@ -179,7 +179,7 @@ RUN = (
         ("test_latest_set_back_goes_on_from_there",),
     ),
     Mistake(
-        "a model's array that it does not know is left out in silence",
+        "an unknown array of a model is silently ignored",
         "stages_of(model).entire.parameters().keys() ^ set(parts)",
         "stages_of(model).entire.parameters().keys() - set(parts)",
         ("test_a_bad_file_is_refused_in_one_sentence",),
@@ -227,13 +227,13 @@ RUN = (
         ("test_what_another_run_may_change_of_a_model_is_its_own",),
     ),
     Mistake(
-        "a run goes on from a checkpoint that is no longer the newest",
+        "a run resumes from a checkpoint that is no longer the newest",
         "if newest and run_folder.newest(folder) != newest:",
         "if False:",
         ("test_a_run_that_another_one_continued_meanwhile_is_not_gone_on_with",),
     ),
     Mistake(
-        "a run that was begun before the lock was ours is written over",
+        "a run that began before we had the lock is overwritten",
         "if folder and not newest:\n            run_folder.open_folder(folder, o.overwrite)",
         "if False:\n            run_folder.open_folder(folder, o.overwrite)",
         ("test_a_run_that_another_one_began_meanwhile_is_left_alone",),
@@ -245,13 +245,13 @@ RUN = (
         ("test_the_second_of_two_runs_says_who_holds_the_folder",),
     ),
     Mistake(
-        "the lock is not let go",
+        "the lock is not released",
         "        if file is not None:\n            _let_go(folder / NAME, file)\n\n\ndef check_free",
         "        pass\n\n\ndef check_free",
         ("test_a_finished_run_says_so_and_how_to_go_on",),
     ),
     Mistake(
-        "the time that is left counts the steps before a resume as made just now",
+        "the remaining time counts the steps before a resume as made in this run",
         "/ (step - self.start) * (self.steps - step)",
         "/ step * (self.steps - step)",
         ("test_the_time_that_is_left_is_told_by_the_steps_since_the_start",),
@@ -317,7 +317,7 @@ RUN = (
         ("test_a_full_disk_leaves_the_old_run_whole",),
     ),
     Mistake(
-        "the texts after the first 64 are those again",
+        "the texts after the first 64 repeat them",
         "numbers = range(first, min(first + TOGETHER, o.generate_num_sentences))",
         "numbers = range(min(TOGETHER, o.generate_num_sentences - first))",
         ("test_the_texts_are_the_same_however_many_are_written_at_once",),

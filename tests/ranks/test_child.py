@@ -28,14 +28,14 @@ print(ranks({}, "import mine; print(mine.x + group.rank)"))
 
 @pytest.fixture
 def folder(tmp_path) -> Path:
-    """A user's folder whose files are named like modules of Python."""
+    """A user's folder with files named like Python's modules."""
     for name in ("random", "copy", "types", "enum", "tempfile"):
         (tmp_path / f"{name}.py").write_text("raise SystemExit('the wrong module')")
     return tmp_path
 
 
 def python(folder: Path, *words: str) -> subprocess.CompletedProcess:
-    """What a script that lies elsewhere, such as the installed `minimega`, starts in this folder."""
+    """What a script in another folder, such as the installed `minimega`, starts in this folder."""
     env = ALONE | {"PYTHONPATH": str(ROOT)}
     line = [sys.executable, "-P", *words]
     return subprocess.run(line, cwd=folder, env=env, capture_output=True, text=True, timeout=LIMIT)
@@ -50,7 +50,7 @@ def test_ranks_start_in_a_folder_with_a_module_of_pythons_name(folder):
     words = f"train {T} --num-steps 2 --dp 2 --save-dir".split()
     ended = python(folder, "-m", "minimega", *words, "a run")
     assert (ended.returncode, ended.stderr) == (0, "")
-    # the line to go on with is one that can be typed, also on ranks
+    # the line that resumes can be typed as it is, on ranks too
     assert ended.stdout.splitlines()[-1].endswith(
         f"{sys.executable} -m minimega generate --model-filename 'a run'"
     )
@@ -84,7 +84,7 @@ def test_python_m_leaves_the_folder_where_it_is(tmp_path):
 
 
 def test_a_checkout_needs_no_installation(tmp_path):
-    """The package that starts a process is the one that runs there, wherever another may lie."""
+    """A child process runs the package that started it, wherever another copy may be."""
     code = f"import sys; sys.path[0] = {str(ROOT)!r}; import minimega.ranks.child as c, subprocess; "
     code += "subprocess.run(c.python('-m', 'minimega', '--version'))"
     env = ALONE | {"PYTHONPATH": str(ROOT)}
@@ -97,9 +97,9 @@ def test_a_checkout_needs_no_installation(tmp_path):
 
 
 def test_every_process_is_started_by_the_one_helper():
-    """A command line that names the interpreter itself forgets what `child.python` sees to."""
+    """A command line that names the interpreter itself would bypass `child.python`."""
     uses = {path.name for path in PACKAGE if "sys.executable" in path.read_text(encoding="utf-8")}
-    # pip's own line; launch begins its own program once more; `learn open` becomes Jupyter
+    # pip's own line; launch restarts its own program; `learn open` becomes Jupyter
     assert uses == {"errors.py", "child.py", "launch.py", "learn.py"}
 
 

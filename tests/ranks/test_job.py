@@ -49,7 +49,7 @@ def all_gone(pids: list[int], limit: float = 15) -> bool:
 
 
 def pids(job: subprocess.Popen, ranks: int) -> list[int]:
-    """The ranks' process ids, as they write them."""
+    """The ranks' process ids, as the ranks print them."""
     return [int(job.stdout.readline().split()[1]) for _ in range(ranks)]
 
 

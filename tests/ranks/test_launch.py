@@ -155,7 +155,7 @@ sys.exit(128 + signal.SIGUSR1)
 """,
         send=(number,),
     )
-    assert job.out.splitlines() == [f"saved {int(number)}"] * 2, job.err  # what the user sent
+    assert job.out.splitlines() == [f"saved {int(number)}"] * 2, job.err  # the signal that the user sent
     assert job.status == 128 + number
 
 
@@ -178,7 +178,7 @@ while True:
 
 
 FAIL = {
-    # what the ranks do: exit status, what is written once, what is not written
+    # what the ranks do; the exit status; what is printed once; what is not printed
     "one rank has a bug": ("if group.rank == 1:\n    1 / 0", 1, "rank 1 of 3: Traceback", "rank 0 of"),
     "all have one bug": ("[][3]", 1, "IndexError: list index out of range", "rank 0 of"),
     "all find the input bad": (

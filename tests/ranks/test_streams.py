@@ -81,7 +81,7 @@ def test_ranks_do_with_the_same_streams():
 
 
 def test_a_limit_that_leaves_ranks_no_shared_memory_is_named(tmp_path):
-    """MPI itself would say so in nine lines."""
+    """MPI itself would print nine lines about it."""
     pytest.importorskip("mpi4py")
     limited = ["sh", "-c", 'ulimit -f 8; "$@"', "sh", sys.executable, "-m", "minimega", *TRAIN, "--dp", "2"]
     ended = subprocess.run(limited, capture_output=True, text=True, cwd=tmp_path, timeout=300)
@@ -107,7 +107,7 @@ WRITES = {
 @FULL
 @pytest.mark.parametrize("what", WRITES)
 def test_a_file_that_cannot_be_written_is_named(run, tmp_path, what):
-    """The system itself names it only where it cannot be opened."""
+    """The system names the file only if it cannot be opened."""
     (file := tmp_path / ("a.png" if what == "picture" else "a.json")).symlink_to("/dev/full")
     words = [*WRITES[what], str(file), *["--model-filename", str(run)] * (what == "generate")]
     ended = shell("", *words)

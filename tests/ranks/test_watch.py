@@ -19,7 +19,7 @@ group.all_reduce(x)
 
 X = "of (2, 3) float32"
 WRONG = {
-    # the program from its line 11 on, and what the report must hold
+    # the program from line 11 on, and what the report must contain
     "one leaves early": (
         "if group.rank == 1:\n    sys.exit(0)\ngroup.all_reduce(x)",
         [

@@ -87,7 +87,7 @@ def size(rng, low=3, high=5):
 
 
 def replaced(f: Callable, i: int, gradient: Callable) -> Callable:
-    """f with the gradient of argument i computed as gradient(dy, y, *arrays)."""
+    """f with the gradient of argument i replaced by gradient(dy, y, *arrays)."""
     return spoiled(f, i, lambda g, dy, xs, y: gradient(dy, y, *xs))
 
 

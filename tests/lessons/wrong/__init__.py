@@ -1,4 +1,4 @@
-"""Typical wrong answers, wNN_name.py for lesson NN: its WRONG lists (mistake, cell, what must be said)."""
+"""Typical wrong answers, wNN_name.py for lesson NN: its WRONG lists (mistake, cell, expected sentence)."""
 
 import importlib
 from pathlib import Path

@@ -101,7 +101,7 @@ WRONG = [
         r"^the back of a is called 2 times, .* counted again$",
     ),
     (
-        "each path by itself",
+        "each path separately",
         EACH_PATH % "dy",
         r"^the gradients are right, but the back of a is called 2",
     ),

@@ -87,7 +87,7 @@ WRONG = [
         r"^a token of probability 0.8 reaches 0.5",
     ),
     (
-        "a draw of one's own",
+        "its own random draw",
         "def pick(logits, u, p=1.0, temperature=1.0):\n"
         "    return np.random.choice(len(logits), p=softmax(logits / temperature)[0])",
         r"^the same u gives another token",
