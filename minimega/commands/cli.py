@@ -32,6 +32,7 @@ TARGETS = {
         ("source", "RUN-or-FILE", "a run folder, or a file of word vectors"),
         ("asked", "[WORD...]", "words, or a sum of words such as: king - man + woman"),
     ],
+    "prepare": [("texts", "FILE-OR-FOLDER...", "texts: files, folders, or the name of a built-in one")],
     "reshard": [("run", "RUN", "a run folder")],
     "import-hf": [("source", "DIR", "a folder that transformers saved, or a name to download, such as gpt2")],
     "export-hf": [("run", "RUN", "a run folder")],

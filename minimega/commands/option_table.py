@@ -28,6 +28,7 @@ from minimega.parallel.schedules import SCHEDULES as PIPELINES
 DTYPES = "float16", "bfloat16", "float32", "float64"
 COMMANDS = {
     "train": "train a model on a text",
+    "prepare": "clean texts for training; leave out duplicates and evaluation text",
     "generate": "generate texts with a trained model",
     "evaluate": "compute a trained model's loss, perplexity and bits per byte on a text",
     "score": "judge texts: BLEU, chrF, ROUGE, variety, own measures, with intervals; compare two",
@@ -52,17 +53,28 @@ ORDER, ALL = "train timeline reshard", "train generate evaluate score bench time
 TOLD = {"shown": "from --model-type"}
 SEEDED = "train generate score bench timeline gradcheck"
 LOSS_ON = "all", "answers"
+EVAL = "train evaluate"
+FORMS, OVERLAP = ("nfc", "nfkc", "none"), ("report", "drop")
 WORDS = ("char", "word", "whitespace", "bpe")
 
 # fmt: off
 GROUPS: dict[str, tuple[Option, ...]] = {
     "text": (
         Option("train-filename", str, "tales", TRAIN, "tales, tales-zh, pydoc, a file or a folder", PATH),
-        Option("loss-on", LOSS_ON, "all", "train evaluate", "which tokens count; answers: those of a .jsonl"),
-        Option("eval-filename", str, None, "train evaluate", "the text to evaluate on", PATH, "held out"),
+        Option("loss-on", LOSS_ON, "all", EVAL, "which tokens count; answers: those of a .jsonl"),
+        Option("eval-filename", str, None, f"{EVAL} prepare", "the text to evaluate on", PATH, "held out"),
         Option("tales", int, 12000, TRAIN, "number of tales to generate", FROM_1),
         Option("tokenizer", WORDS, None, TRAIN, "how text becomes tokens", shown="word for tales, else bpe"),
         Option("vocab-size", int, None, BUILD, "maximum vocabulary size", FROM_1, "by shape"),
+    ),
+    "prepared text": (
+        Option("dry-run", bool, False, "prepare", "only count; write nothing"),
+        Option("normal-form", FORMS, "nfc", "prepare", "Unicode normal form"),
+        Option("keep-lines", bool, False, "prepare", "do not rejoin hyphenated words and wrapped lines"),
+        Option("near-duplicates", float, 0.8, "prepare", "similarity above which one goes; 1: exact", SHARE),
+        Option("script", str, None, "prepare", "keep these scripts: latin,han,cyrillic,...", SOME, "all"),
+        Option("overlap", OVERLAP, "report", "prepare", "documents that contain text of --eval-filename"),
+        Option("overlap-words", int, 13, "prepare", "length of a run of words that counts there", FROM_1),
     ),
     "model": (
         Option("model-type", tuple(SHAPES), "tiny", BUILD, "a named shape; the options below override it"),
@@ -104,7 +116,7 @@ GROUPS: dict[str, tuple[Option, ...]] = {
         Option("init-from", str, None, TRAIN, "start a new run from the weights of this run folder", PATH),
     ),
     "run": (
-        Option("save-dir", str, None, FOLDER, "the folder to write", PATH, "nothing is saved"),
+        Option("save-dir", str, None, f"{FOLDER} prepare", "the folder to write", PATH, "nothing is saved"),
         Option("resume", bool, False, TRAIN, "resume the run in --save-dir"),
         Option("overwrite", bool, False, FOLDER, "replace the run (or model) in --save-dir"),
         Option("eval-every", int, 0, TRAIN, "steps between evaluations; 0: at each epoch's end", FROM_0),
@@ -158,7 +170,7 @@ GROUPS: dict[str, tuple[Option, ...]] = {
         Option("copied-words", int, 13, "score", "length of a run that counts in copied_share", FROM_1),
         Option("secret", str, None, "score", "exposure of a secret, such as 'code [4711]'", SOME),
         Option("candidates", int, 10000, "score", "secrets that --secret is compared with", FROM_1),
-        Option("json", bool, False, "evaluate score", "print one JSON object"),
+        Option("json", bool, False, "evaluate score prepare", "print one JSON object"),
     ),
     "gradient check": (
         Option("shapes", str, None, "gradcheck", "argument shapes, such as 3x4,4x5", SOME, "required"),
