@@ -36,6 +36,10 @@ TARGETS = {
     "reshard": [("run", "RUN", "a run folder")],
     "import-hf": [("source", "DIR", "a folder that transformers saved, or a name to download, such as gpt2")],
     "export-hf": [("run", "RUN", "a run folder")],
+    "fill": [
+        ("model_filename", "RUN", "a run folder, or a .safetensors file in one"),
+        ("text", "TEXT", 'a text in which [MASK] marks each gap: "Long ago [MASK] found"'),
+    ],
     "learn": [
         (
             "action",

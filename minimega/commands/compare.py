@@ -24,8 +24,7 @@ from minimega.commands.notes import counted
 from minimega.commands.one_batch import measure
 from minimega.commands.progress import say
 from minimega.commands.rounding import Off, off
-from minimega.commands.texts import read_texts
-from minimega.data.windows import Batches
+from minimega.commands.texts import batches, read_texts
 from minimega.errors import BadInput, RunFailed
 from minimega.ranks import child, launch
 from minimega.ranks.job import line_for_ranks
@@ -231,7 +230,7 @@ class Comparison:
     def batch(self, step: int) -> kinks.Batch:
         """The batch of this step in B's run."""
         o = self.o[1]
-        inputs, targets, _ = Batches(self.texts.train, o.train_batch_size, o.seed)(step)
+        inputs, targets, _ = batches(o, self.texts)(step)
         return kinks.Batch(inputs, targets, random.key(o.seed, "step", step))
 
     def carry(self, step: int, moved: dict[str, np.ndarray]) -> None:

@@ -19,6 +19,7 @@ from minimega.commands.progress import say
 from minimega.commands.texts import (
     check_found,
     checked,
+    evaluated,
     open_held_out,
     open_texts,
     unknown_share,
@@ -80,7 +81,8 @@ def _evaluate(o: Options, grid: Grid) -> int:
         share = unknown_share(stream, tokenizer)
         with np.errstate(all="ignore"):  # non-finite values are reported below
             windows = windows_of(text, stream, tokenizer, model.config.context, loss_on)
-            loss = team_of(model, grid).evaluate(model, windows, o.eval_batch_size)
+            seen = evaluated(windows, tokenizer, model.config.causal)
+            loss = team_of(model, grid).evaluate(model, seen, o.eval_batch_size)
     if not math.isfinite(loss):
         raise RunFailed(f"the loss is not finite: the weights of {source} are damaged or too large")
     counted = len(stream) - 1 if windows.counted is None else int(windows.counted.sum())
@@ -92,12 +94,15 @@ def _evaluate(o: Options, grid: Grid) -> int:
         "bytes": size.bytes,
         "unknown": share,
     }
+    token, bits = "token", f", {found['bits_per_byte']:.4f} bits per byte"
+    if not model.config.causal:  # a masked model gives no probability of a whole text
+        token, bits = "masked token", ""
+        del found["bits_per_byte"]
     if grid.first and o.json:
         say(json.dumps(found))
     elif grid.first:
-        bits = f"{found['bits_per_byte']:.4f} bits per byte"
-        say(f"loss {loss:.4f} nats per token, perplexity {found['perplexity']:.2f}, {bits}{unknown(share)}")
-        for line in (*doubt(share, "this text"), *inexact(share, tokenizer)):
+        say(f"loss {loss:.4f} nats per {token}, perplexity {found['perplexity']:.2f}{bits}{unknown(share)}")
+        for line in (*doubt(share, "this text"), *(inexact(share, tokenizer) if bits else [])):
             say(line)
     return 0
 

@@ -12,6 +12,12 @@ OPTIONS = {
     "eval-filename": """eval-data eval-file val-data val-file valid-data valid-data-path validation-file
         validation-data test-data test-data-path test-file data dataset""",
     "tokenizer": "tokenizer-type tokenizer-name tokenizer-kind tokenization",
+    "word-dropout": "token-dropout word-drop input-dropout mask-ratio",
+    "span-mask": "span-masking mean-noise-span-length noise-density mask-length",
+    "random-offsets": "random-crop random-crops random-windows shift-windows",
+    "objective": "task loss training-objective pretraining-objective criterion",
+    "objective masked": "mlm masked-lm mask mlm-probability masked",
+    "objective causal": "clm causal-lm causal",
     "vocab-size": "padded-vocab-size n-vocab vocab num-tokens vocabulary-size make-vocab-size-divisible-by",
     "model-type": """model model-name model-name-or-path model-config config-name size preset checkpoint-name
         pretrained-model-name-or-path""",
@@ -154,6 +160,10 @@ REMARKS = {
 # The values of an option: names in other programs.
 VALUES = {
     "device": {"cpu": "host", "cuda": "gpu cuda:0 nvidia cupy gpu:0 0"},
+    "objective": {
+        "masked": "mlm bert masked-lm fill-mask bidirectional denoising cloze",
+        "causal": "clm gpt causal-lm autoregressive left-to-right next-token",
+    },
     "dtype": {
         "float16": "fp16 half f16 16 fp16-mixed 16-mixed torch.float16",
         "bfloat16": "bf16 bfloat bf16-mixed bf16-true torch.bfloat16",
@@ -204,6 +214,7 @@ COMMANDS = {
     "generate": "sample infer inference predict chat write text complete",
     "evaluate": "eval validate test perplexity",
     "score": "metrics bleu rouge sacrebleu judge",
+    "fill": "fill-mask unmask mask complete-gaps cloze infill",
     "gradcheck": "grad-check check gradient-check check-gradients",
     "bench": "benchmark speed throughput",
     "memory": "mem estimate",

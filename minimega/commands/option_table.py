@@ -32,6 +32,7 @@ COMMANDS = {
     "generate": "generate texts with a trained model",
     "evaluate": "compute a trained model's loss, perplexity and bits per byte on a text",
     "score": "judge texts: BLEU, chrF, ROUGE, variety, own measures, with intervals; compare two",
+    "fill": "fill the gaps of a text with a masked model",
     "gradcheck": "check a backward pass against finite differences",
     "bench": "measure a training step: tokens per second, share of the machine's peak, memory",
     "memory": "show what a rank holds in training: the papers' formulas beside measurements",
@@ -46,16 +47,17 @@ COMMANDS = {
 }
 TRAIN, WRITE, BUILD, USE = "train", "generate", "train bench timeline memory", "generate evaluate"
 ANSWER = f"{WRITE} score"
-PIPE, RANKS = "train timeline", "train timeline generate evaluate score reshard"
+PIPE, RANKS = "train timeline", "train timeline generate evaluate fill score reshard"
 CUT, MEMORY = "train reshard", f"{RANKS} memory"
 FOLDER = f"{CUT} import-hf export-hf"
-ORDER, ALL = "train timeline reshard", "train generate evaluate score bench timeline memory"
+ORDER, ALL = "train timeline reshard", "train generate evaluate fill score bench timeline memory"
 TOLD = {"shown": "from --model-type"}
 SEEDED = "train generate score bench timeline gradcheck"
 LOSS_ON = "all", "answers"
 EVAL = "train evaluate"
 FORMS, OVERLAP = ("nfc", "nfkc", "none"), ("report", "drop")
 WORDS = ("char", "word", "whitespace", "bpe")
+OBJECTIVES = "causal", "masked"
 
 # fmt: off
 GROUPS: dict[str, tuple[Option, ...]] = {
@@ -66,6 +68,9 @@ GROUPS: dict[str, tuple[Option, ...]] = {
         Option("tales", int, 12000, TRAIN, "number of tales to generate", FROM_1),
         Option("tokenizer", WORDS, None, TRAIN, "how text becomes tokens", shown="word for tales, else bpe"),
         Option("vocab-size", int, None, BUILD, "maximum vocabulary size", FROM_1, "by shape"),
+        Option("word-dropout", float, 0.0, TRAIN, "share of input tokens hidden in training", BELOW_1),
+        Option("span-mask", float, 0.0, TRAIN, "share of input tokens hidden in whole spans", BELOW_1),
+        Option("random-offsets", bool, False, TRAIN, "each epoch cuts long documents at other places"),
     ),
     "prepared text": (
         Option("dry-run", bool, False, "prepare", "only count; write nothing"),
@@ -97,6 +102,7 @@ GROUPS: dict[str, tuple[Option, ...]] = {
         Option("balance", float, 0.01, BUILD, "weight of the experts' load-balancing loss", FROM_0),
     ),
     "training": (
+        Option("objective", OBJECTIVES, "causal", TRAIN, "predict the next token, or masked ones (BERT)"),
         Option("train-batch-size", int, 16, BUILD, "sequences per optimizer step", FROM_1),
         Option("accumulate", int, 1, PIPE, "gradient accumulation: equal parts of the batch", FROM_1),
         Option("num-epochs", int, 3, TRAIN, "passes over the text", FROM_1),
@@ -170,7 +176,7 @@ GROUPS: dict[str, tuple[Option, ...]] = {
         Option("copied-words", int, 13, "score", "length of a run that counts in copied_share", FROM_1),
         Option("secret", str, None, "score", "exposure of a secret, such as 'code [4711]'", SOME),
         Option("candidates", int, 10000, "score", "secrets that --secret is compared with", FROM_1),
-        Option("json", bool, False, "evaluate score prepare", "print one JSON object"),
+        Option("json", bool, False, "evaluate score fill prepare", "print one JSON object"),
     ),
     "gradient check": (
         Option("shapes", str, None, "gradcheck", "argument shapes, such as 3x4,4x5", SOME, "required"),
@@ -180,7 +186,7 @@ GROUPS: dict[str, tuple[Option, ...]] = {
         Option("trace", str, None, "timeline", "write a trace for ui.perfetto.dev to this JSON file", PATH),
     ),
     "word vectors": (
-        Option("topn", int, 10, "neighbours", "number of neighbours", FROM_1),
+        Option("topn", int, 10, "neighbours fill", "number of neighbours, or of tokens for a gap", FROM_1),
         Option("questions", str, None, "neighbours", "score this file of analogies by section", PATH),
         Option("limit", int, None, "neighbours", "read only the first N words of a file", FROM_1, "all"),
     ),

@@ -157,6 +157,7 @@ def model_config(options: SimpleNamespace, vocab_size: int) -> Config:
         tied=not o.untied,
         head_bias=o.head_bias,
         attention=not o.no_attention,
+        causal=o.objective == "causal",
         **{name: getattr(o, name) for name in same},
     )
 

@@ -20,8 +20,8 @@ from minimega.commands import options
 from minimega.commands.notes import counted, doubt, notes, unknown
 from minimega.commands.progress import Progress
 from minimega.commands.signals import interruptible
-from minimega.commands.texts import Texts
-from minimega.data.windows import Batches
+from minimega.commands.texts import Texts, batches
+from minimega.data.masked import GAP
 from minimega.errors import BadInput, RunFailed, in_words
 from minimega.model import Model
 from minimega.optim import OPTIMIZERS
@@ -43,7 +43,7 @@ class Run:
     def __init__(self, o: Options, texts: Texts, model: Model, team: Alone, grid: Grid, chosen: str):
         self.o, self.texts, self.model, self.team, self.grid = o, texts, model, team, grid
         self.chosen = chosen  # threads, in words
-        self.batches = Batches(texts.train, o.train_batch_size, o.seed)
+        self.batches = batches(o, texts)
         self.folder = Path(o.save_dir) if o.save_dir else None
         self.optimizer = OPTIMIZERS[o.optimizer](o.beta1, o.beta2, o.eps, o.weight_decay)
         self.scale = loss_scale(o.dtype)
@@ -210,7 +210,8 @@ class Run:
         """What is printed after the last step: the held-out loss, the picture, how to generate."""
         loss = self.eval_loss
         beside = unknown(self.texts.unknown[1])
-        said = [f"held out: loss {loss:.4f} nats per token, perplexity {perplexity(loss):.2f}{beside}"]
+        token = "token" if self.model.config.causal else "masked token"
+        said = [f"held out: loss {loss:.4f} nats per {token}, perplexity {perplexity(loss):.2f}{beside}"]
         if self.texts.floor is not None:
             floor, bigram = self.texts.floor, self.texts.bigram
             share = (bigram - loss) / (bigram - floor)
@@ -220,7 +221,10 @@ class Run:
             )
         if self.folder:
             said.append(self.picture())
-            said.append(f"to generate: {typed('generate', '--model-filename', self.folder)}")
+            if self.model.config.causal:
+                said.append(f"to generate: {typed('generate', '--model-filename', self.folder)}")
+            else:
+                said.append(f"to fill gaps: {typed('fill', self.folder, f'some text with a {GAP}')}")
         return "\n".join(said)
 
     def stopped(self, step: int, number: int) -> int:

@@ -63,6 +63,8 @@ def shape_of(source: Path, tokenizer: Tokenizer, o: Options) -> Options:
         "tokenizer": tokenizer.kind,
     }
     theirs = {name: theirs[name] for name in vars(o).keys() & theirs.keys() - set(FREE)}
+    if "objective" not in o.given:
+        theirs["objective"] = "causal" if config.causal else "masked"
     size = theirs.pop("vocab_size")
     asked = o.given | (SHAPES[o.model_type].keys() if "model_type" in o.given else set())
     differ = sorted(name for name in asked & theirs.keys() if theirs[name] != getattr(o, name))

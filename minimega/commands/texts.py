@@ -12,9 +12,11 @@ from types import SimpleNamespace as Options
 
 import numpy as np
 
+from minimega import random
 from minimega.checkpoint.front import tokenizer_digest
-from minimega.data import chat, corpus, tokens
-from minimega.data.windows import Windows
+from minimega.data import augment, chat, corpus, tokens
+from minimega.data.masked import CHOSEN, MASK, masking_for
+from minimega.data.windows import Batches, Change, Changed, Windows
 from minimega.errors import BadInput
 from minimega.ranks.group import SELF, Group
 
@@ -47,7 +49,7 @@ class Texts:
 
     tokenizer: tokens.Tokenizer
     train: Windows
-    held_out: Windows
+    held_out: Windows | Changed
     floor: float | None
     bigram: float | None
     digests: dict[str, object]  # a resumed run must find the same tokens
@@ -100,16 +102,15 @@ def read_texts(
     if world.rank == 0:
         with world.busy("reading the texts"):
             kind = o.tokenizer or ("word" if o.train_filename in corpus.GRAMMARS else "bpe")
-            names = chat.SPECIALS if isinstance(learned, chat.Dialogues) else ()
             if tokenizer is None:
-                tokenizer = tokens.train(kind, learned.documents(), o.vocab_size, names)
+                tokenizer = tokens.train(kind, learned.documents(), o.vocab_size, specials_of(o))
             tokenizer.save(vocabulary)
             try:
                 tokens.tokenize(learned.documents(), tokenizer, train)
                 tokens.tokenize(checked(held_out, tokenizer).documents(), tokenizer, other)
             except tokens.TooShort as why:
                 raise BadInput(f"{o.eval_filename or o.train_filename} is too short: {why}") from None
-            floor = held_out.floor()
+            floor = held_out.floor() if o.objective == "causal" else None  # that of reading from the left
     world.barrier()
     tokenizer = tokens.load(vocabulary)
     learned_stream, other_stream = (np.load(path, mmap_mode="r") for path in (train, other))
@@ -122,6 +123,7 @@ def read_texts(
     }
     shares = unknown_share(learned_stream, tokenizer), unknown_share(other_stream, tokenizer)
     learned_windows = windows_of(learned, learned_stream, tokenizer, context, o.loss_on)
+    windows = evaluated(windows, tokenizer, o.objective == "causal")
     return Texts(tokenizer, learned_windows, windows, floor, bigram, digests, shares)
 
 
@@ -148,3 +150,41 @@ def windows_of(
         raise BadInput("--loss-on answers needs dialogues in every text: give files that end in .jsonl")
     chat.check_lengths(stream, tokenizer, context, text)
     return Windows(stream, context, chat.answers(stream, tokenizer))
+
+
+def specials_of(o: Options) -> tuple[str, ...]:
+    """The special tokens that a run with these options needs."""
+    return (MASK,) * (o.objective == "masked") + chat.SPECIALS * chat.is_dialogues(o.train_filename)
+
+
+def batches(o: Options, texts: Texts) -> Batches:
+    """The batches of a run: its windows, with what the objective and the augmentation make of them."""
+    changes = list(changes_of(o, texts.tokenizer))
+
+    def change(inputs, targets, key, which):
+        for one in changes:
+            inputs, targets = one(inputs, targets, key, which)
+        return inputs, targets
+
+    return Batches(texts.train, o.train_batch_size, o.seed, change if changes else None, o.random_offsets)
+
+
+def changes_of(o: Options, tokenizer: tokens.Tokenizer) -> Iterator[Change]:
+    """What the options ask to do with each batch, in order."""
+    fixed = tokenizer.named.values()
+    if o.objective == "masked":
+        yield masking_for(tokenizer, o.span_mask or CHOSEN, spans=o.span_mask > 0)
+    elif o.span_mask:
+        yield lambda x, y, key, which: (augment.span_mask(x, o.span_mask, key, which, fixed), y)
+    if o.word_dropout:
+        yield lambda x, y, key, which: (augment.word_dropout(x, o.word_dropout, key, which, fixed), y)
+
+
+def evaluated(windows: Windows, tokenizer: tokens.Tokenizer, causal: bool) -> Windows | Changed:
+    """The windows that a model's loss is computed on: a masked model gets the same mask each time.
+
+    Raises BadInput if the model is masked and only answers count.
+    """
+    if not causal and windows.counted is not None:
+        raise BadInput("--loss-on answers trains and judges what follows a question: a causal model")
+    return windows if causal else Changed(windows, masking_for(tokenizer), random.key("evaluation"))

@@ -11,10 +11,9 @@ from minimega.commands import options, threads
 from minimega.commands.on_ranks import on_ranks
 from minimega.commands.run import Run
 from minimega.commands.start import resumed, shape_of
-from minimega.commands.texts import read_texts, workspace
+from minimega.commands.texts import read_texts, specials_of, workspace
 from minimega.costs import Job
 from minimega.costs.memory import check_fits
-from minimega.data import chat
 from minimega.errors import BadInput
 from minimega.model import Config
 from minimega.parallel.grid import Grid
@@ -71,7 +70,7 @@ def _train_in(folder: Path | None, o: Options, newest: Path | None, grid: Grid) 
     if source:
         o = shape_of(source, tokenizer, o)
         size = tokenizer.size
-        tokenizer = tokenizer.grown(chat.SPECIALS) if chat.is_dialogues(o.train_filename) else tokenizer
+        tokenizer = tokenizer.grown(specials_of(o))
     with workspace(folder, grid.world) as work:
         texts = read_texts(o, o.context, work, tokenizer, grid.world)
         config = options.model_config(o, texts.tokenizer.size)

@@ -3,7 +3,8 @@
 T context, N tokens of the stream, B batch.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from copy import copy
 from math import ceil
 
 import numpy as np
@@ -11,6 +12,9 @@ import numpy as np
 from minimega import random
 from minimega.data.tokens import START
 from minimega.errors import BadInput
+
+# Makes inputs (B, T) and targets (B, T) into others, from a key and the numbers of the windows (B,).
+Change = Callable[[np.ndarray, np.ndarray, int, np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 
 class Windows:
@@ -45,6 +49,16 @@ class Windows:
     def __len__(self) -> int:
         return len(self.edges) - 1
 
+    def moved(self, key: int) -> "Windows":
+        """Windows on the same stream that cut long documents elsewhere, as this key says.
+
+        The first window of each document that is longer than the context becomes shorter by a random number
+        of tokens, and the others follow. Each target still counts in one window; there are never fewer.
+        """
+        new = copy(self)
+        new.edges = np.array([*_edges(self.stream, self.context, key), len(self.stream) - 1])
+        return new
+
     def take(self, which) -> tuple[np.ndarray, np.ndarray]:
         """The inputs (B, T) and targets (B, T) of the windows with these B numbers, int64."""
         which = np.asarray(which, np.int64)
@@ -57,7 +71,22 @@ class Windows:
         return rows[:, :-1], np.where(counts, rows[:, 1:], -1)
 
 
-def _edges(stream: np.ndarray, context: int) -> Iterator[int]:
+class Changed:
+    """Windows that `change` makes into others, the same at each call; `take` and len as of Windows."""
+
+    def __init__(self, windows: Windows, change: Change, key: int):
+        self.windows, self.change, self.key = windows, change, key
+
+    def __len__(self) -> int:
+        return len(self.windows)
+
+    def take(self, which) -> tuple[np.ndarray, np.ndarray]:
+        """The changed inputs (B, T) and targets (B, T) of the windows with these B numbers."""
+        which = np.asarray(which, np.int64)
+        return self.change(*self.windows.take(which), self.key, which)
+
+
+def _edges(stream: np.ndarray, context: int, key: int | None = None) -> Iterator[int]:
     starts = _starts(stream)
     at, last = 0, len(stream) - 1
     while at < last:
@@ -66,6 +95,8 @@ def _edges(stream: np.ndarray, context: int) -> Iterator[int]:
         if end >= last:
             return
         latest = int(starts[np.searchsorted(starts, end, "right") - 1])
+        if latest <= at and key is not None and stream[at] == START:
+            end -= int(random.uniform(key, np.array(at)) * context)
         at = latest if latest > at else end
 
 
@@ -80,6 +111,10 @@ class Batches:
     An epoch is a permutation of all windows, drawn from the seed and the epoch (from 1). Rows that do not
     count fill up its last batch: all batches have one shape, and every window comes once per epoch.
 
+    `change` makes a batch's inputs and targets into others (masked.py, augment.py); its key is that of the
+    seed and the step. With `offsets`, each epoch cuts long documents elsewhere (`Windows.moved`). All epochs
+    keep the number of steps of the first cut, so a few windows of an epoch may be left out.
+
     Raises BadInput for a batch size below 1 or above the number of windows.
 
     >>> b = Batches(Windows(np.array([0, 5, 6, 0, 7, 8, 0]), context=3), batch_size=2, seed=0)
@@ -88,24 +123,38 @@ class Batches:
     (1, (2, 3), 4)
     """
 
-    def __init__(self, windows: Windows, batch_size: int, seed: int):
+    def __init__(
+        self,
+        windows: Windows,
+        batch_size: int,
+        seed: int,
+        change: Change | None = None,
+        offsets: bool = False,
+    ):
         if not 1 <= batch_size <= len(windows):
             raise BadInput(
                 f"a batch of {batch_size} cannot be made from this text: it has {len(windows)} windows of"
                 f" {windows.context} tokens. Choose a batch from 1 to {len(windows)}, or a longer text."
             )
         self.windows, self.batch_size, self.seed = windows, batch_size, seed
+        self.change, self.offsets = change, offsets
         self.steps_per_epoch = ceil(len(windows) / batch_size)
-        self._order = 0, np.empty(0)  # the latest epoch and its permutation
+        self._latest = 0, windows, np.empty(0)  # an epoch, its windows and their permutation
 
     def __call__(self, step: int) -> tuple[np.ndarray, np.ndarray, int]:
         """The inputs (B, T) and targets (B, T; -1: not counted) of a step, and its epoch."""
         epoch, place = divmod(step - 1, self.steps_per_epoch)
-        if self._order[0] != epoch + 1:
+        if self._latest[0] != epoch + 1:
+            windows = self.windows
+            if self.offsets:
+                windows = windows.moved(random.key(self.seed, "offsets", epoch + 1))
             key = random.key(self.seed, "batches", epoch + 1)
-            self._order = epoch + 1, random.order(key, len(self.windows))
-        which = self._order[1][place * self.batch_size :][: self.batch_size]
-        inputs, targets = self.windows.take(which)
+            self._latest = epoch + 1, windows, random.order(key, len(windows))
+        _, windows, order = self._latest
+        which = order[place * self.batch_size :][: self.batch_size]
+        inputs, targets = windows.take(which)
+        if self.change:
+            inputs, targets = self.change(inputs, targets, random.key(self.seed, "change", step), which)
         fill = (0, self.batch_size - len(which)), (0, 0)
         inputs = np.pad(inputs, fill, constant_values=START)
         return inputs, np.pad(targets, fill, constant_values=-1), epoch + 1

@@ -469,3 +469,13 @@ def test_a_pipeline_with_checked_collectives_is_the_same_run(tmp_path):
     train(right, *deep)
     train(run, *deep, "--pp", "2", "--check-collectives")
     assert_same(run, right)
+
+
+@pytest.mark.parametrize("objective", ["masked", "causal"])
+def test_masked_and_augmented_batches_are_those_of_one_process(tmp_path, objective):
+    more = ["--objective", objective, "--word-dropout", "0.1", "--span-mask", "0.2", "--random-offsets"]
+    more += ["--num-layers", "2", "--num-epochs", "3"]
+    train(tmp_path / "right", *more)
+    train(tmp_path / "ranks", *more, "--dp", "2", "--pp", "2", "--zero", "1", "--oversubscribe")
+    assert_same(tmp_path / "ranks", tmp_path / "right")
+    assert log_of(tmp_path / "right", "loss")[6] > 0

@@ -1,6 +1,7 @@
 """Mistakes planted in the source, one at a time: do the tests notice? `python -m tests.planted`.
 
-run.py, parallel.py   the mistakes, by what they are in      __main__.py   plants them and runs their tests
+run.py, parallel.py, objectives.py   the mistakes, by what they are in
+__main__.py                          plants them and runs their tests
 
 A mistake names no file: its right text is looked for in the whole package, and has to be there once. A test
 is named by its function, and looked for in all of tests/ too. So both may move.

@@ -264,8 +264,8 @@ RUN = (
     ),
     Mistake(
         "an epoch keeps the order of the first one that was asked for",
-        "if self._order[0] != epoch + 1:",
-        "if not self._order[0]:",
+        "if self._latest[0] != epoch + 1:",
+        "if not self._latest[0]:",
         ("test_a_batch_is_a_function_of_seed_and_step",),
     ),
     Mistake(

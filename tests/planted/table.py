@@ -1,6 +1,7 @@
 """All planted mistakes."""
 
+from tests.planted.objectives import OBJECTIVES
 from tests.planted.parallel import PARALLEL
 from tests.planted.run import RUN
 
-MISTAKES = (*RUN, *PARALLEL)
+MISTAKES = (*RUN, *PARALLEL, *OBJECTIVES)
