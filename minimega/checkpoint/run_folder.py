@@ -22,7 +22,9 @@ STEP = re.compile(r"step-(0|[1-9][0-9]*)")
 PART = re.compile(r"state\.json(\.tmp)?|(model|optimizer)(-[0-9]{5,})?\.safetensors|\.tmp\w{6}")
 LEFT = {  # folders of a run that was killed, and what it wrote into them
     re.compile(STEP.pattern + r"\.tmp"): PART,
-    re.compile(r"tokens-\w{8}"): re.compile(r"(train|held_out)\.npy(\.tmp)?|tokenizer\.json"),
+    re.compile(r"tokens-\w{8}"): re.compile(
+        r"(train|held_out)\.npy(\.tmp)?|vectors-(ids|rows|factor)\.npy|tokenizer\.json"
+    ),
 }
 
 

@@ -137,6 +137,9 @@ OPTIONS = {
     "shapes": "shape sizes size input-shape",
     "picture": "plot png figure image out output o save",
     "trace": "json profile out output",
+    "vectors": """pretrained-vectors embeddings pretrained-embeddings word-vectors embedding-file emb-path
+        word2vec glove fasttext""",
+    "freeze-vectors": "freeze-embeddings fix-word-vecs-enc freeze freeze-emb fixed-embeddings",
     "topn": "top-n number-of-neighbours top",
     "questions": "analogies analogy-file questions-words",
     "limit": "max-vectors restrict-vocab threshold",

@@ -186,6 +186,8 @@ GROUPS: dict[str, tuple[Option, ...]] = {
         Option("trace", str, None, "timeline", "write a trace for ui.perfetto.dev to this JSON file", PATH),
     ),
     "word vectors": (
+        Option("vectors", str, None, TRAIN, "start the embedding from these word vectors", PATH),
+        Option("freeze-vectors", bool, False, TRAIN, "do not train the vectors of --vectors or --init-from"),
         Option("topn", int, 10, "neighbours fill", "number of neighbours, or of tokens for a gap", FROM_1),
         Option("questions", str, None, "neighbours", "score this file of analogies by section", PATH),
         Option("limit", int, None, "neighbours", "read only the first N words of a file", FROM_1, "all"),

@@ -90,6 +90,10 @@ def complete(command: str, given: dict[str, object]) -> SimpleNamespace:
         raise BadInput("--loss-on answers needs a text of dialogues: --train-filename FILE.jsonl")
     if o.resume and not o.save_dir:
         raise BadInput("--resume needs --save-dir: the folder of the run to resume")
+    if o.vectors and o.init_from:
+        raise BadInput("--init-from brings its own word vectors: leave out --vectors")
+    if o.freeze_vectors and not (o.vectors or o.init_from or o.resume):
+        raise BadInput("--freeze-vectors needs vectors: --vectors FILE, or --init-from RUN")
     if o.resume and (o.overwrite or o.init_from):
         other = "--overwrite" if o.overwrite else "--init-from"
         raise BadInput(f"--resume continues a run and {other} starts a new one: choose one of them")

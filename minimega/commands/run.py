@@ -33,6 +33,7 @@ from minimega.ranks.child import typed
 from minimega.ranks.group import first_text
 from minimega.ranks.job import signal_name
 from minimega.train import Alone, Recipe, perplexity, train
+from minimega.vectors.start import freeze_again, frozen_state
 
 CALMER = "Try a lower --lr, a longer --warmup or a smaller --clip."
 
@@ -60,6 +61,7 @@ class Run:
                 f"{self.o.train_filename} is not the text that this run was trained on; restore that text, "
                 "or start a new run from these weights with --init-from"
             )
+        freeze_again(self.model, state)
         self.start = self.saved = state["step"]
         if self.start > self.steps:
             raise BadInput(
@@ -157,7 +159,7 @@ class Run:
         self.check_weights(step)
         if self.folder:
             state = {"step": step, "epoch": epoch, "layout": str(self.grid.layout), **self.texts.digests}
-            state["loss_scale"] = vars(self.scale)
+            state |= {"loss_scale": vars(self.scale), **frozen_state(self.model)}
             how = self.o.keep, self.grid.world, self.team.owned(self.model)
             checkpoint.save(self.folder, self.model, self.optimizer, state, *how)
             self.saved = step

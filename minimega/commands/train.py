@@ -12,6 +12,7 @@ from minimega.commands.on_ranks import on_ranks
 from minimega.commands.run import Run
 from minimega.commands.start import resumed, shape_of
 from minimega.commands.texts import read_texts, specials_of, workspace
+from minimega.commands.word_start import put_start, read_start, with_width
 from minimega.costs import Job
 from minimega.costs.memory import check_fits
 from minimega.errors import BadInput
@@ -31,6 +32,7 @@ def run(o: Options) -> int:
     elif o.save_dir:
         options.to_toml(o)  # raises now if config.toml cannot hold a path
         run_folder.open_folder(Path(o.save_dir), o.overwrite)
+    o = o if newest else with_width(o)
     check_type(device(o.device), o.dtype)
     if not o.init_from:
         check_shape(o)
@@ -73,6 +75,7 @@ def _train_in(folder: Path | None, o: Options, newest: Path | None, grid: Grid) 
         tokenizer = tokenizer.grown(specials_of(o))
     with workspace(folder, grid.world) as work:
         texts = read_texts(o, o.context, work, tokenizer, grid.world)
+        begin = None if newest else read_start(o, texts, work, grid.world)
         config = options.model_config(o, texts.tokenizer.size)
         _check_fits(config, o)
         chosen = threads.settle(o, grid.world, config)
@@ -81,6 +84,8 @@ def _train_in(folder: Path | None, o: Options, newest: Path | None, grid: Grid) 
         if source:
             parts, seed = checkpoint.open_parts(source), o.seed if config.vocab_size > size else None
             checkpoint.fill(model, parts, o.dtype, device(o.device), team.keep, grown=seed)
+        if not newest:
+            put_start(o, begin, size if source else 0, model, team, device(o.device))
         training = Run(o, texts, model, team, grid, chosen)
         if newest:
             training.resume(newest)
