@@ -59,9 +59,7 @@ def start(path: str | Path, tokenizer: Tokenizer, stream: np.ndarray, std: float
     factor = std / size if size else 1.0
     guessed = len(found.guessed & {found.words[place] for place in places})
     said = report(tokenizer, words, ids, stream, guessed)
-    scaled = (
-        f"{found.width} numbers each, scaled by {factor:.3g} to the size of the model's own first values"
-    )
+    scaled = f"{found.width} numbers each, scaled by {factor:.3g} to the size of the model's own first values"
     return Start(np.array(ids), rows, factor, (*said, scaled, *(f"note: {note}" for note in found.notes)))
 
 
