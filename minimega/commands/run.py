@@ -159,7 +159,8 @@ class Run:
         self.check_weights(step)
         if self.folder:
             state = {"step": step, "epoch": epoch, "layout": str(self.grid.layout), **self.texts.digests}
-            state |= {"loss_scale": vars(self.scale), **frozen_state(self.model)}
+            state["loss_scale"] = vars(self.scale)
+            state |= frozen_state(self.model)
             how = self.o.keep, self.grid.world, self.team.owned(self.model)
             checkpoint.save(self.folder, self.model, self.optimizer, state, *how)
             self.saved = step
