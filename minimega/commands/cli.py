@@ -33,6 +33,8 @@ TARGETS = {
         ("asked", "[WORD...]", "words, or a sum of words such as: king - man + woman"),
     ],
     "prepare": [("texts", "FILE-OR-FOLDER...", "texts: files, folders, or the name of a built-in one")],
+    "sheet": [("systems", "FILE-or-RUN...", "texts, one per line or .jsonl, or run folders: one per system")],
+    "ratings": [("files", "FILE...", "what the raters downloaded")],
     "reshard": [("run", "RUN", "a run folder")],
     "import-hf": [("source", "DIR", "a folder that transformers saved, or a name to download, such as gpt2")],
     "export-hf": [("run", "RUN", "a run folder")],

@@ -33,6 +33,8 @@ COMMANDS = {
     "evaluate": "compute a trained model's loss, perplexity and bits per byte on a text",
     "score": "judge texts: BLEU, chrF, ROUGE, variety, own measures, with intervals; compare two",
     "fill": "fill the gaps of a text with a masked model",
+    "sheet": "write a page on which people rate texts, blinded, and its key",
+    "ratings": "read people's ratings back: means with intervals, agreement",
     "gradcheck": "check a backward pass against finite differences",
     "bench": "measure a training step: tokens per second, share of the machine's peak, memory",
     "memory": "show what a rank holds in training: the papers' formulas beside measurements",
@@ -46,13 +48,13 @@ COMMANDS = {
     "learn": "list the lessons, copy one to work in, check your answer",
 }
 TRAIN, WRITE, BUILD, USE = "train", "generate", "train bench timeline memory", "generate evaluate"
-ANSWER = f"{WRITE} score"
+ANSWER = f"{WRITE} score sheet"
 PIPE, RANKS = "train timeline", "train timeline generate evaluate fill score reshard"
 CUT, MEMORY = "train reshard", f"{RANKS} memory"
 FOLDER = f"{CUT} import-hf export-hf"
 ORDER, ALL = "train timeline reshard", "train generate evaluate fill score bench timeline memory"
 TOLD = {"shown": "from --model-type"}
-SEEDED = "train generate score bench timeline gradcheck"
+SEEDED = "train generate score sheet ratings bench timeline gradcheck"
 LOSS_ON = "all", "answers"
 EVAL = "train evaluate"
 FORMS, OVERLAP = ("nfc", "nfkc", "none"), ("report", "drop")
@@ -152,7 +154,7 @@ GROUPS: dict[str, tuple[Option, ...]] = {
     "generation": (
         Option("model-filename", str, None, f"{USE} score", "a run folder or its .safetensors", PATH, "none"),
         Option("prompt", str, None, WRITE, "how each text begins", shown="the start token alone"),
-        Option("generate-filename", str, None, ANSWER, "output file, one text per line", PATH, "screen"),
+        Option("generate-filename", str, None, f"{WRITE} score", "output file, a text a line", PATH, "none"),
         Option("generate-num-sentences", int, 3, WRITE, "number of texts", FROM_1),
         Option("generate-sentence-length", int, 100, ANSWER, "maximum tokens per text", FROM_1),
         Option("temperature", float, 0.8, ANSWER, "sampling randomness; 0: greedy (as score is)", FROM_0),
@@ -167,16 +169,19 @@ GROUPS: dict[str, tuple[Option, ...]] = {
         Option("hypotheses", str, None, "score", "texts, one per line, or .jsonl", PATH, "a run's"),
         Option("references", str, None, "score", "their references; several files: a,b", PATH),
         Option("compare", str, None, "score", "other texts, or a run, judged on the same references", PATH),
-        Option("prompts", str, None, "score", "what the run answers, one per line, or .jsonl", PATH),
+        Option("prompts", str, None, "score sheet", "what the run answers, one per line, or .jsonl", PATH),
         Option("metric", str, None, "score", "your measure, FILE.py:function(hypotheses, references)", SOME),
         Option("bleu-tokenize", BLEU_TOKENIZERS, "auto", "score", "tokenizer of sacrebleu; auto: by script"),
         Option("rouge-tokenize", ROUGE_TOKENIZERS, "auto", "score", "rouge-score's, or words of any script"),
-        Option("resamples", int, 1000, "score", "bootstrap resamples; 0: no intervals", FROM_0),
+        Option("resamples", int, 1000, "score ratings", "bootstrap resamples; 0: no intervals", FROM_0),
         Option("copied-from", str, None, "score", "find copied runs of words: a run or a text", PATH),
         Option("copied-words", int, 13, "score", "length of a run that counts in copied_share", FROM_1),
         Option("secret", str, None, "score", "exposure of a secret, such as 'code [4711]'", SOME),
         Option("candidates", int, 10000, "score", "secrets that --secret is compared with", FROM_1),
-        Option("json", bool, False, "evaluate score fill prepare", "print one JSON object"),
+        Option("sheet-filename", str, "sheet.html", "sheet", "the page to write", PATH),
+        Option("key", str, None, "sheet ratings", "file that says whose each text is", PATH, "beside"),
+        Option("samples", int, 20, "sheet", "texts of each system on the page", FROM_1),
+        Option("json", bool, False, "evaluate score ratings fill prepare", "print one JSON object"),
     ),
     "gradient check": (
         Option("shapes", str, None, "gradcheck", "argument shapes, such as 3x4,4x5", SOME, "required"),
@@ -230,7 +235,7 @@ def here(name: str, command: str = "", prefix: str = "--") -> str:
     `command` is the command that was typed; "" searches all of them.
 
     >>> here("learning_rate", "train"), here("max_new_tokens", "train")
-    ('; use --lr', '; use --generate-sentence-length of generate, score')
+    ('; use --lr', '; use --generate-sentence-length of generate, score, sheet')
     """
     mine = of_command(command) if command else TABLE
     name = names.plain(name)

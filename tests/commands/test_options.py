@@ -112,7 +112,13 @@ TEXTS = [o.name for o in table.TABLE.values() if o.kind is str and o.name != "pr
 def test_a_text_or_a_path_that_is_empty_is_refused(name, toml, capsys):
     """An empty prompt is allowed: each text then begins with the start token alone, as without one."""
     command = table.TABLE[name].commands.split()[0]
-    target = {"gradcheck": ["file.py:f"], "reshard": ["run"], "neighbours": ["run"]}.get(command, [])
+    target = {
+        "gradcheck": ["file.py:f"],
+        "reshard": ["run"],
+        "ratings": ["a.json"],
+        "sheet": ["a.txt"],
+        "neighbours": ["run"],
+    }.get(command, [])
     for value in ("", " ") if table.TABLE[name].within is table.PATH else ("",):
         assert main([command, *target, f"--{name}", value]) == 2
         said = capsys.readouterr().err
