@@ -1,5 +1,6 @@
 """The examples run as their docstrings say, each with a time limit, and print the right lines."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,8 +13,8 @@ EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 LIMIT = 60  # seconds
 
 
-def example(line: list[str], env: dict | None = None) -> str:
-    ended = subprocess.run(line, env=env, capture_output=True, text=True, timeout=LIMIT)
+def example(line: list[str], env: dict | None = None, limit: int = LIMIT) -> str:
+    ended = subprocess.run(line, env=env, capture_output=True, text=True, timeout=limit)
     assert ended.returncode == 0, ended.stderr
     assert ended.stderr == ""
     return ended.stdout
@@ -79,6 +80,15 @@ def test_among_ranks(name, lines):
     for line in lines:
         assert line in said
     assert example([sys.executable, str(path)])  # and on one rank
+
+
+def test_a_small_model_writes_chinese():
+    said = example([sys.executable, str(EXAMPLES / "tales_zh.py")], limit=240)
+    assert int(re.search(r"(\d+)% of the way down", said)[1]) >= 85  # 92
+    first, right, sentences = map(
+        int, re.search(r"right in (\d+) of .*: (\d+) of (\d+);", said, re.S).groups()
+    )
+    assert first >= 30 and right / sentences > 0.5  # 37 of 40, 152 of 220
 
 
 def test_the_floor(tmp_path):

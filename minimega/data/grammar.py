@@ -16,6 +16,7 @@ A grammar is a dict of rules. A rule is its options, separated by |, and an opti
 
 import re
 from collections.abc import Iterator, Sequence
+from itertools import chain, repeat
 from math import log
 
 import numpy as np
@@ -76,6 +77,36 @@ class Grammar:
 
         write(self.rules["tale"][0])
         return text, choices
+
+    def first_error(self, text: str) -> int | None:
+        """The index of the first character after which no tale goes on as this text does; None: it is a tale.
+
+        >>> g = Grammar("demo", {"tale": "{who=person} {did}.", "person": "Ann|Bob", "did": "ran|sang|slept"})
+        >>> g.first_error("Bob sang."), g.first_error("Bob sings."), g.first_error("Bob")
+        (None, 5, 3)
+        """
+        numbers, far = [], 0
+        while True:
+            told, choices = self.tell(chain(numbers, repeat(0.0)))
+            far = max(far, _common(told, text))
+            if len(numbers) == len(choices):
+                return None if told == text else far
+            options = choices[len(numbers)][1]
+            for i in range(options):
+                tried = [*numbers, (i + 0.5) / options]
+                told, choices = self.tell(chain(tried, repeat(0.0)))
+                end = choices[len(tried)][0] if len(tried) < len(choices) else len(told)
+                far = max(far, _common(told[:end], text))
+                if told[:end] == text[:end]:
+                    numbers = tried
+                    break
+            else:
+                return far
+
+
+def _common(a: str, b: str) -> int:
+    """The length of the longest beginning of both texts."""
+    return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
 
 
 def surprises(text: str, choices: list[tuple[int, int]]) -> np.ndarray:

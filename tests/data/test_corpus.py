@@ -202,6 +202,25 @@ def test_tales_are_a_function_of_the_seed_and_their_number():
     assert len({*Tales(2000).documents()}) == 2000
 
 
+@BOTH
+def test_the_grammar_reads_its_own_tales_and_finds_the_first_error(grammar, rng):
+    for i in range(12):
+        text, _ = grammar.tell(iter(numbers("error", i)))
+        assert grammar.first_error(text) is None
+        place = int(rng.integers(0, len(text)))
+        assert grammar.first_error(f"{text[:place]}@{text[place + 1 :]}") == place
+        assert grammar.first_error(text[:place]) == place
+        assert grammar.first_error(text + "@") == len(text)
+    one, two = (grammar.tell(iter(numbers("error", i)))[0] for i in (0, 1))
+    names = [
+        next(n for n in (*WOMEN.split("|"), *tales_zh.WOMEN.split("|"), *grammar.men) if n in t)
+        for t in (one, two)
+    ]
+    last = one.rfind(names[0])
+    wrong = one[:last] + names[1] + one[last + len(names[0]) :]
+    assert names[0] != names[1] and last <= grammar.first_error(wrong) < last + 3
+
+
 # the bigram line
 
 

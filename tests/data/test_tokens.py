@@ -1,6 +1,7 @@
 """Tokenizers, the stream of a text, windows and batches."""
 
 import json
+import re
 import resource
 import string
 
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 
 from minimega.data import tokens, windows
-from minimega.data.corpus import Tales, open_corpus, surprises
+from minimega.data.corpus import CHINESE, Tales, open_corpus, surprises
 from minimega.data.tokens import KINDS, START, UNKNOWN, load, tokenize, train
 from minimega.data.windows import Batches, Windows
 from minimega.errors import BadInput
@@ -468,3 +469,82 @@ def test_what_the_vocabulary_lacks_is_named_once(kind, lacks):
     else:
         assert t.lacks("To be exit? exit?") in (lacks, [*lacks, "?"][: len(lacks)])
     assert t.lacks("To be") == []
+
+
+# Chinese and Japanese: no spaces between words
+
+
+def test_characters_are_words_where_there_are_no_spaces():
+    assert tokens.WORD.findall("我爱GPT-2模型，真的！ It's 3 o'clock。カタカナ 和々") == [
+        "我", "爱", "GPT", "-", "2", "模", "型", "，", "真", "的", "！", " It's", " 3", " o'clock", "。",
+        "カ", "タ", "カ", "ナ", " ", "和", "々",
+    ]  # fmt: skip
+
+
+def test_texts_of_other_scripts_keep_the_words_that_they_had():
+    """The pattern of before, on the built-in texts and on odd ones without Chinese characters."""
+    before = re.compile(r" ?\w+(?:['\u2019]\w+)*| ?[^\w\s]|\s")
+    for text in [
+        *open_corpus("pydoc").documents(),
+        *Tales(200).documents(),
+        ODD.replace("日本語", "Привет שלום"),
+    ]:
+        assert tokens.WORD.findall(text) == before.findall(text)
+
+
+CHINESE_TEXT = "".join(Tales(400, grammar=CHINESE).documents())
+
+
+@pytest.mark.parametrize("kind", ["char", "word", "bpe"])
+@pytest.mark.parametrize("strip", [False, True])
+def test_a_long_text_without_spaces_is_cut_and_memory_stays_small(kind, strip, tmp_path, rng):
+    """Also one without any mark: 40,000 characters in a row."""
+    text = re.sub("[，。？]", "", CHINESE_TEXT) if strip else CHINESE_TEXT
+    t = train(kind, [text], 600)
+    sizes = [
+        len(part)
+        for part in tokens._texts(iter([text[i : i + 1000] for i in range(0, len(text), 1000)]), kind)
+    ]
+    assert max(sizes) < 2000
+    for _ in range(3):
+        cut = tokenize([iter(pieces(text, rng))], t, tmp_path / "s.npy")
+        np.testing.assert_array_equal(cut, [START, *t.encode(text), START])
+
+
+@pytest.mark.parametrize("strip", [False, True])
+def test_byte_pairs_learn_chinese_characters_and_words(strip):
+    text = re.sub("[，。？]", "", CHINESE_TEXT) if strip else CHINESE_TEXT
+    t = train("bpe", [text], 1024)
+    learned = [t.decode([i]) for i in range(258, t.size)]
+    whole = [token for token in learned if "\ufffd" not in token]
+    assert sum(len(token) == 1 for token in whole) > 120 and sum(len(token) > 1 for token in whole) > 200
+    assert {"丹", "她", "灯笼", "孩子们"} & {*whole}
+    ids = t.encode(text)
+    assert t.decode(ids) == text and len(ids) < 0.6 * len(text)  # bytes would be 3 per character
+    assert t.decode(t.encode("没见过的汉字：龘")) == "没见过的汉字：龘"
+
+
+def test_a_chunk_border_inside_a_chinese_piece_is_noticed(monkeypatch, tmp_path, rng):
+    """Byte pairs join characters: between any two of them is no border."""
+    monkeypatch.setitem(tokens.LAST_CUT, "bpe", tokens.LAST_CUT["word"])
+    with pytest.raises(AssertionError):
+        test_a_long_text_without_spaces_is_cut_and_memory_stays_small("bpe", False, tmp_path, rng)
+
+
+@pytest.mark.parametrize("context", [64, 128])
+@pytest.mark.parametrize("kind", ["char", "word"])
+def test_a_perfect_model_scores_the_floor_on_chinese_windows(kind, context, tmp_path):
+    tales = Tales(60, seed=5, first=1000, grammar=CHINESE)
+    t = train(kind, tales.documents())
+    chance = {}
+    for text, choices in tales.told():
+        ids = [*t.encode(text).tolist(), START]
+        chance |= {tuple(ids[: k + 1]): nat for k, nat in enumerate(surprises(text, choices))}
+    stream = tokenize(tales.documents(), t, tmp_path / "s.npy")
+    windows = Windows(stream, context)
+    losses = []
+    for begin, y in zip(windows.edges, windows.take(range(len(windows)))[1], strict=False):
+        for place in np.flatnonzero(y >= 0):
+            start = np.flatnonzero(stream[: begin + place + 1] == START)[-1]
+            losses.append(chance[(*stream[start + 1 : begin + place + 1].tolist(), int(y[place]))])
+    assert np.mean(losses) == pytest.approx(tales.floor(), rel=1e-12)
