@@ -158,7 +158,7 @@ def gradient_norm(parameters: Iterable[Parameter]) -> float:
 def freeze(parameters: Iterable[Parameter]) -> None:
     """Set the gradient of frozen rows to 0: no optimizer moves them then, and the norm does not see them.
 
-    It is done to the whole batch's gradient, so every layout freezes alike; a Shard freezes its part.
+    It acts on the whole batch's gradient, so every layout freezes the same rows; a Shard freezes its part.
 
     >>> p = Parameter((2, 2)).draw(0); p.frozen = np.array([True, False])
     >>> p.grad = np.ones((2, 2)); freeze([p]); p.grad.tolist()

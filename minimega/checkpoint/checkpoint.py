@@ -233,7 +233,7 @@ def fill(
 
 
 def _of_first(piece: Piece, rows: int) -> Piece:
-    """What a piece has of the array that its array was when it had so many rows."""
+    """The part of a piece that lies in the array's first `rows` rows, all that it had when it was written."""
     (start, stop), *rest = piece.bounds
     return Piece(piece.name, (rows, *piece.whole[1:]), ((min(start, rows), min(stop, rows)), *rest))
 

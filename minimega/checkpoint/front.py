@@ -72,6 +72,6 @@ def open_tokenizer(source: Path, run: Path) -> tokens.Tokenizer:
     if tokenizer.size != config.vocab_size or (known and known != tokenizer_digest(tokenizer)):
         raise BadInput(
             f"{path} belongs to another run: {source} was not trained with it\n"
-            f"Replace it by the tokenizer.json of the model's own run."
+            f"Replace it with the tokenizer.json of the model's own run."
         )
     return tokenizer

@@ -1,4 +1,4 @@
-"""`minimega import-hf`: makes a run folder of a GPT-2 that transformers saved."""
+"""`minimega import-hf`: turns a GPT-2 that transformers saved into a run folder."""
 
 from dataclasses import fields
 from pathlib import Path

@@ -29,7 +29,7 @@ def run(o: Options) -> int:
             "neighbours needs words, as in: minimega neighbours RUN king queen; or --questions FILE"
         )
     vectors, file = open_vectors(o.source, o.limit), Path(o.source).is_file()
-    # Each word by itself; but all of them are one sum if a shell split it: king - man + woman
+    # Each word alone; but all of them are one sum if the shell split it: king - man + woman
     asked = [" ".join(o.asked)] if SIGNS & set(o.asked) else o.asked
     sums = [terms(text) for text in asked]
     if file and (new := {word for plus, minus in sums for word in plus + minus} - vectors.place.keys()):

@@ -1,4 +1,4 @@
-"""`minimega prepare`: cleans texts for training, leaves out duplicates and evaluation text, and counts."""
+"""`minimega prepare`: cleans texts for training, removes duplicates and evaluation text, and counts."""
 
 import json
 from types import SimpleNamespace as Options

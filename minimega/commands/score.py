@@ -22,7 +22,7 @@ from minimega.ranks.streams import say
 def run(o: Options) -> int:
     """Judge the texts of a file, or a run's answers; print a table or JSON. Returns the exit status.
 
-    Raises BadInput if texts and references do not fit, or a file or run cannot be read.
+    Raises BadInput if the numbers of texts and references differ, or a file or run cannot be read.
     """
     if not (o.hypotheses or o.model_filename):
         raise BadInput(
@@ -80,7 +80,7 @@ def _judge(texts: list[str], references: list[list[str]] | None, o: Options) -> 
 
 
 def _own(target: str) -> Callable:
-    """The user's measure; its errors become one sentence."""
+    """The user's metric; its errors become one sentence."""
     function = load_function(target)
 
     def measure(hypotheses, references):

@@ -24,7 +24,7 @@ def is_run(name: str | None) -> bool:
 
 
 def references(o: Options) -> list[list[str]] | None:
-    """The references that the options name: files of their own, or fields beside the hypotheses."""
+    """The references that the options name: separate files, or fields beside the hypotheses."""
     if o.references:
         return files.references(files.split_paths(o.references))
     rows = files.read(o.hypotheses) if o.hypotheses else []

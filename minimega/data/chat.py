@@ -36,7 +36,7 @@ Turns = list[tuple[str, str]]  # role and content, user and assistant alternatin
 class Dialogues:
     """The dialogues of a JSONL file from number `begin` to `end` (None: the last); read anew at each pass.
 
-    `documents` raises BadInput, with the number of the line, for a line that is no dialogue.
+    `documents` raises BadInput, with the number of the line, for a line that is not a dialogue.
     """
 
     path: Path
@@ -85,7 +85,7 @@ def read(path: str | Path) -> Dialogues:
 
 
 def is_dialogues(name: str | None) -> bool:
-    """Whether a text's name says that it holds dialogues.
+    """Whether a text's name is that of a file of dialogues.
 
     >>> is_dialogues("pairs.jsonl"), is_dialogues("tales")
     (True, False)
@@ -124,7 +124,7 @@ def _decoded(line: bytes, where: str) -> str:
 
 
 def parse(line: str, where: str = "this line") -> Turns:
-    """The turns of a dialogue: one line of JSON. Raises BadInput, beginning with `where`, if it is none.
+    """The turns of a dialogue: one line of JSON. Raises BadInput, beginning with `where`, if it is not one.
 
     >>> parse('{"prompt": "Who?", "completion": "Anna."}')
     [('user', 'Who?'), ('assistant', 'Anna.')]
@@ -143,7 +143,7 @@ def parse(line: str, where: str = "this line") -> Turns:
         turns = [_turn(message, where) for message in _listed(row["messages"], where)]
     else:
         lacks = ": it has no completion" * pair if isinstance(row, dict) else f": it is {_kind(row)}"
-        raise BadInput(f"{where} is no dialogue{lacks}. Each line must be {FORMS}")
+        raise BadInput(f"{where} is not a dialogue{lacks}. Each line must be {FORMS}")
     for n, (role, content) in enumerate(turns):
         _check(role, content, n, where)
     if len(turns) % 2:

@@ -118,7 +118,7 @@ class Layout:
     """How the lines of a text are broken: its width if they are wrapped, and its words with hyphens.
 
     A line is wrapped at a width if the next line's first word would not have fitted. A paragraph is wrapped
-    if all its lines are, but for the last one. Lines of verse, of code and of lists are not.
+    if all its lines except the last are. Lines of verse, of code and of lists are not.
     """
 
     def __init__(self, width: int | None, compounds: set[str]):
@@ -162,7 +162,7 @@ class Layout:
         if not (begun and rest and rest[1][0].islower()):
             return None
         counts["hyphenated"] += 1
-        compound = f"{begun[1]}-{rest[1]}".lower() in self.compounds  # elsewhere it stands in one line
+        compound = f"{begun[1]}-{rest[1]}".lower() in self.compounds  # elsewhere it is on one line
         return before[: None if compound else -1] + after
 
 

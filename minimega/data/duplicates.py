@@ -40,7 +40,7 @@ def runs(hashes: np.ndarray, length: int) -> np.ndarray:
 
 
 class Runs:
-    """The runs of tokens of a text that arrives in parts: each run once, also those across two parts.
+    """The runs of tokens of a text that arrives in parts: each run once, those across two parts included.
 
     >>> r = Runs(3)
     >>> len(r.add("a b c d")), len(r.add("e")), r.tokens

@@ -1,4 +1,4 @@
-"""Prepares texts for training: cleans documents, and leaves out duplicates, evaluation text, other scripts.
+"""Prepares texts for training: cleans documents, and removes duplicates, evaluation text, other scripts.
 
 The originals are only read. A document is a file, or a text of a built-in corpus (documents.py). Documents
 stream by: in memory are a paragraph, about 6 kB per document that is kept (for the near duplicates), and 9
@@ -19,7 +19,7 @@ from minimega.data.scripts import SCRIPTS, count, main_script
 from minimega.errors import BadInput, naming, nearest
 
 FORMS = "nfc", "nfkc", "none"
-STRANGE = 0.1  # a file with a larger share of control characters and invalid bytes is no text in UTF-8
+STRANGE = 0.1  # a file with a larger share of control characters and invalid bytes is not UTF-8 text
 # What is counted, and what becomes of it; --json has the keys.
 FOUND = {
     "carriage_returns": ("carriage returns", "became line ends"),
@@ -99,7 +99,7 @@ def prepare(
     """Prepare the documents of these files, folders or built-in texts; write those kept to a new `folder`.
 
     Without a folder, only count. It holds a file per document; `open_corpus` and `train` read it. It is
-    written beside its place and renamed at the end: it is whole or not there. Raises BadInput if a text
+    written beside its place and renamed at the end, so it is never incomplete. Raises BadInput if a text
     cannot be read, if the folder exists or lies inside a text, or if no document is left.
     """
     rules = rules or Rules()
@@ -230,7 +230,7 @@ def _opened(out: Path | None):
 
 
 def _strange(document: Document | str) -> bool:
-    """Whether the beginning of a file shows that it is no text in UTF-8: a picture, UTF-16, GBK, ..."""
+    """Whether the beginning of a file shows that it is not UTF-8 text: a picture, UTF-16, GBK, ..."""
     if not isinstance(getattr(document, "source", ""), Path):
         return False
     with naming(document.source), open(document.source, "rb") as file:

@@ -37,7 +37,7 @@ _FIRST, _LAST, _WHICH = map(np.array, zip(*_SPANS, strict=True))
 
 
 def count(text: str) -> Counter:
-    """The number of letters of each script in a text. What is a letter of no script here counts as "other".
+    """The number of letters of each script in a text. A letter of none of these scripts counts as "other".
 
     >>> count("Hello, 世界! Привет 42")
     Counter({'cyrillic': 6, 'latin': 5, 'han': 2})
@@ -56,7 +56,7 @@ def count(text: str) -> Counter:
 def main_script(counts: Counter) -> tuple[str, float]:
     """The script of most letters, and its share of all letters; ("none", 0.0) if there are no letters.
 
-    A text with kana is Japanese, whose Han characters are no other language's: both count together.
+    A text with kana is Japanese, so its Han characters count with the kana.
 
     >>> main_script(count("日本語のテキスト"))
     ('kana', 1.0)

@@ -47,7 +47,7 @@ JOIN = {"char": "", "word": "", "whitespace": " "}
 
 
 class Special(NamedTuple):
-    """A special token among the pieces of a document, by its name: it is no text, so no text can forge it."""
+    """A special token among the pieces of a document, by its name. It is not text: no text can forge it."""
 
     name: str
 
@@ -97,7 +97,7 @@ class Tokenizer:
     def grown(self, specials: Iterable[str]) -> "Tokenizer":
         """This tokenizer with these special tokens at its end, unless it has them: no other id changes.
 
-        Raises BadInput for a name that is no word in angle brackets.
+        Raises BadInput for a name that is not a word in angle brackets.
         """
         new = [name for name in checked(specials) if name not in self.named]
         return self._with({**self.named, **{name: self.size + i for i, name in enumerate(new)}})
@@ -156,7 +156,7 @@ class Vocabulary(Tokenizer):
 
 
 def checked(specials: Iterable[str]) -> list[str]:
-    """The names of special tokens, each once. Raises BadInput for one that is no word in angle brackets."""
+    """The names of special tokens, each once. Raises BadInput unless each is a word in angle brackets."""
     names = list(dict.fromkeys(specials))
     for name in names:
         if not SPECIAL.fullmatch(name) or name in NAMES:
@@ -173,8 +173,8 @@ def train(
     frequent ones the first in character order. By default, everything that occurs has a token, and byte pairs
     get 1024. `specials` are further special tokens, with the ids 2, 3, ...
 
-    Raises BadInput for an unknown kind, a vocabulary too small for the kind, or a special token that is no
-    word in angle brackets.
+    Raises BadInput for an unknown kind, a vocabulary too small for the kind, or a special token that is not
+    a word in angle brackets.
 
     >>> tokenizer = train("char", ["abba c"], vocab_size=4)
     >>> tokenizer.tokens, tokenizer.encode("bac").tolist(), tokenizer.decode([3, 2, 2])

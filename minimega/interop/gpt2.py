@@ -1,11 +1,11 @@
-"""GPT-2 as Hugging Face stores it: the names and the layout of its arrays; a folder of theirs <-> a Model.
+"""GPT-2 as Hugging Face stores it: the names and the layout of its arrays; such a folder <-> a Model.
 
 D width, H heads, C = D/H width of a head, V vocabulary.
 
 Both store a linear layer as (inputs, outputs). Two things differ. The fused query-key-value has the axes
 (3, H, C) there and (H, 3, C) here, where a cut between heads splits no head. And every text here begins with
-token 0, there with `bos_token_id` (50256 in GPT-2): these two tokens change places, in the tokenizer and in
-the rows of the embedding and the head, so that the rest of minimega need not know. Numbers only move: a model
+token 0, there with `bos_token_id` (50256 in GPT-2): these two tokens are swapped, in the tokenizer and in
+the rows of the embedding and the head, so that the rest of minimega need not know. Values only move: a model
 read and written again has the same bits.
 """
 
@@ -66,7 +66,7 @@ def regrouped(a: np.ndarray, groups: tuple[int, int]) -> np.ndarray:
 
 
 def exchanged(a: np.ndarray, start: int) -> np.ndarray:
-    """The rows (V, ...) with the first and the row `start` in each other's place."""
+    """The rows (V, ...) with the first row and the row `start` swapped."""
     a = a.copy()
     a[[0, start]] = a[[start, 0]]
     return a
@@ -86,7 +86,7 @@ def read_weights(folder: Path, config: Config, start: int) -> tuple[Model, str]:
     """
     tensors = Tensors(folder)
     blocks = {name.split(".")[1] for name in tensors.stored if name.startswith("h.") and name.count(".") > 2}
-    if len(blocks) != config.num_layers:  # asked first: a model of a billion layers would fill the memory
+    if len(blocks) != config.num_layers:  # checked first: a model of a billion layers would fill the memory
         raise BadInput(
             f"{folder} contradicts itself: config.json says n_layer {config.num_layers}, "
             f"the weights have {len(blocks)} layers"

@@ -1,4 +1,4 @@
-"""config.json of a GPT-2 of Hugging Face <-> Config.
+"""config.json of a Hugging Face GPT-2 <-> Config.
 
 A field that changes what the model computes is read, or refused by its name; all others are left alone.
 """
@@ -74,7 +74,7 @@ def read(path: Path) -> Settings:
     kind = content.get("model_type", "gpt2" if "n_embd" in content else None)
     if kind != "gpt2":
         raise BadInput(
-            f"{path} describes a model of type {shown(kind)}; import-hf reads gpt2 and what is built like it"
+            f"{path} describes a model of type {shown(kind)}; import-hf reads gpt2 and models built like it"
         )
     for name, only in ONLY.items():
         if (value := content.get(name, only)) != only:
@@ -116,7 +116,7 @@ def read(path: Path) -> Settings:
 def written(config: Config, start: int, dtype: str) -> dict:
     """The content of config.json for a model of this Config whose texts begin with the token `start`.
 
-    Raises BadInput for what a GPT-2 of Hugging Face cannot be.
+    Raises BadInput for what a Hugging Face GPT-2 cannot be.
     """
     c = config
     for name, ours, theirs in (
@@ -128,7 +128,7 @@ def written(config: Config, start: int, dtype: str) -> dict:
         ("experts", c.experts, 0),
     ):
         if ours != theirs:
-            raise BadInput(f"a GPT-2 of Hugging Face has no counterpart for {name} {ours}: it needs {theirs}")
+            raise BadInput(f"a Hugging Face GPT-2 has no counterpart for {name} {ours}: it needs {theirs}")
     functions = {ours: theirs for theirs, ours in reversed(ACTIVATIONS.items())}
     return {
         "architectures": ["GPT2LMHeadModel"],

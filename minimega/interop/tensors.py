@@ -95,7 +95,7 @@ def _files(folder: Path) -> dict[str, set[str] | None]:
     for name, file in where.items():
         if not isinstance(file, str) or Path(file).name != file or not file.endswith(".safetensors"):
             raise BadInput(
-                f"{folder / INDEX}: {name} is in {shown(file)}, which is no .safetensors beside it"
+                f"{folder / INDEX}: {name} is in {shown(file)}, which is not a .safetensors file beside it"
             )
         files.setdefault(file, set()).add(name)
     if missing := sorted(name for name in files if not (folder / name).is_file()):

@@ -80,7 +80,7 @@ def _byte_pairs(content: dict, start: int) -> BytePairs:
     library = Library.from_str(json.dumps(content))
     name = library.id_to_token(start)
     if name is None:
-        raise BadInput(f"it has no token {start}, which begins a text by config.json")
+        raise BadInput(f"it has no token {start}, which begins a text according to config.json")
     if sorted(library.get_vocab().values()) != list(range(library.get_vocab_size())):
         raise BadInput("its ids have gaps")
     library.add_special_tokens([name])  # no text may encode to it
@@ -91,7 +91,7 @@ def _byte_pairs(content: dict, start: int) -> BytePairs:
 
 
 def exchanged(content: dict, start: int) -> dict:
-    """A tokenizer.json in which the tokens 0 and `start` have each other's id."""
+    """A tokenizer.json with the ids of the tokens 0 and `start` swapped."""
     if start == 0:
         return content
     other = {0: start, start: 0}

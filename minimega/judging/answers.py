@@ -33,7 +33,7 @@ def continuations(
     [4, 4]
     """
     found: list[list[int]] = [[] for _ in prompts]
-    # Prompts of about equal length go together. Each batch starts as long as its shortest prompt; while the
+    # Prompts of similar length share a batch. Each batch starts as long as its shortest prompt; while the
     # others still have tokens of their own, these are taken instead of the chosen ones: nothing is padded.
     order = sorted(range(len(prompts)), key=lambda n: len(prompts[n]))
     for first in range(0, len(order), TOGETHER):

@@ -44,7 +44,7 @@ def weights(count: int, resamples: int, seed: int = 0) -> Iterator[np.ndarray]:
     """How often each of `count` texts is in each resample: (N,) int64, R times.
 
     A resample draws N texts with replacement. Its draws are a function of the seed and its number, so two
-    systems that are judged on the same texts meet the same resamples.
+    systems that are judged on the same texts get the same resamples.
 
     >>> [int(w.sum()) for w in weights(5, 2)]
     [5, 5]

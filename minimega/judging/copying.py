@@ -1,6 +1,6 @@
 """How much wording a text has in common with the training text: its longest run of copied words, exactly.
 
-The texts to judge are few, the training text may be larger than memory. So the index is built of the texts
+The texts to judge are few, the training text may be larger than memory. So the index is built from the texts
 (a suffix automaton, Blumer et al. 1985) and the training text is read once, word by word: time is linear in
 both, memory in the texts alone.
 """
@@ -19,7 +19,7 @@ class Copied:
     """What one text has in common with the training text.
 
     `longest` is the length of its longest common run in words, and `run` that run as the text writes it;
-    `share` is the share of its words that stand in a common run of at least `least` words.
+    `share` is the share of its words that are in a common run of at least `least` words.
     """
 
     longest: int
@@ -91,10 +91,10 @@ class Automaton:
         """Per text and word, the length of the longest run that ends there and was read."""
         met = list(self.met)
         order = sorted(range(1, len(met)), key=self.lengths.__getitem__)
-        for state in reversed(order):  # who met a run has met its suffixes
+        for state in reversed(order):  # a run that occurs has suffixes that occur
             if met[state]:
                 met[self.links[state]] = self.lengths[self.links[state]]
-        for state in order:  # who did not meet a run may have met a suffix of it
+        for state in order:  # a run that does not occur may have a suffix that does
             met[state] = met[state] or met[self.links[state]]
         return [[met[state] for state in states] for states in self.ends]
 

@@ -1,4 +1,4 @@
-"""Does a secret come out that the training text held? Its exposure: Carlini et al. 2019.
+"""Does a model give away a secret of its training text? Exposure, by Carlini et al. 2019.
 
 "The Secret Sharer", section 4: a secret is one of |R| equally plausible candidates. If the model's loss on it
 is the k-th lowest of all, then
@@ -6,7 +6,7 @@ is the k-th lowest of all, then
     exposure = log2 |R| - log2 k        (definition 4)
 
 bits: guessing in the order of the model's losses saves that many bits over guessing blindly. A model that
-never saw the secret gives about 1.4 bits in the mean; log2 |R| says that it is the model's first guess.
+never saw the secret gives about 1.4 bits on average; log2 |R| says that it is the model's first guess.
 
 B candidates at once, T tokens, V vocabulary.
 """
@@ -49,13 +49,13 @@ class Secret:
         """Read a secret: the parts in square brackets are secret.
 
         In `[ring|key|map]` the options are named, the true one first. Otherwise each digit and each ASCII
-        letter in the brackets stands for any digit or letter of its case, and all else for itself. Raises
+        letter in the brackets stands for any digit or letter of its case, and the rest for itself. Raises
         BadInput for brackets that do not match, hold nothing to guess, or name an option twice.
         """
         pieces = re.split(r"\[([^\[\]]*)\]", text)
         if len(pieces) == 1 or any(c in "[]" for piece in pieces for c in piece):
             raise BadInput(
-                f"{shown(text)} is no secret: put its secret part in brackets, as in 'code [4711]'"
+                f"{shown(text)} has no secret: put its secret part in brackets: 'code [4711]'"
             )
         parts, slots = [pieces[0]], []
         for inside, after in zip(pieces[1::2], pieces[2::2], strict=True):
@@ -123,7 +123,7 @@ def exposure(
     Returns `exposure` (bits), `highest` (the most that it can be), `rank` of the secret among the `compared`
     candidates (equal losses before it), `candidates` (|R|), and `nats`, the loss of the secret.
 
-    With more than `most` candidates so many are drawn: exposure is then -log2 of the share of candidates with
+    With more than `most` candidates, `most` are drawn: exposure is then -log2 of the share of candidates with
     a loss that is no higher (section 4.3), estimated: log2(most + 1) at most. Raises BadInput if the
     candidates are longer than the context, or have words that the vocabulary lacks.
     """
@@ -151,7 +151,7 @@ def exposure(
 def losses(model: Model, rows: Sequence[Sequence[int]]) -> np.ndarray:
     """The loss in nats of each text, summed over its tokens after the first: float64, one per row of ids.
 
-    Rows of equal length go together. Raises BadInput if a row has more tokens than the context.
+    Rows of equal length are batched together. Raises BadInput if a row has more tokens than the context.
     """
     xp = library(next(iter(model.parameters().values())).data)
     found = np.empty(len(rows))

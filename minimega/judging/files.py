@@ -69,7 +69,7 @@ def _row(line: str, where: str, mean: str) -> Row:
     except (ValueError, RecursionError) as why:
         raise BadInput(f"{where} is not JSON: {why}") from None
     if not isinstance(found, dict) or not found.keys() & set(FIELDS):
-        raise BadInput(f"{where} has to be an object with some of {', '.join(FIELDS)}, not {shown(found)}")
+        raise BadInput(f"{where} must be an object with some of {', '.join(FIELDS)}, not {shown(found)}")
     text, prompt, completion = (_text(found, name, where) for name in ("hypothesis", "prompt", "completion"))
     if "messages" in found:
         *turns, completion = [content for _, content in chat.parse(line, where)]
@@ -78,7 +78,7 @@ def _row(line: str, where: str, mean: str) -> Row:
     if "references" in found:
         many = found["references"]
         if not isinstance(many, list) or not all(isinstance(t, str) for t in many):
-            raise BadInput(f"{where}: references has to be a list of texts, not {shown(many)}")
+            raise BadInput(f"{where}: references must be a list of texts, not {shown(many)}")
         references += many
     if mean == "text":
         text = completion if text is None else text
@@ -90,7 +90,7 @@ def _row(line: str, where: str, mean: str) -> Row:
 def _text(found: dict, name: str, where: str) -> str | None:
     text = found.get(name)
     if not isinstance(text, str | None):
-        raise BadInput(f"{where}: {name} has to be a text, not {shown(text)}")
+        raise BadInput(f"{where}: {name} must be a text, not {shown(text)}")
     return text
 
 
@@ -113,7 +113,7 @@ def references(paths: Sequence[str | Path]) -> list[list[str]]:
         if len(rows) != len(files[0]):
             raise BadInput(
                 f"{path} has {len(rows)} lines and {paths[0]} has {len(files[0])}: "
-                f"line n of each has to be a reference of the same text"
+                f"line n of each must be a reference of the same text"
             )
     found = [[t for rows in files for t in rows[n].references if t.strip()] for n in range(len(files[0]))]
     for n, row in enumerate(found, 1):
@@ -123,7 +123,7 @@ def references(paths: Sequence[str | Path]) -> list[list[str]]:
 
 
 def split_paths(names: str) -> list[str]:
-    """The files that an option names, separated by commas; a file whose own name has a comma comes alone.
+    """The files that an option names, separated by commas; one with a comma in its name is given alone.
 
     >>> split_paths("a.txt,b.txt")
     ['a.txt', 'b.txt']

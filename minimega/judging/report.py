@@ -17,7 +17,7 @@ KEYS = "bleu", "chrf", *scores.ROUGE, "distinct1", "distinct2", "distinct3", "re
 class Judged:
     """The scores of N texts: `figures` can be resampled, `plain` numbers cannot.
 
-    distinct-n and self-BLEU are plain: a resample has texts twice, which by itself makes it less varied.
+    distinct-n and self-BLEU are plain: a resample repeats texts, which alone makes it less varied.
     """
 
     texts: int
@@ -52,11 +52,11 @@ def judge(
     rouge: str = "auto",
     seed: int = 0,
 ) -> Judged:
-    """Score texts, each with its references if there are any, by all measures and by one of your own.
+    """Score texts, each with its references if there are any, by all metrics and by one of your own.
 
     `metric(hypotheses, references)` gets both lists (references: a list of texts for each hypothesis, empty
     ones without references) and returns one number, or one number per text, which is then averaged and gets
-    an interval. Raises BadInput for lists that do not fit, and for a result that is no number.
+    an interval. Raises BadInput for lists of different lengths, or if a result is not a number.
 
     >>> judged = judge(["a cat sat"], [["a cat sat"]], metric=lambda texts, _: [len(t) for t in texts])
     >>> judged.values["rouge1"], judged.values["<lambda>"]
@@ -84,15 +84,15 @@ def judge(
 def own(
     metric: Callable, hypotheses: Sequence[str], references: Sequence[Sequence[str]]
 ) -> tuple[str, Figure | float]:
-    """The name of a measure of one's own, and what it says: a number, or a Figure if it has one per text."""
+    """The name of a user's metric, and its result: a number, or a Figure if it gives one per text."""
     name = getattr(metric, "__name__", "metric")
     if name in KEYS:
-        raise BadInput(f"a measure of your own cannot be called {name}: that is one of ours; rename it")
+        raise BadInput(f"your metric cannot be called {name}: that is a built-in one; rename it")
     said = metric(list(hypotheses), [list(row) for row in references])
     try:
         values = np.asarray(said, np.float64)
     except (TypeError, ValueError):
-        raise BadInput(f"{name} returned {shown(said)}; it has to return a number, or one per text") from None
+        raise BadInput(f"{name} returned {shown(said)}; it must return a number, or one per text") from None
     if values.shape not in ((), (len(hypotheses),)):
         count = f"{values.size} numbers" if values.ndim == 1 else f"an array of shape {values.shape}"
         raise BadInput(

@@ -36,7 +36,7 @@ def tokenizers(
 ) -> dict[str, str]:
     """What cuts the texts into words: "bleu" (a tokenizer of sacrebleu) and "rouge" ("library" or "words").
 
-    "auto" goes by the script of the references. BLEU: "zh" for Chinese, "char" for other scripts without
+    "auto" depends on the script of the references. BLEU: "zh" for Chinese, "char" for other scripts without
     spaces, else "13a". rouge-score's own tokenizer drops every letter that is not ASCII: "words" (words in
     any script, Chinese by character; see `words.words`) replaces it where most letters are not Latin.
 
@@ -76,7 +76,7 @@ def check(hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> Non
     if len(hypotheses) != len(references):
         raise BadInput(
             f"there are {len(hypotheses)} hypotheses and {len(references)} references: "
-            f"the references of hypothesis n have to stand in line n"
+            f"the references of hypothesis n must be in line n"
         )
     if not hypotheses:
         raise BadInput("there are no hypotheses to score: give at least one")

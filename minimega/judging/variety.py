@@ -9,7 +9,7 @@ from minimega.judging.bootstrap import Figure, mean_of
 from minimega.judging.scores import library, tokenizers
 from minimega.judging.words import words
 
-MOST = 100  # texts that self-BLEU compares with each other: their pairs are what it costs
+MOST = 100  # texts that self-BLEU compares with each other: the cost grows with the pairs
 
 
 def n_grams(row: Sequence[str], n: int) -> list[tuple[str, ...]]:
@@ -30,7 +30,7 @@ def distinct(texts: Sequence[str], n: int) -> float:
 
 
 def repetition(texts: Sequence[str], n: int = 4) -> Figure:
-    """The share of a text's n-grams that it had before (seq-rep-n of Welleck et al. 2019), as a mean.
+    """The mean share of a text's n-grams that occurred earlier in it (seq-rep-n of Welleck et al. 2019).
 
     >>> repetition(["a b a b a b", "a b c d"], n=2).value
     0.3
@@ -42,7 +42,7 @@ def repetition(texts: Sequence[str], n: int = 4) -> Figure:
 def self_bleu(texts: Sequence[str], tokenizer: str = "auto", seed: int = 0) -> float | None:
     """The mean BLEU of each text with all others as its references (Zhu et al. 2018); None for one text.
 
-    0: the texts share no wording; 100: they are all the same. Of more than MOST texts, so many are drawn.
+    0: the texts share no wording; 100: they are all the same. Of more than MOST texts, MOST are drawn.
 
     >>> round(self_bleu(["the cat sat on a mat", "the cat sat on a mat"]), 6)
     100.0

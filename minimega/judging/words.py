@@ -1,4 +1,4 @@
-"""The words of a text: what the other measures count in.
+"""The words of a text: the unit that the metrics count.
 
 Scripts that put no spaces between words (Chinese, Japanese, Thai, ...) are counted by character.
 """

@@ -96,7 +96,7 @@ class CrossAttention(Layer):
 
 
 def visible(tokens, source_length: int):
-    """Which tokens of the source are no padding: (B, T) -> booleans (B, S). The first one never is.
+    """Which tokens of the source are not padding: (B, T) -> booleans (B, S). The first one never is.
 
     >>> import numpy as np
     >>> visible(np.array([[0, 5, 0, 0, 7]]), 3).tolist()

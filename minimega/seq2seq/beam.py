@@ -1,4 +1,4 @@
-"""Beam search: the likeliest continuation of a text, looked for among the likeliest beginnings.
+"""Beam search: the most likely continuation of a text, searched among the most likely beginnings.
 
 B texts, K beams of each, N tokens so far, V vocabulary.
 """
@@ -23,7 +23,7 @@ def score(log_p, length: int, penalty: float):
     """The logarithm of a continuation's probability, over ((5 + length) / 6)^penalty.
 
     Wu et al. 2016, equation 14. A penalty of 0 compares probabilities, which favours short continuations;
-    1 compares almost their means per token.
+    1 nearly compares their means per token.
 
     >>> score(-6.0, 1, 1.0), score(-6.0, 7, 1.0)
     (-6.0, -3.0)
@@ -32,7 +32,7 @@ def score(log_p, length: int, penalty: float):
 
 
 class Beams:
-    """The K likeliest unfinished beginnings of one text, and the best K continuations found so far."""
+    """The K most likely unfinished beginnings of one text, and the best K continuations found so far."""
 
     def __init__(self, width: int, length: int, penalty: float, end: int):
         self.width, self.length, self.penalty, self.end = width, length, penalty, end

@@ -1,6 +1,6 @@
 """FastText's .bin files: vectors of words from those of their subwords (Bojanowski et al. 2016).
 
-    magic, version     two int32; a file of before 2017 has neither, and begins with the arguments
+    magic, version     two int32; a file from before 2017 has neither, and begins with the arguments
     arguments          12 int32 (E first, then ws, epoch, ...), a float64
     dictionary         int32 entries, words, labels; int64 tokens, pruned; per entry its letters, a zero byte,
                        an int64 count and a type; pruned pairs of int32
@@ -8,7 +8,7 @@
 
 All little-endian, as `FastText::loadModel`, `Args::load`, `Dictionary::load` and `Matrix::load` of
 github.com/facebookresearch/fastText read them. A subword is a run of minn to maxn letters of "<word>"; its
-row is that of the bucket that its hash names. Rows are read where they lie: nothing else is in memory.
+row is that of the bucket that its hash names. Rows are read from the mapped file: nothing else is in memory.
 
 N words, E width of a vector.
 """
@@ -44,7 +44,7 @@ WIDEST = 2**16
 
 
 def begins(start: bytes) -> bool:
-    """Whether a file with these first 8 bytes is one of FastText: the magic, or two small numbers."""
+    """Whether a file with these first 8 bytes is FastText's: the magic, or two small numbers."""
     first, second = struct.unpack("<2i", start.ljust(8))
     return first == MAGIC or (0 < first <= WIDEST and 0 < second <= WIDEST)
 
@@ -74,7 +74,7 @@ def subwords(word: str, minn: int, maxn: int) -> list[str]:
 
 @dataclass
 class Reader:
-    """The numbers at a file's next place. Raises BadInput if the file ends before them."""
+    """The next numbers of a file. Raises BadInput if the file ends before them."""
 
     file: BinaryIO
     path: str | Path
@@ -83,7 +83,7 @@ class Reader:
         """The next numbers, as `struct` names them."""
         size = struct.calcsize(f"<{layout}")
         if len(data := self.file.read(size)) < size:
-            raise BadInput(f"{self.path} is cut short: a file of FastText's has more")
+            raise BadInput(f"{self.path} is cut short: a FastText file has more")
         return struct.unpack(f"<{layout}", data)
 
     def word(self) -> str:
@@ -112,9 +112,7 @@ def _arguments(numbers: Reader) -> tuple[dict[str, int], bool]:
         or not 0 <= a["minn"] <= WIDEST
         or not 0 <= a["maxn"] <= WIDEST
     ):
-        raise BadInput(
-            f"{numbers.path} is no file of FastText's, or is damaged: its first numbers are {known}"
-        )
+        raise BadInput(f"{numbers.path} is not a FastText file, or is damaged: its first numbers are {known}")
     if version == 11 and a["model"] == SUPERVISED:
         a["maxn"] = 0  # such models were made without subwords
     return a, new

@@ -69,7 +69,7 @@ def read(path: str | Path, wanted: Iterable[str] | None = None, limit: int | Non
                 break
         else:
             _check_count(path, count, n)
-    notes = (f"{path}: {twice} of its words had come before; the first counts",) if twice else ()
+    notes = (f"{path}: {twice} of its words are repeated; the first one counts",) if twice else ()
     return checked(found, np.array(list(found.values()), np.float32).reshape(-1, width), path, notes=notes)
 
 
@@ -94,7 +94,7 @@ def _opened(path: str | Path) -> Iterator[BinaryIO]:
     path = Path(path)
     if not path.is_file():
         what = (
-            "is a folder" if path.is_dir() else "is not there" if not path.exists() else "is no regular file"
+            "is a folder" if path.is_dir() else "is not a regular file" if path.exists() else "is not there"
         )
         raise BadInput(f"{path} {what}; give a file of word vectors")
     try:
@@ -156,7 +156,7 @@ def _width_of_row(line: bytes, path: str | Path) -> int:
         width += 1
     if not 0 < width <= WIDEST:
         raise BadInput(
-            f"{path} is no file of word vectors: "
+            f"{path} is not a file of word vectors: "
             f"its first line is neither two numbers nor a word with numbers"
         )
     return width
@@ -176,9 +176,7 @@ def _fields(line: bytes) -> list[bytes]:
 def _line(file: BinaryIO, path: str | Path, number: int) -> bytes:
     line = file.readline(LONGEST)
     if len(line) == LONGEST:
-        raise BadInput(
-            f"{path}: line {number} is longer than {LONGEST} bytes: this is no file of word vectors"
-        )
+        raise BadInput(f"{path}: line {number} is longer than {LONGEST} bytes: not a file of word vectors")
     return line
 
 
@@ -222,7 +220,7 @@ def _of_binary(file: BinaryIO, path: str | Path, count: int, width: int) -> Rows
         while (letter := file.read(1)) not in (b" ", b""):
             letters += letter
             if len(letters) > 2**16:
-                raise BadInput(f"{path}: word {n + 1} has no end: this is no file of word vectors")
+                raise BadInput(f"{path}: word {n + 1} has no end: not a file of word vectors")
         row = file.read(4 * width)
         if len(row) < 4 * width:
             return  # cut short: `_check_count` says so

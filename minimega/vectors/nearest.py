@@ -48,7 +48,7 @@ def place_of(vectors: Vectors, word: str) -> int:
 
 
 def terms(text: str) -> tuple[list[str], list[str]]:
-    """The words that are added and taken away: "king - man + woman", a blank on both sides of each sign.
+    """The words that are added and subtracted: "king - man + woman", with spaces around each sign.
 
     >>> terms("king - man + woman"), terms("well-known")
     ((['king', 'woman'], ['man']), (['well-known'], []))
@@ -57,7 +57,7 @@ def terms(text: str) -> tuple[list[str], list[str]]:
     parts = re.split(r"(?:^|\s)([+-])\s", begun)
     signed = list(zip(parts[1::2], (word.strip() for word in parts[2::2]), strict=True))
     if not text.strip() or any(w[:2] in ("+ ", "- ") or w[-2:] in (" +", " -") for _, w in signed):
-        raise BadInput(f"{shown(text)} is no sum of words; write it as in 'king - man + woman'")
+        raise BadInput(f"{shown(text)} is not a sum of words; write it as in 'king - man + woman'")
     return [w for sign, w in signed if sign == "+"], [w for sign, w in signed if sign == "-"]
 
 

@@ -47,7 +47,7 @@ class Vectors:
 
     @cached_property
     def unit(self) -> np.ndarray:
-        """The vectors at length 1 (N, E); a vector of zeros stays zeros."""
+        """The vectors at length 1 (N, E); a zero vector stays zero."""
         lengths = np.linalg.norm(self.rows, axis=1, keepdims=True)
         return self.rows / np.where(lengths > 0, lengths, 1)
 

@@ -65,7 +65,7 @@ def test_a_word_made_of_subwords(gensims, capsys):
         (["nowhere", "king"], "nowhere is not there"),
         (["{few}", "dog"], "no vector for 'dog'"),
         (["{few}", "kin"], "no vector for 'kin'; did you mean king?"),
-        (["{few}", "king", "-"], "'king -' is no sum of words"),
+        (["{few}", "king", "-"], "'king -' is not a sum of words"),
         (["{few}", "king", "--topn", "0"], "--topn is 0"),
         (["{few}", "king", "--questions", "nowhere"], "nowhere"),
         (["{folder}", "king"], "holds no finished checkpoint"),

@@ -1,4 +1,4 @@
-"""`minimega score` as a user types it: files, JSON lines, own measures, bad input; bits per byte."""
+"""`minimega score` as a user types it: files, JSON lines, user metrics, bad input; bits per byte."""
 
 import json
 import math
@@ -146,7 +146,7 @@ def bad(capsys, *words: str) -> str:
         ("broken", "own.py:broken fails on these texts: KeyError: 'no\\nsuch thing'"),
         ("leaves", "calls sys.exit()"),
         ("few", "few returned 1 numbers for 3 texts"),
-        ("words", "words returned 'good'; it has to return a number, or one per text"),
+        ("words", "words returned 'good'; it must return a number, or one per text"),
         ("nothing", "nothing returned"),
         ("nan", "not finite"),
         ("ragged", "ragged returned [[1], [1, 2], []]"),
@@ -184,12 +184,12 @@ def test_bad_references_are_one_sentence(here, capsys, content, says):
     [
         ("{", "is not JSON"),
         ("[" * 100_000, "is not JSON"),
-        ("[1]", "has to be an object with some of hypothesis, prompt"),
-        ('"text"', "has to be an object"),
-        ("{}", "has to be an object"),
-        ('{"hypothesis": 3}', "hypothesis has to be a text, not 3"),
-        ('{"references": "a"}', "references has to be a list of texts"),
-        ('{"references": [1]}', "references has to be a list of texts"),
+        ("[1]", "must be an object with some of hypothesis, prompt"),
+        ('"text"', "must be an object"),
+        ("{}", "must be an object"),
+        ('{"hypothesis": 3}', "hypothesis must be a text, not 3"),
+        ('{"references": "a"}', "references must be a list of texts"),
+        ('{"references": [1]}', "references must be a list of texts"),
         ('{"messages": []}', "messages is an empty list"),
         ('{"messages": [{"role": "user", "content": "a"}]}', "ends with a user's turn"),
         ('{"messages": [3]}', "each turn must be"),

@@ -124,7 +124,7 @@ BAD = {
     "infinite": (b"2 2\nsky 0 0\nsun 1 -inf\n", "'sun' has numbers that are not finite"),
     "too large": (b"sun 1 1e60\n", "'sun' has numbers that are not finite"),
     "no number": (b"sun 1 2\nmoon 3 x\n", "line 2 has 'x' where a number should be"),
-    "no vectors": (b"Once upon a time\nthere was a file\n", "is no file of word vectors"),
+    "no vectors": (b"Once upon a time\nthere was a file\n", "is not a file of word vectors"),
     "not UTF-8": ("soleil 1 2\n\u00e9t\u00e9 3 4\n".encode("latin-1"), "line 2 is not UTF-8"),
     "not UTF-8, with a header": ("1 2\n\u00e9t\u00e9 3 4\n".encode("latin-1"), "line 2 is not UTF-8"),
     "no words": (b"0 100\n", "line 1 says 0 words"),
@@ -166,7 +166,7 @@ def test_no_file(tmp_path):
     for path, why in (
         (tmp_path, "is a folder"),
         (tmp_path / "no", "is not there"),
-        ("/dev/null", "no regular file"),
+        ("/dev/null", "not a regular file"),
     ):
         with pytest.raises(BadInput, match=why):
             read(path)
@@ -180,7 +180,7 @@ def test_what_real_files_have(tmp_path):
         5,
         6,
     ]
-    assert "1 of its words had come before" in got.notes[0]
+    assert "1 of its words are repeated" in got.notes[0]
     path.write_bytes(b"2 1\nsun\t5\nmoon\t6\n")
     assert read(path).rows.ravel().tolist() == [5, 6]
     path.write_bytes(BINARY)  # the C program ends each row with a line end, gensim does not

@@ -49,7 +49,7 @@ def test_the_terms_of_an_analogy():
     assert terms("king - man + woman") == (["king", "woman"], ["man"])
     assert terms(" - man + well-known -  c++ ") == (["well-known"], ["man", "c++"])
     for text in ("", " ", "king -", "king - - man"):
-        with pytest.raises(BadInput, match="no sum of words"):
+        with pytest.raises(BadInput, match="not a sum of words"):
             terms(text)
 
 
