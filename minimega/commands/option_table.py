@@ -154,7 +154,7 @@ GROUPS: dict[str, tuple[Option, ...]] = {
     "generation": (
         Option("model-filename", str, None, f"{USE} score", "a run folder or its .safetensors", PATH, "none"),
         Option("prompt", str, None, WRITE, "how each text begins", shown="the start token alone"),
-        Option("generate-filename", str, None, f"{WRITE} score", "output file, one text per line", PATH, "none"),
+        Option("generate-filename", str, None, f"{WRITE} score", "output: one text per line", PATH, "none"),
         Option("generate-num-sentences", int, 3, WRITE, "number of texts", FROM_1),
         Option("generate-sentence-length", int, 100, ANSWER, "maximum tokens per text", FROM_1),
         Option("temperature", float, 0.8, ANSWER, "sampling randomness; 0: greedy (score)", FROM_0),

@@ -54,9 +54,7 @@ class Secret:
         """
         pieces = re.split(r"\[([^\[\]]*)\]", text)
         if len(pieces) == 1 or any(c in "[]" for piece in pieces for c in piece):
-            raise BadInput(
-                f"{shown(text)} has no secret: put its secret part in brackets: 'code [4711]'"
-            )
+            raise BadInput(f"{shown(text)} has no secret: put its secret part in brackets: 'code [4711]'")
         parts, slots = [pieces[0]], []
         for inside, after in zip(pieces[1::2], pieces[2::2], strict=True):
             before = len(slots)
