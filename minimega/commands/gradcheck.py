@@ -7,6 +7,7 @@ import numpy as np
 from minimega.commands.theirs import load_function, theirs
 from minimega.errors import BadInput
 from minimega.gradcheck import check
+from minimega.gradcheck.adapters import adapted
 from minimega.gradcheck.differences import Subject
 from minimega.ranks.streams import say
 
@@ -19,7 +20,7 @@ def run(o: Options) -> int:
     """
     rng = np.random.default_rng(o.seed)
     arrays = [rng.normal(size=shape) for shape in _shapes(o.shapes)]
-    f = load_function(o.target)
+    f = adapted(load_function(o.target), tuple(arrays))
     with theirs(f"{o.target} fails on arrays of shapes {o.shapes}"):
         if problem := Subject(f, tuple(arrays)).no_operation:  # else we would check the engine's backward
             raise problem

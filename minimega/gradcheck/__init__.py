@@ -3,29 +3,34 @@
 docs/gradcheck.md explains how.
 """
 
-import importlib.util
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Callable
 
 import numpy as np
 
-from minimega.contract import WrongOperation
-from minimega.errors import BadInput
+from minimega.gradcheck.adapters import adapted, from_jax, from_torch
 from minimega.gradcheck.adjoint import check_adjoint
 from minimega.gradcheck.differences import CannotJudge, Subject
 from minimega.gradcheck.judge import Judge
 from minimega.gradcheck.report import Argument, Report
-from minimega.ranks.streams import say
 
-__all__ = ["Argument", "CannotJudge", "Report", "assert_gradients", "check", "check_adjoint"]
+__all__ = [
+    "Argument",
+    "CannotJudge",
+    "Report",
+    "assert_gradients",
+    "check",
+    "check_adjoint",
+    "from_jax",
+    "from_torch",
+]
 
 
 def check(f: Callable, *arrays, seed: int = 0, directions: int | None = None) -> Report:
     """Check the backward pass of f at these arrays against finite differences, and say what is wrong.
 
     f takes arrays and returns (y, back), or takes Tensors and returns a Tensor, or is a layer or a model
-    (whose `loss` is checked); their parameters are checked as further arguments. Small arrays are checked
+    (whose `loss` is checked); their parameters are checked as further arguments. It may also be a
+    torch.autograd.Function or a function of JAX (see adapters.py). Small arrays are checked
     entry by entry, large ones along random directions; `directions` sets their number for all arrays.
     float32 arrays are checked in float64 first, then within float32's rounding. Raises CannotJudge (a
     BadInput) if no verdict is possible.
@@ -37,7 +42,7 @@ def check(f: Callable, *arrays, seed: int = 0, directions: int | None = None) ->
     'sign'
     """
     with np.errstate(all="ignore"):
-        subject = Subject(f, arrays)
+        subject = Subject(adapted(f, arrays), arrays)
         try:
             return Judge(subject, seed, directions).run()
         finally:

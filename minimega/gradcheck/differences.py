@@ -70,7 +70,10 @@ class Subject:
     def _parameters(self) -> list[Parameter]:
         if self.layer is None:
             return []
-        return list(self.layer.named(self.layer.name).parameters().values())
+        found = list(self.layer.named(self.layer.name).parameters().values())
+        if not all(p.drawn for p in found):
+            raise CannotJudge(f"{self.name} has no weights yet: draw them first (layer.draw(seed=0))")
+        return found
 
     def _refuse_what_has_no_gradient(self) -> None:
         if not self.arrays or not any(a.size for a in self.arrays):
@@ -79,10 +82,7 @@ class Subject:
             )
         for name, a in zip(self.names, self.arrays, strict=True):
             if a.dtype.kind == "O":
-                raise CannotJudge(
-                    f"{name} holds no numbers: bind non-array arguments with a lambda, and draw a layer's "
-                    "parameters first (layer.draw(seed=0))"
-                )
+                raise CannotJudge(f"{name} holds no numbers: bind non-array arguments with a lambda")
             if a.dtype.kind != "f":
                 raise CannotJudge(
                     f"{name} is an array of {a.dtype}, which has no gradient: give floats, or bind it with a "
