@@ -35,6 +35,7 @@ TARGETS = {
     "prepare": [("texts", "FILE-OR-FOLDER...", "texts: files, folders, or the name of a built-in one")],
     "sheet": [("systems", "FILE-or-RUN...", "texts, one per line or .jsonl, or run folders: one per system")],
     "ratings": [("files", "FILE...", "what the raters downloaded")],
+    "vectors": [("source", "FILE-OR-TEXT", "a text to train on (tales, pydoc, a path), a run, or vectors")],
     "reshard": [("run", "RUN", "a run folder")],
     "import-hf": [("source", "DIR", "a folder that transformers saved, or a name to download, such as gpt2")],
     "export-hf": [("run", "RUN", "a run folder")],

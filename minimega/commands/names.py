@@ -143,6 +143,14 @@ OPTIONS = {
     "vectors": """pretrained-vectors embeddings pretrained-embeddings word-vectors embedding-file emb-path
         word2vec glove fasttext""",
     "freeze-vectors": "freeze-embeddings fix-word-vecs-enc freeze freeze-emb fixed-embeddings",
+    "save-vectors": """output out o save-word2vec-format out-file output-file save save-path save-dir
+        generate-filename fname""",
+    "vector-size": "size dim embedding-size embedding-dim d-model d-embedding vectors-size vec-size n-embd",
+    "window": "window-size ws context skip-window",
+    "negative": "neg negatives num-negative num-neg negative-samples n-negatives num-neg-samples",
+    "sample": "subsample subsampling sampling t threshold",
+    "min-count": "min-frequency min-freq mincount min-word-count minimum-count vocab-min-count",
+    "alpha": "lr learning-rate start-alpha initial-lr",
     "topn": "top-n number-of-neighbours top",
     "questions": "analogies analogy-file questions-words",
     "limit": "max-vectors restrict-vocab threshold",
@@ -233,6 +241,7 @@ COMMANDS = {
     "import-hf": "import from-pretrained convert-from-hf hf",
     "export-hf": "export save-pretrained convert-to-hf to-hf",
     "doctor": "info check-install env status selftest",
+    "vectors": "word2vec w2v skipgram skip-gram embeddings train-vectors export-vectors fasttext glove",
     "neighbours": "neighbors nearest most-similar similar similarity analogy analogies distance",
     "learn": "lesson lessons tutorial course",
 }

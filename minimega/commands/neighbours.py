@@ -51,9 +51,17 @@ def run(o: Options) -> int:
     return 0
 
 
+def is_run(name: str) -> bool:
+    """Whether a path is that of a run, a checkpoint, or weights."""
+    path = Path(name)
+    if not path.is_dir():
+        return path.suffix == ".safetensors"
+    return run_folder.holds_run(path) or any((path / f).exists() for f in ("state.json", "model.safetensors"))
+
+
 def open_vectors(name: str, limit: int | None = None) -> Vectors:
     """The vectors of a run's words, or those of a file. Raises BadInput if they cannot be read."""
-    if not (Path(name).is_dir() or Path(name).suffix == ".safetensors"):
+    if not is_run(name):
         return files.read(name, limit=limit)
     source = run_folder.find(name)
     tokenizer = open_tokenizer(source, run_folder.run_of(source))
@@ -64,4 +72,6 @@ def token_vectors(source: Path) -> np.ndarray:
     """The vector of each token of a checkpoint, as its first block gets it: (V, D) float32."""
     parts, config = checkpoint.open_model(source)
     inside = gpt(config).layers["embedding"].parameters()
-    return parts.read(piece_of(inside["embedding.tokens"])).astype(np.float32)
+    arrays = {name: parts.read(piece_of(p)).astype(np.float32) for name, p in inside.items()}
+    table, projection = arrays["embedding.tokens"], arrays.get("embedding.projection")
+    return table if projection is None else table @ projection  # (V, D)

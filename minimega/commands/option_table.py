@@ -15,7 +15,9 @@ from minimega.commands.option import (
     SHARE,
     SOME,
     TO_3,
+    TO_100,
     TO_1000,
+    TO_WIDEST,
     Option,
 )
 from minimega.errors import nearest
@@ -44,6 +46,7 @@ COMMANDS = {
     "export-hf": "write a run's newest model as a Hugging Face GPT-2",
     "compare": "compare two runs: is the difference rounding or a bug, and where does it begin",
     "doctor": "check your setup and say how to fix it",
+    "vectors": "train word vectors on a text, or write those of a run or a file as word2vec's format",
     "neighbours": "list the words nearest to a word, solve analogies, score a file of questions",
     "learn": "list the lessons, copy one to work in, check your answer",
 }
@@ -54,10 +57,11 @@ CUT, MEMORY = "train reshard", f"{RANKS} memory"
 FOLDER = f"{CUT} import-hf export-hf"
 ORDER, ALL = "train timeline reshard", "train generate evaluate fill score bench timeline memory"
 TOLD = {"shown": "from --model-type"}
-SEEDED = "train generate score sheet ratings bench timeline gradcheck"
+SEEDED = "train vectors generate score sheet ratings bench timeline gradcheck"
 LOSS_ON = "all", "answers"
 EVAL = "train evaluate"
 FORMS, OVERLAP = ("nfc", "nfkc", "none"), ("report", "drop")
+KIND = "word for tales and vectors, else bpe"
 WORDS = ("char", "word", "whitespace", "bpe")
 OBJECTIVES = "causal", "masked"
 
@@ -67,8 +71,8 @@ GROUPS: dict[str, tuple[Option, ...]] = {
         Option("train-filename", str, "tales", TRAIN, "tales, tales-zh, pydoc, a file or a folder", PATH),
         Option("loss-on", LOSS_ON, "all", EVAL, "which tokens count; answers: those of a .jsonl"),
         Option("eval-filename", str, None, f"{EVAL} prepare", "the text to evaluate on", PATH, "held out"),
-        Option("tales", int, 12000, TRAIN, "number of tales to generate", FROM_1),
-        Option("tokenizer", WORDS, None, TRAIN, "how text becomes tokens", shown="word for tales, else bpe"),
+        Option("tales", int, 12000, "train vectors", "number of tales to generate", FROM_1),
+        Option("tokenizer", WORDS, None, "train vectors", "how text becomes tokens", shown=KIND),
         Option("vocab-size", int, None, BUILD, "maximum vocabulary size", FROM_1, "by shape"),
         Option("word-dropout", float, 0.0, TRAIN, "share of input tokens hidden in training", BELOW_1),
         Option("span-mask", float, 0.0, TRAIN, "share of input tokens hidden in whole spans", BELOW_1),
@@ -107,7 +111,7 @@ GROUPS: dict[str, tuple[Option, ...]] = {
         Option("objective", OBJECTIVES, "causal", TRAIN, "predict the next token, or masked ones (BERT)"),
         Option("train-batch-size", int, 16, BUILD, "sequences per optimizer step", FROM_1),
         Option("accumulate", int, 1, PIPE, "gradient accumulation: equal parts of the batch", FROM_1),
-        Option("num-epochs", int, 3, TRAIN, "passes over the text", FROM_1),
+        Option("num-epochs", int, 3, "train vectors", "passes over the text", FROM_1),
         Option("num-steps", int, None, BUILD, "optimizer steps", FROM_1, "by epochs; bench 10; timeline 5"),
         Option("optimizer", tuple(OPTIMIZERS), "adamw", "train bench", "update rule for the weights"),
         Option("lr", float, 1e-3, TRAIN, "peak learning rate", ABOVE_0),
@@ -193,9 +197,16 @@ GROUPS: dict[str, tuple[Option, ...]] = {
     "word vectors": (
         Option("vectors", str, None, TRAIN, "start the embedding from these word vectors", PATH),
         Option("freeze-vectors", bool, False, TRAIN, "do not train the vectors of --vectors or --init-from"),
+        Option("save-vectors", str, None, "vectors", "the file to write; .bin: binary", PATH, "required"),
+        Option("vector-size", int, 100, "vectors", "numbers per word", TO_WIDEST),
+        Option("window", int, 5, "vectors", "how far a neighbour may be, in words", TO_100),
+        Option("negative", int, 5, "vectors", "words drawn at random per neighbour", TO_100),
+        Option("sample", float, 1e-3, "vectors", "thin out words above this share; 0: none", FROM_0),
+        Option("min-count", int, 5, "vectors", "leave out rarer words", FROM_1),
+        Option("alpha", float, 0.025, "vectors", "learning rate at the beginning; it falls to 0", ABOVE_0),
         Option("topn", int, 10, "neighbours fill", "number of neighbours, or of tokens for a gap", FROM_1),
         Option("questions", str, None, "neighbours", "score this file of analogies by section", PATH),
-        Option("limit", int, None, "neighbours", "read only the first N words of a file", FROM_1, "all"),
+        Option("limit", int, None, "neighbours vectors", "read the first N words of a file", FROM_1, "all"),
     ),
     "lessons": (
         Option("folder", str, "my-lessons", "learn", "folder of your copies and your progress", PATH),

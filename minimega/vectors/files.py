@@ -88,6 +88,25 @@ def width_of(path: str | Path) -> int:
         return _kind(file, path)[2]
 
 
+def is_vectors(path: str | Path) -> bool:
+    """Whether a file holds vectors, not a text, by its first lines. Raises BadInput if it is not there.
+
+    A text may begin with a word and a number; vectors have two such lines at least, of equal width.
+    """
+    try:
+        with _opened(path) as file:
+            kind, count, width = _kind(file, path)
+            rows = [_fields(_line(file, path, n)) for n in (1, 2)] if kind == "text" else []
+    except BadInput:
+        if Path(path).is_file():
+            return False
+        raise
+    if kind != "text":
+        return True
+    numbers = [[_number(part) for part in row[-width:]] for row in rows if len(row) > width]
+    return len(numbers) >= (1 if count else 2) and not any(None in row for row in numbers)
+
+
 @contextmanager
 def _opened(path: str | Path) -> Iterator[BinaryIO]:
     """The file, unpacked if its first bytes say gzip. Raises BadInput if it cannot be read."""

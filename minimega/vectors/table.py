@@ -73,8 +73,8 @@ def joined(a: Vectors, b: Vectors) -> Vectors:
     return Vectors([*a.words, *b.words], rows, a.guessed | b.guessed, a.notes)
 
 
-def write(path: str | Path, vectors: Vectors) -> None:
-    """Write word2vec's text format, which gensim, FastText and `files.read` read.
+def write(path: str | Path, vectors: Vectors, binary: bool = False) -> None:
+    """Write word2vec's format, which gensim and `files.read` read, as text or binary.
 
     The first line has the number of words and the width; each further line a word and its numbers, as many
     digits as restore each float32. Raises BadInput if a word is empty or holds white space (the format cannot
@@ -85,7 +85,8 @@ def write(path: str | Path, vectors: Vectors) -> None:
             raise BadInput(
                 f"{path}: {shown(word)} cannot be written: word2vec's format has no white space in a word"
             )
-    with naming(path), open(path, "w", encoding="utf-8", newline="\n") as file:
-        file.write(f"{len(vectors)} {vectors.width}\n")
-        for word, row in zip(vectors.words, vectors.rows.astype(np.float32, copy=False), strict=True):
-            file.write(f"{word} {' '.join(map(str, row))}\n")
+    with naming(path), open(path, "wb") as file:
+        file.write(f"{len(vectors)} {vectors.width}\n".encode())
+        for word, row in zip(vectors.words, vectors.rows.astype("<f4", copy=False), strict=True):
+            numbers = row.tobytes() if binary else " ".join(map(str, row)).encode()
+            file.write(word.encode() + b" " + numbers + b"\n")

@@ -64,7 +64,7 @@ def test_no_name_of_others_hides_an_option_of_the_same_command():
         ("train", "no-untied", "untied false"),
         # of another command
         ("train", "max-new-tokens", "generate-sentence-length of generate, score, sheet"),
-        ("generate", "epochs", "num-epochs of train"),
+        ("generate", "epochs", "num-epochs of train, vectors"),
         # an option here, but of another command, where this one has its own
         ("generate", "save-dir", "model-filename"),
     ],

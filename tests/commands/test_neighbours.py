@@ -68,7 +68,7 @@ def test_a_word_made_of_subwords(gensims, capsys):
         (["{few}", "king", "-"], "'king -' is not a sum of words"),
         (["{few}", "king", "--topn", "0"], "--topn is 0"),
         (["{few}", "king", "--questions", "nowhere"], "nowhere"),
-        (["{folder}", "king"], "holds no finished checkpoint"),
+        (["{folder}", "king"], "is a folder"),
     ],
 )
 def test_bad_input(few, tmp_path, capsys, args, why):

@@ -1,0 +1,75 @@
+"""`minimega vectors`: trains word vectors on a text; or writes those of a run or a file."""
+
+import math
+from pathlib import Path
+from types import SimpleNamespace as Options
+
+import numpy as np
+
+from minimega.checkpoint import run_folder
+from minimega.commands.neighbours import is_run, open_vectors
+from minimega.commands.notes import counted
+from minimega.commands.progress import say
+from minimega.commands.texts import workspace
+from minimega.costs.memory import machine_memory, size
+from minimega.data import corpus, tokens
+from minimega.errors import BadInput, RunFailed
+from minimega.vectors import files
+from minimega.vectors.skipgram import Recipe, SkipGram
+from minimega.vectors.table import Vectors, write
+
+
+def run(o: Options) -> int:
+    """Make the vectors and write them; returns 0.
+
+    Raises BadInput if the source cannot be used, or the file cannot be written.
+    """
+    if not o.save_vectors:
+        raise BadInput("vectors needs --save-vectors: the file to write")
+    target = Path(o.save_vectors)
+    if target.is_dir() or not target.absolute().parent.is_dir():
+        why = "is a folder" if target.is_dir() else f"cannot be made: there is no folder {target.parent}"
+        raise BadInput(f"--save-vectors {target} {why}")
+    vectors = made(o)
+    for note in vectors.notes:
+        say(f"note: {note}")
+    words = [i for i, word in enumerate(vectors.words) if word and not any(map(str.isspace, word))]
+    if left := len(vectors) - len(words):
+        say(f"note: {counted(left, 'word')} with white space left out: word2vec's format cannot hold them")
+        vectors = Vectors([vectors.words[i] for i in words], vectors.rows[words])
+    with run_folder.whole(target) as work:
+        write(work, vectors, binary=target.suffix == ".bin")
+    say(f"{counted(len(vectors), 'word')}, {vectors.width} numbers each: {target}")
+    return 0
+
+
+def made(o: Options) -> Vectors:
+    """The vectors of a run or of a file, or new ones, trained on a text."""
+    built_in = o.source in corpus.BUILT_IN
+    if not built_in and (is_run(o.source) or (Path(o.source).is_file() and files.is_vectors(o.source))):
+        return open_vectors(o.source, o.limit)
+    learned, _ = corpus.open_corpus(o.source, seed=o.seed, tales=o.tales).split()
+    names = "vector_size", "window", "negative", "sample", "min_count", "alpha", "seed"
+    recipe = Recipe(epochs=o.num_epochs, **{name: getattr(o, name) for name in names})
+    with workspace() as work, np.errstate(all="ignore"):  # non-finite numbers are reported below
+        tokenizer = tokens.train(o.tokenizer or "word", learned.documents())
+        check_memory(tokenizer.size, recipe)
+        stream = tokens.tokenize(learned.documents(), tokenizer, work / "text.npy")
+        training = SkipGram(stream, tokenizer, recipe)
+        say(f"{counted(len(training.words), 'word')} of {counted(len(stream), 'token')}")
+        for n in range(1, recipe.epochs + 1):
+            loss = training.epoch(n)
+            if not (math.isfinite(loss) and np.isfinite(training.v).all()):
+                raise RunFailed(f"epoch {n}: the vectors are no longer finite; try a lower --alpha")
+            say(f"epoch {n} of {recipe.epochs}: loss {loss:.4f} nats per pair")
+    return training.vectors()
+
+
+def check_memory(words: int, recipe: Recipe) -> None:
+    """Raise BadInput if the two tables, and drawing them, need more memory than this machine has."""
+    needs, has = 24 * words * recipe.vector_size, machine_memory()
+    if has is not None and needs > has:
+        raise BadInput(
+            f"vectors of {recipe.vector_size} numbers for up to {words} words need {size(needs)} of memory; "
+            f"this machine has {size(has)}: choose a smaller --vector-size"
+        )
