@@ -413,9 +413,9 @@ def test_a_wrong_folder_is_told_so(theirs, tmp_path, capsys, name):
         (lambda f, i: (f / "model-00002-of-00003.safetensors").unlink(), "is missing"),
         (
             lambda f, i: i["weight_map"].update({"x.weight": "../x.safetensors"}),
-            "no .safetensors beside it",
+            "not a .safetensors file beside it",
         ),
-        (lambda f, i: i["weight_map"].update({"x.weight": 3}), "no .safetensors beside it"),
+        (lambda f, i: i["weight_map"].update({"x.weight": 3}), "not a .safetensors file beside it"),
         (lambda f, i: i["weight_map"].update({"x": "model-00001-of-00003.safetensors"}), "it does not"),
         (lambda f, i: i["weight_map"].popitem(), "no array"),
         (lambda f, i: i.pop("weight_map"), "no weight_map"),
