@@ -2,12 +2,12 @@
 
 The public names, in the order in which data passes through them:
 
-    texts       open_corpus, train_tokenizer, tokenize, Windows, Batches
+    texts       open_corpus, train_tokenizer, tokenize, Windows, Batches, masking_for
     autograd    Tensor, op, backward, no_grad, recompute, saved_bytes
     model       Parameter, Layer, Place, place, Config, SHAPES, Model, gpt
     gradcheck   check, assert_gradients
     training    OPTIMIZERS, AdamW, Recipe, Alone, train_step, evaluate
-    sampling    generate
+    sampling    generate, fill
     files       load, save
     errors      BadInput, RunFailed
 
@@ -24,6 +24,7 @@ import minimega.ranks.path  # first: makes the imports below find Python's own m
 from minimega.data.corpus import open_corpus
 from minimega.data.tokens import tokenize, train as train_tokenizer
 from minimega.data.windows import Batches, Windows
+from minimega.data.masked import masking_for
 from minimega.autograd import Tensor, backward, no_grad, op, recompute, saved_bytes
 from minimega.parameter import Parameter
 from minimega.layer import Layer, Place, place
@@ -31,7 +32,7 @@ from minimega.model import SHAPES, Config, Model, gpt
 from minimega.gradcheck import assert_gradients, check
 from minimega.optim import OPTIMIZERS, AdamW
 from minimega.train import Alone, Recipe, evaluate, train_step
-from minimega.sample import generate
+from minimega.sample import fill, generate
 from minimega.checkpoint.front import load, save
 from minimega.errors import BadInput, RunFailed
 # ruff: isort: on

@@ -64,11 +64,18 @@ def last_logits(model: Model, tokens, cache: Cache | None = None, seen: int = 0)
         return model(window, at).data[:, -1]
 
 
+def check_causal(config: Config) -> None:
+    """Raise BadInput if a model of this configuration cannot continue a text."""
+    if not config.causal:
+        raise BadInput("this model saw both sides of each token in training, so it cannot continue a text")
+
+
 def next_logits(model: Model, tokens, cached: bool = True) -> Iterator:
     """Yields the logits (B, V) after the tokens (B, N); send the next tokens (B,) for the next logits.
 
     Send (tokens, rows) to continue other texts: text i is then text `rows[i]` so far, and its next token.
     """
+    check_causal(model.config)
     seen, start, cache = 0, 0, Cache(model.config.context)
     while True:
         moved = window_start(tokens.shape[1], model.config.context)
@@ -118,8 +125,7 @@ def room(config: Config, count: int, length: int) -> int:
 
     Raises BadInput if the model is not causal.
     """
-    if not config.causal:
-        raise BadInput("this model saw both sides of each token in training, so it cannot continue a text")
+    check_causal(config)
     return length if config.endless else min(length, config.context - count + 1)
 
 

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from minimega import ops
+from minimega.errors import BadInput
 from minimega.model import Config, gpt
-from minimega.sample import Cache, choose, generate, last_logits, next_logits, window_start
+from minimega.sample import Cache, choose, fill, generate, last_logits, next_logits, window_start
 
 
 @pytest.mark.parametrize("context", [1, 2, 5, 8])
@@ -125,3 +126,21 @@ def test_the_ends_of_what_can_be_asked_give_a_token_that_is_allowed(choice):
     logits = np.array([[1.0, 3.0, -np.inf]])
     for uniform in (0.0, 0.5, 1 - 2**-53):
         assert choose(logits, [uniform], **choice)[0] in (0, 1)
+
+
+def test_a_model_that_sees_both_sides_fills_and_does_not_continue():
+    both, left = (
+        gpt(Config(vocab_size=9, d_model=8, nhead=2, causal=causal)).draw(1) for causal in (False, True)
+    )
+    for use in (lambda: next(next_logits(both, np.array([[1, 2]]))), lambda: list(generate(both, [1], 2))):
+        with pytest.raises(BadInput, match="cannot continue a text"):
+            use()
+    with pytest.raises(BadInput, match="cannot fill a gap"):
+        fill(left, [1, 2], mask=2)
+    ids, p = fill(both, [0, 2, 3, 2], mask=2, top=3, never=(0, 2))
+    p_all = np.exp(both(np.array([[0, 2, 3, 2]])).data[0, [1, 3]].astype(float))
+    p_all /= p_all.sum(axis=-1, keepdims=True)
+    np.testing.assert_allclose(p, np.take_along_axis(p_all, ids, axis=-1), rtol=1e-5)
+    assert not np.isin(ids, [0, 2]).any() and (np.diff(p, axis=-1) <= 0).all()
+    p_all[:, [0, 2]] = 0
+    np.testing.assert_array_equal(ids[:, 0], p_all.argmax(axis=-1))

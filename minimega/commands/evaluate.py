@@ -27,10 +27,12 @@ from minimega.commands.texts import (
     workspace,
 )
 from minimega.data import chat, tokens
+from minimega.data.masked import GAP
 from minimega.errors import BadInput, RunFailed
 from minimega.model import Model
 from minimega.parallel.grid import Grid
 from minimega.parallel.team import team_of
+from minimega.ranks.child import typed
 from minimega.train import perplexity
 
 
@@ -40,6 +42,17 @@ def load(o: Options, grid: Grid) -> tuple[Model, tokens.Tokenizer, Path]:
     source = run_folder.find(o.model_filename)
     tokenizer = open_tokenizer(source, run_folder.run_of(source))
     model = checkpoint.load_model(source, None, device(o.device), grid.shares, grid.pipeline)
+    return model, tokenizer, source
+
+
+def load_causal(o: Options, grid: Grid) -> tuple[Model, tokens.Tokenizer, Path]:
+    """As `load`, for work that continues a text. Raises BadInput if the model is masked."""
+    model, tokenizer, source = load(o, grid)
+    if not model.config.causal:
+        raise BadInput(
+            f"{source} is a masked model: it saw both sides of each token, so it cannot continue a text\n"
+            f"It fills gaps: {typed('fill', o.model_filename, f'some text with a {GAP}')}"
+        )
     return model, tokenizer, source
 
 
@@ -98,6 +111,7 @@ def _evaluate(o: Options, grid: Grid) -> int:
     if not model.config.causal:  # a masked model gives no probability of a whole text
         token, bits = "masked token", ""
         del found["bits_per_byte"]
+        found["tokens"] = sum(int((seen.take([n])[1] >= 0).sum()) for n in range(len(seen)))
     if grid.first and o.json:
         say(json.dumps(found))
     elif grid.first:

@@ -7,16 +7,14 @@ from typing import NamedTuple
 import numpy as np
 
 from minimega.commands import threads
-from minimega.commands.evaluate import load
+from minimega.commands.evaluate import load_causal
 from minimega.commands.notes import counted, notes
 from minimega.commands.on_ranks import on_ranks
 from minimega.commands.progress import say
 from minimega.data import chat, tokens
-from minimega.data.masked import GAP
 from minimega.errors import BadInput, naming
 from minimega.model import Model
 from minimega.parallel.grid import Grid
-from minimega.ranks.child import typed
 from minimega.ranks.streams import tell
 from minimega.sample import generate
 from minimega.seq2seq.beam import beam_search
@@ -35,12 +33,7 @@ def run(o: Options) -> int:
 
 
 def _generate(o: Options, grid: Grid) -> int:
-    model, tokenizer, source = load(o, grid)
-    if not model.config.causal:
-        raise BadInput(
-            f"{source} is a masked model: it saw both sides of each token, so it cannot continue a text\n"
-            f"It fills gaps: {typed('fill', o.model_filename, f'some text with a {GAP}')}"
-        )
+    model, tokenizer, _ = load_causal(o, grid)
     threads.settle(o, grid.world, model.config, min(TOGETHER, o.generate_num_sentences))
     if grid.first and (lacks := tokenizer.lacks(o.prompt or "")):
         named = ", ".join(map(repr, lacks[:8])) + ", ..." * (len(lacks) > 8)

@@ -7,7 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace as Options
 
 from minimega.commands import sources
-from minimega.commands.evaluate import load
+from minimega.commands.evaluate import load_causal
 from minimega.commands.notes import counted
 from minimega.commands.on_ranks import on_ranks
 from minimega.commands.theirs import load_function, theirs
@@ -39,7 +39,7 @@ def _score(o: Options, grid: Grid | None) -> int:
     found, lines, secret, other = {}, [], None, None
     if o.secret:
         secret = Secret.parse(o.secret)
-        model, tokenizer, _ = load(o, grid)
+        model, tokenizer, _ = load_causal(o, grid)
         secret = exposure(model, tokenizer, secret, o.candidates, o.seed)
     judges = o.hypotheses or o.references or o.prompts or not secret
     if judges:

@@ -6,7 +6,7 @@ from types import SimpleNamespace as Options
 
 from minimega.checkpoint import run_folder
 from minimega.commands import options, threads
-from minimega.commands.evaluate import load
+from minimega.commands.evaluate import load_causal
 from minimega.commands.start import replace_options
 from minimega.commands.texts import check_found, open_texts
 from minimega.data import corpus
@@ -93,7 +93,7 @@ def _asked(row: files.Row, where: str) -> str | tuple[str, ...]:
 def answered(run: str, asked: Sequence[str | tuple[str, ...]], o: Options, grid: Grid) -> list[str]:
     """What a run answers to these prompts: greedily, unless `--temperature` is given."""
     o = replace_options(o, model_filename=run)
-    model, tokenizer, _ = load(o, grid)
+    model, tokenizer, _ = load_causal(o, grid)
     threads.settle(o, grid.world, model.config, min(TOGETHER, len(asked)))
     lacks = sum(bool(tokenizer.lacks(text)) for text in asked if isinstance(text, str))
     if lacks and grid.first:

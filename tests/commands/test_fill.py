@@ -129,8 +129,14 @@ def test_what_fill_prints_is_what_the_model_says(start, kind, capsys):
 
 def test_each_model_refuses_the_work_of_the_other(start, capsys):
     masked, causal = start("masked"), start("causal", "--objective", "causal")
-    said = refused(["generate", "--model-filename", masked], capsys)
-    assert "masked model" in said and f"fill {masked} 'some text with a [MASK]'" in said
+    references = masked / "tokenizer.json"
+    for words in (
+        ["generate"],
+        ["score", "--references", references],
+        ["score", "--secret", "The [dog|box]"],
+    ):
+        said = refused([*words, "--model-filename", masked], capsys)
+        assert "masked model" in said and f"fill {masked} 'some text with a [MASK]'" in said
     said = refused(["fill", causal, "The [MASK]"], capsys)
     assert "sees only what stands before" in said and f"generate --model-filename {causal}" in said
 
@@ -182,5 +188,6 @@ def test_a_masked_model_learns_whole_dialogues_alone(tmp_path, start, capsys):
     assert main(["evaluate", "--model-filename", str(run), "--json"]) == 0
     found = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert "bits_per_byte" not in found and found["loss"] == log_of(run, "eval_loss")[6]
+    assert 0 < found["tokens"] < 0.5 * found["bytes"]
     said = refused(["evaluate", "--model-filename", run, "--loss-on", "answers"], capsys)
     assert "--loss-on answers trains and judges what follows a question" in said
