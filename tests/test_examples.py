@@ -91,6 +91,28 @@ def test_a_small_model_writes_chinese():
     assert first >= 30 and right / sentences > 0.5  # 37 of 40, 152 of 220
 
 
+def shares(said: str, begin: str) -> list[float]:
+    """The percentages in the line that begins with these words."""
+    return [float(x) for x in re.findall(r"([\d.]+)%", re.search(rf"^{begin}.*$", said, re.M)[0])]
+
+
+def test_hidden_states_label_words_that_the_model_does_not_know():
+    said = example([sys.executable, str(EXAMPLES / "label_words.py")], limit=240)
+    known, unknown = shares(said, "always the commonest kind")
+    assert known == unknown < 70  # 63.8, 63.8
+    known, unknown = shares(said, "the vectors of the embedding")
+    assert known > 95 and unknown < 70  # 100, 63.8
+    known, unknown = shares(said, "the hidden states after block 2")
+    assert known > 95 and unknown > 80  # 99.8, 89.9
+
+
+def test_hidden_states_classify_texts_by_the_order_of_their_words():
+    said = example([sys.executable, str(EXAMPLES / "classify_texts.py")], limit=240)
+    assert shares(said, "always the commoner answer")[0] < 55  # 48.5
+    assert shares(said, "mean of the vectors of the embedding")[0] < 60  # 50.0
+    assert shares(said, "mean of the hidden states after block 2")[0] > 90  # 100
+
+
 def test_the_floor(tmp_path):
     picture = tmp_path / "floor.png"
     said = example(

@@ -37,6 +37,7 @@ TARGETS = {
     "ratings": [("files", "FILE...", "what the raters downloaded")],
     "vectors": [("source", "FILE-OR-TEXT", "a text to train on (tales, pydoc, a path), a run, or vectors")],
     "reshard": [("run", "RUN", "a run folder")],
+    "embed": [("run", "RUN", "a run folder, or a .safetensors in one")],
     "import-hf": [("source", "DIR", "a folder that transformers saved, or a name to download, such as gpt2")],
     "export-hf": [("run", "RUN", "a run folder")],
     "fill": [

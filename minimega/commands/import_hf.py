@@ -26,7 +26,8 @@ def run(o: Options) -> int:
     run_lock.check_free(target)
     if target.exists():
         run_folder.open_folder(target, o.overwrite)  # raises now rather than after a download
-    model, tokenizer, known, dtype = gpt2.read(hub.folder_of(o.source))
+    model, tokenizer, known = gpt2.read(hub.folder_of(o.source))
+    dtype = gpt2.type_of(model)
     run_folder.make(target)
     with run_lock.writing(target):
         run_folder.open_folder(target, o.overwrite)

@@ -26,6 +26,7 @@ from minimega.mlp import ACTIVATIONS
 from minimega.model import NORM_POSITIONS, POSITIONS, RECOMPUTE, SHAPES
 from minimega.optim import OPTIMIZERS, SCHEDULES
 from minimega.parallel.schedules import SCHEDULES as PIPELINES
+from minimega.vectors.contextual import POOLS
 
 DTYPES = "float16", "bfloat16", "float32", "float64"
 COMMANDS = {
@@ -42,6 +43,7 @@ COMMANDS = {
     "memory": "show what a rank holds in training: the papers' formulas beside measurements",
     "timeline": "show when each rank of a pipeline works: measured, and in theory",
     "reshard": "copy a run's newest checkpoint to a new folder, for another layout",
+    "embed": "write the hidden states of texts as an array",
     "import-hf": "turn a Hugging Face GPT-2 into a run folder",
     "export-hf": "write a run's newest model as a Hugging Face GPT-2",
     "compare": "compare two runs: is the difference rounding or a bug, and where does it begin",
@@ -136,11 +138,11 @@ GROUPS: dict[str, tuple[Option, ...]] = {
         Option("recompute", RECOMPUTE, "none", PIPE, "activations that backward recomputes"),
         Option("keep", int, 2, TRAIN, "number of checkpoints to keep", FROM_1),
         Option("eval-batch-size", int, 16, "train evaluate", "sequences per evaluation batch", FROM_1),
-        Option("device", ("cpu", "cuda"), "cpu", ALL, "where the arrays live"),
-        Option("config", str, None, ALL, "a TOML file of options", PATH),
+        Option("device", ("cpu", "cuda"), "cpu", f"{ALL} embed", "where the arrays live"),
+        Option("config", str, None, f"{ALL} embed", "a TOML file of options", PATH),
     ),
     "ranks": (
-        Option("tp", int, 1, MEMORY, "tensor parallelism: ranks that split each layer", FROM_1),
+        Option("tp", int, 1, f"{MEMORY} embed", "tensor parallelism: ranks that split each layer", FROM_1),
         Option("dp", int, 1, MEMORY, "data parallelism: replicas that split the batch", FROM_1, also="auto"),
         Option("pp", int, 1, MEMORY, "pipeline parallelism: ranks that split the list of layers", FROM_1),
         Option("pipeline", tuple(PIPELINES), "1f1b", ORDER, "pipeline schedule"),
@@ -150,14 +152,14 @@ GROUPS: dict[str, tuple[Option, ...]] = {
         Option("ep", int, 1, RANKS, "expert parallelism: replicas that split the experts", FROM_1),
         Option("zero", int, 0, CUT, "replicas shard: 1 Adam's state, 2 also gradients, 3 also weights", TO_3),
         Option("sequence-parallel", bool, False, RANKS, "between layers, --tp ranks split the tokens"),
-        Option("threads", int, None, f"{RANKS} bench", "BLAS threads per rank", FROM_1, "measured"),
-        Option("oversubscribe", bool, False, f"{RANKS} doctor", "allow more than 8 ranks per core"),
+        Option("threads", int, None, f"{RANKS} bench embed", "BLAS threads per rank", FROM_1, "measured"),
+        Option("oversubscribe", bool, False, f"{RANKS} doctor embed", "allow more than 8 ranks per core"),
         Option("check-collectives", bool, False, RANKS, "stop if collectives do not match, and say where"),
         Option("ranks", int, 2, "doctor", "number of ranks to try", FROM_1),
     ),
     "generation": (
         Option("model-filename", str, None, f"{USE} score", "a run folder or its .safetensors", PATH, "none"),
-        Option("prompt", str, None, WRITE, "how each text begins", shown="the start token alone"),
+        Option("prompt", str, None, f"{WRITE} embed", "how each text begins", shown="the start token alone"),
         Option("generate-filename", str, None, f"{WRITE} score", "output: one text per line", PATH, "none"),
         Option("generate-num-sentences", int, 3, WRITE, "number of texts", FROM_1),
         Option("generate-sentence-length", int, 100, ANSWER, "maximum tokens per text", FROM_1),
@@ -186,6 +188,12 @@ GROUPS: dict[str, tuple[Option, ...]] = {
         Option("key", str, None, "sheet ratings", "file that says whose each text is", PATH, "beside"),
         Option("samples", int, 20, "sheet", "texts of each system on the page", FROM_1),
         Option("json", bool, False, "evaluate score ratings fill prepare", "print one JSON object"),
+    ),
+    "contextual vectors": (
+        Option("texts", str, None, "embed", "a file of texts, one per line", PATH),
+        Option("layer", int, None, "embed", "0: the embedding; n: block n", FROM_0, "the last"),
+        Option("pool", tuple(POOLS), "none", "embed", "one vector per text: its tokens' mean, or its last"),
+        Option("embed-filename", str, None, "embed", "the .npy or .npz file to write", PATH, "required"),
     ),
     "gradient check": (
         Option("shapes", str, None, "gradcheck", "argument shapes, such as 3x4,4x5", SOME, "required"),

@@ -79,8 +79,8 @@ def moved(name: str, a: np.ndarray, groups: tuple[int, int], start: int) -> np.n
     return exchanged(a, start) if name in ("embedding.tokens", "head.weight") else a
 
 
-def read_weights(folder: Path, config: Config, start: int) -> tuple[Model, str]:
-    """The model of a folder, in the type in which it is stored: the Model, and that type.
+def read_weights(folder: Path, config: Config, start: int) -> Model:
+    """The model of a folder, in the type in which it is stored.
 
     Raises BadInput if its arrays are not those of this Config; then nothing large was read or allocated.
     """
@@ -108,7 +108,7 @@ def read_weights(folder: Path, config: Config, start: int) -> tuple[Model, str]:
                 f"{folder} contradicts itself: by config.json {theirs} is {parameters[name].whole_shape}, "
                 f"in the weights {tensors.shape(theirs)}"
             )
-    dtype = tensors.dtype(names)
+    tensors.check_types(names)
     for theirs, name in names.items():
         p = parameters[name]
         p.data, p.grad = moved(name, tensors.read(theirs), (3, config.nhead), start), None
@@ -119,11 +119,11 @@ def read_weights(folder: Path, config: Config, start: int) -> tuple[Model, str]:
                 f"{folder} contradicts itself: tie_word_embeddings is true, "
                 f"but lm_head.weight and wte.weight differ"
             )
-    return model, dtype
+    return model
 
 
-def read(folder: str | Path) -> tuple[Model, Tokenizer, Settings, str]:
-    """A GPT-2 that transformers saved: its model, its tokenizer, what config.json says, its type.
+def read(folder: str | Path) -> tuple[Model, Tokenizer, Settings]:
+    """A GPT-2 that transformers saved: its model, its tokenizer, and what config.json says.
 
     Raises BadInput if a file is missing or damaged, if they contradict each other, or if the model or the
     tokenizer is of another kind.
@@ -138,8 +138,12 @@ def read(folder: str | Path) -> tuple[Model, Tokenizer, Settings, str]:
             f"{folder}: the tokenizer has {tokenizer.size} tokens, and vocab_size in config.json is "
             f"{known.config.vocab_size}: it is another model's"
         )
-    model, dtype = read_weights(folder, known.config, known.start)
-    return model, tokenizer, known, dtype
+    return read_weights(folder, known.config, known.start), tokenizer, known
+
+
+def type_of(model: Model) -> str:
+    """The type of the model's numbers, by its name."""
+    return str(next(iter(model.parameters().values())).data.dtype)
 
 
 def arrays(model: Model, start: int) -> dict[str, np.ndarray]:
@@ -155,8 +159,7 @@ def files(model: Model, tokenizer: Tokenizer) -> Iterator[tuple[str, Callable[[P
     Raises BadInput if the model or the tokenizer has no counterpart there.
     """
     start = tokenizer.origin
-    dtype = str(next(iter(model.parameters().values())).data.dtype)
-    config = settings.written(model.config, start, dtype)
+    config = settings.written(model.config, start, type_of(model))
     for name, content in vocabulary.written(tokenizer, model.config.context).items():
         yield name, partial(_json, content)
     yield "generation_config.json", partial(_json, {"bos_token_id": start, "eos_token_id": start})

@@ -119,6 +119,10 @@ def written(config: Config, start: int, dtype: str) -> dict:
     Raises BadInput for what a Hugging Face GPT-2 cannot be.
     """
     c = config
+    if c.kind != "gpt":
+        raise BadInput(
+            f"a GPT-2 of Hugging Face is no {c.kind}: export-hf writes models of one list of blocks"
+        )
     for name, ours, theirs in (
         ("norm_position", c.norm_position, "pre"),
         ("positions", c.positions, "learned"),

@@ -11,7 +11,7 @@ from minimega.errors import BadInput, shown
 from minimega.interop.settings import read_json
 
 ONE, INDEX = "model.safetensors", "model.safetensors.index.json"
-TYPES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
+TYPES = "F64", "F32", "F16", "BF16"
 OTHER_FORMATS = (
     "pytorch_model*.bin",
     "*.pt",
@@ -50,17 +50,16 @@ class Tensors:
         theirs, file = self.stored[name]
         return tuple(file.get_slice(theirs).get_shape())
 
-    def dtype(self, names) -> str:
-        """The type of all these arrays. Raises BadInput if they differ, or minimega does not have it."""
+    def check_types(self, names) -> None:
+        """Raise BadInput if these arrays have several types, or one that minimega does not have."""
         found = {self.stored[name][1].get_slice(self.stored[name][0]).get_dtype(): name for name in names}
-        if odd := sorted(found.keys() - TYPES.keys()):
+        if odd := sorted(found.keys() - set(TYPES)):
             raise BadInput(
                 f"{self.folder}: {found[odd[0]]} has the type {odd[0]}; minimega reads {', '.join(TYPES)}"
             )
         if len(found) > 1:
             some = " and ".join(f"{name} is {kind}" for kind, name in found.items())
             raise BadInput(f"{self.folder}: its arrays have several types ({some}); save it in one of them")
-        return TYPES[next(iter(found))]
 
     def read(self, name: str) -> np.ndarray:
         """The array of this name. Raises BadInput if it cannot be read or is not finite."""

@@ -119,6 +119,7 @@ def test_a_text_or_a_path_that_is_empty_is_refused(name, toml, capsys):
         "sheet": ["a.txt"],
         "neighbours": ["run"],
         "vectors": ["tales"],
+        "embed": ["run"],
     }.get(command, [])
     for value in ("", " ") if table.TABLE[name].within is table.PATH else ("",):
         assert main([command, *target, f"--{name}", value]) == 2

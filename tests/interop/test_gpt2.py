@@ -151,7 +151,7 @@ def test_what_is_imported_and_exported_has_the_same_bits(theirs, tmp_path, how):
 
 
 def test_the_start_of_a_text_is_token_0_and_only_that_one_changes_places(theirs):
-    model, tokenizer, known, _ = gpt2.read(theirs())
+    model, tokenizer, known = gpt2.read(theirs())
     before = library()
     assert (known.start, tokenizer.start, tokenizer.origin, tokenizer.unknown) == (299, 0, 299, None)
     for text in HARD:

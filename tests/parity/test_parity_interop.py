@@ -14,6 +14,7 @@ from transformers import AutoConfig, AutoTokenizer, GPT2Config, GPT2LMHeadModel,
 from minimega import sample
 from minimega.commands.cli import main
 from minimega.interop import gpt2, settings
+from minimega.vectors.contextual import contextual
 from tests.interop.test_gpt2 import HARD
 
 SMALL = {"n_embd": 24, "n_head": 3, "n_layer": 3, "n_positions": 48}
@@ -90,18 +91,18 @@ def their_logits(model, ids) -> np.ndarray:
 @pytest.mark.parametrize("name", VARIANTS)
 def test_logits_are_theirs(saved, name):
     theirs, folder = saved(**VARIANTS[name])
-    ours, tokenizer, _, dtype = gpt2.read(folder)
+    ours, tokenizer, _ = gpt2.read(folder)
     ids = np.array([[0, *tokenizer.encode(" ".join(TEXTS))[:47]], [0, *range(50210, 50257)]])
     expected = their_logits(theirs, ids)
-    assert dtype == "float32" and abs(expected).max() > 1
+    assert gpt2.type_of(ours) == "float32" and abs(expected).max() > 1
     np.testing.assert_allclose(ours(ids).data, expected, rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float64"])
 def test_logits_in_other_types(saved, dtype):
     theirs, folder = saved(dtype=dtype)
-    ours, _, _, stored = gpt2.read(folder)
-    assert stored == dtype
+    ours = gpt2.read(folder)[0]
+    assert gpt2.type_of(ours) == dtype
     ids = np.arange(40).reshape(1, -1) * 1000
     expected = their_logits(theirs.double(), ids)
     tolerance = {"float16": 2e-2, "bfloat16": 0.15, "float64": 1e-9}[dtype]
@@ -227,3 +228,14 @@ def test_the_loss_of_a_text_is_theirs(saved, tmp_path, capsys):
     with torch.no_grad():
         loss = theirs(ids, labels=ids).loss.item()
     assert float(capsys.readouterr().out.split()[1]) == pytest.approx(loss, abs=1e-4)
+
+
+def test_hidden_states_are_theirs(saved):
+    theirs, folder = saved()
+    model, tokenizer, *_ = gpt2.read(folder)
+    ids = tokenizer.encode("Anna found a silver key under the bridge.")
+    with torch.no_grad():
+        states = theirs(torch.tensor([[50256, *swapped(ids)]]), output_hidden_states=True).hidden_states
+    for layer, expected in enumerate(states):
+        rows = contextual(model, [ids], layer)[0]
+        np.testing.assert_allclose(rows, expected[0, 1:].numpy(), rtol=0, atol=1e-4 * abs(rows).max())
