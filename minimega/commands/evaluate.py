@@ -27,12 +27,14 @@ from minimega.commands.texts import (
     workspace,
 )
 from minimega.data import chat, tokens
+from minimega.data.foreign import check_script
 from minimega.data.masked import GAP
 from minimega.errors import BadInput, RunFailed
 from minimega.model import Model
 from minimega.parallel.grid import Grid
 from minimega.parallel.team import team_of
 from minimega.ranks.child import typed
+from minimega.ranks.streams import tell
 from minimega.train import perplexity
 
 
@@ -92,6 +94,7 @@ def _evaluate(o: Options, grid: Grid) -> int:
                 "Choose another text with --eval-filename."
             )
         share = unknown_share(stream, tokenizer)
+        strange = check_script(text.documents(), stream, tokenizer, "this text")
         with np.errstate(all="ignore"):  # non-finite values are reported below
             windows = windows_of(text, stream, tokenizer, model.config.context, loss_on)
             seen = evaluated(windows, tokenizer, model.config.causal)
@@ -113,10 +116,12 @@ def _evaluate(o: Options, grid: Grid) -> int:
         del found["bits_per_byte"]
         found["tokens"] = sum(int((seen.take([n])[1] >= 0).sum()) for n in range(len(seen)))
     if grid.first and o.json:
+        for line in strange:
+            tell(line)
         say(json.dumps(found))
     elif grid.first:
         say(f"loss {loss:.4f} nats per {token}, perplexity {found['perplexity']:.2f}{bits}{unknown(share)}")
-        for line in (*doubt(share, "this text"), *(inexact(share, tokenizer) if bits else [])):
+        for line in (*doubt(share, "this text"), *strange, *(inexact(share, tokenizer) if bits else [])):
             say(line)
     return 0
 

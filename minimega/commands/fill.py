@@ -7,6 +7,7 @@ from minimega.commands import threads
 from minimega.commands.evaluate import load
 from minimega.commands.on_ranks import on_ranks
 from minimega.commands.progress import say
+from minimega.data.foreign import check_script
 from minimega.data.masked import MASK, around_gaps, with_gaps
 from minimega.data.tokens import Tokenizer
 from minimega.errors import BadInput
@@ -35,7 +36,11 @@ def _fill(o: Options, grid: Grid) -> int:
             f"It continues a text: {typed('generate', '--model-filename', o.model_filename)}"
         )
     threads.settle(o, grid.world, model.config, model.config.context)
-    lacks = [token for part in around_gaps(o.text, tokenizer) for token in tokenizer.lacks(part)]
+    parts = around_gaps(o.text, tokenizer)
+    for line in check_script(parts, with_gaps(o.text, tokenizer), tokenizer, "the text"):
+        if grid.first:
+            tell(line)
+    lacks = [token for part in parts for token in tokenizer.lacks(part)]
     if grid.first and lacks:
         named = ", ".join(map(repr, lacks[:8])) + ", ..." * (len(lacks) > 8)
         tell(f"minimega: the vocabulary has no {named}: the text has <unk> instead")

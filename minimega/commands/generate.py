@@ -12,6 +12,7 @@ from minimega.commands.notes import counted, notes
 from minimega.commands.on_ranks import on_ranks
 from minimega.commands.progress import say
 from minimega.data import chat, tokens
+from minimega.data.foreign import check_script
 from minimega.errors import BadInput, naming
 from minimega.model import Model
 from minimega.parallel.grid import Grid
@@ -35,6 +36,10 @@ def run(o: Options) -> int:
 def _generate(o: Options, grid: Grid) -> int:
     model, tokenizer, _ = load_causal(o, grid)
     threads.settle(o, grid.world, model.config, min(TOGETHER, o.generate_num_sentences))
+    prompts = [o.prompt] if o.prompt else []
+    for line in check_script(prompts, tokenizer.encode(o.prompt or ""), tokenizer, "--prompt"):
+        if grid.first:
+            tell(line)
     if grid.first and (lacks := tokenizer.lacks(o.prompt or "")):
         named = ", ".join(map(repr, lacks[:8])) + ", ..." * (len(lacks) > 8)
         tell(f"minimega: the vocabulary has no {named}: the prompt has <unk> instead")

@@ -207,6 +207,7 @@ class Run:
         said += notes(self.o, self.steps, made)
         said += doubt(learned, "the training text")
         said += doubt(held_out, "the held-out text")
+        said += self.texts.warnings
         return "\n".join(said)
 
     def closing(self) -> str:

@@ -15,6 +15,7 @@ import numpy as np
 from minimega import random
 from minimega.checkpoint.front import tokenizer_digest
 from minimega.data import augment, chat, corpus, tokens
+from minimega.data.foreign import check_script
 from minimega.data.masked import CHOSEN, MASK, masking_for
 from minimega.data.windows import Batches, Change, Changed, Windows
 from minimega.errors import BadInput
@@ -54,6 +55,7 @@ class Texts:
     bigram: float | None
     digests: dict[str, object]  # a resumed run must find the same tokens
     unknown: tuple[float, float]  # share of unknown tokens in each text
+    warnings: tuple[str, ...] = ()  # about texts in a script that the tokenizer never saw
 
     @property
     def lines(self) -> dict[str, float]:
@@ -98,7 +100,7 @@ def read_texts(
     """
     learned, held_out = open_texts(o)
     train, other, vocabulary = (work / name for name in ("train.npy", "held_out.npy", "tokenizer.json"))
-    floor = None
+    floor, warnings = None, []
     if world.rank == 0:
         with world.busy("reading the texts"):
             kind = o.tokenizer or ("word" if o.train_filename in corpus.GRAMMARS else "bpe")
@@ -110,6 +112,10 @@ def read_texts(
                 tokens.tokenize(checked(held_out, tokenizer).documents(), tokenizer, other)
             except tokens.TooShort as why:
                 raise BadInput(f"{o.eval_filename or o.train_filename} is too short: {why}") from None
+            warnings = [
+                *check_script(learned.documents(), np.load(train, "r"), tokenizer, "the training text"),
+                *check_script(held_out.documents(), np.load(other, "r"), tokenizer, "the held-out text"),
+            ]
             floor = held_out.floor() if o.objective == "causal" else None  # that of reading from the left
     world.barrier()
     tokenizer = tokens.load(vocabulary)
@@ -124,7 +130,7 @@ def read_texts(
     shares = unknown_share(learned_stream, tokenizer), unknown_share(other_stream, tokenizer)
     learned_windows = windows_of(learned, learned_stream, tokenizer, context, o.loss_on)
     windows = evaluated(windows, tokenizer, o.objective == "causal")
-    return Texts(tokenizer, learned_windows, windows, floor, bigram, digests, shares)
+    return Texts(tokenizer, learned_windows, windows, floor, bigram, digests, shares, tuple(warnings))
 
 
 def checked(text: corpus.Corpus, tokenizer: tokens.Tokenizer) -> corpus.Corpus:

@@ -8,7 +8,7 @@ import pytest
 from minimega.checkpoint import checkpoint, run_folder
 from minimega.checkpoint.front import tokenizer_digest
 from minimega.commands.cli import main
-from minimega.data import tokens
+from minimega.data import corpus, tokens
 
 SMALL = "--d-model 16 --nhead 2 --num-layers 1 --context 16 --train-batch-size 2 --num-steps 2".split()  # noqa: SIM905
 WORDS = "the cat sat on the mat and the dog lay by the door while it rained . "
@@ -130,3 +130,72 @@ def test_a_model_with_weights_that_are_not_finite_has_no_loss(train, capsys):
     assert main(["evaluate", "--model-filename", str(run)]) == 1
     said = capsys.readouterr()
     assert "the loss is not finite" in said.err and said.err.count("\n") == 1 and said.out == ""
+
+
+TALES = ["--tales", "60", *SMALL, "--threads", "1"]
+
+
+@pytest.mark.parametrize(
+    ("mine", "other", "script"), [("tales", "tales-zh", "Han"), ("tales-zh", "tales", "Latin")]
+)
+def test_a_text_in_a_script_that_the_vocabulary_lacks_is_refused_everywhere(
+    tmp_path, mine, other, script, capsys
+):
+    run = tmp_path / "run"
+    assert main(["train", "--train-filename", mine, *TALES, "--save-dir", str(run)]) == 0
+    prompt = next(corpus.open_corpus(other, tales=1).documents())
+    capsys.readouterr()
+    for words in (
+        ["evaluate", "--model-filename", str(run), "--eval-filename", other],
+        ["evaluate", "--model-filename", str(run), "--eval-filename", other, "--json"],
+        ["generate", "--model-filename", str(run), "--prompt", prompt],
+        ["train", "--train-filename", mine, *TALES, "--eval-filename", other],
+        ["train", "--train-filename", other, *TALES, "--init-from", str(run)],
+    ):
+        assert main(words) == 2, words
+        said = capsys.readouterr()
+        assert f"is written in the {script} script" in said.err and said.err.count("\n") == 2
+        assert "perplexity" not in said.out and "loss" not in said.out
+
+
+@pytest.mark.parametrize(
+    ("mine", "other", "script"), [("tales", "tales-zh", "Han"), ("tales-zh", "tales", "Latin")]
+)
+def test_byte_pairs_read_any_script_with_a_warning(tmp_path, mine, other, script, capsys):
+    run = tmp_path / "run"
+    words = ["train", "--train-filename", mine, "--tokenizer", "bpe", "--vocab-size", "500", *TALES]
+    warned = f"is written in the {script} script"
+    assert main([*words, "--save-dir", str(run)]) == 0
+    assert "warning" not in capsys.readouterr().out
+    assert main([*words, "--eval-filename", other]) == 0
+    assert f"warning: the held-out text {warned}" in capsys.readouterr().out
+    assert main(["evaluate", "--model-filename", str(run), "--eval-filename", other]) == 0
+    assert f"warning: this text {warned}" in capsys.readouterr().out
+    assert main(["evaluate", "--model-filename", str(run), "--eval-filename", other, "--json"]) == 0
+    said = capsys.readouterr()
+    assert json.loads(said.out)["perplexity"] > 1 and f"warning: this text {warned}" in said.err
+    prompt = next(corpus.open_corpus(other, tales=1).documents())
+    few = ["--generate-num-sentences", "1", "--generate-sentence-length", "2"]
+    assert main(["generate", "--model-filename", str(run), "--prompt", prompt[:10], *few]) == 0
+    assert f"warning: --prompt {warned}" in capsys.readouterr().err
+    assert main(["evaluate", "--model-filename", str(run)]) == 0
+    assert "warning" not in capsys.readouterr().out
+
+
+def test_chinese_works_as_english_does(tmp_path, capsys):
+    """The default tokenizer, --tales, --prompt and --stop, and the picture."""
+    run = tmp_path / "run"
+    assert main(["train", "--train-filename", "tales-zh", *TALES, "--save-dir", str(run)]) == 0
+    said = capsys.readouterr()
+    assert "floor: 0.2" in said.out and "--tales has no effect" not in said.out and said.err == ""
+    tokenizer = tokens.load(run / "tokenizer.json")
+    assert tokenizer.kind == "word" and {*map(len, tokenizer.tokens)} == {1}
+    assert (run / "loss.png").stat().st_size > 1000
+    few = ["--generate-num-sentences", "2", "--generate-sentence-length", "40", "--temperature", "2"]
+    assert main(["generate", "--model-filename", str(run), "--prompt", "从前，", "--stop", "，", *few]) == 0
+    said = capsys.readouterr()
+    texts = said.out.strip().split("\n\n")
+    assert len(texts) == 2 and said.err == ""
+    assert all(text.startswith("从前，") and "，" not in text[3:] for text in texts)
+    assert main(["generate", "--model-filename", str(run), "--prompt", "从前有龘", *few]) == 0
+    assert "the vocabulary has no '龘'" in capsys.readouterr().err

@@ -443,7 +443,7 @@ def test_a_prompt_with_unknown_words_says_which(tmp_path, start, capsys, kind, l
     assert start(tmp_path / "run", "--tokenizer", kind, steps=1) == 0
     capsys.readouterr()
     words = ["generate", "--model-filename", str(tmp_path / "run"), "--generate-num-sentences", "1"]
-    assert main([*words, "--prompt", "\u03a9\u03a9 \u03a8"]) == 0
+    assert main([*words, "--prompt", "\u03a9\u03a9 \u03a8 quick fox"]) == 0
     said = capsys.readouterr()
     assert said.out and len(said.err.splitlines()) == len(lacks)
     assert all(named in said.err for named in lacks)
