@@ -105,7 +105,7 @@ def _evaluate(o: Options, grid: Grid) -> int:
     found = {
         "loss": loss,
         "perplexity": perplexity(loss),
-        "bits_per_byte": loss * counted / (math.log(2) * size.bytes),
+        "bits_per_byte": loss * counted / (math.log(2) * max(size.bytes, 1)),
         "tokens": counted,
         "bytes": size.bytes,
         "unknown": share,

@@ -1,7 +1,8 @@
 """All planted mistakes."""
 
+from tests.planted.judging import JUDGING
 from tests.planted.objectives import OBJECTIVES
 from tests.planted.parallel import PARALLEL
 from tests.planted.run import RUN
 
-MISTAKES = (*RUN, *PARALLEL, *OBJECTIVES)
+MISTAKES = (*RUN, *PARALLEL, *OBJECTIVES, *JUDGING)
