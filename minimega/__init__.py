@@ -4,10 +4,10 @@ The public names, in the order in which data passes through them:
 
     texts       open_corpus, train_tokenizer, tokenize, Windows, Batches, masking_for
     autograd    Tensor, op, backward, no_grad, recompute, saved_bytes
-    model       Parameter, Layer, Place, place, Config, SHAPES, Model, gpt
+    model       Parameter, Layer, Place, place, Config, SHAPES, Model, gpt, EncoderDecoder
     gradcheck   check, assert_gradients
     training    OPTIMIZERS, AdamW, Recipe, Alone, train_step, evaluate
-    sampling    generate, fill
+    sampling    generate, fill, beam_search
     files       load, save
     errors      BadInput, RunFailed
 
@@ -29,10 +29,12 @@ from minimega.autograd import Tensor, backward, no_grad, op, recompute, saved_by
 from minimega.parameter import Parameter
 from minimega.layer import Layer, Place, place
 from minimega.model import SHAPES, Config, Model, gpt
+from minimega.seq2seq.model import EncoderDecoder
 from minimega.gradcheck import assert_gradients, check
 from minimega.optim import OPTIMIZERS, AdamW
 from minimega.train import Alone, Recipe, evaluate, train_step
 from minimega.sample import fill, generate
+from minimega.seq2seq.beam import beam_search
 from minimega.checkpoint.front import load, save
 from minimega.errors import BadInput, RunFailed
 # ruff: isort: on

@@ -22,7 +22,7 @@ import numpy as np
 from minimega.backend import library
 from minimega.checkpoint.pieces import Division, Parts, Piece, piece_of, write
 from minimega.checkpoint.run_folder import prune, put_checkpoint, read_state, remove_checkpoint, replace_text
-from minimega.errors import BadInput
+from minimega.errors import BadInput, shown
 from minimega.layer import Layer, Uncut
 from minimega.model import Config, Model, gpt
 from minimega.optim import Optimizer
@@ -30,9 +30,11 @@ from minimega.parallel.pipeline import staged, stages_of
 from minimega.parameter import Parameter
 from minimega.precision import check_type
 from minimega.ranks.group import SELF, Group, first_text
+from minimega.seq2seq.model import EncoderDecoder
 
 FORMAT, VERSION, READABLE = "minimega", 2, ("1", "2")  # version 1 had no parts: it reads as one
 KINDS = "model", "optimizer"
+MODELS = {config.kind: config for config in (Config, EncoderDecoder)}
 
 
 def save(
@@ -130,8 +132,9 @@ def headers_of(
     """
     known = {"format": FORMAT, "version": str(VERSION), "step": str(step)}
     told = {"tokenizer": tokenizer} if tokenizer else {}
+    kind = {"kind": config.kind} if config.kind != "gpt" else {}
     return {
-        "model": known | told | {"config": json.dumps(config.as_dict())},
+        "model": known | told | kind | {"config": json.dumps(config.as_dict())},
         "optimizer": known | {"steps": str(steps)},
     }
 
@@ -182,8 +185,11 @@ def open_model(source: Path) -> tuple[Parts, Config]:
             f"{source} has version {header.get('version')}; this minimega reads versions "
             f"{' and '.join(READABLE)}"
         )
+    kind = header.get("kind", "gpt")
+    if kind not in MODELS:
+        raise BadInput(f"{source} holds a model of the kind {shown(kind)}, which this minimega cannot build")
     try:
-        return parts, Config(**json.loads(header["config"]))
+        return parts, MODELS[kind](**json.loads(header["config"]))
     except (KeyError, TypeError, ValueError) as why:
         raise BadInput(f"{source}: the configuration in its header is damaged ({why})") from None
 

@@ -43,6 +43,7 @@ def load(o: Options, grid: Grid) -> tuple[Model, tokens.Tokenizer, Path]:
     keep_memory()
     source = run_folder.find(o.model_filename)
     tokenizer = open_tokenizer(source, run_folder.run_of(source))
+    grid.layout.check(checkpoint.open_model(source)[1])
     model = checkpoint.load_model(source, None, device(o.device), grid.shares, grid.pipeline)
     return model, tokenizer, source
 
@@ -85,7 +86,7 @@ def _evaluate(o: Options, grid: Grid) -> int:
         for name in (run.train_filename, run.eval_filename):
             check_found(name, "Choose another text with --eval-filename.")
         text = open_texts(run)[1]
-    size = Size(loss_on == "answers")
+    size = Size(loss_on == "answers" or model.config.kind != "gpt")
     with workspace() as work:
         stream = tokens.tokenize(size.of(text.documents()), tokenizer, work / "text.npy")
         if digest not in (None, zlib.crc32(stream)):
@@ -96,7 +97,7 @@ def _evaluate(o: Options, grid: Grid) -> int:
         share = unknown_share(stream, tokenizer)
         strange = check_script(text.documents(), stream, tokenizer, "this text")
         with np.errstate(all="ignore"):  # non-finite values are reported below
-            windows = windows_of(text, stream, tokenizer, model.config.context, loss_on)
+            windows = windows_of(text, stream, tokenizer, model.config, loss_on)
             seen = evaluated(windows, tokenizer, model.config.causal)
             loss = team_of(model, grid).evaluate(model, seen, o.eval_batch_size)
     if not math.isfinite(loss):

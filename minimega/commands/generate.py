@@ -19,6 +19,7 @@ from minimega.parallel.grid import Grid
 from minimega.ranks.streams import tell
 from minimega.sample import generate
 from minimega.seq2seq.beam import beam_search
+from minimega.seq2seq.pairs import source_ids
 
 TOGETHER = 64  # texts generated at once: few enough for any memory
 
@@ -36,11 +37,13 @@ def run(o: Options) -> int:
 def _generate(o: Options, grid: Grid) -> int:
     model, tokenizer, _ = load_causal(o, grid)
     threads.settle(o, grid.world, model.config, min(TOGETHER, o.generate_num_sentences))
+    answers = model.config.kind != "gpt" or (chat.speaks(tokenizer) and not o.plain)
+    prompt = chat.spaced(o.prompt) if o.prompt and answers else o.prompt or ""
     prompts = [o.prompt] if o.prompt else []
-    for line in check_script(prompts, tokenizer.encode(o.prompt or ""), tokenizer, "--prompt"):
+    for line in check_script(prompts, tokenizer.encode(prompt), tokenizer, "--prompt"):
         if grid.first:
             tell(line)
-    if grid.first and (lacks := tokenizer.lacks(o.prompt or "")):
+    if grid.first and (lacks := tokenizer.lacks(prompt)):
         named = ", ".join(map(repr, lacks[:8])) + ", ..." * (len(lacks) > 8)
         tell(f"minimega: the vocabulary has no {named}: the prompt has <unk> instead")
     if grid.first:
@@ -106,12 +109,17 @@ class Ask(NamedTuple):
 def asked(model: Model, tokenizer: tokens.Tokenizer, o: Options) -> Ask:
     """The prompt as text that goes on or, if the model was trained on dialogues, as a user's turn."""
     never = () if tokenizer.unknown is None else (tokenizer.unknown,)
+    if model.config.kind != "gpt":
+        if not o.prompt:
+            raise BadInput("this model answers a prompt, and there is none: give --prompt TEXT")
+        ids = source_ids(tokenizer, o.prompt)
+        never += tuple(tokenizer.named.values())
+        return Ask(model.config.prompt(ids, tokenizer.start), [], tokenizer.start, never)
     if o.prompt and not o.plain and chat.speaks(tokenizer):
         never += tokenizer.special(chat.USER), tokenizer.special(chat.ASSISTANT)
         return Ask(chat.prompt(tokenizer, o.prompt), [], tokenizer.special(chat.END), never)
     ids = tokenizer.encode(o.prompt).tolist() if o.prompt else []
-    shown = ids if model.config.kind == "gpt" else []  # the other kind answers its prompt
-    return Ask(model.config.prompt(ids, tokenizer.start), shown, tokenizer.start, never)
+    return Ask(model.config.prompt(ids, tokenizer.start), ids, tokenizer.start, never)
 
 
 def in_words(tokenizer: tokens.Tokenizer, rows: list[list[int]], ask: Ask, o: Options) -> list[str]:

@@ -53,7 +53,8 @@ def _measure(o: Options, grid: Grid, weights: Path, batch: Path, out: Path) -> i
     threads.settle(o, grid.world, model.config)
     kinks.steered(model, arrays)
     rows = grid.rows(len(inputs))
-    at = Place(xp.arange(rows.start, rows.stop), xp.arange(inputs.shape[1]), key, training=True)
+    window = xp.arange(inputs.shape[1])
+    at = Place(xp.arange(rows.start, rows.stop), window, key, training=True, tokens=inputs[rows])
     x, _, at = share(inputs[rows], targets[rows], at, grid.context)
     tokens = len(at.positions)
     at = replace(at, local=grid.shares.tokens(tokens))
@@ -108,9 +109,9 @@ def _scale(checkpoint_folder: Path, dtype: str) -> float:
 
 
 def _layers(model: Model) -> Iterator[Layer]:
-    """The layers before the head; a block gives its two branches."""
+    """The layers before the head; a GPT's block gives its two branches."""
     for name, layer in model.layers.items():
-        if isinstance(layer, Block):
+        if type(layer) is Block:
             yield from (part for _, part in layer.parts())
         elif name != "head":
             yield layer

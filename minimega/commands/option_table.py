@@ -65,7 +65,7 @@ EVAL = "train evaluate"
 FORMS, OVERLAP = ("nfc", "nfkc", "none"), ("report", "drop")
 KIND = "word for tales and vectors, else bpe"
 WORDS = ("char", "word", "whitespace", "bpe")
-OBJECTIVES = "causal", "masked"
+OBJECTIVES = "causal", "masked", "translate"
 
 # fmt: off
 GROUPS: dict[str, tuple[Option, ...]] = {
@@ -105,12 +105,14 @@ GROUPS: dict[str, tuple[Option, ...]] = {
         Option("untied", bool, False, BUILD, "give the head its own matrix instead of the embedding's"),
         Option("head-bias", bool, False, BUILD, "give the head a bias"),
         Option("no-attention", bool, False, BUILD, "blocks without attention: no token sees another"),
+        Option("source-length", int, None, TRAIN, "translate: its part of --context", FROM_1, "half"),
+        Option("encoder-layers", int, None, TRAIN, "translate: those of --num-layers", FROM_1, "half"),
         Option("experts", int, 0, BUILD, "experts per block, in place of its MLP; 0: none", FROM_0),
         Option("top-k-experts", int, 2, BUILD, "experts per token", FROM_1),
         Option("balance", float, 0.01, BUILD, "weight of the experts' load-balancing loss", FROM_0),
     ),
     "training": (
-        Option("objective", OBJECTIVES, "causal", TRAIN, "predict the next token, or masked ones (BERT)"),
+        Option("objective", OBJECTIVES, "causal", TRAIN, "next token; masked ones; completions of prompts"),
         Option("train-batch-size", int, 16, BUILD, "sequences per optimizer step", FROM_1),
         Option("accumulate", int, 1, PIPE, "gradient accumulation: equal parts of the batch", FROM_1),
         Option("num-epochs", int, 3, "train vectors", "passes over the text", FROM_1),

@@ -21,6 +21,7 @@ from minimega.model import SHAPES, Config
 from minimega.optim import OPTIMIZERS
 from minimega.parallel.layout import FEATURES, REFUSED, Layout
 from minimega.precision import check_eps
+from minimega.seq2seq.model import EncoderDecoder
 
 
 def read(path: str) -> dict[str, object]:
@@ -86,8 +87,10 @@ def complete(command: str, given: dict[str, object]) -> SimpleNamespace:
         _check_sizes(o)
     if command == "train" and OPTIMIZERS[o.optimizer].divides:
         check_eps(o.eps, o.dtype)
-    if command == "train" and o.loss_on == "answers" and not (o.resume or is_dialogues(o.train_filename)):
-        raise BadInput("--loss-on answers needs a text of dialogues: --train-filename FILE.jsonl")
+    pairs = "--objective translate" if o.objective == "translate" else "--loss-on answers"
+    asked = o.objective == "translate" or o.loss_on == "answers"
+    if command == "train" and asked and not (o.resume or is_dialogues(o.train_filename)):
+        raise BadInput(f"{pairs} needs a text of dialogues: --train-filename FILE.jsonl")
     if o.resume and not o.save_dir:
         raise BadInput("--resume needs --save-dir: the folder of the run to resume")
     if o.vectors and o.init_from:
@@ -155,13 +158,18 @@ def model_config(options: SimpleNamespace, vocab_size: int) -> Config:
         "balance",
         "norm_eps",
     )
-    return Config(
+    kind, own = Config, {}
+    if o.objective == "translate":
+        own = {"source_length": o.source_length or 0, "encoder_layers": o.encoder_layers or 0}
+        kind = EncoderDecoder
+    return kind(
         vocab_size=vocab_size,
         d_hidden=o.d_hidden or 0,
         tied=not o.untied,
         head_bias=o.head_bias,
         attention=not o.no_attention,
-        causal=o.objective == "causal",
+        causal=o.objective != "masked",
+        **own,
         **{name: getattr(o, name) for name in same},
     )
 

@@ -226,7 +226,8 @@ class Run:
         if self.folder:
             said.append(self.picture())
             if self.model.config.causal:
-                said.append(f"to generate: {typed('generate', '--model-filename', self.folder)}")
+                ask = [] if self.model.config.kind == "gpt" else ["--prompt", "a prompt as in the text"]
+                said.append(f"to generate: {typed('generate', '--model-filename', self.folder, *ask)}")
             else:
                 said.append(f"to fill gaps: {typed('fill', self.folder, f'some text with a {GAP}')}")
         return "\n".join(said)

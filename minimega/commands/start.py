@@ -10,7 +10,7 @@ from minimega.commands import options
 from minimega.commands.texts import check_found
 from minimega.data.tokens import Tokenizer
 from minimega.errors import BadInput
-from minimega.model import SHAPES, Config
+from minimega.model import SHAPES
 
 
 def resumed(folder: Path, o: Options) -> tuple[Path, Options]:
@@ -57,14 +57,15 @@ def shape_of(source: Path, tokenizer: Tokenizer, o: Options) -> Options:
     Raises BadInput if an option asks for another shape or tokenizer.
     """
     config = checkpoint.open_model(source)[1]
-    theirs = {field.name: getattr(config, field.name) for field in fields(Config)} | {
+    theirs = {field.name: getattr(config, field.name) for field in fields(config)} | {
         "untied": not config.tied,
         "no_attention": not config.attention,
         "tokenizer": tokenizer.kind,
     }
     theirs = {name: theirs[name] for name in vars(o).keys() & theirs.keys() - set(FREE)}
-    if "objective" not in o.given:
-        theirs["objective"] = "causal" if config.causal else "masked"
+    translates = config.kind != "gpt"
+    if "objective" not in o.given or translates or o.objective == "translate":
+        theirs["objective"] = "translate" if translates else "causal" if config.causal else "masked"
     size = theirs.pop("vocab_size")
     asked = o.given | (SHAPES[o.model_type].keys() if "model_type" in o.given else set())
     differ = sorted(name for name in asked & theirs.keys() if theirs[name] != getattr(o, name))

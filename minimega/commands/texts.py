@@ -14,12 +14,16 @@ import numpy as np
 
 from minimega import random
 from minimega.checkpoint.front import tokenizer_digest
+from minimega.commands import options
 from minimega.data import augment, chat, corpus, tokens
 from minimega.data.foreign import check_script
 from minimega.data.masked import CHOSEN, MASK, masking_for
 from minimega.data.windows import Batches, Change, Changed, Windows
 from minimega.errors import BadInput
+from minimega.model import Config
 from minimega.ranks.group import SELF, Group
+from minimega.seq2seq.model import EncoderDecoder
+from minimega.seq2seq.pairs import Pairs, of_dialogues
 
 
 @contextmanager
@@ -49,8 +53,8 @@ class Texts:
     """The training text and the held-out text as windows, and reference losses (nats per token) if known."""
 
     tokenizer: tokens.Tokenizer
-    train: Windows
-    held_out: Windows | Changed
+    train: Windows | Pairs
+    held_out: Windows | Changed | Pairs
     floor: float | None
     bigram: float | None
     digests: dict[str, object]  # a resumed run must find the same tokens
@@ -120,7 +124,8 @@ def read_texts(
     world.barrier()
     tokenizer = tokens.load(vocabulary)
     learned_stream, other_stream = (np.load(path, mmap_mode="r") for path in (train, other))
-    windows = windows_of(held_out, other_stream, tokenizer, context, o.loss_on)
+    config = options.model_config(o, tokenizer.size)
+    windows = windows_of(held_out, other_stream, tokenizer, config, o.loss_on)
     bigram = None if floor is None else corpus.bigram_floor(*windows.take(range(len(windows))))
     digests = {
         "digest": zlib.crc32(other_stream, zlib.crc32(learned_stream)),
@@ -128,8 +133,8 @@ def read_texts(
         "tokenizer": tokenizer_digest(tokenizer),
     }
     shares = unknown_share(learned_stream, tokenizer), unknown_share(other_stream, tokenizer)
-    learned_windows = windows_of(learned, learned_stream, tokenizer, context, o.loss_on)
-    windows = evaluated(windows, tokenizer, o.objective == "causal")
+    learned_windows = windows_of(learned, learned_stream, tokenizer, config, o.loss_on)
+    windows = evaluated(windows, tokenizer, config.causal)
     return Texts(tokenizer, learned_windows, windows, floor, bigram, digests, shares, tuple(warnings))
 
 
@@ -144,12 +149,18 @@ def checked(text: corpus.Corpus, tokenizer: tokens.Tokenizer) -> corpus.Corpus:
 
 
 def windows_of(
-    text: corpus.Corpus, stream: np.ndarray, tokenizer: tokens.Tokenizer, context: int, loss_on: str
-) -> Windows:
-    """The windows of a text's stream; with `loss_on` "answers", only the tokens of answers count.
+    text: corpus.Corpus, stream: np.ndarray, tokenizer: tokens.Tokenizer, config: Config, loss_on: str
+) -> Windows | Pairs:
+    """The windows of a text's stream for this model; with `loss_on` "answers", only answers count.
 
-    Raises BadInput if then a dialogue is longer than the context, or the text has no answers.
+    Raises BadInput if then a dialogue is longer than the context, or the text has no answers; and if an
+    encoder-decoder gets a text that is no list of pairs, or one that does not fit.
     """
+    context = config.context
+    if isinstance(config, EncoderDecoder):
+        if not isinstance(text, chat.Dialogues):
+            raise BadInput("an encoder-decoder needs pairs in every text: give files that end in .jsonl")
+        return of_dialogues(stream, tokenizer, text, context, config.source_length)
     if loss_on == "all":
         return Windows(stream, context)
     if not isinstance(text, chat.Dialogues):

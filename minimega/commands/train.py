@@ -50,7 +50,7 @@ def _check_fits(config: Config, o: Options) -> None:
     cut = options.layout_of(o)
     if o.dp == "auto":  # not known yet: the most replicas possible
         cut = replace(cut, dp=o.train_batch_size // cut.parts)
-    check_fits(Job(config, cut, o.train_batch_size, o.dtype, o.optimizer))
+    check_fits(Job(config.as_gpt(), cut, o.train_batch_size, o.dtype, o.optimizer))
 
 
 def _train(o: Options, newest: Path | None, grid: Grid) -> int:

@@ -12,8 +12,9 @@ from minimega.backend import library
 from minimega.data import chat
 from minimega.data.tokens import Tokenizer
 from minimega.errors import BadInput
-from minimega.model import Model
-from minimega.sample import choose, next_logits
+from minimega.model import Config, Model
+from minimega.sample import choose, next_logits, room
+from minimega.seq2seq.pairs import source_ids
 
 TOGETHER = 64  # prompts continued at once: few enough for any memory
 Prompt = str | Sequence[str]
@@ -92,7 +93,8 @@ def answers(
     """
     if not prompts:
         raise BadInput("there are no prompts to answer: give at least one")
-    rows = [prompt_ids(tokenizer, prompt) for prompt in prompts]
+    rows = [prompt_ids(tokenizer, prompt, model.config) for prompt in prompts]
+    length = min(room(model.config, len(row), length) for row in rows)
     banned, ends = [tokenizer.unknown], {tokenizer.start}
     for name in tokenizer.specials:
         (ends.add if name == chat.END else banned.append)(tokenizer.special(name))
@@ -105,9 +107,14 @@ def answers(
     return texts
 
 
-def prompt_ids(tokenizer: Tokenizer, prompt: Prompt) -> list[int]:
-    """The token ids of a prompt, a start token first: as the turns of a dialogue, if the model knows them."""
+def prompt_ids(tokenizer: Tokenizer, prompt: Prompt, config: Config) -> list[int]:
+    """The token ids of a prompt, a start token first: as the turns of a dialogue, if the model knows them.
+
+    An encoder-decoder gets it as the source.
+    """
     turns = [prompt] if isinstance(prompt, str) else prompt
+    if config.kind != "gpt":
+        return config.prompt(source_ids(tokenizer, "\n".join(turns)), tokenizer.start)
     if chat.speaks(tokenizer):
         return chat.prompt(tokenizer, *turns)
     return [tokenizer.start, *map(int, tokenizer.encode("\n".join(turns)))]

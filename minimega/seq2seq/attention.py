@@ -3,11 +3,14 @@
 B batch, T tokens of the target, S tokens of the source, D width, H heads, C = D/H width of a head.
 """
 
-from minimega.attention import attention, heads_apart
-from minimega.autograd import op
-from minimega.backend import library
-from minimega.layer import Layer
+import numpy as np
+
+from minimega.attention import attention, attention_weights, heads_apart
+from minimega.autograd import no_grad, op
+from minimega.backend import library, to_numpy
+from minimega.layer import Around, Layer
 from minimega.linear import ColumnLinear, RowLinear
+from minimega.precision import wide
 
 
 @op
@@ -18,7 +21,6 @@ def cross_attention(q, kv, heads: int, seen=None, keep=None, p: float = 0.0, rec
     adjacent, so a cut between heads splits no head. `seen` (B, S) hides padding, `keep` and `p` drop weights
     with a mask (B, H, T, S). `recall(k, v)` may prepend the keys and values of an earlier call.
 
-    >>> import numpy as np
     >>> y, back = cross_attention(np.zeros((1, 1, 2)), np.array([[[9.0, 9, 1, 2], [9, 9, 3, 4]]]), heads=1)
     >>> dq, dkv = back(np.ones((1, 1, 2)))
     >>> y.tolist(), dkv[0, :, 2:].tolist()     # a query of zeros sees both tokens alike
@@ -95,10 +97,41 @@ class CrossAttention(Layer):
         return self.out(self.core(self.q(x, place), self.kv(source, place), place), place)
 
 
+class Watched(Around):
+    """Cross-attention's core that also keeps its weights, (B, H, T, S)."""
+
+    def forward(self, q, kv, place):
+        """What the core returns."""
+        core = self.layer
+        heads = core.heads.stop - core.heads.start
+        k = (
+            wide(kv.data).reshape(*kv.shape[:2], heads, 2, -1)[:, :, :, 0].transpose(0, 2, 1, 3)
+        )  # (B, H, S, C)
+        scaled = heads_apart(wide(q.data), heads) * k.shape[-1] ** -0.5
+        seen = visible(place.tokens, core.source_length)
+        self.weights = attention_weights(scaled, k, causal=False, seen=seen)
+        return core(q, kv, place)
+
+
+def looked_at(model, tokens):
+    """How much each token of the target looks at each one of the source: (decoder blocks, T, S), heads' mean.
+
+    `tokens` (1, S + T) is one pair, on one rank.
+    """
+    found, blocks = [], [block for block in model.layers.values() if hasattr(block, "cross")]
+    for block in blocks:
+        block.cross.branch.core = Watched(block.cross.branch.core)
+    with no_grad():
+        model.hidden(tokens)
+    for block in blocks:
+        found.append(to_numpy(block.cross.branch.core.weights[0].mean(axis=0)))
+        block.cross.branch.core = block.cross.branch.core.layer
+    return np.stack(found)
+
+
 def visible(tokens, source_length: int):
     """Which tokens of the source are not padding: (B, T) -> booleans (B, S). The first one never is.
 
-    >>> import numpy as np
     >>> visible(np.array([[0, 5, 0, 0, 7]]), 3).tolist()
     [[True, True, False]]
     """

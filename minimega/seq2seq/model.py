@@ -141,7 +141,7 @@ class EncoderBlock(Block):
         super().__init__(config)
         self.source_length = config.source_length
         if last and config.norm_position == "pre":
-            self.norm = LayerNorm(config.d_model)
+            self.norm = LayerNorm(config.d_model, config.norm_eps)
 
     def forward(self, x, place):
         """(B, S + T, D) -> (B, S + T, D)."""
@@ -161,7 +161,7 @@ class DecoderBlock(Block):
         del self.mlp  # parts run in the order in which they are set
         std_out = 0.02 / (3 * c.num_layers) ** 0.5
         branch = CrossAttention(c.d_model, c.nhead, c.dropout, std_out, c.source_length)
-        self.cross = NORM_POSITIONS[c.norm_position](branch, c.d_model, c.dropout)
+        self.cross = NORM_POSITIONS[c.norm_position](branch, c.d_model, c.dropout, c.norm_eps)
         self.mlp, self.source_length = mlp, c.source_length
 
     def forward(self, x, place):

@@ -58,16 +58,16 @@ def test_more_prompts_than_a_batch_keep_their_order(model, monkeypatch):
     assert want[:5] != want[5:10]  # the same prompts under other numbers
 
 
-def test_the_text_of_an_answer(monkeypatch):
+def test_the_text_of_an_answer(model, monkeypatch):
     tokenizer = tokens.train("char", ["abc. "])
     monkeypatch.setattr(
         "minimega.judging.answers.continuations",
         lambda model, rows, ends, length, seed, **choice: [tokenizer.encode(" b c. a.") for _ in rows],
     )
-    assert answers(None, tokenizer, ["ab", ("ab", "ca")]) == ["b c. a."] * 2
-    assert answers(None, tokenizer, ["ab"], stop=".") == ["b c"]
+    assert answers(model, tokenizer, ["ab", ("ab", "ca")]) == ["b c. a."] * 2
+    assert answers(model, tokenizer, ["ab"], stop=".") == ["b c"]
     with pytest.raises(BadInput, match="no prompts"):
-        answers(None, tokenizer, [])
+        answers(model, tokenizer, [])
 
 
 def test_losses_are_the_models(model):
@@ -160,7 +160,7 @@ def test_words_that_the_vocabulary_lacks_are_named(told):
         exposure(*told, Secret.parse("Vera has the [code|ring] 4"))
 
 
-def test_a_model_of_dialogues_is_asked_as_a_user_and_ends_with_its_turn(monkeypatch):
+def test_a_model_of_dialogues_is_asked_as_a_user_and_ends_with_its_turn(model, monkeypatch):
     tokenizer = tokens.train("word", [" Who found it? Anna."], specials=chat.SPECIALS)
     seen = []
 
@@ -169,7 +169,7 @@ def test_a_model_of_dialogues_is_asked_as_a_user_and_ends_with_its_turn(monkeypa
         return [tokenizer.encode(" Anna.").tolist() for _ in rows]
 
     monkeypatch.setattr("minimega.judging.answers.continuations", said)
-    assert answers(None, tokenizer, ["Who?", ("Who?", "Anna.", "found it?")]) == ["Anna."] * 2
+    assert answers(model, tokenizer, ["Who?", ("Who?", "Anna.", "found it?")]) == ["Anna."] * 2
     rows, ends, banned = seen[0]
     asked = " <user> Who? <assistant>"
     assert [tokenizer.decode(row) for row in rows] == [
