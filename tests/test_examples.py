@@ -113,6 +113,17 @@ def test_hidden_states_classify_texts_by_the_order_of_their_words():
     assert shares(said, "mean of the hidden states after block 2")[0] > 90  # 100
 
 
+def test_word_vectors_put_people_near_people_and_help_a_model():
+    said = example([sys.executable, str(EXAMPLES / "word_vectors.py")], limit=240)
+    found = {
+        kind: shares(said, f"of the five words nearest to {kind}")[0]
+        for kind in ("people", "places", "looks")
+    }
+    assert min(found.values()) >= 90, found  # 100, 100, 100
+    loss = {name: float(x) for name, x in re.findall(r"^(.*?) +held-out loss ([\d.]+)$", said, re.M)}
+    assert loss["from the vectors"] < loss["from nothing"] - 0.03  # 1.335, 1.420
+
+
 def test_the_floor(tmp_path):
     picture = tmp_path / "floor.png"
     said = example(

@@ -33,6 +33,8 @@ def _of_training(o: Options, steps: int, words: int | None) -> Iterator[str]:
         yield f"--eval-every {o.eval_every} is above the {steps} steps: only the ends of epochs are evaluated"
     if words is not None and "vocab_size" in o.given and o.vocab_size > words:
         yield f"--vocab-size {o.vocab_size} is above the {words} tokens found in the text"
+    if o.freeze_vectors and not o.untied:
+        yield "the head is tied to the frozen vectors and learns little: --untied gives it its own"
     unused = {
         "no --save-dir, so nothing is saved": [] if o.save_dir else _changed(o, "save-every", "keep"),
         "--num-steps overrides it": _changed(o, "num-epochs") if o.num_steps else [],

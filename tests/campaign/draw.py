@@ -38,6 +38,7 @@ OUTPUTS = ("out.txt", "out file.txt", "missing/out.txt", "E", "/dev/full", "", "
 SOURCES = (*TEXTS, *LINKS, "tales", "pydoc", "folder", *ELSEWHERE)
 BY_NAME: dict[str, tuple[str, ...]] = {
     "train-filename": SOURCES,
+    "vectors": SOURCES,
     "eval-filename": SOURCES,
     "config": (*TOMLS, *ELSEWHERE),
     "init-from": ("R", "B", "R/step-3", *ELSEWHERE),
