@@ -52,6 +52,12 @@ def _score(o: Options, grid: Grid | None) -> int:
             other = sources.answered(o.compare, asked, o, grid)
         elif o.compare:
             other = files.texts(o.compare)
+        for name, rows in ((o.hypotheses, texts), (o.compare, other)):
+            if name and rows is not None and wanted is not None and len(rows) != len(wanted):
+                raise BadInput(
+                    f"{name} has {counted(len(rows), 'text')} and {o.references or o.hypotheses} has "
+                    f"{len(wanted)}: line n of one is judged by line n of the other"
+                )
     if grid is not None and not grid.first:
         return 0
     if judges:

@@ -12,7 +12,7 @@ from minimega.commands.texts import check_found, open_texts
 from minimega.data import corpus
 from minimega.errors import BadInput
 from minimega.judging import files
-from minimega.judging.answers import TOGETHER, answers
+from minimega.judging.answers import TOGETHER, answers, prompt_ids
 from minimega.judging.words import WORD
 from minimega.parallel.grid import Grid
 from minimega.ranks.streams import tell
@@ -95,7 +95,7 @@ def answered(run: str, asked: Sequence[str | tuple[str, ...]], o: Options, grid:
     o = replace_options(o, model_filename=run)
     model, tokenizer, _ = load_causal(o, grid)
     threads.settle(o, grid.world, model.config, min(TOGETHER, len(asked)))
-    lacks = sum(bool(tokenizer.lacks(text)) for text in asked if isinstance(text, str))
+    lacks = sum(tokenizer.unknown in prompt_ids(tokenizer, text) for text in asked)
     if lacks and grid.first:
         tell(f"minimega: {lacks} of {len(asked)} prompts have words that the vocabulary of {run} lacks")
     temperature = o.temperature if "temperature" in o.given else 0.0

@@ -1,6 +1,7 @@
 """How varied texts are, without references: distinct n-grams, repetition, self-BLEU."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -9,7 +10,8 @@ from minimega.judging.bootstrap import Figure, mean_of
 from minimega.judging.scores import library, tokenizers
 from minimega.judging.words import words
 
-MOST = 100  # texts that self-BLEU compares with each other: the cost grows with the pairs
+MOST = 1000  # texts that self-BLEU compares with each other
+ORDER = 4  # the longest n-grams of BLEU
 
 
 def n_grams(row: Sequence[str], n: int) -> list[tuple[str, ...]]:
@@ -53,7 +55,30 @@ def self_bleu(texts: Sequence[str], tokenizer: str = "auto", seed: int = 0) -> f
         drawn = np.sort(random.order(random.key(seed, "self-bleu"), len(texts))[:MOST])
         texts = [texts[i] for i in drawn]
     chosen = tokenizers([list(texts)], bleu=tokenizer)["bleu"]
-    metric = library("sacrebleu.metrics", "sacrebleu").BLEU(tokenize=chosen, effective_order=True, force=True)
-    rest = ([*texts[:i], *texts[i + 1 :]] for i in range(len(texts)))
-    scores = [metric.sentence_score(text, others).score for text, others in zip(texts, rest, strict=True)]
+    metric = library("sacrebleu.metrics", "sacrebleu").BLEU(tokenize=chosen, force=True)
+    rows = [metric._preprocess_segment(text).split() for text in texts]
+    counts = [Counter(gram for n in range(1, ORDER + 1) for gram in n_grams(row, n)) for row in rows]
+    lengths = np.array([len(row) for row in rows])
+    scores = []
+    for i, most in enumerate(_in_others(counts)):
+        right, total = [0] * ORDER, [max(0, lengths[i] - n) for n in range(ORDER)]
+        for gram, count in counts[i].items():
+            right[len(gram) - 1] += min(count, most[gram])
+        others = np.delete(lengths, i)
+        nearest = min(others.tolist(), key=lambda length: (abs(length - lengths[i]), length))
+        known = {"smooth_method": "exp", "effective_order": True, "max_ngram_order": ORDER}
+        scores.append(metric.compute_bleu(right, total, int(lengths[i]), nearest, **known).score)
     return float(np.mean(scores))
+
+
+def _in_others(counts: list[Counter]) -> Iterator[dict]:
+    """Per text, how often each of its n-grams occurs in the other text that has most of it."""
+    first, owner, second = Counter(), {}, Counter()
+    for i, row in enumerate(counts):
+        for gram, count in row.items():
+            if count > first[gram]:
+                first[gram], owner[gram], second[gram] = count, i, first[gram]
+            elif count > second[gram]:
+                second[gram] = count
+    for i, row in enumerate(counts):
+        yield {gram: second[gram] if owner[gram] == i else first[gram] for gram in row}

@@ -94,12 +94,16 @@ def test_words_do_not_depend_on_how_a_document_is_cut():
         assert [w for part in streamed(iter(pieces)) for w in part] == words(text)
 
 
-def test_self_bleu_is_the_mean_of_sacrebleu_against_the_others():
+def test_self_bleu_is_the_mean_of_sacrebleu_against_the_others(monkeypatch):
     others = [[t for t in ONE if t != one] for one in ONE]
     want = np.mean([sacrebleu.sentence_bleu(t, o).score for t, o in zip(ONE, others, strict=True)])
-    assert variety.self_bleu(ONE) == want
+    assert variety.self_bleu(ONE) == pytest.approx(want, rel=1e-12)
+    texts = [*tales(12, 5), "the the the", "the the", "the", ""]  # repeated and empty ones
+    each = [sacrebleu.sentence_bleu(t, texts[:i] + texts[i + 1 :]).score for i, t in enumerate(texts)]
+    assert variety.self_bleu(texts) == pytest.approx(np.mean(each), rel=1e-12)
     assert variety.self_bleu(ONE[:1]) is None
-    many = tales(130, 3)
+    monkeypatch.setattr(variety, "MOST", 10)
+    many = tales(30, 3)
     assert variety.self_bleu(many) == variety.self_bleu(many) != variety.self_bleu(many, seed=1)
 
 
