@@ -203,6 +203,8 @@ class Run:
         learned, held_out = self.texts.unknown
         if learned:
             said.append(f"training text{unknown(learned)}")
+        if self.o.random_offsets and not self.texts.train.cut_documents:
+            said.append("note: --random-offsets has no effect: no document is longer than the context")
         made = None if self.start or self.o.init_from else self.texts.tokenizer.size
         said += notes(self.o, self.steps, made)
         said += doubt(learned, "the training text")

@@ -103,6 +103,61 @@ class Grammar:
             else:
                 return far
 
+    def fillings(self, before: str, after: str) -> dict[str, float]:
+        """The tokens that can stand between two parts of a tale, each with its probability given both.
+
+        This is what the best reader of both sides knows. Empty if no tale has these parts.
+
+        >>> g = Grammar("demo", {"tale": "{who=person} {did}. {who}!", "person": "Ann|Bob", "did": "ran|sat"})
+        >>> g.fillings("", " ran. Bob!"), g.fillings("Bob", ". Bob!")
+        ({'Bob': 1.0}, {' ran': 0.5, ' sat': 0.5})
+        """
+        found: dict[str, float] = {}
+
+        def go_on(todo, text: str, kept: dict, p: float) -> None:
+            while todo:
+                (slot, part), todo = todo
+                role, _, rule = part.partition("=")
+                form, _, who = part.partition(":")
+                if not slot:
+                    text += part
+                elif who:
+                    text += self.forms[form][kept[who][0] in self.men]
+                elif role in kept:
+                    todo = _followed(kept[role], todo)
+                else:
+                    other, plus, more = rule.partition("+")
+                    rule = kept[other[1:]][0] + plus + more if rule.startswith("$") else rule or role
+                    options = [option for option in self.rules[rule] if option not in kept.values()]
+                    for option in options:
+                        known = kept | {role: option} if "=" in part else kept
+                        go_on(_followed(option, todo), text, known, p / len(options))
+                    return
+                if not _fits(text, before, after):
+                    return
+            word = WORD.match(text, len(before))
+            if word and text == before + word[0] + after:
+                found[word[0]] = found.get(word[0], 0.0) + p
+
+        go_on(_followed(self.rules["tale"][0], None), "", {}, 1.0)
+        total = sum(found.values())
+        return {word: p / total for word, p in found.items()}
+
+
+def _followed(parts: list[str], rest):
+    """The parts of an option as a chain of ((is it a slot, part), what follows), then the rest."""
+    for i in reversed(range(len(parts))):
+        rest = (i % 2, parts[i]), rest
+    return rest
+
+
+def _fits(text: str, before: str, after: str) -> bool:
+    """Whether the beginning of a tale can have these parts with one token between them."""
+    if not text.startswith(before):
+        return before.startswith(text)
+    word = WORD.match(text, len(before))
+    return word is None or word.end() == len(text) or after.startswith(text[word.end() :])
+
 
 def _common(a: str, b: str) -> int:
     """The length of the longest beginning of both texts."""

@@ -49,6 +49,11 @@ class Windows:
     def __len__(self) -> int:
         return len(self.edges) - 1
 
+    @property
+    def cut_documents(self) -> bool:
+        """Whether any document is longer than a window, so that it is cut."""
+        return bool((self.stream[self.edges[:-1]] != START).any())
+
     def moved(self, key: int) -> "Windows":
         """Windows on the same stream that cut long documents elsewhere, as this key says.
 

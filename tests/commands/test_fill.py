@@ -64,6 +64,13 @@ def test_each_augmentation_changes_the_batches_and_not_the_evaluation(start, opt
     assert said.startswith(f"loss {loss:.4f} nats per {unit}, perplexity ")
 
 
+def test_offsets_of_short_documents_are_noted_to_have_no_effect(tmp_path, capsys):
+    words = ["train", "--tales", "30", "--num-steps", "1", "--random-offsets", *SMALL.split()]
+    for context, noted in (("100", True), ("32", False)):
+        assert main([*words, "--context", context]) == 0
+        assert ("--random-offsets has no effect: no document is longer" in capsys.readouterr().out) == noted
+
+
 def test_a_masked_run_is_compared_and_resharded(tmp_path, start, capsys):
     run = start("run", *AUGMENTED)
     assert main(["compare", str(run), str(run)]) == 0

@@ -1,11 +1,16 @@
 """BERT's objective: what is chosen, what the model sees there, and that each token may be chosen once."""
 
+from collections import defaultdict
+from itertools import chain, repeat
+
 import numpy as np
 import pytest
 
 from minimega import random
+from minimega.data.corpus import ENGLISH, Tales
+from minimega.data.grammar import Grammar
 from minimega.data.masked import MASK, Masking, around_gaps, masking_for, with_gaps
-from minimega.data.tokens import KINDS, START, train
+from minimega.data.tokens import KINDS, START, WORD, train
 from minimega.data.windows import Batches, Changed, Windows
 from minimega.errors import BadInput
 
@@ -123,3 +128,49 @@ def test_a_text_without_a_gap_or_with_the_token_s_name_has_none():
     with pytest.raises(BadInput, match=r"write \[MASK\] where a word is missing"):
         with_gaps("the <mask> [mask] cat", t)
     assert (with_gaps("the <mask> [MASK]", t) == t.special(MASK)).sum() == 1
+
+
+DEMO = Grammar(
+    "demo",
+    {
+        "tale": "{who=person} had a {look=look} {thing=$look}. {other=person} {took}.",
+        "person": "Ann|Bob|Cid",
+        "look": "red|old",
+        "red": "hat|bag",
+        "old": "hat|map|red map",
+        "took": "took the {thing}|saw {her:who}|ran",
+    },
+    {"her": ("her", "him")},
+    ["Bob", "Cid"],
+)
+
+
+def all_tales(numbers=()) -> list[tuple[str, float]]:
+    """Each tale of the demo grammar, with its probability."""
+    choices = DEMO.tell(chain(numbers, repeat(0.0)))[1]
+    if len(numbers) == len(choices):
+        return [(DEMO.tell(iter(numbers))[0], 1 / np.prod([options for _, options in choices]))]
+    options = choices[len(numbers)][1]
+    return [tale for i in range(options) for tale in all_tales((*numbers, (i + 0.5) / options))]
+
+
+def test_the_fillings_of_a_gap_are_those_of_all_tales_by_their_probability():
+    tales = all_tales()
+    assert sum(p for _, p in tales) == pytest.approx(1) and len(tales) == 6 * 5 * 3
+    gaps = defaultdict(lambda: defaultdict(float))
+    for text, p in tales:
+        for word in WORD.finditer(text):
+            gaps[text[: word.start()], text[word.end() :]][word[0]] += p
+    for (before, after), words in gaps.items():
+        right = {word: p / sum(words.values()) for word, p in words.items()}
+        assert DEMO.fillings(before, after) == pytest.approx(right)
+    assert DEMO.fillings("Ann had", " blue hat.") == {}
+
+
+def test_the_fillings_of_a_real_tale_are_the_word_or_what_the_grammar_draws():
+    text, _ = next(iter(Tales(1, seed=4).told()))
+    for word in WORD.finditer(text):
+        found = ENGLISH.fillings(text[: word.start()], text[word.end() :])
+        assert word[0] in found and sum(found.values()) == pytest.approx(1)
+        if text.count(word[0]) > 1 and word[0][1:].istitle():
+            assert found == {word[0]: 1.0}  # a name that comes again

@@ -35,6 +35,7 @@ def test_moved_windows_count_each_target_once_and_are_hardly_more(lengths):
         count = times(moved, range(len(moved)))
         assert count[0] == 0 and (count[1:] == 1).all()
         assert len(windows) <= len(moved) <= len(windows) + long
+    assert windows.cut_documents == (long > 0)
     if not long:
         np.testing.assert_array_equal(moved.edges, windows.edges)
 

@@ -1,0 +1,56 @@
+"""A masked model (BERT's objective) fills gaps in tales, beside the best that any reader could do.
+
+    python examples/fill_gaps.py
+    python examples/fill_gaps.py --long       # six times as many steps
+
+Each held-out tale gets one gap, at a random word. A reader from the left, as a causal model is, can do no
+better than know the grammar. A masked model also sees what follows, where most words come again.
+"""
+
+import sys
+from collections import Counter
+
+import numpy as np
+
+import minimega as mm
+from minimega import random
+from minimega.backend import keep_memory
+from minimega.commands.fill import fill_text
+from minimega.data.corpus import ENGLISH, surprises
+from minimega.data.tokens import WORD
+
+STEPS, BATCH, CONTEXT = 4800 if "--long" in sys.argv else 800, 16, 66
+
+keep_memory()
+learned, held_out = mm.open_corpus("tales", tales=8000).split()
+tokenizer = mm.train_tokenizer("word", learned.documents(), specials=["<mask>"])
+tales = [[tokenizer.start, *tokenizer.encode(text)] for text in learned.documents()]
+windows = mm.Windows(np.concatenate([*tales, [tokenizer.start]]), CONTEXT)  # one tale each
+batches = mm.Batches(windows, BATCH, seed=0, change=mm.masking_for(tokenizer))
+shape = {"context": CONTEXT, "d_model": 64, "nhead": 8, "num_layers": 2}
+model = mm.gpt(mm.Config(vocab_size=tokenizer.size, causal=False, **shape)).draw(seed=0)
+optimizer, recipe = mm.AdamW(), mm.Recipe(steps=STEPS, lr=6e-3, schedule="cosine", warmup=30)
+for step in range(1, STEPS + 1):
+    inputs, targets, _ = batches(step)
+    mm.train_step(model, optimizer, recipe, step, inputs, targets)
+print(f"{len(tales):,} tales, {tokenizer.size} tokens, {model.count():,} parameters, {STEPS} steps")
+
+commonest = Counter(word for text in learned.documents() for word in WORD.findall(text)).most_common(1)[0][0]
+right = Counter()
+for n, (text, choices) in enumerate(held_out.told()):
+    words = list(WORD.finditer(text))
+    place = int(random.uniform(random.key("gap"), np.array(n)) * len(words))
+    word, before, after = words[place][0], text[: words[place].start()], text[words[place].end() :]
+    gap = before + " " * word.startswith(" ") + "[MASK]" + after
+    _, [[(guess, _), *_]] = fill_text(model, tokenizer, gap)
+    right["the commonest word"] += word == commonest
+    right["the best reader from the left"] += np.exp(-surprises(text, choices)[place])
+    right["this model"] += guess == word
+    right["the best reader of both sides"] += max(ENGLISH.fillings(before, after).values())
+print(f"one gap in each of {held_out.count} held-out tales; filled with the right word:")
+for reader, count in right.items():
+    print(f"  {reader:32}{count / held_out.count:6.1%}")
+for text in ("Long ago, in the [MASK], Nora found a [MASK] key", "a [MASK] loaf", "Many winters [MASK]"):
+    filled, gaps = fill_text(model, tokenizer, text, top=3)
+    shown = "; ".join(", ".join(f"{token.strip()} {p:.0%}" for token, p in gap) for gap in gaps)
+    print(f"{text}: {shown}")
