@@ -130,6 +130,7 @@ def written(config: Config, start: int, dtype: str) -> dict:
         ("attention", c.attention, True),
         ("causal", c.causal, True),
         ("experts", c.experts, 0),
+        ("d_embedding", c.d_embedding, 0),
     ):
         if ours != theirs:
             raise BadInput(f"a Hugging Face GPT-2 has no counterpart for {name} {ours}: it needs {theirs}")

@@ -4,8 +4,10 @@ tests/parity/test_parity_interop.py compares with transformers itself.
 """
 
 import json
+import math
 import pickle
 import shutil
+from dataclasses import fields
 
 import ml_dtypes  # noqa: F401 (registers bfloat16)
 import numpy as np
@@ -19,6 +21,8 @@ from minimega.commands.cli import main
 from minimega.data import tokens
 from minimega.errors import BadInput
 from minimega.interop import gpt2, hub, settings, vocabulary
+from minimega.mlp import ACTIVATIONS
+from minimega.model import Config
 
 TEXT = "Once, in the old mill, Anna found a ring.\nWho lost it? Nobody's ring, said Jonas; it is 3 pm.\n"
 END = "<|endoftext|>"
@@ -27,6 +31,7 @@ HARD = [
     " ",
     "a  b   c\n\n\n d\t\te \r\n",
     "don't we'll I'M 's",
+    "Oh! No!! ! wait",  # the exclamation mark is token 0 in GPT-2
     "<start> <unk> <|endoftext|> <user>",
     "na\u00efve e\u0301 \u6771\u4eac\u3067\u3059 \U0001f642\U0001f468\u200d\U0001f469\u200d\U0001f467",
     "x\u00b2 \u2167 \u00bd \u0663\u0664 1234567 a_b __init__",
@@ -166,6 +171,43 @@ def test_the_start_of_a_text_is_token_0_and_only_that_one_changes_places(theirs)
     assert (table[1:299] == rows[1:299]).all()
 
 
+def test_an_untied_head_has_its_rows_in_the_order_of_the_tokens(theirs):
+    head = gpt2.read(theirs(tie_word_embeddings=False))[0].parameters()["head.weight"].data
+    rows = weights(300, untied=True)["lm_head.weight"]
+    assert (
+        (head[0] == rows[299]).all() and (head[299] == rows[0]).all() and (head[1:299] == rows[1:299]).all()
+    )
+
+
+def test_the_layout_of_queries_keys_and_values_is_ours(theirs):
+    ours = gpt2.read(theirs())[0].parameters()["block1.attention.branch.qkv.weight"].data
+    rows = weights(300)["transformer.h.1.attn.c_attn.weight"]  # (D, 3, H, C)
+    for head in range(2):
+        for part in range(3):
+            here, there = (head * 3 + part) * 4, (part * 2 + head) * 4
+            assert (ours[:, here : here + 4] == rows[:, there : there + 4]).all()
+
+
+def test_their_names_of_activations_are_those_of_the_right_functions():
+    x = np.linspace(-3, 3, 7)
+    exact = [v * math.erfc(-v / math.sqrt(2)) / 2 for v in x]
+    formula = 0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
+    for name, y in {
+        "gelu": exact,
+        "gelu_new": formula,
+        "gelu_fast": formula,
+        "relu": np.maximum(x, 0),
+    }.items():
+        np.testing.assert_allclose(ACTIVATIONS[settings.ACTIVATIONS[name]](x)[0], y, rtol=0, atol=1e-14)
+
+
+def test_every_field_of_a_config_is_written_or_refused(theirs):
+    """A field that is new has to be thought of in settings.py."""
+    known = {*settings.SIZES.values(), "d_hidden", "dropout", "activation", "tied", "norm_eps"}
+    known |= {"norm_position", "positions", "head_bias", "attention", "causal", "experts", "d_embedding"}
+    assert {field.name for field in fields(Config)} - known == {"top_k_experts", "balance"}  # of the experts
+
+
 @pytest.mark.parametrize("kind", tokens.KINDS)
 def test_a_run_of_ours_exported_and_imported_is_the_same_run(tmp_path, kind):
     text = tmp_path / "text.txt"
@@ -247,7 +289,6 @@ def test_over_ranks_it_is_the_same_model(theirs, tmp_path, capfd):
     said = set()
     for cut in ([], ["--tp", "2"], ["--pp", "2"]):
         capfd.readouterr()
-        assert main(["evaluate", "--model-filename", str(run), "--eval-filename", str(text), *cut]) == 0
         assert main(["generate", "--model-filename", str(run), "--prompt", "Once", *cut]) == 0
         said.add(capfd.readouterr().out)
     assert len(said) == 1
@@ -258,6 +299,23 @@ def test_over_ranks_it_is_the_same_model(theirs, tmp_path, capfd):
         assert main([*line, "--num-steps", "2", "--dtype", "float64", "--threads", "1", *cut]) == 0
         losses.append([json.loads(x).get("loss") for x in (new / "log.jsonl").read_text().splitlines()][:2])
     np.testing.assert_allclose(losses, [losses[0]] * 3, rtol=1e-10)
+
+
+def test_a_model_of_theirs_learns_to_answer_and_goes_back_with_its_new_tokens(theirs, tmp_path):
+    run, text, new = imported(theirs(), tmp_path / "run"), tmp_path / "talk.jsonl", tmp_path / "new"
+    text.write_text(json.dumps({"prompt": "Who found it?", "completion": "Anna found it."}) + "\n" * 1)
+    text.write_text(text.read_text() * 30)
+    line = ["train", "--init-from", str(run), "--train-filename", str(text), "--loss-on", "answers"]
+    assert main([*line, "--num-steps", "2", "--train-batch-size", "4", "--save-dir", str(new)]) == 0
+    back = exported(new, tmp_path / "back")
+    config, vocab = (
+        json.loads((back / "config.json").read_text()),
+        Library.from_file(str(back / "tokenizer.json")),
+    )
+    assert config["vocab_size"] == vocab.get_vocab_size() == 303
+    assert (config["bos_token_id"], vocab.token_to_id(END), vocab.token_to_id("<user>")) == (299, 299, 300)
+    again = gpt2.read(back)
+    assert again[1].specials == ("<user>", "<assistant>", "<end>")
 
 
 def broken(change):

@@ -1,6 +1,6 @@
 """Mistakes planted in the source, one at a time: do the tests notice? `python -m tests.planted`.
 
-run.py, parallel.py, objectives.py   the mistakes, by what they are in
+run.py, parallel.py, objectives.py, interop.py   the mistakes, by what they are in
 __main__.py                          plants them and runs their tests
 
 A mistake names no file: its right text is looked for in the whole package, and has to be there once. A test

@@ -1,8 +1,9 @@
 """All planted mistakes."""
 
+from tests.planted.interop import INTEROP
 from tests.planted.judging import JUDGING
 from tests.planted.objectives import OBJECTIVES
 from tests.planted.parallel import PARALLEL
 from tests.planted.run import RUN
 
-MISTAKES = (*RUN, *PARALLEL, *OBJECTIVES, *JUDGING)
+MISTAKES = (*RUN, *PARALLEL, *OBJECTIVES, *JUDGING, *INTEROP)
