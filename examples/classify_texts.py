@@ -1,10 +1,10 @@
-"""Classifies texts by what a language model makes of them: who found the thing, a woman or a man?
+"""Classifies texts by a language model's hidden states: who found the thing, a woman or a man?
 
     python examples/classify_texts.py                  (half a minute on one core)
     python examples/classify_texts.py --steps 1500     (a better language model)
 
 Each text is the beginning of a tale, up to where both persons have been named once: a woman and a man, one of
-whom found the thing. The words do not say who, only their order does. So the mean of the words' vectors in
+whom found the thing. The words do not say who; only their order does. So the mean of the words' vectors in
 the embedding cannot tell the two apart, however many texts a classifier has seen; the mean of their hidden
 states can. The classifier is one linear layer, and is judged on other tales than it has learned from.
 """
@@ -72,7 +72,7 @@ def main(steps: int, count: int) -> None:
     (texts, kinds), (others, right) = labelled(count, 100_000), labelled(count, 200_000)
     print(f"\n{count} texts to learn from, {count} others to judge, as: {texts[0]} ...")
     most = np.bincount(kinds).argmax()
-    print(f"\nalways the commoner answer              {(right == most).mean():6.1%}")
+    print(f"\nalways the more common answer         {(right == most).mean():6.1%}")
     for layer in range(model.config.num_layers + 1):
         x, other = (
             np.stack(

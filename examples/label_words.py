@@ -7,7 +7,7 @@ The grammar of the tales knows which words are persons, things and places. A lin
 two thirds of these words and is asked about the others, in other tales. It is asked twice: about words that
 the language model knows, and about words that it has never seen (here every person, thing and place is the
 token <unk>). A word's vector in the embedding is always the same, so all unknown words look alike. Their
-hidden states differ: what stands before says what they are ("found a silver ...", "under the ...").
+hidden states differ: the words before them say what they are ("found a silver ...", "under the ...").
 """
 
 import argparse
@@ -31,7 +31,7 @@ KINDS = {
     "place": of(*GRAMMAR["where"].split("|")),
 }
 KIND = {word: number for number, words in enumerate(KINDS.values()) for word in sorted(words)}
-ASKED = set(sorted(KIND)[::3])  # every third word is kept for the end
+ASKED = set(sorted(KIND)[::3])  # every third word is held out
 
 
 def main(steps: int, tales: int) -> None:
@@ -41,10 +41,10 @@ def main(steps: int, tales: int) -> None:
     seen, other = (
         [tokenizer.encode(text) for text in Tales(tales, first=n).documents()] for n in (100_000, 200_000)
     )
-    print(f"\n{len(KIND)} words are a {', a '.join(KINDS)}; {len(asked)} of them are kept to be asked about")
+    print(f"\n{len(KIND)} words are a {', a '.join(KINDS)}; {len(asked)} of them are held out")
 
     def states(texts: list[np.ndarray], words: set[int], known: bool, layer: int) -> np.ndarray:
-        """The vector of every one of these words in the texts, where the model knows it or does not."""
+        """The vector of each of these words in the texts, known to the model or not."""
         read = [np.where(~known & np.isin(ids, list(numbers)), tokenizer.unknown, ids) for ids in texts]
         return np.concatenate(vectors(model, read, layer))[np.isin(np.concatenate(texts), list(words))]
 
@@ -54,7 +54,7 @@ def main(steps: int, tales: int) -> None:
     y, right = kinds(seen, numbers.keys() - asked), kinds(other, asked)
     print("\nshare of right labels                known words   unknown words")
     most = f"{(right == np.bincount(y).argmax()).mean():13.1%}"
-    print(f"always the commonest kind        {most}   {most}")
+    print(f"always the most common kind      {most}   {most}")
     for layer in range(model.config.num_layers + 1):
         shares = []
         for known in (True, False):

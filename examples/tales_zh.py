@@ -3,7 +3,7 @@
     python examples/tales_zh.py
     python examples/tales_zh.py --long       # three times as many steps
 
-It prints the loss beside that of the best bigram model and the floor, then tales that the model writes. The
+It prints the loss, the best bigram model's and the floor, then tales that the model writes. The
 grammar reads them: a sentence is right if the whole tale up to its end is one that the grammar could tell.
 """
 

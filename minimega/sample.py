@@ -142,7 +142,7 @@ def fill(model: Model, tokens, mask: int, top: int = 5, never: tuple[int, ...] =
     ((2, 3), True)
     """
     if model.config.causal:
-        raise BadInput("this model sees only what stands before each token, so it cannot fill a gap")
+        raise BadInput("this model sees only what precedes each token, so it cannot fill a gap")
     xp = library(next(iter(model.parameters().values())).data)
     tokens = np.asarray(tokens)
     with no_grad():

@@ -31,7 +31,7 @@ def run(o: Options) -> int:
     path = Path(o.embed_filename)
     if path.suffix not in (".npy", ".npz"):
         raise BadInput(
-            f"--embed-filename {path}: its name has to end in .npy (the vectors) or .npz (tokens too)"
+            f"--embed-filename {path}: its name must end in .npy (the vectors) or .npz (tokens too)"
         )
     texts = lines(o.texts) if o.texts else [o.prompt]
     for number, text in enumerate(texts, 1):

@@ -17,11 +17,11 @@ from minimega.ranks.child import typed
 from minimega.ranks.streams import tell
 from minimega.sample import fill
 
-Gap = list[tuple[str, float]]  # candidates and their probabilities, likeliest first
+Gap = list[tuple[str, float]]  # candidates and their probabilities, most likely first
 
 
 def run(o: Options) -> int:
-    """Print the likeliest tokens for each gap and the text that they make; return the exit status.
+    """Print the most likely tokens for each gap and the filled text; return the exit status.
 
     Raises BadInput if the model cannot be used or the text has no gap.
     """
@@ -32,7 +32,7 @@ def _fill(o: Options, grid: Grid) -> int:
     model, tokenizer, source = load(o, grid)
     if model.config.causal:
         raise BadInput(
-            f"{source} is no masked model: it sees only what stands before each token\n"
+            f"{source} is not a masked model: it sees only what precedes each token\n"
             f"It continues a text: {typed('generate', '--model-filename', o.model_filename)}"
         )
     threads.settle(o, grid.world, model.config, model.config.context)
@@ -58,9 +58,9 @@ def _fill(o: Options, grid: Grid) -> int:
 
 
 def fill_text(model: Model, tokenizer: Tokenizer, text: str, top: int = 5) -> tuple[str, list[Gap]]:
-    """A text with its likeliest filling, and the `top` likeliest tokens for each [MASK] in it.
+    """A text with its gaps filled, and the `top` most likely tokens for each [MASK] in it.
 
-    Each gap is filled by itself, as in training: two gaps that depend on each other may not fit together.
+    Each gap is filled independently, as in training: two gaps that depend on each other may not agree.
     Raises BadInput if the model is causal, or the text has no gap or is longer than the context.
     """
     ids = with_gaps(text, tokenizer)

@@ -1,4 +1,4 @@
-"""`minimega ratings`: people's ratings of a sheet, read back: means, intervals and agreement."""
+"""`minimega ratings`: reads people's ratings of a sheet: means, intervals and agreement."""
 
 import json
 from types import SimpleNamespace as Options
@@ -10,9 +10,9 @@ from minimega.ranks.streams import say
 
 
 def run(o: Options) -> int:
-    """Print what the raters say of each system, and how far they agree; return the exit status.
+    """Print each system's ratings, and how far the raters agree; return the exit status.
 
-    Raises BadInput for files that are no ratings of this sheet.
+    Raises BadInput for files that are not ratings of this sheet.
     """
     if not o.files:
         raise BadInput(

@@ -18,7 +18,7 @@ from minimega.ranks.streams import say
 def run(o: Options) -> int:
     """Write the page and the key; return the exit status.
 
-    Raises BadInput if texts and prompts do not fit, or the key of another sheet would be lost.
+    Raises BadInput if the numbers of texts and prompts differ, or another sheet's key would be lost.
     """
     if not o.systems:
         raise BadInput("sheet needs a file of texts or a run for each system: minimega sheet FILE-or-RUN...")

@@ -19,7 +19,7 @@ from minimega.vectors.start import TABLE, Start
 def with_width(o: Options) -> Options:
     """The options with the width of the file's vectors, if a projection is needed: `d_embedding`.
 
-    Raises BadInput if the file cannot be read, or has another width than was asked for.
+    Raises BadInput if the file cannot be read, or its width is not the requested one.
     """
     if not o.vectors:
         return o
@@ -47,7 +47,7 @@ def read_start(o: Options, texts: Texts, work: Path, world: Group) -> Start | No
 
 
 def put_start(o: Options, begin: Start | None, known: int, model: Model, team: Alone, xp=np) -> None:
-    """Write the vectors into this rank's part of the drawn model, and freeze them if that was asked for.
+    """Write the vectors into this rank's part of the drawn model, and freeze them if requested.
 
     Without a file, `--freeze-vectors` freezes the first `known` rows: those that `--init-from` brought.
     """

@@ -1,4 +1,4 @@
-"""Augmentation: hides some input tokens in training. Targets stay: the model predicts all the same.
+"""Augmentation: hides some input tokens in training. Targets stay the same: the model still predicts them.
 
 What is hidden depends only on the key (the seed and the step), the number of the window and the position in
 it. Start tokens and the special tokens of a task are never hidden.
@@ -44,9 +44,9 @@ def hidden(inputs, where, fixed: Iterable[int] = ()) -> np.ndarray:
 
 
 def spans(p: float, key: int, which, length: int) -> np.ndarray:
-    """Which tokens lie in a span: bool (B, T), each True with probability p.
+    """Which tokens are in a span: bool (B, T), each True with probability p.
 
-    Lengths are geometric, 3.8 tokens in the mean and at most 10 (Joshi et al. 2019, section 3.1). Spans may
+    Lengths are geometric, 3.8 tokens on average and at most 10 (Joshi et al. 2019, section 3.1). Spans may
     begin anywhere, so they may overlap, and one may begin before the window.
     """
     before = LONGEST - 1
@@ -63,7 +63,7 @@ def spans(p: float, key: int, which, length: int) -> np.ndarray:
 
 
 def _rate(p: float) -> float:
-    """The probability that a span begins at a token, if a token is to lie in one with probability p."""
+    """The probability that a span begins at a token, such that a token is in one with probability p."""
     longer = ((1 - ENDS) ** np.arange(LONGEST) - (1 - ENDS) ** LONGEST) / (1 - (1 - ENDS) ** LONGEST)
     low, high = 0.0, 1.0
     for _ in range(60):  # 1 - p = prod over n of (1 - rate P(longer than n)), which falls with the rate

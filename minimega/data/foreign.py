@@ -8,9 +8,9 @@ from minimega.data.scripts import count, count_all, main_script
 from minimega.data.tokens import NAMES, Documents, Tokenizer
 from minimega.errors import BadInput
 
-MOST_UNKNOWN = 0.5  # with this share of unknown tokens, the script is looked at
+MOST_UNKNOWN = 0.5  # with this share of unknown tokens, the script is checked
 MANY_BYTES = 0.3  # the same for bytes that no learned token has
-FEWEST = 16  # longer tokens that byte pairs need before this tells anything
+FEWEST = 16  # longer tokens that byte pairs need before this means anything
 RARE = 0.01  # a script with a smaller share of the vocabulary's letters was not learned
 
 
@@ -36,7 +36,7 @@ def _joined(tokenizer: Tokenizer) -> dict[str, int]:
 def single_bytes(tokenizer: Tokenizer) -> np.ndarray:
     """Of byte pairs, the ids of bytes that no longer token contains: the training text hardly had them.
 
-    None of them if there are too few longer tokens to tell.
+    Empty if there are too few longer tokens to tell.
     """
     joined = _joined(tokenizer)
     if len(joined) < FEWEST:

@@ -20,8 +20,8 @@ CHOSEN, HIDDEN, REPLACED = 0.15, 0.8, 0.1  # the rest of the chosen tokens stay 
 class Masking:
     """Hides tokens of a batch and makes them its targets (Devlin et al. 2018, section 3.1).
 
-    Each token is chosen with probability `share`, or lies in a span (`spans`: see augment.py). Of the chosen
-    ones 80 % become the mask token, 10 % another token at random, and 10 % stay, so that the model cannot
+    Each token is chosen with probability `share`, or is in a span (`spans`: see augment.py). Of the chosen
+    ones 80% become the mask token, 10% another token at random, and 10% stay, so that the model cannot
     trust what it sees. Start tokens are never chosen; of each window at least one other token is.
 
     >>> from minimega.data.tokens import train

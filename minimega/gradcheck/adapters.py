@@ -1,4 +1,4 @@
-"""Functions of torch and JAX with a derivative of their own, as operations that the checker takes.
+"""Functions of torch and JAX with custom derivatives, as operations that the checker takes.
 
 Neither library is imported unless a function of it is given.
 """

@@ -150,7 +150,7 @@ function next_open() {
 function download() {
   state.name = state.name.trim();
   if (!state.name) {
-    say("Please enter your name first: it tells your ratings from those of others.");
+    say("Please enter your name first: it distinguishes your ratings from other people's.");
     return get("name").focus();
   }
   const result = {format: "minimega ratings", version: 1, sheet: data.sheet, rater: state.name,

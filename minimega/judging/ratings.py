@@ -31,14 +31,14 @@ class Key:
 
 @dataclass(frozen=True)
 class Ratings:
-    """What one rater said: (N, S) floats, NaN where nothing."""
+    """One rater's marks: (N, S) floats, NaN where there is none."""
 
     rater: str
     values: np.ndarray
 
 
 def read_key(path: str | Path) -> Key:
-    """Read the key of a sheet. Raises BadInput if the file is none."""
+    """Read the key of a sheet. Raises BadInput if the file is not one."""
     found = _json(path, KEY, "the key that minimega sheet wrote")
     samples, scales = found.get("samples"), found.get("scales")
     good = isinstance(samples, list) and isinstance(scales, list) and all(isinstance(s, str) for s in scales)
@@ -61,10 +61,10 @@ def read(path: str | Path, key: Key) -> Ratings:
     values = np.full((len(rows), len(key.scales)), np.nan)
     for n, row in enumerate(rows):
         if not isinstance(row, dict) or not row.keys() <= set(key.scales):
-            raise BadInput(f"{path}, text {n + 1}: {shown(row)} is no rating on {', '.join(key.scales)}")
+            raise BadInput(f"{path}, text {n + 1}: {shown(row)} is not a rating on {', '.join(key.scales)}")
         for scale, mark in row.items():
             if type(mark) is not int or not 1 <= mark <= 5:
-                raise BadInput(f"{path}, text {n + 1}: {scale} is {shown(mark)}; it has to be 1 to 5")
+                raise BadInput(f"{path}, text {n + 1}: {scale} is {shown(mark)}; it must be 1 to 5")
             values[n, key.scales.index(scale)] = mark
     return Ratings(rater.strip(), values)
 
@@ -99,7 +99,7 @@ def read_all(paths: Sequence[str | Path], key: Key) -> list[Ratings]:
 def alpha(marks: np.ndarray) -> float | None:
     """Krippendorff's alpha of ordinal marks (R, N), NaN where missing: 1 is agreement, 0 is chance.
 
-    By the library `krippendorff` (Krippendorff 2011, "Computing Krippendorff's alpha-reliability"). None if
+    By the library krippendorff (Krippendorff 2011, "Computing Krippendorff's alpha-reliability"). None if
     it is undefined: no text was rated by two people, or all marks of such texts are the same.
 
     >>> alpha(np.array([[1.0, 2, 3, 4], [1, 2, 3, 4]])), alpha(np.array([[1.0, 2, 3]]))

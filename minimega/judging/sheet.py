@@ -1,4 +1,4 @@
-"""A sheet on which people rate texts without knowing whose they are, and the key that says it."""
+"""A sheet on which people rate texts without knowing who wrote them, and the key that says who did."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""Contextual vectors: what a model knows of each token of a text, in its place (Peters et al. 2018).
+"""Contextual vectors: a model's hidden state at each token of a text (Peters et al. 2018).
 
 N tokens of a text, D width. A word's vector in the embedding is always the same; its hidden state after a few
 blocks depends on the words around it (in a causal model, on those before it).
@@ -71,7 +71,7 @@ def contextual(model: Model, texts: Sequence[np.ndarray], layer: int | None = No
     lengths: dict[int, list[int]] = {}
     for i, ids in enumerate(texts):
         lengths.setdefault(len(ids), []).append(i)
-    for length, which in lengths.items():  # texts of one length go through the model together
+    for length, which in lengths.items():  # texts of equal length are batched together
         for some in (which[k : k + 64] for k in range(0, len(which), 64)):
             rows = np.array([[START, *texts[i]] for i in some], np.int64).reshape(len(some), length + 1)
             states = _in_windows(model, xp.asarray(rows), layer)

@@ -1,4 +1,4 @@
-"""A linear classifier on vectors that stay as they are: what can be read from them, and nothing else.
+"""A linear classifier on fixed vectors: it shows what can be read from them.
 
 N vectors, D width, K kinds.
 """
@@ -30,7 +30,7 @@ class Probe(Layer):
         return linear((x - self.shift) * self.scale, self.weight, self.bias)
 
     def kinds(self, x) -> np.ndarray:
-        """The likeliest kind of each vector: (N, D) -> (N,)."""
+        """The most likely kind of each vector: (N, D) -> (N,)."""
         with no_grad():
             return self(np.asarray(x, np.float64)).data.argmax(axis=-1)
 
@@ -39,7 +39,7 @@ def fitted(x, y, kinds: int, steps: int = 200, lr: float = 0.05, decay: float = 
     """A probe trained on vectors x (N, D) and their kinds y (N,), 0 to kinds - 1, all at every step.
 
     AdamW in float64 from zero weights, `decay` its weight decay: two calls give the same bits. Raises
-    BadInput if x and y do not fit together.
+    BadInput if the shapes of x and y do not match.
 
     >>> x = np.array([[1.0, 0.0], [0.9, 0.1], [0.0, 1.0]])
     >>> fitted(x, np.array([0, 0, 1]), kinds=2).kinds([[0.8, 0.2], [-1.0, 2.0]]).tolist()
@@ -49,7 +49,7 @@ def fitted(x, y, kinds: int, steps: int = 200, lr: float = 0.05, decay: float = 
     if x.ndim != 2 or y.shape != x.shape[:1] or not len(y):
         raise BadInput(f"a probe needs vectors (N, D) and as many kinds (N,), not {x.shape} and {y.shape}")
     if y.min() < 0 or y.max() >= kinds:
-        raise BadInput(f"the kinds have to lie in 0 to {kinds - 1}, not {y.min()} to {y.max()}")
+        raise BadInput(f"the kinds must be in 0 to {kinds - 1}, not {y.min()} to {y.max()}")
     probe = Probe(x.shape[1], kinds).named("probe").draw(dtype="float64")
     probe.shift, probe.scale = x.mean(axis=0), 1 / (x.std(axis=0) + 1e-8)
     optimizer, own = AdamW(weight_decay=decay), list(probe.parameters().values())

@@ -1,6 +1,6 @@
 """Trains word vectors: skip-gram with negative sampling (word2vec; Mikolov et al. 2013, arXiv 1310.4546).
 
-A word's vector is moved so that it tells the words around it from words drawn at random. Each pair of a word
+A word's vector learns to tell the words around it from words drawn at random. Each pair of a word
 and one of its neighbours is a training example; common words are thinned out. All randomness is a function of
 the seed, the epoch and the place in the text (random.py).
 
@@ -55,12 +55,12 @@ class Recipe:
     """How to train word vectors; names and most defaults as in word2vec and gensim."""
 
     vector_size: int = 100  # E
-    window: int = 5  # the most words between a word and its neighbour, plus 1
+    window: int = 5  # the largest distance between a word and its neighbour
     negative: int = 5  # K
     sample: float = 1e-3  # a word more frequent than this is thinned out; 0: none is
     min_count: int = 5  # rarer words are left out
     epochs: int = 3
-    alpha: float = 0.025  # the learning rate at the beginning; it falls to almost 0
+    alpha: float = 0.025  # the initial learning rate; it falls to almost 0
     seed: int = 0
 
 
@@ -155,7 +155,7 @@ class SkipGram:
         negatives = np.minimum(np.searchsorted(self.rising, drawn, "right"), len(self.words) - 1)
         others = np.concatenate([near[:, 1:], negatives], axis=1)  # (P, 1 + K)
         counts = np.ones(others.shape, np.float32)
-        counts[:, 1:] = negatives != near[:, 1:]  # the neighbour itself is no negative
+        counts[:, 1:] = negatives != near[:, 1:]  # the neighbour itself is not a negative
         loss, back = negative_sampling(self.v[near[:, 0]], self.u[others], counts)
         dv, du = back(1.0)
         descend(self.v, near[:, 0], dv, lr)

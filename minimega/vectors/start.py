@@ -1,4 +1,4 @@
-"""A model that starts from word vectors: which tokens have one, how it is scaled, which rows stay frozen.
+"""A model that starts from word vectors: which tokens have one, their scale, which rows stay frozen.
 
 V vocabulary, E width of a vector, N tokens that have one.
 """
@@ -52,7 +52,7 @@ def start(path: str | Path, tokenizer: Tokenizer, stream: np.ndarray, std: float
     if not ids:
         few = ", ".join(shown(word) for word in [w for w in words if w][:3])
         raise BadInput(
-            f"{path} has no vector for any word of the text, such as {few}: is it of another language?"
+            f"{path} has no vector for any word of the text, such as {few}: is it in another language?"
         )
     rows = found.rows[places]
     size = float(np.sqrt(np.mean(rows.astype(np.float64) ** 2)))
@@ -79,7 +79,7 @@ def report(
     said = [
         f"vectors for {len(ids):,} of {kinds:,} tokens of the vocabulary ({len(ids) / max(kinds, 1):.1%}), "
         f"{counts[ids].sum() / max(counts.sum(), 1):.1%} of the running text"
-        + f"; {guessed:,} of them made of subwords"
+        + f"; {guessed:,} of them made from subwords"
         * (guessed > 0)
     ]
     missing = [i for i in np.argsort(-counts, kind="stable")[:1000] if lacks[i]][:10]

@@ -129,7 +129,7 @@ def test_over_ranks_they_are_the_same(run, texts, tmp_path):
         ("", "embed needs texts and a file"),
         ("--embed-filename {out}.npy", "embed needs texts and a file"),
         ("--embed-filename {out}.npy --prompt a --texts {texts}", "embed needs texts and a file"),
-        ("--embed-filename {out}.txt --prompt a", "has to end in .npy"),
+        ("--embed-filename {out}.txt --prompt a", "must end in .npy"),
         ("--embed-filename {out}/no/a.npy --prompt a", "No such file"),
         ("--embed-filename {out}.npy --prompt=", "--prompt is empty"),
         ("--embed-filename {out}.npy --texts {out}", "cannot be read"),

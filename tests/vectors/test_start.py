@@ -59,7 +59,7 @@ def test_subwords_come_after_lower_case(gensims, tmp_path):
     assert every.guessed == {"governmentally", "SYDNEY"}
     by_word = dict(zip((words_of(tokenizer)[i] for i in begin.ids), begin.rows, strict=True))
     assert (by_word["SYDNEY"] == every["SYDNEY"]).all()  # neither it nor "sydney" is in the dictionary
-    assert begin.said[0].endswith("(100.0%), 100.0% of the running text; 2 of them made of subwords")
+    assert begin.said[0].endswith("(100.0%), 100.0% of the running text; 2 of them made from subwords")
 
 
 def test_vectors_of_another_language(tmp_path):
