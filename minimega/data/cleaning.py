@@ -126,7 +126,7 @@ class Layout:
 
     @classmethod
     def of(cls, pieces: Iterable[str]) -> "Layout":
-        """Read the layout of a text: the most common width of its wrapped paragraphs of four lines or more."""
+        """Read the layout of a text: the usual width of its wrapped paragraphs of four or more lines."""
         widths, compounds, ignored = Counter(), set(), Counter()
         for lines in paragraphs(_clean_line(line, ignored, "NFC") for line in lines_of(pieces, ignored)):
             for line in lines:

@@ -145,7 +145,7 @@ def test_each_model_refuses_the_work_of_the_other(start, capsys):
         said = refused([*words, "--model-filename", masked], capsys)
         assert "masked model" in said and f"fill {masked} 'some text with a [MASK]'" in said
     said = refused(["fill", causal, "The [MASK]"], capsys)
-    assert "sees only what stands before" in said and f"generate --model-filename {causal}" in said
+    assert "sees only what precedes" in said and f"generate --model-filename {causal}" in said
 
 
 def test_a_text_that_cannot_be_filled_is_refused(start, capsys):
