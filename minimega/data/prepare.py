@@ -198,7 +198,7 @@ def _one(document, name, out, report, rules, twins, overlap) -> tuple[str, str]:
     pieces = _pieces(document, report.found, report)
     form = "none" if rules.form == "none" else rules.form.upper()
     with _opened(out) as file:
-        for part in cleaning.clean(pieces, report.found, form, layout):
+        for part in _together(cleaning.clean(pieces, report.found, form, layout)):
             file.write(part)
             reader.add(part)
             letters += count(part)
@@ -219,6 +219,17 @@ def _one(document, name, out, report, rules, twins, overlap) -> tuple[str, str]:
     report.kept += 1
     report.kept_characters += size
     return "", ""
+
+
+def _together(parts: Iterable[str], size: int = 2**16) -> Iterator[str]:
+    """The same text in parts of about `size` characters: small ones take time."""
+    held, length = [], 0
+    for part in parts:
+        held.append(part)
+        if (length := length + len(part)) >= size:
+            yield "".join(held)
+            held, length = [], 0
+    yield "".join(held)
 
 
 def _opened(out: Path | None):
