@@ -9,6 +9,7 @@ The public names, in the order in which data passes through them:
     training    OPTIMIZERS, AdamW, Recipe, Alone, train_step, evaluate
     sampling    generate, fill, beam_search
     files       load, save
+    ranks       on_ranks
     errors      BadInput, RunFailed
 
 >>> import minimega as mm
@@ -38,3 +39,12 @@ from minimega.seq2seq.beam import beam_search
 from minimega.checkpoint.front import load, save
 from minimega.errors import BadInput, RunFailed
 # ruff: isort: on
+
+
+def __getattr__(name: str):
+    """Names that few programs use: imported when they are asked for."""
+    if name == "on_ranks":
+        from minimega.ranks.threads import on_ranks
+
+        return on_ranks
+    raise AttributeError(f"minimega has no {name}")

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from types import FrameType
 
 from minimega.errors import RunFailed
 
@@ -21,6 +22,8 @@ PLUMBING = (
     "minimega.autograd",
     "minimega.ranks.group",
     "minimega.ranks.mpi",
+    "minimega.ranks.meeting",
+    "minimega.ranks.threads",
     "minimega.parallel.regions",
     "minimega.ranks.rollcall",
     "minimega.ranks.transport",
@@ -156,9 +159,12 @@ class RollCall:
         return f"ranks do not meet: {late}\n{_places(waits)}"
 
 
-def place() -> str:
-    """The line of the program that is running: the innermost frame outside of messages and autograd."""
-    frame = sys._getframe(1)
+def place(frame: FrameType | None = None) -> str:
+    """The line of the program that is running: the innermost frame outside of messages and autograd.
+
+    `frame` is where to begin (None: here).
+    """
+    frame = frame or sys._getframe(1)
     while frame:
         module = frame.f_globals.get("__name__", "")
         if module not in PLUMBING and frame.f_code.co_name != "<lambda>":
