@@ -30,6 +30,7 @@ from minimega.data import chat, tokens
 from minimega.data.foreign import check_script
 from minimega.data.masked import GAP
 from minimega.errors import BadInput, RunFailed
+from minimega.judging.report import bits_per_byte
 from minimega.model import Model
 from minimega.parallel.grid import Grid
 from minimega.parallel.team import team_of
@@ -106,7 +107,7 @@ def _evaluate(o: Options, grid: Grid) -> int:
     found = {
         "loss": loss,
         "perplexity": perplexity(loss),
-        "bits_per_byte": loss * counted / (math.log(2) * max(size.bytes, 1)),
+        "bits_per_byte": bits_per_byte(loss, counted, size.bytes),
         "tokens": counted,
         "bytes": size.bytes,
         "unknown": share,

@@ -95,7 +95,7 @@ def answered(run: str, asked: Sequence[str | tuple[str, ...]], o: Options, grid:
     o = replace_options(o, model_filename=run)
     model, tokenizer, _ = load_causal(o, grid)
     threads.settle(o, grid.world, model.config, min(TOGETHER, len(asked)))
-    lacks = sum(tokenizer.unknown in prompt_ids(tokenizer, text) for text in asked)
+    lacks = sum(tokenizer.unknown in prompt_ids(tokenizer, text, model.config) for text in asked)
     if lacks and grid.first:
         tell(f"minimega: {lacks} of {len(asked)} prompts have words that the vocabulary of {run} lacks")
     temperature = o.temperature if "temperature" in o.given else 0.0

@@ -107,7 +107,10 @@ for (const [name, question] of data.scales) {
   get("scales").append(set);
 }
 function mark_row() {
-  [...get("scales").children].forEach((set, n) => set.classList.toggle("now", n === row));
+  const sets = [...get("scales").children], focused = document.activeElement;
+  sets.forEach((set, n) => set.classList.toggle("now", n === row));
+  if (focused && focused.type === "radio" && focused.name !== names[row])  // the focus goes along
+    (sets[row].querySelector(":checked") || sets[row].querySelector("input")).focus();
 }
 function show() {
   const sample = data.samples[state.at], count = data.samples.length;

@@ -118,6 +118,18 @@ def versus(a: Judged, b: Judged, resamples: int = 1000, seed: int = 0) -> dict[s
     return {name: found[name] for name in a.values if name in found}
 
 
+def bits_per_byte(loss: float, tokens: int, size: int) -> float:
+    """The bits per byte of a text of `size` bytes, whose `tokens` cost `loss` nats each in the mean.
+
+    Unlike the loss per token, it compares models of different vocabularies. Ends of documents count among the
+    tokens and have no bytes.
+
+    >>> round(bits_per_byte(math.log(256), tokens=100, size=100), 6)  # a byte per token, all equally likely
+    8.0
+    """
+    return loss * tokens / (math.log(2) * max(size, 1))
+
+
 def rounded(value: float) -> str:
     """A score as a table shows it: four digits, more for small ones.
 
