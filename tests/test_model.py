@@ -53,8 +53,7 @@ OPTIONS = [
     {"activation": "gelu-erf", "norm_eps": 0.1},
     {"nhead": 4},
     {"nhead": 1, "d_model": 3},
-    {"d_embedding": 3},
-    {"d_embedding": 7, "positions": "sinusoidal", "head_bias": True},
+    {"d_embedding": 7},
     {"d_embedding": 2, "tied": False, "norm_position": "post", "dropout": 0.2},
 ]
 
@@ -446,3 +445,28 @@ def test_a_models_target_outside_of_the_vocabulary_is_an_error(target):
         model().loss(IDS, targets)
     with pytest.raises(BadInput, match=f"target {target} at"):
         train.Alone().gradients(model(), IDS, targets)
+
+
+def test_a_factorised_model_is_that_of_the_product_of_its_two_tables():
+    shape = {**SMALL, "num_layers": 2}
+    made, whole = (
+        gpt(Config(**shape, d_embedding=3)).draw(0, "float64"),
+        gpt(Config(**shape)).draw(0, "float64"),
+    )
+    other = made.parameters()
+    for name, p in whole.parameters().items():
+        tables = name == "embedding.tokens"
+        p.data = other[name].data @ other["embedding.projection"].data if tables else other[name].data
+    assert np.allclose(made(IDS).data, whole(IDS).data, atol=1e-12)
+    # it starts as large as one without a projection
+    large = gpt(Config(vocab_size=900, d_model=64, nhead=4, d_embedding=32)).draw(0).parameters()
+    product = large["embedding.tokens"].data @ large["embedding.projection"].data
+    assert np.isclose(product.std(), 0.02, rtol=0.05)
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"positions": "sinusoidal", "head_bias": True}, {"tied": False}], ids=str
+)
+def test_a_factorised_table_and_its_projection_get_gradients_from_both_ends(options):
+    made = model(d_embedding=3, **options)
+    assert_gradients(made, IDS, TARGETS, training_place(), directions=2)

@@ -5,5 +5,6 @@ from tests.planted.judging import JUDGING
 from tests.planted.objectives import OBJECTIVES
 from tests.planted.parallel import PARALLEL
 from tests.planted.run import RUN
+from tests.planted.vectors import VECTORS
 
-MISTAKES = (*RUN, *PARALLEL, *OBJECTIVES, *JUDGING, *INTEROP)
+MISTAKES = (*RUN, *PARALLEL, *OBJECTIVES, *JUDGING, *INTEROP, *VECTORS)
