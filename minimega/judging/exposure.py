@@ -125,6 +125,8 @@ def exposure(
     a loss that is no higher (section 4.3), estimated: log2(most + 1) at most. Raises BadInput if the
     candidates are longer than the context, or have words that the vocabulary lacks.
     """
+    if model.config.kind != "gpt":
+        raise BadInput("an encoder-decoder says how likely a target is, not a text: ask a GPT for its secret")
     texts = [secret.text, *secret.others(most, seed)]
     rows = []
     for text in texts:

@@ -1,6 +1,7 @@
 """Answers in batches are those of each prompt alone; a planted secret comes out and others do not."""
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -153,6 +154,12 @@ def test_candidates_are_all_texts_once_and_drawn_ones_are_others():
     assert len(drawn) == 50 and secret.text not in drawn and set(drawn) <= set(everything)
     assert drawn != list(secret.others(50, seed=2))
     assert Secret.parse("[Zürich 9]").candidate([1, 0, 0, 0, 0, 0]) == "Aürich 9"
+
+
+def test_an_encoder_decoder_has_no_exposure(told):
+    other = SimpleNamespace(config=SimpleNamespace(kind="translate"))
+    with pytest.raises(BadInput, match="an encoder-decoder says how likely"):
+        exposure(other, told[1], Secret.parse("[1]"))
 
 
 def test_words_that_the_vocabulary_lacks_are_named(told):
