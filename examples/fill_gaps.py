@@ -67,6 +67,6 @@ for n, (text, choices) in enumerate(held_out.told()):
 print(f"one gap in each of {held_out.count} held-out tales; filled with the right word:")
 for reader, count in right.items():
     print(f"  {reader:32}{count / held_out.count:6.1%}")
-text = "Long ago, in the [MASK], Nora found a rusty key under the bridge. It lay there all [MASK]."
+text = "Long ago, in the spring, Nora [MASK] a rusty key under the [MASK]. It lay there all [MASK]."
 _, gaps = fill_text(masked, tokenizer, text, top=3)
 print(text, *(", ".join(f"{token.strip()} {p:.0%}" for token, p in gap) for gap in gaps), sep="\n  ")

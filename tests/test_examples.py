@@ -124,6 +124,15 @@ def test_word_vectors_put_people_near_people_and_help_a_model():
     assert loss["from the vectors"] < loss["from nothing"] - 0.03  # 1.335, 1.420
 
 
+def test_a_masked_model_fills_gaps():
+    said = example([sys.executable, str(EXAMPLES / "fill_gaps.py")], limit=240)
+    assert shares(said, "  the best reader from the left") == [75.8]
+    assert shares(said, "  the best reader of both sides") == [93.4]
+    assert shares(said, "  the commonest word") == [7.8]
+    assert shares(said, "  the causal model")[0] > 68  # 73.2
+    assert shares(said, "  the masked model")[0] > 65  # 72.0
+
+
 def test_the_floor(tmp_path):
     picture = tmp_path / "floor.png"
     said = example(
