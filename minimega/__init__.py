@@ -36,13 +36,16 @@ from minimega.optim import OPTIMIZERS, AdamW
 from minimega.train import Alone, Recipe, evaluate, train_step
 from minimega.sample import fill, generate
 from minimega.seq2seq.beam import beam_search
-from minimega.checkpoint.front import load, save
 from minimega.errors import BadInput, RunFailed
 # ruff: isort: on
 
 
 def __getattr__(name: str):
     """Names that few programs use: imported when they are asked for."""
+    if name in ("load", "save"):  # safetensors would slow --help down
+        from minimega.checkpoint import front
+
+        return getattr(front, name)
     if name == "on_ranks":
         from minimega.ranks.threads import on_ranks
 

@@ -154,7 +154,7 @@ OPTIONS = {
     "negative": "neg negatives num-negative num-neg negative-samples n-negatives num-neg-samples",
     "sample": "subsample subsampling sampling t threshold",
     "min-count": "min-frequency min-freq mincount min-word-count minimum-count vocab-min-count",
-    "alpha": "lr learning-rate start-alpha initial-lr",
+    "alpha": "learning-rate start-alpha initial-lr",
     "topn": "top-n number-of-neighbours top",
     "questions": "analogies analogy-file questions-words",
     "limit": "max-vectors restrict-vocab threshold",
