@@ -27,7 +27,7 @@ def here(tmp_path, monkeypatch):
 
 
 def score(capsys, *words: str) -> dict:
-    assert main(["score", *words, "--json"]) == 0
+    assert main(["score", "--resamples", "100", *words, "--json"]) == 0
     return json.loads(capsys.readouterr().out)
 
 
