@@ -140,13 +140,11 @@ def check_scripts(scripts: Sequence[str]) -> None:
 
 
 def _check_new(folder: Path, paths: Sequence[str | Path]) -> None:
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    if os.path.lexists(folder) and (not folder.is_dir() or any(folder.iterdir())):
         raise BadInput(f"{folder} exists; choose a new folder as `save_dir`")
+    inside = Path(os.path.realpath(folder))
     for path in paths:
-        if str(path) not in corpus.BUILT_IN and Path(path).resolve() in (
-            folder.resolve(),
-            *folder.resolve().parents,
-        ):
+        if str(path) not in corpus.BUILT_IN and Path(os.path.realpath(path)) in (inside, *inside.parents):
             raise BadInput(f"{folder} lies inside {path}; choose a folder outside as `save_dir`")
 
 

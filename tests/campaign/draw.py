@@ -35,7 +35,7 @@ SAVE = ("N", "N", "new folder", "E", "with space", "deep/er/N", "L", "R", "good.
         "-N", "N/", ".")  # fmt: skip
 OUTPUTS = ("out.txt", "out file.txt", "missing/out.txt", "E", "/dev/full", "", "\U0001f9d1.txt",
            os.fsdecode(b"caf\xe9"), "x" * 300, "good.txt/below", "loop.txt", "dangling.txt", "-")  # fmt: skip
-SOURCES = (*TEXTS, *LINKS, "tales", "pydoc", "folder", *ELSEWHERE)
+SOURCES = (*TEXTS, *LINKS, "tales", "tales-zh", "pydoc", "folder", *ELSEWHERE)
 BY_NAME: dict[str, tuple[str, ...]] = {
     "train-filename": SOURCES,
     "vectors": SOURCES,

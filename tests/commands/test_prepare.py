@@ -7,6 +7,8 @@ import pytest
 
 from minimega.commands.cli import main
 from minimega.data.corpus import CHINESE, Tales
+from tests.campaign.draw import SOURCES
+from tests.campaign.world import LINKS, TEXTS
 
 SMALL = "--d-model 16 --nhead 2 --num-layers 1 --context 32 --train-batch-size 2 --num-steps 2".split()  # noqa: SIM905
 
@@ -93,3 +95,46 @@ def test_without_datasketch_it_says_what_to_install(folder, monkeypatch, capsys)
     said = capsys.readouterr().err
     assert "--near-duplicates 1" in said and "pip install datasketch" in said and said.count("\n") == 2
     assert main(["prepare", str(folder), "--dry-run", "--near-duplicates", "1"]) == 0
+
+
+def odd_folder(tmp_path, monkeypatch):
+    """The odd files of the campaign, in the current folder."""
+    for name, content in TEXTS.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(content)
+    for name, target in LINKS.items():
+        (tmp_path / name).symlink_to(target)
+    (tmp_path / "E").mkdir()
+    monkeypatch.chdir(tmp_path)
+
+
+def test_odd_files_and_folders_end_in_counts_or_one_sentence(tmp_path, monkeypatch, capsys):
+    odd_folder(tmp_path, monkeypatch)
+    for n, source in enumerate(sorted({*SOURCES} - {"tales", "tales-zh", "/dev/full", "~"})):
+        for more in (
+            ["--dry-run"],
+            [f"--save-dir=new{n}"],
+            [f"--save-dir=json{n}", "--json", "--near-duplicates=1"],
+        ):
+            status = main(
+                ["prepare", *more, "--", source] if source.startswith("-") else ["prepare", source, *more]
+            )
+            said = capsys.readouterr()
+            assert status in (0, 1, 2), (source, more, said.err)
+            assert (said.err == "") == (status == 0) and said.err.count("\n") <= 3, (source, said.err)
+            assert (said.out == "") == (status > 0)
+    for name, content in TEXTS.items():
+        assert (tmp_path / name).read_bytes() == content
+    assert not [*tmp_path.glob("*.tmp")]
+
+
+@pytest.mark.parametrize(
+    "where", ["good.txt", "good.txt/below", "loop.txt", "dangling.txt", "/dev/null", "x" * 300, "", "."]
+)
+def test_odd_places_to_write_are_one_sentence(tmp_path, monkeypatch, capsys, where):
+    odd_folder(tmp_path, monkeypatch)
+    before = sorted(tmp_path.rglob("*"))
+    status = main(["prepare", "folder", f"--save-dir={where}"])
+    said = capsys.readouterr().err
+    assert status in (1, 2) and 1 <= said.count("\n") <= 3 and "Traceback" not in said
+    assert sorted(tmp_path.rglob("*")) == before

@@ -180,6 +180,16 @@ def test_the_similarity_is_that_of_the_sets(rng):
         )
 
 
+def test_the_index_proposes_and_the_values_decide():
+    """Documents that share a third of their text are often in one bucket, and are not near."""
+    shared = [story(5000 + 10 * i, 2) for i in range(60)]
+    pairs = [
+        (text + " " + story(20 * i, 4), text + " " + story(20 * i + 10, 4)) for i, text in enumerate(shared)
+    ]
+    for one, two in pairs:
+        assert [*twins_of([one, two], 0.5)] == [None, None]
+
+
 def test_white_space_and_parts_make_no_difference():
     assert [*twins_of(["a b\nc d", "a  b c d\n", ["a b\n", "c d\n"]])][1:] == [("exact", "0")] * 2
     text = story(0, 5)

@@ -5,6 +5,7 @@ from tests.planted.judging import JUDGING
 from tests.planted.objectives import OBJECTIVES
 from tests.planted.parallel import PARALLEL
 from tests.planted.run import RUN
+from tests.planted.texts import TEXTS
 from tests.planted.vectors import VECTORS
 
-MISTAKES = (*RUN, *PARALLEL, *OBJECTIVES, *JUDGING, *INTEROP, *VECTORS)
+MISTAKES = (*INTEROP, *JUDGING, *OBJECTIVES, *PARALLEL, *RUN, *TEXTS, *VECTORS)
