@@ -7,7 +7,7 @@ A masked model learns from 15% of the tokens of a batch, a causal one from all o
 a causal one, and goes on as a masked one (`minimega train --objective masked --init-from RUN`).
 
 Each held-out tale gets one gap, at a random word. A reader from the left, as a causal model is, can do no
-better than know the grammar. A masked model also sees what follows, where most words come again.
+better than know the grammar. A masked model also sees what follows, where most words recur.
 """
 
 import sys
@@ -59,7 +59,7 @@ for n, (text, choices) in enumerate(held_out.told()):
     (guess,) = next(mm.generate(causal, [tokenizer.start, *tokenizer.encode(before)], 1, temperature=0))
     gap = before + " " * word.startswith(" ") + "[MASK]" + after
     _, [[(filled, _), *_]] = fill_text(masked, tokenizer, gap)
-    right["the commonest word"] += word == commonest
+    right["the most common word"] += word == commonest
     right["the causal model"] += tokenizer.decode([guess]) == word
     right["the best reader from the left"] += np.exp(-surprises(text, choices)[place])
     right["the masked model"] += filled == word

@@ -9,8 +9,8 @@ The source is plain English, the target an invented language, Nessic. Word by wo
 
 - the verb comes last, the place first, and words such as "near" follow their noun;
 - adjectives, articles and verbs agree with one of three classes of nouns, and with their number;
-- one word becomes two ("farmer": "man of-field"), two become one ("two birds" has a dual form), and a
-  negation stands around the verb.
+- one word becomes two ("farmer": "man of-field"), two become one ("two birds" has a dual form), and
+  negation surrounds the verb.
 
 Each sentence has exactly one translation, so the share of exact ones says how well a model does.
 """
@@ -154,7 +154,7 @@ def fit(config: mm.Config, windows, steps: int, batch: int, lr: float) -> mm.Mod
 
 
 def answers(model: mm.Model, prompts: list[list[int]], tokenizer, length: int, beams: int) -> list[str]:
-    """The translations that a beam search finds; prompts of one length are searched together."""
+    """The translations that a beam search finds; prompts of equal length are batched together."""
     found = {}
     for count in sorted({len(p) for p in prompts}):
         which = [n for n, p in enumerate(prompts) if len(p) == count]

@@ -5,7 +5,7 @@
 
 The vectors are trained on many tales by skip-gram. Nobody tells them what a person or a place is, yet people
 come to be near people. The models then learn from a hundred tales: one starts from nothing, one from the
-vectors, and one keeps the vectors as they are and has a head of its own.
+vectors, and one keeps the vectors frozen and has its own head.
 """
 
 import sys

@@ -267,7 +267,7 @@ def here(name: str, command: str = "", prefix: str = "--") -> str:
     own = [said for said in meant if said.split()[0] in mine]
     if not own and (name in mine or (near := nearest(name, mine, prefix))):
         return f"; did you mean {prefix}{name}?" if name in mine else near
-    if not meant:
+    if not meant or (not own and name in TABLE):  # an option of other commands
         return ""
     said = (own or meant)[0]
     where = "" if own else f" of {TABLE[said.split()[0]].commands.replace(' ', ', ')}"

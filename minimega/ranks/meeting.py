@@ -1,7 +1,7 @@
-"""Where the ranks of one process meet: each is a thread, and sees the arrays of the others where they lie.
+"""Where the ranks of one process meet: each is a thread, and reads the arrays of the others directly.
 
 A collective is a Meeting: each rank leaves its arrays there, and the last one to arrive does the work for
-all. So nothing is copied but the result, sums are added in the order of the ranks, and no rank waits for
+all. So only the result is copied, sums are added in the order of the ranks, and no rank waits for
 another to pick up its result. If ranks enter different collectives, or one can never come, all of them end
 with the places in the code.
 """
@@ -23,7 +23,7 @@ class Ended(BaseException):
 
 
 class Job:
-    """What the ranks of one run share: who waits where, who has ended, and the first failure."""
+    """State shared by the ranks of one run: who waits where, who has ended, and the first failure."""
 
     def __init__(self, size: int, seconds: float):
         self.size, self.seconds = size, seconds
@@ -41,7 +41,7 @@ class Job:
                 self.failed = rank, error
 
     def wait(self, rank: int, until: threading.Event, what: str, missing: Callable[[], list[int]]) -> None:
-        """Wait until the event is set; `missing` lists the ranks that have to come first.
+        """Wait until the event is set; `missing` lists the ranks that must come first.
 
         Raises RunFailed if they never can, or did not within `seconds`; Ended if another rank has failed.
         """
@@ -86,7 +86,7 @@ class Job:
 
 
 class Meeting:
-    """One collective of a group: what each rank has left for it."""
+    """One collective of a group, with what each rank left for it."""
 
     def __init__(self):
         self.given: dict[int, tuple] = {}
@@ -99,7 +99,7 @@ class Room:
 
     def __init__(self, job: Job, ranks: list[int], name: str):
         self.job, self.ranks, self.name, self.lock = job, ranks, name, threading.Lock()
-        self.meetings: dict[int, Meeting] = {}  # by number: those that not all have entered
+        self.meetings: dict[int, Meeting] = {}  # by number: those that some ranks have not entered yet
         self.sent: dict[tuple[int, int], deque] = {}  # by sender and receiver: arrays not received yet
         self.wanted: dict[tuple[int, int], deque] = {}  # the other way round: buffers not filled yet
 

@@ -30,7 +30,7 @@ class Lines(io.TextIOBase):
         self.stream.flush()
 
     def finish(self) -> None:
-        """Write what this thread has begun."""
+        """Write this thread's unfinished line."""
         if rest := getattr(self.kept, "text", ""):
             self.kept.text = ""
             with self.lock:

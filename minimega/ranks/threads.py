@@ -1,6 +1,6 @@
 """Ranks as threads of one process: `on_ranks(4)` needs no MPI, and a debugger steps through all of them.
 
-NumPy's loops run beside each other; the interpreter runs one thread at a time.
+NumPy's loops run in parallel; the interpreter runs one thread at a time.
 
 x the array that goes in, y the one that is filled; `counts` numbers of elements, by rank.
 """
@@ -155,7 +155,7 @@ def on_ranks(size: int, seconds: float = 60.0) -> Iterator[Callable]:
     The cores' BLAS threads are divided among them. If a rank raises, all end, and `run` raises its exception,
     with its traceback and a note of its rank. If ranks do not meet, or one does not come within `seconds`, it
     raises RunFailed with the place in the code where each of them is. At a `breakpoint()`, one rank prompts
-    at a time, and nobody counts seconds.
+    at a time, and no time limit runs.
 
     >>> with on_ranks(4) as run:
     ...     run(lambda group: float(group.all_reduce(np.array(group.rank + 1.0))))
@@ -208,7 +208,7 @@ def _run(f: Callable, size: int, seconds: float) -> list:
 
 
 def _join(threads: list[threading.Thread], job: Job) -> None:
-    """Wait for all; once a rank has failed, a while for the others, which end as soon as they wait."""
+    """Wait for all; once a rank has failed, wait briefly for the others, which end at their next wait."""
     try:
         for thread in threads:
             while thread.is_alive() and not job.failed:

@@ -48,7 +48,7 @@ class Pairs:
         return len(self.stream)
 
     def moved(self, key: int) -> "Pairs":
-        """These windows: a pair has one of its own, which cannot begin elsewhere."""
+        """These windows: each pair is one window, which cannot begin elsewhere."""
         return self
 
     def take(self, which) -> tuple[np.ndarray, np.ndarray]:
