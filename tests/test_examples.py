@@ -133,6 +133,35 @@ def test_a_masked_model_fills_gaps():
     assert shares(said, "  the masked model")[0] > 65  # 72.0
 
 
+def test_a_model_of_tales_learns_to_answer_questions():
+    said = example([sys.executable, str(EXAMPLES / "finetune_dialogue.py")], limit=600)
+    assert shares(said, "trained on tales alone")[0] == 0
+    answers, everything = (shares(said, f"fine-tuned, --loss-on {which}")[0] for which in ("answers", "all"))
+    assert answers > 35  # 51.2
+    assert everything > 15  # 35.4
+
+
+def test_reports_state_the_facts_of_their_record_in_its_style():
+    pytest.importorskip("rouge_score", reason="needs the extra eval")
+    said = example([sys.executable, str(EXAMPLES / "records.py")], limit=600)
+    styles, facts = shares(said, "60 held-out records")
+    assert styles > 90 and facts > 90  # 100, 100
+    own, lead = (float(x) for x in re.findall(r"rougeL ([\d.]+)", said))
+    assert own > 0.9 and lead < 0.6  # 1.000, 0.508
+
+
+def test_larger_models_learn_a_task_from_examples_in_the_prompt():
+    said = example([sys.executable, str(EXAMPLES / "few_shot.py")], limit=600)
+    small, middle, large, perfect = (
+        shares(said, name)
+        for name in ("1 layer of 16", "2 layers of 32", "2 layers of 64", "a perfect reader")
+    )
+    assert max(small) < 10  # 2.2, 2.5, 2.5, 3.8, 3.0
+    assert middle[0] < 10 and middle[1] > 35 and middle[4] > 60  # 1.5, 50.5, 56.5, 69.8, 80.2
+    assert large[0] < 10 and large[1] > 40 and large[4] > 80  # 1.2, 55.5, 61.0, 78.2, 93.5
+    assert perfect == [4.2, 62.5, 71.9, 84.2, 95.0]
+
+
 def test_the_floor(tmp_path):
     picture = tmp_path / "floor.png"
     said = example(

@@ -151,6 +151,18 @@ def parse(line: str, where: str = "this line") -> Turns:
     return turns
 
 
+def line(turns: Turns) -> str:
+    r"""The line of a file that holds these turns, as `parse` reads it.
+
+    >>> line([("user", "Who?"), ("assistant", "Anna.")])
+    '{"prompt": "Who?", "completion": "Anna."}\n'
+    """
+    row = {"messages": [{"role": role, "content": content} for role, content in turns]}
+    if len(turns) == 2:
+        row = {"prompt": turns[0][1], "completion": turns[1][1]}
+    return json.dumps(row, ensure_ascii=False) + "\n"
+
+
 def _listed(messages, where: str) -> list:
     if not isinstance(messages, list) or not messages:
         told = "an empty list" if messages == [] else _kind(messages)

@@ -52,9 +52,28 @@ class Grammar:
 
         Returns the text and, per choice, the index of the character where it shows and the number of options.
         """
-        text, kept, choices = "", {}, []
+        return self.write("tale", numbers)[:2]
 
-        def write(parts: list[str]) -> None:
+    def write(
+        self, rule: str, numbers: Iterator[float], facts: dict[str, str] | None = None
+    ) -> tuple[str, list[tuple[int, int]], dict[str, str]]:
+        """Write an option of a rule: the text, its choices (see `tell`), and the facts that are stored.
+
+        `facts` are those that are stored before: role -> option.
+
+        >>> g = Grammar("demo", {"ask": "Did {who} {what=did}?", "did": "run|sleep"})
+        >>> g.write("ask", iter([0.9]), {"who": "Ann"})
+        ('Did Ann sleep?', [(8, 2)], {'who': 'Ann', 'what': 'sleep'})
+        """
+        text, choices = "", []
+        kept: dict[str, list[str]] = {role: [option] for role, option in (facts or {}).items()}
+
+        def choose(rule: str) -> list[str]:
+            options = [option for option in self.rules[rule] if option not in kept.values()]
+            choices.append((len(text), len(options)))
+            return options[int(next(numbers) * len(options))]
+
+        def put(parts: list[str]) -> None:
             nonlocal text
             for i, part in enumerate(parts):
                 role, _, rule = part.partition("=")
@@ -64,19 +83,18 @@ class Grammar:
                 elif who:
                     text += self.forms[form][kept[who][0] in self.men]
                 elif role in kept:
-                    write(kept[role])
+                    put(kept[role])
                 else:
                     other, plus, more = rule.partition("+")
-                    rule = kept[other[1:]][0] + plus + more if rule.startswith("$") else rule or role
-                    options = [option for option in self.rules[rule] if option not in kept.values()]
-                    choices.append((len(text), len(options)))
-                    option = options[int(next(numbers) * len(options))]
+                    option = choose(
+                        kept[other[1:]][0] + plus + more if rule.startswith("$") else rule or role
+                    )
                     if "=" in part:
                         kept[role] = option
-                    write(option)
+                    put(option)
 
-        write(self.rules["tale"][0])
-        return text, choices
+        put(choose(rule) if len(self.rules[rule]) > 1 else self.rules[rule][0])
+        return text, choices, {role: option[0] for role, option in kept.items()}
 
     def first_error(self, text: str) -> int | None:
         """The index of the first character after which no tale goes on as this text does; None: it is a tale.
