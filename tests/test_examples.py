@@ -137,8 +137,8 @@ def test_a_model_of_tales_learns_to_answer_questions():
     said = example([sys.executable, str(EXAMPLES / "finetune_dialogue.py")], limit=600)
     assert shares(said, "trained on tales alone")[0] == 0
     answers, everything = (shares(said, f"fine-tuned, --loss-on {which}")[0] for which in ("answers", "all"))
-    assert answers > 35  # 51.2
-    assert everything > 15  # 35.4
+    assert answers > everything + 5 and answers > 28  # 42.5
+    assert everything > 10  # 22.1
 
 
 def test_reports_state_the_facts_of_their_record_in_its_style():
