@@ -16,7 +16,7 @@ def words_of(tokenizer: Tokenizer) -> list[str]:
 
     >>> from minimega.data.tokens import train
     >>> words_of(train("word", ["the cat, the end"]))
-    ['', '', 'the', 'cat', ',', 'end', 'the']
+    ['', '', 'cat', 'end', 'the', ',', 'the']
     """
     special = {tokenizer.start, tokenizer.unknown, *tokenizer.named.values()}
     texts = ("" if i in special else tokenizer.decode([i]).strip() for i in range(tokenizer.size))
@@ -30,7 +30,7 @@ def from_table(table: np.ndarray, tokenizer: Tokenizer) -> Vectors:
     >>> tokenizer = train("word", ["the cat, the end"])
     >>> v = from_table(np.arange(7, dtype=np.float32)[:, None], tokenizer)
     >>> v.words, v["the"].tolist()
-    (['the', 'cat', ',', 'end'], [2.0])
+    (['cat', 'end', 'the', ','], [4.0])
     """
     chosen: dict[str, int] = {}
     for i, word in enumerate(words_of(tokenizer)):
