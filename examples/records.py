@@ -3,7 +3,7 @@
     python examples/records.py            (40 seconds of processor time)
     python examples/records.py --long     (ten minutes: a larger model, trained longer)
 
-A record is a style and eight facts, such as "news finder: Mei look: tiny thing: bell ...". Its report has to
+A record is a style and eight facts, such as "news finder: Mei look: tiny thing: bell ...". Its report must
 state every fact, in the words of the style. The grammar reads a report back: a style is followed if a report
 has its form, and each fact of it is right or wrong. A summary says the facts of a whole tale in one sentence;
 ROUGE (Lin 2004) compares it with the grammar's own, beside the tale's first sentence (the lead).
@@ -28,7 +28,7 @@ def pairs(first: int, count: int) -> list[list[tuple[str, str]]]:
 
 
 def facts_right(reports: list[str], numbers: range) -> tuple[float, float]:
-    """The share of reports in the style that was asked for, and the share of all facts that are right."""
+    """The share of reports in the requested style, and the share of all facts that are right."""
     styles = facts = 0
     for n, report in zip(numbers, reports, strict=True):
         wanted, said = tasks.short_tale(n)[1], tasks.read(tasks.style(n), report)

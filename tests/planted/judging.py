@@ -22,7 +22,7 @@ JUDGING = (
         ("test_chinese_is_cut_into_characters_and_latin_letters_are_left_to_the_libraries",),
     ),
     Mistake(
-        "who met a run has not met its suffixes",
+        "a run that occurs does not mark its suffixes",
         "met[self.links[state]] = self.lengths[self.links[state]]",
         "pass",
         ("test_every_run_is_found_as_by_brute_force[0]", "test_every_run_is_found_as_by_brute_force[3]"),
