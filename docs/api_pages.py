@@ -18,6 +18,7 @@ GUIDES = [
     {"The options": "options.md"},
     {"The gradient checker": "gradcheck.md"},
     {"Parallelism": "parallelism.md"},
+    {"Language": "language.md"},
     {"How to add an operation": "add-an-operation.md"},
 ]
 
