@@ -2,7 +2,7 @@
 
     python examples/translate.py                        (half a minute on one core)
     python examples/translate.py --picture attention.png
-    python examples/translate.py --long                 (larger and longer: five minutes)
+    python examples/translate.py --long                 (from fewer pairs too: two minutes)
     python examples/translate.py --pairs pairs.jsonl    (writes the pairs, for `minimega train`, and ends)
 
 The source is plain English, the target an invented language, Nessic. Word by word nobody could translate it:
@@ -45,6 +45,7 @@ NOUNS = {
     "apple": ("orvan", 2),
     "ring": ("korm", 2),
 }
+PLURALS = {"child": "children", "fox": "foxes"}
 PLACES = {"river": "duin", "forest": "taur", "house": "kot", "hill": "amun", "road": "men"}
 WHERE = {"near": "ara", "behind": "kata", "in": "mi"}
 ADJECTIVES = {"old": "yar", "red": "karn", "small": "pit", "white": "nim", "strong": "tulk", "quiet": "sed"}
@@ -60,10 +61,7 @@ SINGULAR, DUAL, PLURAL = range(3)
 NUMBER = ("", "u", "i")  # how a noun's first word ends
 AGREES = (("o", "or"), ("a", "ar"), ("e", "er"))  # the endings by class, of one and of more
 ARTICLE = ("lo", "la", "le")  # by class; "a" has no word
-SHAPES = {  # short and long
-    False: {"d_model": 64, "nhead": 8, "num_layers": 2},
-    True: {"d_model": 128, "nhead": 8, "num_layers": 4},
-}
+Texts = list[tuple[str, str]]  # sources and their targets
 TENSE = {"present": (), "past": ("na",), "future": ("uva",)}
 
 
@@ -90,7 +88,7 @@ class Speaker:
             adjective = self.one_of(ADJECTIVES)
             english.append(adjective)
             nessic.append(ADJECTIVES[adjective] + AGREES[kind][number > 0])
-        english.append(noun + "s" * (number > 0) if noun != "child" or not number else "children")
+        english.append(PLURALS.get(noun, noun + "s") if number else noun)
         nessic += {"the": [ARTICLE[kind]], "many": ["rim"]}.get(article, [])
         return english, nessic, kind, number
 
@@ -118,7 +116,7 @@ class Speaker:
         return " ".join(english), " ".join(nessic)
 
 
-def sentences(count: int, seed: int = 0) -> list[tuple[str, str]]:
+def sentences(count: int, seed: int = 0) -> Texts:
     """The first `count` different pairs of a seed."""
     found, number = {}, 0
     while len(found) < count:
@@ -143,13 +141,14 @@ class Joined(Pairs):
         return np.take_along_axis(inputs, order, axis=1), np.take_along_axis(targets, order, axis=1)
 
 
-def fit(config: mm.Config, windows, steps: int, batch: int, lr: float) -> mm.Model:
-    """Train a model on the pairs."""
+def fit(config: mm.Config, windows: Pairs, held_out: Pairs, steps: int) -> mm.Model:
+    """Train a model on the pairs, and print the held-out loss four times on the way."""
     model = mm.gpt(config).draw(seed=0)
-    recipe = mm.Recipe(steps=steps, lr=lr, warmup=steps // 10, schedule="cosine")
-    for record in train(model, mm.AdamW(), mm.Batches(windows, batch, seed=0), recipe):
-        if record["step"] in (1, steps):
-            print(f"  step {record['step']:4}   loss {record['loss']:.4f}", flush=True)
+    recipe = mm.Recipe(steps=steps, lr=5e-3, warmup=steps // 10, schedule="cosine")
+    for record in train(model, mm.AdamW(), mm.Batches(windows, 16, seed=0), recipe):
+        if record["step"] % (steps // 4) == 0:
+            loss = mm.evaluate(model, held_out, 50)
+            print(f"  step {record['step']:4}: held-out loss {loss:.4f} nats per token", flush=True)
     return model
 
 
@@ -173,43 +172,52 @@ def bleu(texts: list[str], references: list[str]) -> str:
     return f"BLEU {sacrebleu.corpus_bleu(texts, [references], tokenize='none', force=True).score:.1f}"
 
 
+def draw(model: mm.Model, tokenizer, source: str, target: str, path: str) -> None:
+    """Draw how much each word of the target looks at each word of the source."""
+    ids, written = tokenizer.encode(source).tolist(), tokenizer.encode(target)
+    weights = looked_at(model, np.array([[*model.config.prompt(ids), *written]]))
+    attention_picture(path, weights, ["<start>", *source.split()], [*target.split(), "<end>"])
+    print(f"  the picture: {path}")
+
+
+def compare(learned: Texts, held_out: Texts, steps: int, picture: str | None = None) -> None:
+    """Train both models on the pairs, and translate the held-out ones."""
+    print(f"{len(learned)} pairs to learn from, {len(held_out)} held out; one of them:")
+    print(*held_out[0], sep="\n")
+    tokenizer = mm.train_tokenizer("whitespace", [text for pair in learned for text in pair])
+    rows, other = ([[tokenizer.encode(t) for t in pair] for pair in part] for part in (learned, held_out))
+    ids, wanted = [source.tolist() for source, _ in other], [target for _, target in held_out]
+    sizes = {"context": 30, "source_length": 13}
+    shape = {"vocab_size": tokenizer.size, "d_model": 64, "nhead": 8, "positions": "sinusoidal"}
+    for name, config, kind in (
+        ("encoder-decoder", mm.EncoderDecoder(**shape, **sizes), Pairs),
+        ("decoder-only", mm.Config(**shape, context=30), Joined),
+    ):
+        print(f"{name}: {mm.gpt(config).count():,} parameters")
+        model = fit(config, kind(rows, **sizes), kind(other, **sizes), steps)
+        mark = [START] * (config.kind == "gpt")
+        found = answers(model, [[*config.prompt(i), *mark] for i in ids], tokenizer, 20, beams=4)
+        exact = sum(a == b for a, b in zip(found, wanted, strict=True)) / len(wanted)
+        print(f"  held out: {bleu(found, wanted)}, exact {exact:.0%}")
+        if picture and config.kind != "gpt":
+            draw(model, tokenizer, held_out[0][0], found[0], picture)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--long", action="store_true", help="larger models, more pairs, more steps")
+    parser.add_argument("--long", action="store_true", help="learn from 500, 1000 and 2000 pairs too")
     parser.add_argument("--pairs", metavar="FILE", help="write the pairs as JSON lines and end")
     parser.add_argument("--picture", metavar="FILE", help="draw what each word looks at")
     o = parser.parse_args()
-    count, steps, held = (20_000, 3000, 500) if o.long else (4000, 1100, 200)
-    pairs = sentences(count + held)
+    pairs = sentences(4200)
     if o.pairs:
         with open(o.pairs, "w", encoding="utf-8") as file:
             file.writelines(json.dumps({"prompt": s, "completion": t}) + "\n" for s, t in pairs)
         print(f"{len(pairs)} pairs in {o.pairs}")
         return 0
-    learned, held_out = pairs[:count], pairs[count:]
-    print(f"{count} pairs to learn from, {held} held out; one of them:", *held_out[0], sep="\n  ")
-    tokenizer = mm.train_tokenizer("whitespace", [text for pair in learned for text in pair])
-    sizes = {"context": 30, "source_length": 13}
-    shape = {"vocab_size": tokenizer.size, "positions": "sinusoidal", **SHAPES[o.long]}
-    rows = [[tokenizer.encode(text) for text in pair] for pair in learned]
-    wanted = [target for _, target in held_out]
-    for name, config, windows in (
-        ("encoder-decoder", mm.EncoderDecoder(**shape, **sizes), Pairs(rows, **sizes)),
-        ("decoder-only", mm.Config(**shape, context=30), Joined(rows, **sizes)),
-    ):
-        print(f"{name}: {mm.gpt(config).count():,} parameters")
-        model = fit(config, windows, steps, batch=16, lr=5e-3)
-        ids = [tokenizer.encode(source).tolist() for source, _ in held_out]
-        mark = [START] * (config.kind == "gpt")
-        found = answers(model, [[*config.prompt(i), *mark] for i in ids], tokenizer, 20, beams=4)
-        exact = sum(a == b for a, b in zip(found, wanted, strict=True)) / held
-        print(f"  held out: {bleu(found, wanted)}, exact {exact:.0%}")
-        if o.picture and config.kind != "gpt":
-            row = np.array([[*config.prompt(ids[0]), *tokenizer.encode(found[0])]])
-            weights = looked_at(model, row)
-            source = ["<start>", *held_out[0][0].split()]
-            attention_picture(o.picture, weights, source, [*found[0].split(), "<end>"])
-            print(f"  the picture: {o.picture}")
+    for count in (500, 1000, 2000) if o.long else ():
+        compare(pairs[:count], pairs[4000:], steps=1000)
+    compare(pairs[:4000], pairs[4000:], steps=1000, picture=o.picture)
     return 0
 
 

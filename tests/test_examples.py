@@ -1,5 +1,6 @@
 """The examples run as their docstrings say, each with a time limit, and print the right lines."""
 
+import json
 import re
 import subprocess
 import sys
@@ -160,6 +161,29 @@ def test_larger_models_learn_a_task_from_examples_in_the_prompt():
     assert middle[0] < 10 and middle[1] > 35 and middle[4] > 60  # 1.5, 50.5, 56.5, 69.8, 80.2
     assert large[0] < 10 and large[1] > 40 and large[4] > 80  # 1.2, 55.5, 61.0, 78.2, 93.5
     assert perfect == [4.2, 62.5, 71.9, 84.2, 95.0]
+
+
+def test_two_languages(tmp_path):
+    picture = tmp_path / "attention.png"
+    said = example([sys.executable, str(EXAMPLES / "translate.py"), "--picture", str(picture)], limit=400)
+    assert "4000 pairs to learn from, 200 held out" in said
+    assert picture.stat().st_size > 1000
+    exact = [int(n) for n in re.findall(r"exact (\d+)%", said)]
+    assert len(exact) == 2 and exact[0] >= 90 and exact[1] >= 75  # 100, 94
+    pytest.importorskip("sacrebleu", reason="BLEU needs sacrebleu: pip install sacrebleu")
+    bleu = [float(n) for n in re.findall(r"BLEU ([\d.]+)", said)]
+    assert len(bleu) == 2 and bleu[0] >= 95 and bleu[1] >= 90  # 99.8, 98.0
+
+
+def test_the_languages_have_exactly_one_translation_and_can_be_written_to_a_file(tmp_path):
+    path = tmp_path / "pairs.jsonl"
+    assert "4200 pairs in" in example([sys.executable, str(EXAMPLES / "translate.py"), "--pairs", str(path)])
+    pairs = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    assert len({pair["prompt"] for pair in pairs}) == len(pairs) == 4200
+    told = {pair["prompt"]: pair["completion"] for pair in pairs}
+    english = "two quiet birds took the white kings behind the hill"  # word by word: hill behind bird-two
+    nessic = "amun kata kelu sulu sedar rogani nimor lo ta na mapar oro"  # quiet king-s white the (object)
+    assert told[english] == nessic  # (past) take-many away
 
 
 def test_the_floor(tmp_path):

@@ -31,7 +31,7 @@ class Pairs:
         self.context, self.source_length, rows = context, source_length, []
         for n, (source, target) in enumerate(pairs, first):
             row = np.zeros(context + 1, np.int32)  # START is 0, and fills up both halves
-            texts = {"source": (source, 1, source_length), "target": (target, 1 + source_length, context + 1)}
+            texts = {"source": (source, 1, source_length), "target": (target, 1 + source_length, context)}
             for name, (ids, begin, end) in texts.items():
                 if begin + len(ids) > end:
                     raise BadInput(

@@ -19,6 +19,7 @@ import numpy as np
 from minimega import ops, optim
 from minimega.model import Config, Model, gpt
 from minimega.parameter import Parameter
+from minimega.seq2seq.attention import cross_attention
 
 TOLERANCE = {"float32": 1e-5, "float64": 1e-10}
 FOLDER = Path(__file__).parent
@@ -73,6 +74,7 @@ def op_inputs(seed: int = 0) -> dict[str, Inputs]:
     targets = rs.randint(v, size=(b, t))
     targets[0, 0] = -1  # not counted
     heads = (b, h, t, c)
+    seen = np.arange(t + 3) < t - np.arange(b)[:, None] % t  # (B, S), of a source with padding
     return {
         "add": Inputs([z(b, t, d), z(t, 1)]),
         "multiply": Inputs([z(b, t, d), z(t, 1)]),
@@ -97,6 +99,9 @@ def op_inputs(seed: int = 0) -> dict[str, Inputs]:
         ),
         "embedding": Inputs([z(v, d)], (rs.randint(v, size=(b, 2 * v)),)),
         "cross_entropy": Inputs([z(b, t, v, scale=3)], (targets,)),
+        "cross_attention": Inputs(
+            [z(b, t, h * c), z(b, t + 3, 2 * h * c)], options={"heads": h, "seen": seen}
+        ),
     }
 
 
@@ -113,6 +118,7 @@ def run_ops(seed: int = 0, dtype: str = "float64") -> dict[str, np.ndarray]:
         "attention": attention.attention,
         "embedding": embedding.embedding,
         "cross_entropy": head.cross_entropy,
+        "cross_attention": cross_attention,
     }
     answers = {}
     for name, (arrays, constants, options) in op_inputs(seed).items():

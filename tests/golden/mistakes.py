@@ -73,8 +73,9 @@ def attention_without_its_scale(patch):
 
 @noticed_by("ops", "models")
 def attention_sees_the_next_token(patch):
-    def wrong(scaled, k, causal=True):
+    def wrong(scaled, k, causal=True, seen=None):
         s = scaled @ k.swapaxes(-1, -2)
+        s = s if seen is None else np.where(seen[:, None, None], s, -np.inf)
         t, n = s.shape[-2:]
         w = np.exp(np.where(np.tri(t, n, n - t + 1, dtype=bool), s, -np.inf) if causal else s)
         return w / w.sum(axis=-1, keepdims=True)

@@ -5,6 +5,7 @@ import numpy as np
 from minimega.parallel.grid import grid
 from minimega.parallel.layout import Layout
 from minimega.sample import generate
+from minimega.seq2seq.beam import beam_search
 from tests.mpi.equal import Case, assert_equal
 from tests.mpi.ranks import sizes
 
@@ -42,3 +43,18 @@ def case_generation_is_the_serial_one(group):
         model = case.model(grid(group, layout))
         got = np.stack(list(generate(model, prompt, 9, range(3), temperature=0.9)))
         assert got.shape == want.shape == (4, 3) and (got == want).all()
+
+
+@sizes(2)
+def case_beam_search_is_the_serial_one(group):
+    for factors in ({"encoder-decoder"}, set(), {"experts"}):
+        case = Case(frozenset(factors), layers=3)
+        prompts = np.array([case.config.prompt(ids) for ids in ([5, 6], [7, 8])])
+        (want, other) = beam_search(case.model(), prompts, 9, beams=3)
+        for layout in (Layout(tp=2), Layout(pp=2), Layout(dp=2, ep=2)):
+            if layout.ep == 2 and "experts" not in factors:
+                continue
+            got = beam_search(case.model(grid(group, layout)), prompts, 9, beams=3)
+            assert [f.tokens for f in got[0]] == [f.tokens for f in want]
+            assert [f.tokens for f in got[1]] == [f.tokens for f in other]
+            assert np.allclose([f.score for f in got[0]], [f.score for f in want], atol=1e-10)

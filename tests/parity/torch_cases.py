@@ -22,7 +22,17 @@ def attention(q, k, v, causal):
     return F.scaled_dot_product_attention(q, k, v, attn_mask=seen)
 
 
+def cross_attention(q, kv, heads, seen):
+    """q (B, T, D), kv (B, S, 2D) with a head's key and value side by side, seen (B, S)."""
+    (batch, t, d), s = q.shape, kv.shape[1]
+    q = q.view(batch, t, heads, -1).transpose(1, 2)
+    k, v = kv.view(batch, s, heads, 2, -1).permute(3, 0, 2, 1, 4)
+    y = F.scaled_dot_product_attention(q, k, v, attn_mask=torch.tensor(seen)[:, None, None])
+    return y.transpose(1, 2).reshape(batch, t, d)
+
+
 OPS = {
+    "cross_attention": cross_attention,
     "add": torch.add,
     "multiply": torch.mul,
     "divide": torch.div,

@@ -5,7 +5,8 @@ from tests.planted.judging import JUDGING
 from tests.planted.objectives import OBJECTIVES
 from tests.planted.parallel import PARALLEL
 from tests.planted.run import RUN
+from tests.planted.seq2seq import SEQ2SEQ
 from tests.planted.texts import TEXTS
 from tests.planted.vectors import VECTORS
 
-MISTAKES = (*INTEROP, *JUDGING, *OBJECTIVES, *PARALLEL, *RUN, *TEXTS, *VECTORS)
+MISTAKES = (*INTEROP, *JUDGING, *OBJECTIVES, *PARALLEL, *RUN, *TEXTS, *VECTORS, *SEQ2SEQ)
