@@ -1,7 +1,7 @@
 """Fine-tuning: a model of tales learns to answer questions about them, with the loss on answers or on all.
 
     python examples/finetune_dialogue.py            (40 seconds of processor time)
-    python examples/finetune_dialogue.py --long     (ten minutes: a larger model, trained longer)
+    python examples/finetune_dialogue.py --long     (some minutes: a larger model, trained longer)
 
 A small model is trained on tales. `--init-from` goes on with dialogues (JSONL): a short tale with a question,
 the answer, further questions and answers. The special tokens <user>, <assistant> and <end> are new rows of
@@ -29,8 +29,8 @@ def right(run: Path) -> tuple[float, str]:
 
 
 def main(long: bool) -> None:
-    tales, width, before, steps = (12000, 128, 3000, 6000) if long else (2000, 64, 500, 650)
-    batch = ["--train-batch-size", 16 if long else 4, "--lr", 1e-3 if long else 3e-3, "--num-steps"]
+    tales, width, before, steps = (12000, 128, 1500, 2000) if long else (2000, 64, 500, 650)
+    batch = ["--train-batch-size", 8 if long else 4, "--lr", 1e-3 if long else 3e-3, "--num-steps"]
     shape = ["--d-model", width, "--context", 112, "--tokenizer", "bpe", "--vocab-size", 768]
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)

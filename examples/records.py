@@ -1,7 +1,7 @@
 """Reports of records in a style, and summaries of tales: one model learns both, with the loss on the answers.
 
-    python examples/records.py            (40 seconds of processor time)
-    python examples/records.py --long     (ten minutes: a larger model, trained longer)
+    python examples/records.py            (half a minute of processor time)
+    python examples/records.py --long     (some minutes: a larger model, trained longer)
 
 A record is a style and eight facts, such as "news finder: Mei look: tiny thing: bell ...". Its report must
 state every fact, in the words of the style. The grammar reads a report back: a style is followed if a report
@@ -44,10 +44,10 @@ def rouge(texts: list[str], wanted: list[str]) -> str:
 
 
 def main(long: bool) -> None:
-    steps, count, width, trials = (6000, 12000, 128, 200) if long else (1300, 2600, 64, 60)
+    steps, count, width, trials = (3000, 12000, 128, 200) if long else (1300, 2600, 64, 60)
     numbers = range(FIRST, FIRST + trials)
     shape = ["--d-model", width, "--context", 112, "--tokenizer", "word", "--loss-on", "answers"]
-    batch = ["--train-batch-size", 16 if long else 4, "--num-steps", steps, "--lr", 1e-3 if long else 3e-3]
+    batch = ["--train-batch-size", 8 if long else 4, "--num-steps", steps, "--lr", 1e-3 if long else 3e-3]
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         learn, other = (
