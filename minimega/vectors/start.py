@@ -100,7 +100,8 @@ def put(table: Parameter, begin: Start) -> None:
     here = table.piece[0]
     mine = (begin.ids >= here.start) & (begin.ids < here.stop)
     rows = np.asarray(begin.rows)[mine] * np.float32(begin.factor)
-    table.data[begin.ids[mine] - here.start] = library(table.data).asarray(rows.astype(table.data.dtype))
+    xp, places = library(table.data), begin.ids[mine] - here.start
+    table.data[xp.asarray(places)] = xp.asarray(rows.astype(table.data.dtype))
 
 
 def freeze(table: Parameter, ids: np.ndarray) -> None:

@@ -29,8 +29,8 @@ VECTORS = (
     ),
     Mistake(
         "a rank puts vectors where they stand in the whole table",
-        "table.data[begin.ids[mine] - here.start]",
-        "table.data[begin.ids[mine]]",
+        "places = library(table.data), begin.ids[mine] - here.start",
+        "places = library(table.data), begin.ids[mine]",
         ("test_over_ranks_as_on_one",),
     ),
     Mistake(
