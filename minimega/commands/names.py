@@ -15,6 +15,10 @@ OPTIONS = {
     "word-dropout": "token-dropout word-drop input-dropout mask-ratio",
     "span-mask": "span-masking mean-noise-span-length noise-density mask-length",
     "random-offsets": "random-crop random-crops random-windows shift-windows",
+    "loss-on answers": """completion-only-loss assistant-only-loss train-on-completions train-on-responses
+        mask-prompt mask-inputs response-only""",
+    "loss-on all": "train-on-inputs train-on-prompt",
+    "plain": "raw no-chat no-chat-template raw-prompt",
     "objective": "task loss training-objective pretraining-objective criterion",
     "objective masked": "mlm masked-lm mask mlm-probability masked",
     "objective causal": "clm causal-lm causal",
@@ -177,6 +181,10 @@ REMARKS = {
 
 # The values of an option: names in other programs.
 VALUES = {
+    "loss-on": {
+        "answers": "completion completions response responses assistant answer",
+        "all": "everything both",
+    },
     "device": {"cpu": "host", "cuda": "gpu cuda:0 nvidia cupy gpu:0 0"},
     "objective": {
         "masked": "mlm bert masked-lm fill-mask bidirectional denoising cloze",

@@ -33,6 +33,10 @@ def test_no_name_of_others_hides_an_option_of_the_same_command():
 @pytest.mark.parametrize(
     ("command", "theirs", "ours"),
     [
+        # TRL, Axolotl, mlx-lm
+        ("train", "completion_only_loss", "loss-on answers"),
+        ("train", "train_on_inputs", "loss-on all"),
+        ("train", "mask_prompt", "loss-on answers"),
         # nanoGPT
         ("train", "batch_size", "train-batch-size"),
         ("train", "block_size", "context"),
