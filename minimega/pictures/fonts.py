@@ -7,8 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache
 
-import matplotlib as mpl
-from matplotlib import font_manager
+from minimega.pictures.loss import load_matplotlib
 
 # Tried first: they look like a sans serif font. Then any other font of the machine.
 LIKED = (
@@ -28,6 +27,10 @@ def fonts_for(texts: Iterable[str]) -> Iterator[Callable[[str], str]]:
     ...     shown("tale")
     'tale'
     """
+    load_matplotlib()
+    import matplotlib as mpl
+    from matplotlib import font_manager
+
     own = font_manager.findfont(mpl.rcParams["font.sans-serif"][0])
     missing = {c for text in texts for c in text if c != "\n"} - characters(own)
     families = [mpl.rcParams["font.sans-serif"][0]]
@@ -47,6 +50,8 @@ def fonts_for(texts: Iterable[str]) -> Iterator[Callable[[str], str]]:
 
 def installed() -> list[tuple[str, str]]:
     """The name and the file of each font of this machine, those of LIKED first, each name once."""
+    from matplotlib import font_manager
+
     fonts = {f.name: f.fname for f in font_manager.fontManager.ttflist if not f.name.startswith(NEVER)}
     order = sorted(fonts, key=lambda name: (LIKED.index(name) if name in LIKED else len(LIKED), name))
     return [(name, fonts[name]) for name in order]
@@ -55,6 +60,8 @@ def installed() -> list[tuple[str, str]]:
 @cache
 def characters(path: str) -> frozenset[str]:
     """The characters that a font file can draw; none if it cannot be read."""
+    from matplotlib import font_manager
+
     try:
         return frozenset(map(chr, font_manager.get_font(path).get_charmap()))
     except (OSError, RuntimeError):

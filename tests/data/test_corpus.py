@@ -97,16 +97,17 @@ def tales_with(
     return [(text, surprises(text, choices)) for text, choices in drawn], since
 
 
-@BOTH
-@pytest.mark.parametrize("beginning", [0, 3, 7, 10, 13, 16])
+@pytest.mark.parametrize(
+    ("grammar", "beginning"),
+    [*((ENGLISH, n) for n in (0, 3, 7, 10, 13, 16)), *((CHINESE, n) for n in (0, 7, 13))],
+)
 def test_words_come_as_often_as_is_claimed(grammar, beginning):
     for tale in range(2):
         assert wrong_claims(*tales_with(grammar, beginning, tale, 1000)) == []
 
 
-@BOTH
-def test_a_wrong_claim_is_noticed(grammar):
-    tales, since = tales_with(grammar, 9, 0, 1200)
+def test_a_wrong_claim_is_noticed():
+    tales, since = tales_with(ENGLISH, 9, 0, 1200)
     assert wrong_claims([(text, nats * 1.2) for text, nats in tales], since)
     assert wrong_claims([(text, np.roll(nats, 1)) for text, nats in tales], since)
 

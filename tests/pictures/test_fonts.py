@@ -1,10 +1,12 @@
 """Texts of any script in a picture: a font that has the characters, or their numbers; never a warning."""
 
+import numpy as np
 import pytest
 from matplotlib import font_manager
 from matplotlib.figure import Figure
 
 from minimega.pictures import fonts
+from minimega.pictures.attention import attention_picture
 
 
 def draw(path, labels):
@@ -50,3 +52,10 @@ def test_a_test_without_the_care_would_fail(tmp_path):
     figure.subplots().set_title("\U0002a6d6")  # no font of this package has it
     with pytest.raises(UserWarning, match="Glyph"):
         figure.savefig(tmp_path / "picture.png")
+
+
+def test_the_picture_of_attention_takes_words_of_any_script(tmp_path):
+    attention_picture(
+        tmp_path / "a.png", np.full((1, 2, 3), 1 / 3), ["秋月", "tale", "<end>"], ["石桥", "<end>"]
+    )
+    assert (tmp_path / "a.png").stat().st_size > 1000
