@@ -92,7 +92,8 @@ def workspace(config: Config, batch: int, dtype: str = "float32", cp: int = 1) -
     hidden = n * c.d_hidden * (c.top_k_experts if c.experts else 1)
     attention = (scores + 6 * width + ring) * item + mask
     logit = item if kept == item else item + kept  # in float32, and rounded
-    largest = max(4 * hidden * item, attention, n * c.vocab_size * logit)
+    slope = hidden * (4 * item + (item - kept))  # in 16 bits, dy is there twice: rounded, and in float32
+    largest = max(slope, attention, n * c.vocab_size * logit)
     return largest + 2 * width * item
 
 

@@ -73,8 +73,8 @@ def test_an_item_that_nobody_listed_is_noticed(monkeypatch):
 
     right = norm.layer_norm
 
-    def hoarding(x, w, b):
-        y, back = right(x, w, b)
+    def hoarding(x, w, b, **options):
+        y, back = right(x, w, b, **options)
         return y, lambda dy: (x, back(dy))[1]
 
     monkeypatch.setattr(norm, "layer_norm", op(hoarding))
