@@ -1,4 +1,4 @@
-"""Reads files of word vectors: word2vec (text and binary), GloVe, FastText (.vec and .bin); each also .gz.
+"""Reads files of word vectors: word2vec (text and binary), GloVe, FastText; all but FastText's .bin also .gz.
 
     word2vec text, FastText .vec   a line "N E", then a line per word: the word and E numbers
     GloVe                          the same without the first line
@@ -139,6 +139,8 @@ def _kind(file: BinaryIO, path: str | Path) -> tuple[str, int | None, int]:
     if not start:
         raise BadInput(f"{path} is empty; give a file of word vectors")
     if fasttext.begins(start):
+        if isinstance(file, gzip.GzipFile):  # its rows are read where they lie in the file
+            raise BadInput(f"{path} is a packed FastText .bin: unpack it first, with gunzip -k")
         return "fasttext", None, fasttext.width_of(file, path)
     if start[:4] == b"PK\x03\x04":
         raise BadInput(f"{path} is a zip archive: unpack it and give the file inside")

@@ -137,6 +137,7 @@ BAD = {
     "binary, not finite": (BINARY[:-4] + struct.pack("<f", np.nan), "'moon' has numbers that are not finite"),
     "binary, a word without end": (b"2 2\n\x01" + b"x" * 100_000, "word 1 has no end"),
     "gzip, cut short": (gzip.compress(TEXT.encode())[:-12], "cannot be unpacked"),
+    "gzip of a FastText .bin": (gzip.compress(model()), "is a packed FastText .bin: unpack it first"),
     "gzip, damaged": (gzip.compress(TEXT.encode())[:12] + bytes(40), "cannot be unpacked"),
     "zip": (b"PK\x03\x04" + bytes(40), "is a zip archive"),
     "FastText, cut in the arguments": (model()[:30], "is cut short"),
