@@ -130,9 +130,9 @@ def room(config: Config, count: int, length: int) -> int:
 
 
 def fill(model: Model, tokens, mask: int, top: int = 5, never: tuple[int, ...] = ()) -> tuple:
-    """The likeliest tokens for each gap of a text: tokens (N,) -> ids (M, top), probabilities (M, top).
+    """The most likely tokens for each gap of a text: tokens (N,) -> ids (M, top), probabilities (M, top).
 
-    A gap is a token `mask`, M of them; each is filled by itself. Tokens in `never` are left out. Raises
+    A gap is a token `mask`, M of them; each is filled independently. Tokens in `never` are left out. Raises
     BadInput if the model is causal, or the text is longer than its context.
 
     >>> from minimega import Config, gpt

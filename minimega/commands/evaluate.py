@@ -83,7 +83,7 @@ def _evaluate(o: Options, grid: Grid) -> int:
             known = run_folder.read_state(state)
             digest = known.get("held_out")  # older checkpoints do not say
             if "imported" in known:
-                raise BadInput("an imported model has no text of its own: choose one with --eval-filename")
+                raise BadInput("an imported model has no training text: choose one with --eval-filename")
         for name in (run.train_filename, run.eval_filename):
             check_found(name, "Choose another text with --eval-filename.")
         text = open_texts(run)[1]
@@ -135,7 +135,7 @@ class Size:
         self.answers, self.bytes = answers, 0
 
     def of(self, documents: tokens.Documents) -> Iterator[Iterator[tokens.Piece]]:
-        """The same documents. What is no text in them (the marks of a dialogue) counts no byte."""
+        """The same documents. What is not text in them (the marks of a dialogue) counts no bytes."""
         for document in documents:
             yield self._pieces(document)
 

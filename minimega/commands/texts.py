@@ -154,7 +154,7 @@ def windows_of(
     """The windows of a text's stream for this model; with `loss_on` "answers", only answers count.
 
     Raises BadInput if then a dialogue is longer than the context, or the text has no answers; and if an
-    encoder-decoder gets a text that is no list of pairs, or one that does not fit.
+    encoder-decoder gets a text that is not a list of pairs, or a pair that does not fit.
     """
     context = config.context
     if isinstance(config, EncoderDecoder):

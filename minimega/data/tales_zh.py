@@ -1,4 +1,4 @@
-"""The Chinese tales: a grammar of their own, with measure words and places as Chinese puts them.
+"""The Chinese tales: a separate grammar, with measure words and places as Chinese has them.
 
 No two options of a choice begin with the same character, so a choice shows in the very next character.
 """

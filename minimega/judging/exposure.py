@@ -107,7 +107,7 @@ class Secret:
             return
         for n, i in ((n, 0) for n in range(most)):
             choice = np.zeros(len(sizes), int)
-            while not choice.any():  # the secret itself is no other candidate
+            while not choice.any():  # the secret itself does not count as another candidate
                 u = random.uniform(random.key(seed, "exposure"), n, i, np.arange(len(sizes)))
                 choice, i = (u * sizes).astype(int), i + 1
             yield self.candidate(choice)
@@ -122,7 +122,7 @@ def exposure(
     candidates (equal losses before it), `candidates` (|R|), and `nats`, the loss of the secret.
 
     With more than `most` candidates, `most` are drawn: exposure is then -log2 of the share of candidates with
-    a loss that is no higher (section 4.3), estimated: log2(most + 1) at most. Raises BadInput if the
+    an equal or lower loss (section 4.3), estimated: log2(most + 1) at most. Raises BadInput if the
     candidates are longer than the context, or have words that the vocabulary lacks.
     """
     if model.config.kind != "gpt":

@@ -109,7 +109,7 @@ for (const [name, question] of data.scales) {
 function mark_row() {
   const sets = [...get("scales").children], focused = document.activeElement;
   sets.forEach((set, n) => set.classList.toggle("now", n === row));
-  if (focused && focused.type === "radio" && focused.name !== names[row])  // the focus goes along
+  if (focused && focused.type === "radio" && focused.name !== names[row])  // the focus follows
     (sets[row].querySelector(":checked") || sets[row].querySelector("input")).focus();
 }
 function show() {

@@ -32,7 +32,7 @@ class Judged:
         return {name: figure.value for name, figure in self.figures.items()} | self.plain
 
     def as_dict(self, resamples: int = 1000, seed: int = 0) -> dict:
-        """What `minimega score --json` prints: the scores, `texts`, `tokenizers` and the 95 % `intervals`."""
+        """What `minimega score --json` prints: the scores, `texts`, `tokenizers` and the 95% `intervals`."""
         found = {"texts": self.texts, **self.values, "tokenizers": self.tokenizers}
         if self.copied:
             found["copied"] = self.copied
@@ -119,7 +119,7 @@ def versus(a: Judged, b: Judged, resamples: int = 1000, seed: int = 0) -> dict[s
 
 
 def bits_per_byte(loss: float, tokens: int, size: int) -> float:
-    """The bits per byte of a text of `size` bytes, whose `tokens` cost `loss` nats each in the mean.
+    """The bits per byte of a text of `size` bytes, whose `tokens` cost `loss` nats each on average.
 
     Unlike the loss per token, it compares models of different vocabularies. Ends of documents count among the
     tokens and have no bytes.

@@ -74,7 +74,7 @@ class Reducer:
     """
 
     bucket = Bucket
-    each_part = False  # whether each part of an accumulated batch is summed by itself
+    each_part = False  # whether each part of an accumulated batch is summed separately
 
     def __init__(self, parameters: Iterable[Parameter], grid: Grid, bucket: int = BUCKET):
         self.grid, self.buckets = grid, []

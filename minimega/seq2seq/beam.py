@@ -92,7 +92,7 @@ def beam_search(
     """The best continuations, at most `beams`, of each of the prompts (B, N), the best first.
 
     A continuation ends with the token `end`, or after `length` tokens; `banned` tokens are never chosen. At
-    each step the `beams` likeliest unfinished beginnings are kept. A text is done as soon as no unfinished
+    each step the `beams` most likely unfinished beginnings are kept. A text is done as soon as no unfinished
     one can still reach a place among its best. Raises BadInput if the model is not causal.
 
     >>> from minimega import Config, gpt

@@ -71,7 +71,7 @@ class EncoderDecoder(Config):
         """The embedding: positions are counted from 0 in the source and again in the target."""
         if self.positions == "sinusoidal":
             return TwoTexts(self)
-        return super().first()  # a learned table has rows of their own for both
+        return super().first()  # a learned table has separate rows for both
 
     def blocks(self) -> dict[str, Layer]:
         """The encoder's blocks, then the decoder's."""
