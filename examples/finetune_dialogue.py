@@ -1,7 +1,7 @@
 """Fine-tuning: a model of tales learns to answer questions about them, with the loss on answers or on all.
 
     python examples/finetune_dialogue.py            (40 seconds of processor time)
-    python examples/finetune_dialogue.py --long     (some minutes: a larger model, trained longer)
+    python examples/finetune_dialogue.py --long     (six minutes: a larger model, trained longer)
 
 A small model is trained on tales. `--init-from` goes on with dialogues (JSONL): a short tale with a question,
 the answer, further questions and answers. The special tokens <user>, <assistant> and <end> are new rows of
