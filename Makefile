@@ -58,7 +58,7 @@ lint: .venv/installed-dev
 	@.venv/bin/ruff format --check .
 
 clean:
-	rm -rf .venv .venv-parity build minimega.egg-info .pytest_cache .ruff_cache
+	rm -rf .venv .venv-parity build *.egg-info .pytest_cache .ruff_cache
 	find minimega lessons tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Stamps. One that is older than pyproject.toml or constraints.txt is installed again.

@@ -46,6 +46,10 @@ def __getattr__(name: str):
         from minimega.checkpoint import front
 
         return getattr(front, name)
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("minimegatron")
     if name == "on_ranks":
         from minimega.ranks.threads import on_ranks
 

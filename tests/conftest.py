@@ -29,7 +29,7 @@ def shared() -> Path:
 @pytest.fixture(scope="session")
 def gensims() -> Callable[[str], str]:
     """The path of a file of gensim's test data, by name."""
-    pytest.importorskip("gensim", reason="needs gensim and its test data: pip install minimega[vectors]")
+    pytest.importorskip("gensim", reason="needs gensim and its test data: pip install gensim")
     from gensim.test.utils import datapath
 
     return datapath

@@ -9,9 +9,10 @@ import shlex
 import signal
 import sys
 from collections.abc import Sequence
-from importlib import import_module, metadata
+from importlib import import_module
 from types import SimpleNamespace
 
+import minimega
 from minimega.commands import names, signals
 from minimega.commands.option import Option, check_text
 from minimega.commands.option_table import COMMANDS, GROUPS, TABLE, as_options, here, of_command
@@ -90,7 +91,7 @@ def run(argv: list[str]) -> int:
             say(overview())
             return 0
         case ["-V" | "--version" | "version"]:
-            say(f"minimega {metadata.version('minimega')}")
+            say(f"minimega {minimega.__version__}")
             return 0
         case ["-h" | "--help" | "help", command, *_] if command in COMMANDS:
             return run([command, "--help"])

@@ -87,7 +87,7 @@ def test_a_lock_that_a_killed_run_left_is_no_obstacle(tmp_path):
 
 def test_ranks_hold_the_folder_as_long_as_the_first_of_them_lives(tmp_path, capsys):
     """The launcher may be gone, but there are never two writers."""
-    pytest.importorskip("mpi4py", reason="needs mpi4py and an MPI: pip install 'minimega[mpi]'")
+    pytest.importorskip("mpi4py", reason="needs mpi4py and an MPI: pip install mpi4py mpich")
     job = begin(tmp_path, "--dp", "2")
     rank = holder(tmp_path)
     try:

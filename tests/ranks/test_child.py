@@ -5,10 +5,12 @@ import os
 import re
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 
 import pytest
 
+import minimega as mm
 from minimega.commands.cli import main
 from minimega.commands.options import complete
 from minimega.commands.run import Run
@@ -105,10 +107,13 @@ def test_every_process_is_started_by_the_one_helper():
 
 def test_nobody_is_told_to_install_a_package_that_is_not_this_one():
     """The name on the public index is that of an unrelated package."""
-    texts = [*PACKAGE, *(ROOT / "lessons").glob("*.*"), *(ROOT / "docs").rglob("*.md"), ROOT / "README.md"]
+    texts = [*PACKAGE, *(ROOT / "lessons").glob("*.*"), *(ROOT / "docs").rglob("*.md"), *ROOT.glob("*.*")]
+    texts += [path for path in (ROOT / "tests").rglob("*.py") if path != Path(__file__)]
     for path in texts:
         text = path.read_text(encoding="utf-8")
-        assert not re.search(r"pip install[^\n`]*minimega|minimega\[", text), path
+        assert not re.search(r"pip install[^\n`]*minimega\b|minimega\[", text), path
+    assert re.search(r'^name = "minimegatron"', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
+    assert mm.__version__ == metadata.version("minimegatron")
 
 
 def test_pip_is_that_of_this_interpreter(monkeypatch):
