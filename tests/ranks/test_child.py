@@ -107,7 +107,13 @@ def test_every_process_is_started_by_the_one_helper():
 
 def test_nobody_is_told_to_install_a_package_that_is_not_this_one():
     """The name on the public index is that of an unrelated package."""
-    texts = [*PACKAGE, *(ROOT / "lessons").glob("*.*"), *(ROOT / "docs").rglob("*.md"), *ROOT.glob("*.*")]
+    texts = [
+        *PACKAGE,
+        *(ROOT / "lessons").glob("*.*"),
+        *(ROOT / "docs").rglob("*.md"),
+        *ROOT.glob("*.md"),
+        *ROOT.glob("*.toml"),
+    ]
     texts += [path for path in (ROOT / "tests").rglob("*.py") if path != Path(__file__)]
     for path in texts:
         text = path.read_text(encoding="utf-8")
