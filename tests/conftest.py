@@ -1,12 +1,16 @@
 """Fixtures: random arrays, and larger texts that only some machines have."""
 
 import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
 # A run that is told nothing chooses its threads by the clock, and with them the last bits of its numbers.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Under nohup SIGHUP is ignored, and every process that a test starts would ignore it too.
+if hasattr(signal, "SIGHUP"):
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 import numpy as np
 import pytest

@@ -89,8 +89,12 @@ def test_a_run_whose_terminal_closes_saves(tmp_path, alone):
         assert time.monotonic() < end
         time.sleep(0.02)
     os.close(terminal)  # the system sends SIGHUP, and every write to the terminal fails from here on
-    _, status = os.waitpid(child, 0)
-    assert os.waitstatus_to_exitcode(status) == 128 + signal.SIGHUP
+    end = time.monotonic() + 60
+    while (ended := os.waitpid(child, os.WNOHANG))[0] == 0:
+        if time.monotonic() > end:
+            os.kill(child, signal.SIGKILL)
+        time.sleep(0.02)
+    assert os.waitstatus_to_exitcode(ended[1]) == 128 + signal.SIGHUP
     last = log.read_text().count('"lr"')
     assert run_folder.newest(run).name == f"step-{last}"
 
