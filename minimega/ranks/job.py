@@ -85,6 +85,8 @@ class Job:
         self.ranks: list[Rank] = []
         self.stuck, self.unwritten = "", None
         self.selector = selectors.DefaultSelector()
+        # Linux lists the sockets in the order in which they were closed, however late we look at it.
+        self.closings, self.closed = select.epoll() if hasattr(select, "epoll") else None, []
         with line_for_ranks() as (self.server, told):
             # In a new session mpirun gets no Ctrl-C from the terminal: it would kill the ranks before they
             # can save.
@@ -106,6 +108,10 @@ class Job:
             if self.unwritten:
                 raise self.unwritten
         finally:
+            if self.closings:
+                self.closed = [file for file, _ in self.closings.poll(0)]
+                self.closings.close()
+            self.ranks.sort(key=self._end_of)
             for rank in self.ranks:
                 rank.line.close()  # ends ranks that still run
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -174,11 +180,19 @@ class Job:
         rank = Rank(self.server.accept()[0])
         self.ranks.append(rank)
         self.selector.register(rank.line, selectors.EVENT_READ, rank)
+        if self.closings:
+            self.closings.register(rank.line, select.EPOLLHUP)  # not EPOLLIN: unread messages change no order
         if self.asked:
             rank.send(self.asked[0])
         if len(self.ranks) == self.size:
             self.selector.unregister(self.server)
             shutil.rmtree(Path(self.server.getsockname()).parent, ignore_errors=True)
+
+    def _end_of(self, rank: Rank) -> float:
+        """Sorts ranks by when their sockets were closed; those that still run come last."""
+        if rank.line.fileno() in self.closed:
+            return self.closed.index(rank.line.fileno()) - self.size
+        return rank.closed or time.monotonic()
 
     def _pass_on(self, pipe, target: int) -> bool:
         """Write new output without mpirun's banners; returns False at the end of the pipe."""
@@ -230,7 +244,7 @@ class Job:
 
     def _death(self, lost: list[Rank], status: int) -> tuple[str, int]:
         """Name the rank whose socket closed first: mpirun may name one that it killed afterwards."""
-        first = min(lost, key=lambda rank: rank.closed or time.monotonic())
+        first = lost[0]
         who = f"rank {first.state.get('rank', '?')} of {self.size}"
         number = next((b.signal for b in self.banners.values() if b.signal), 0)
         if status < 0 and not number:

@@ -2,6 +2,7 @@
 
 import os
 import re
+import select
 import signal
 import subprocess
 import sys
@@ -179,6 +180,29 @@ def test_the_last_words_tell_what_is_left(tmp_path, how):
     assert left == "Step 5 is whole." and re.fullmatch(words, said), job.err
     assert job.status in status
     assert "=" not in job.out and "MPI_Abort" not in job.err
+
+
+@pytest.mark.skipif(not hasattr(select, "epoll"), reason="only Linux tells the order")
+def test_the_rank_that_ended_first_is_named_however_late_the_launcher_looks(tmp_path):
+    program = """
+while not os.path.exists(sys.argv[1]):
+    time.sleep(0.01)
+lifeline.tell(step=group.rank)  # unread messages of all ranks
+if group.rank == 2:
+    time.sleep(0.3)
+    os._exit(3)
+group.barrier()
+"""
+    job = begin(tmp_path, 3, BEGIN + program, str(tmp_path / "go"))
+    for _ in range(3):
+        assert job.stdout.readline().startswith("pid")
+    time.sleep(0.5)
+    job.send_signal(signal.SIGSTOP)  # the launcher, as on a busy machine
+    (tmp_path / "go").touch()
+    time.sleep(1)
+    job.send_signal(signal.SIGCONT)
+    _, err = job.communicate(timeout=30)
+    assert err.startswith("minimega: rank 2 of 3 "), err
 
 
 def test_ranks_whose_output_nobody_reads_may_tidy_up(tmp_path):
