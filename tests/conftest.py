@@ -8,9 +8,10 @@ from pathlib import Path
 # A run that is told nothing chooses its threads by the clock, and with them the last bits of its numbers.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-# Under nohup SIGHUP is ignored, and every process that a test starts would ignore it too.
-if hasattr(signal, "SIGHUP"):
-    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+# A shell ignores Ctrl-C in background jobs, and nohup SIGHUP: whatever a test starts would ignore them too.
+for name, usual in (("SIGINT", signal.default_int_handler), ("SIGHUP", signal.SIG_DFL)):
+    if hasattr(signal, name) and signal.getsignal(getattr(signal, name)) is signal.SIG_IGN:
+        signal.signal(getattr(signal, name), usual)
 
 import numpy as np
 import pytest
