@@ -8,13 +8,15 @@ from pathlib import Path
 # A run that is told nothing chooses its threads by the clock, and with them the last bits of its numbers.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-# A shell ignores Ctrl-C in background jobs, and nohup SIGHUP: whatever a test starts would ignore them too.
-for name, usual in (("SIGINT", signal.default_int_handler), ("SIGHUP", signal.SIG_DFL)):
-    if hasattr(signal, name) and signal.getsignal(getattr(signal, name)) is signal.SIG_IGN:
-        signal.signal(getattr(signal, name), usual)
-
 import numpy as np
 import pytest
+
+
+def pytest_configure(config):
+    """Whatever a test starts would ignore what we ignore: Ctrl-C in a background job, SIGHUP under nohup."""
+    for name, usual in (("SIGINT", signal.default_int_handler), ("SIGHUP", signal.SIG_DFL)):
+        if hasattr(signal, name) and signal.getsignal(getattr(signal, name)) is signal.SIG_IGN:
+            signal.signal(getattr(signal, name), usual)
 
 
 @pytest.fixture
