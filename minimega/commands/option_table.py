@@ -56,6 +56,7 @@ TRAIN, WRITE, BUILD, USE = "train", "generate", "train bench timeline memory", "
 ANSWER = f"{WRITE} score sheet"
 PIPE, RANKS = "train timeline", "train timeline generate evaluate fill score reshard"
 CUT, MEMORY = "train reshard", f"{RANKS} memory"
+MANY, HOLD = f"{RANKS} vectors", f"{MEMORY} vectors"
 FOLDER = f"{CUT} import-hf export-hf"
 ORDER, ALL = "train timeline reshard", "train generate evaluate fill score bench timeline memory"
 TOLD = {"shown": "from --model-type"}
@@ -144,8 +145,8 @@ GROUPS: dict[str, tuple[Option, ...]] = {
         Option("config", str, None, f"{ALL} embed", "a TOML file of options", PATH),
     ),
     "ranks": (
-        Option("tp", int, 1, f"{MEMORY} embed", "tensor parallelism: ranks that split each layer", FROM_1),
-        Option("dp", int, 1, MEMORY, "data parallelism: replicas that split the batch", FROM_1, also="auto"),
+        Option("tp", int, 1, f"{HOLD} embed", "tensor parallelism: ranks that split each layer", FROM_1),
+        Option("dp", int, 1, HOLD, "data parallelism: replicas that split the batch", FROM_1, also="auto"),
         Option("pp", int, 1, MEMORY, "pipeline parallelism: ranks that split the list of layers", FROM_1),
         Option("pipeline", tuple(PIPELINES), "1f1b", ORDER, "pipeline schedule"),
         Option("micro-batches", int, None, ORDER, "micro-batches in the pipeline", FROM_1, "same as --pp"),
@@ -154,9 +155,9 @@ GROUPS: dict[str, tuple[Option, ...]] = {
         Option("ep", int, 1, RANKS, "expert parallelism: replicas that split the experts", FROM_1),
         Option("zero", int, 0, CUT, "replicas shard: 1 Adam's state, 2 also gradients, 3 also weights", TO_3),
         Option("sequence-parallel", bool, False, RANKS, "between layers, --tp ranks split the tokens"),
-        Option("threads", int, None, f"{RANKS} bench embed", "BLAS threads per rank", FROM_1, "measured"),
-        Option("oversubscribe", bool, False, f"{RANKS} doctor embed", "allow more than 8 ranks per core"),
-        Option("check-collectives", bool, False, RANKS, "stop if collectives do not match, and say where"),
+        Option("threads", int, None, f"{MANY} bench embed", "BLAS threads per rank", FROM_1, "measured"),
+        Option("oversubscribe", bool, False, f"{MANY} doctor embed", "allow more than 8 ranks per core"),
+        Option("check-collectives", bool, False, MANY, "stop if collectives do not match, and say where"),
         Option("ranks", int, 2, "doctor", "number of ranks to try", FROM_1),
     ),
     "generation": (

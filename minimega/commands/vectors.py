@@ -9,11 +9,13 @@ import numpy as np
 from minimega.checkpoint import run_folder
 from minimega.commands.neighbours import is_run, open_vectors
 from minimega.commands.notes import counted
+from minimega.commands.on_ranks import on_ranks
 from minimega.commands.progress import say
 from minimega.commands.texts import workspace
 from minimega.costs.memory import machine_memory, size
 from minimega.data import corpus, tokens
 from minimega.errors import BadInput, RunFailed
+from minimega.parallel.grid import Grid
 from minimega.vectors import files
 from minimega.vectors.skipgram import Recipe, SkipGram
 from minimega.vectors.table import Vectors, write
@@ -30,7 +32,15 @@ def run(o: Options) -> int:
     if target.is_dir() or not target.absolute().parent.is_dir():
         why = "is a folder" if target.is_dir() else f"cannot be made: there is no folder {target.parent}"
         raise BadInput(f"--save-vectors {target} {why}")
-    vectors = made(o)
+    built_in = o.source in corpus.BUILT_IN
+    if not built_in and (is_run(o.source) or (Path(o.source).is_file() and files.is_vectors(o.source))):
+        save(open_vectors(o.source, o.limit), target)
+        return 0
+    return on_ranks(o, lambda grid: _train(o, target, grid))
+
+
+def save(vectors: Vectors, target: Path) -> None:
+    """Write vectors as word2vec's format, binary if the file's name ends in .bin."""
     for note in vectors.notes:
         say(f"note: {note}")
     words = [i for i, word in enumerate(vectors.words) if word and not any(map(str.isspace, word))]
@@ -40,29 +50,37 @@ def run(o: Options) -> int:
     with run_folder.whole(target) as work:
         write(work, vectors, binary=target.suffix == ".bin")
     say(f"{counted(len(vectors), 'word')}, {vectors.width} numbers each: {target}")
-    return 0
 
 
-def made(o: Options) -> Vectors:
-    """The vectors of a run or of a file, or new ones, trained on a text."""
-    built_in = o.source in corpus.BUILT_IN
-    if not built_in and (is_run(o.source) or (Path(o.source).is_file() and files.is_vectors(o.source))):
-        return open_vectors(o.source, o.limit)
-    learned, _ = corpus.open_corpus(o.source, seed=o.seed, tales=o.tales).split()
+def _train(o: Options, target: Path, grid: Grid) -> int:
+    """Train vectors on a text; the first rank reads it, prints and writes."""
+    world, first = grid.world, grid.first
     names = "vector_size", "window", "negative", "sample", "min_count", "alpha", "seed"
     recipe = Recipe(epochs=o.num_epochs, **{name: getattr(o, name) for name in names})
-    with workspace() as work, np.errstate(all="ignore"):  # non-finite numbers are reported below
-        tokenizer = tokens.train(o.tokenizer or "word", learned.documents())
-        check_memory(tokenizer.size, recipe)
-        stream = tokens.tokenize(learned.documents(), tokenizer, work / "text.npy")
-        training = SkipGram(stream, tokenizer, recipe)
-        say(f"{counted(len(training.words), 'word')} of {counted(len(stream), 'token')}")
+    with workspace(world=world) as work, np.errstate(all="ignore"):  # non-finite numbers are reported below
+        vocabulary, text = work / "tokenizer.json", work / "text.npy"
+        if first:
+            with world.busy("reading the text"):
+                learned, _ = corpus.open_corpus(o.source, seed=o.seed, tales=o.tales).split()
+                tokenizer = tokens.train(o.tokenizer or "word", learned.documents())
+                check_memory(tokenizer.size, recipe)
+                tokenizer.save(vocabulary)
+                tokens.tokenize(learned.documents(), tokenizer, text)
+        world.barrier()
+        stream = np.load(text, mmap_mode="r")
+        training = SkipGram(stream, tokens.load(vocabulary), recipe, grid.shares.group, grid.data)
+        tell = say if first else lambda line: None
+        tell(f"{counted(len(training.words), 'word')} of {counted(len(stream), 'token')}")
         for n in range(1, recipe.epochs + 1):
             loss = training.epoch(n)
-            if not (math.isfinite(loss) and np.isfinite(training.v).all()):
+            odd = np.array(float(not (math.isfinite(loss) and np.isfinite(training.v).all())))
+            if world.all_reduce(odd, "max", label="finite"):
                 raise RunFailed(f"epoch {n}: the vectors are no longer finite; try a lower --alpha")
-            say(f"epoch {n} of {recipe.epochs}: loss {loss:.4f} nats per pair")
-    return training.vectors()
+            tell(f"epoch {n} of {recipe.epochs}: loss {loss:.4f} nats per pair")
+    vectors = training.vectors()
+    if first:
+        save(vectors, target)
+    return 0
 
 
 def check_memory(words: int, recipe: Recipe) -> None:

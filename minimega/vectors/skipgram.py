@@ -4,6 +4,9 @@ A word's vector learns to tell the words around it from words drawn at random. E
 and one of its neighbours is a training example; common words are thinned out. All randomness is a function of
 the seed, the epoch and the place in the text (random.py).
 
+Over ranks, replicas split the pairs of a step and exchange their gradients, so that all take the step of a
+single rank, to the bit; tensor parallelism splits the numbers of each vector, and ranks add up their scores.
+
 P pairs, K negatives per pair, E width of a vector, V words.
 """
 
@@ -17,6 +20,7 @@ from minimega.backend import library
 from minimega.data.tokens import START, Tokenizer
 from minimega.embedding import sum_rows
 from minimega.errors import BadInput
+from minimega.ranks.group import SELF, Group
 from minimega.vectors.table import Vectors
 from minimega.vectors.vocabulary import words_of
 
@@ -25,18 +29,19 @@ LEAST = 1e-4  # share of `alpha` that is left at the end
 
 
 @op
-def negative_sampling(v, u, counts=None):
+def negative_sampling(v, u, counts=None, group: Group = SELF):
     """-log s(v u_0) - sum over k of log s(-v u_k), summed over pairs: (P, E), (P, 1 + K, E) -> ().
 
     s is the sigmoid, v the vectors of words, u_0 those of their neighbours and u_1, ... those of words drawn
-    at random (equation 4 of the paper). `counts` (P, 1 + K) is 0 for a term to leave out.
+    at random (equation 4 of the paper). `counts` (P, 1 + K) is 0 for a term to leave out. Each rank of the
+    group may hold some of the E numbers: then they add up their scores.
 
     >>> loss, back = negative_sampling(np.zeros((1, 2)), np.ones((1, 3, 2)))
     >>> round(float(loss), 4), back(1.0)[0].tolist()     # 3 log 2; half towards u_0, half from each other
     (2.0794, [[0.5, 0.5]])
     """
     xp = library(v, u)
-    scores = (u @ v[:, :, None])[..., 0]  # (P, 1 + K)
+    scores = group.all_reduce((u @ v[:, :, None])[..., 0], label="scores")  # (P, 1 + K)
     scores[:, 0] *= -1  # each term is then log(1 + exp(score))
     terms = xp.logaddexp(scores, scores.dtype.type(0))
     loss = (terms if counts is None else terms * counts).sum()
@@ -78,8 +83,17 @@ class SkipGram:
     True
     """
 
-    def __init__(self, stream: np.ndarray, tokenizer: Tokenizer, recipe: Recipe):
-        self.stream, self.recipe = stream, recipe
+    def __init__(
+        self,
+        stream: np.ndarray,
+        tokenizer: Tokenizer,
+        recipe: Recipe,
+        tensor: Group = SELF,
+        data: Group = SELF,
+    ):
+        self.stream, self.recipe, self.tensor, self.data = stream, recipe, tensor, data
+        if tensor.size > recipe.vector_size:
+            raise BadInput(f"{recipe.vector_size} numbers cannot be cut over {tensor.size} ranks")
         counts = np.zeros(tokenizer.size, np.int64)
         for at in range(0, len(stream), BLOCK):
             counts += np.bincount(stream[at : at + BLOCK], minlength=tokenizer.size)
@@ -98,10 +112,10 @@ class SkipGram:
         self.words = kept
         self.word_of = np.array([number.get(word, -1) for word in spelt])  # by token; -1: left out
         self.counts = np.array([by_word[word] for word in kept])  # (V,)
-        shape = len(kept), recipe.vector_size
-        drawn = random.uniform(random.key(recipe.seed, "vectors"), *np.ogrid[: shape[0], : shape[1]])
-        self.v = ((drawn - 0.5) / shape[1]).astype(np.float32)  # of words, (V, E)
-        self.u = np.zeros(shape, np.float32)  # of neighbours
+        own = tensor.piece(recipe.vector_size)
+        drawn = random.uniform(random.key(recipe.seed, "vectors"), *np.ogrid[: len(kept), own])
+        self.v = ((drawn - 0.5) / recipe.vector_size).astype(np.float32)  # of words, (V, E) or a piece of it
+        self.u = np.zeros_like(self.v)  # of neighbours
         odds = self.counts**0.75  # section 2.2 of the paper
         self.rising = np.cumsum(odds / odds.sum())  # a uniform number falls between two of these
         share = self.counts / self.counts.sum()
@@ -156,15 +170,18 @@ class SkipGram:
         others = np.concatenate([near[:, 1:], negatives], axis=1)  # (P, 1 + K)
         counts = np.ones(others.shape, np.float32)
         counts[:, 1:] = negatives != near[:, 1:]  # the neighbour itself is not a negative
-        loss, back = negative_sampling(self.v[near[:, 0]], self.u[others], counts)
+        own = self.data.piece(len(near))
+        v, u = self.v[near[own, 0]], self.u[others[own]]
+        loss, back = negative_sampling(v, u, counts[own], self.tensor)
         dv, du = back(1.0)
+        dv, du = (self.data.all_gather(g, 0, len(near), "vectors") for g in (dv, du()))  # of all pairs
         descend(self.v, near[:, 0], dv, lr)
-        descend(self.u, others.ravel(), du().reshape(-1, self.u.shape[1]), lr)
-        return float(loss)
+        descend(self.u, others.ravel(), du.reshape(-1, self.u.shape[1]), lr)
+        return float(self.data.all_reduce(loss, label="loss"))
 
     def vectors(self) -> Vectors:
-        """The words, most frequent first, and their vectors."""
-        return Vectors(self.words, self.v)
+        """The words, most frequent first, and their vectors, whole on every rank."""
+        return Vectors(self.words, self.tensor.all_gather(self.v, 1, self.recipe.vector_size, "vectors"))
 
 
 def descend(table: np.ndarray, ids: np.ndarray, rows: np.ndarray, lr: np.float32) -> None:

@@ -1,5 +1,8 @@
 """`minimega vectors` as a user types it: trained, converted, exported; gensim reads what it writes."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -18,6 +21,27 @@ def test_vectors_of_a_text(name, tmp_path, capsys):
     assert read(path).width == 12 and "found" in read(path)
     assert main(["neighbours", path, "found", "--topn", "3"]) == 0
     assert [p.name for p in tmp_path.iterdir()] == [name]
+
+
+def test_over_ranks_the_file_is_that_of_one(tmp_path):
+    pytest.importorskip("mpi4py", reason="needs mpi4py and an MPI: pip install mpi4py mpich")
+    for name, words in {"one": [], "dp": ["--dp", "2"], "tp": ["--tp", "2"]}.items():
+        line = [
+            sys.executable,
+            "-m",
+            "minimega",
+            *TALES,
+            "--save-vectors",
+            str(tmp_path / f"{name}.bin"),
+            *words,
+        ]
+        ended = subprocess.run(line, capture_output=True, text=True, timeout=300)
+        assert (ended.returncode, ended.stderr) == (0, "")
+        assert ended.stdout.count("epoch 1 of 1") == 1
+    assert (tmp_path / "dp.bin").read_bytes() == (tmp_path / "one.bin").read_bytes()
+    one, cut = read(tmp_path / "one.bin"), read(tmp_path / "tp.bin")
+    assert one.words == cut.words
+    np.testing.assert_allclose(cut.rows, one.rows, atol=2e-5)
 
 
 def test_gensim_reads_what_is_written(gensims, tmp_path):

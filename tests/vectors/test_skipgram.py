@@ -1,5 +1,7 @@
 """Skip-gram with negative sampling: its gradient, its steps pair by pair, what it draws, what it learns."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -7,6 +9,8 @@ from minimega.data import tokens
 from minimega.data.corpus import GRAMMAR, open_corpus
 from minimega.errors import BadInput
 from minimega.gradcheck import assert_gradients
+from minimega.ranks.group import SELF
+from minimega.ranks.threads import on_ranks
 from minimega.vectors import skipgram
 from minimega.vectors.nearest import neighbours
 from minimega.vectors.skipgram import Recipe, SkipGram, negative_sampling
@@ -147,3 +151,57 @@ def test_bad_input(tmp_path):
     t = training(["x", "y"] * 9, tmp_path, Recipe(), "whitespace")
     with pytest.raises(BadInput, match="no word has a neighbour"):
         t.epoch(1)
+
+
+def over(group, tensor, data, stream, tokenizer):
+    """The loss and the vectors of one epoch with these ranks."""
+    recipe = Recipe(vector_size=7, negative=3, epochs=1, alpha=0.1)
+    how = {"tensor": tensor, "data": data} if group else {}
+    t = SkipGram(stream, tokenizer, recipe, **how)
+    return t.epoch(1), t.vectors().rows
+
+
+def test_replicas_take_the_steps_of_one_rank_to_the_bit(tales, tmp_path):
+    tokenizer = tokens.train("word", tales)
+    stream = tokens.tokenize(tales, tokenizer, tmp_path / "text.npy")
+    loss, rows = over(None, None, None, stream, tokenizer)
+    with on_ranks(3) as run:
+        for found, its in run(lambda group: over(group, SELF, group, stream, tokenizer)):
+            np.testing.assert_array_equal(its, rows)
+            assert np.isclose(found, loss, rtol=1e-6)
+
+
+def test_ranks_that_split_the_numbers_of_each_vector_train_the_same(tales, tmp_path):
+    """Alone, and with replicas: sums of floats in another order."""
+    tokenizer = tokens.train("word", tales[:100])
+    stream = tokens.tokenize(tales[:100], tokenizer, tmp_path / "text.npy")
+    loss, rows = over(None, None, None, stream, tokenizer)
+
+    def both(group):
+        tensor, data = group.split(lambda r: r // 2, "tensor"), group.split(lambda r: r % 2, "data")
+        return over(group, tensor, data, stream, tokenizer)
+
+    with on_ranks(2) as run:
+        pairs = run(lambda group: over(group, group, SELF, stream, tokenizer))
+    with on_ranks(4) as run:
+        pairs += run(both)
+    for found, its in pairs:
+        np.testing.assert_allclose(its, rows, atol=2e-5)
+        assert np.isclose(found, loss, rtol=1e-5)
+    with pytest.raises(BadInput, match="7 numbers cannot be cut over 8 ranks"):
+        SkipGram(stream, tokenizer, Recipe(vector_size=7), SimpleNamespace(size=8))
+
+
+def test_a_gradient_that_is_not_exchanged_would_be_noticed(tales, tmp_path, monkeypatch):
+    tokenizer = tokens.train("word", tales[:100])
+    stream = tokens.tokenize(tales[:100], tokenizer, tmp_path / "text.npy")
+    _, rows = over(None, None, None, stream, tokenizer)
+
+    class Deaf(type(SELF)):
+        size, rank = 2, 0
+
+        def all_gather(self, x, axis=0, length=None, label=""):
+            return np.concatenate([x, np.zeros((length - len(x), *x.shape[1:]), x.dtype)])
+
+    _, its = over(True, SELF, Deaf(), stream, tokenizer)
+    assert not np.allclose(its, rows, atol=2e-5)
