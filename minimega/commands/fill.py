@@ -65,8 +65,7 @@ def fill_text(model: Model, tokenizer: Tokenizer, text: str, top: int = 5) -> tu
     """
     ids = with_gaps(text, tokenizer)
     mask = tokenizer.special(MASK)
-    never = tokenizer.start, tokenizer.unknown, *tokenizer.named.values()
-    found, p = fill(model, [tokenizer.start, *ids], mask, top, never)
+    found, p = fill(model, [tokenizer.start, *ids], mask, top, tokenizer.special_ids)
     gaps = [
         [(tokenizer.decode([i]), float(q)) for i, q in zip(*row, strict=True)]
         for row in zip(found.tolist(), p, strict=True)

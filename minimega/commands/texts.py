@@ -189,6 +189,11 @@ def batches(o: Options, texts: Texts) -> Batches:
 def changes_of(o: Options, tokenizer: tokens.Tokenizer) -> Iterator[Change]:
     """What the options ask to do with each batch, in order."""
     fixed = tokenizer.named.values()
+    if tokenizer.unknown is None and (o.word_dropout or (o.span_mask and o.objective != "masked")):
+        raise BadInput(
+            "--word-dropout and --span-mask hide tokens behind <unk>, and this imported tokenizer has none: "
+            "leave them out"
+        )
     if o.objective == "masked":
         yield masking_for(tokenizer, o.span_mask or CHOSEN, spans=o.span_mask > 0)
     elif o.span_mask:

@@ -9,7 +9,7 @@ import numpy as np
 
 from minimega import random
 from minimega.data.augment import spans
-from minimega.data.tokens import NAMES, START, Tokenizer
+from minimega.data.tokens import START, Tokenizer
 from minimega.errors import BadInput
 
 MASK, GAP = "<mask>", "[MASK]"  # the special token; how a person writes a gap
@@ -62,8 +62,8 @@ class Masking:
 
 def masking_for(tokenizer: Tokenizer, share: float = CHOSEN, spans: bool = False) -> Masking:
     """The masking of a tokenizer's ids. Raises BadInput if it has no mask token."""
-    special = [*range(len(NAMES)), *tokenizer.named.values()]
-    return Masking(tokenizer.special(MASK), np.setdiff1d(np.arange(tokenizer.size), special), share, spans)
+    ordinary = np.setdiff1d(np.arange(tokenizer.size), tokenizer.special_ids)
+    return Masking(tokenizer.special(MASK), ordinary, share, spans)
 
 
 def around_gaps(text: str, tokenizer: Tokenizer) -> list[str]:

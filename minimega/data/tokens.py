@@ -88,6 +88,12 @@ class Tokenizer:
         """The names of the added special tokens, in the order of their ids."""
         return tuple(sorted(self.named, key=self.named.get))
 
+    @property
+    def special_ids(self) -> tuple[int, ...]:
+        """The ids of tokens that are not text: the start, the unknown token if any, and the added ones."""
+        unknown = () if self.unknown is None else (self.unknown,)
+        return (self.start, *unknown, *self.named.values())
+
     def special(self, name: str) -> int:
         """The id of an added special token. Raises BadInput if there is none of this name."""
         if name not in self.named:

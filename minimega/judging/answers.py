@@ -95,9 +95,8 @@ def answers(
         raise BadInput("there are no prompts to answer: give at least one")
     rows = [prompt_ids(tokenizer, prompt, model.config) for prompt in prompts]
     length = min(room(model.config, len(row), length) for row in rows)
-    banned, ends = [tokenizer.unknown], {tokenizer.start}
-    for name in tokenizer.specials:
-        (ends.add if name == chat.END else banned.append)(tokenizer.special(name))
+    ends = {tokenizer.start, *(tokenizer.special(name) for name in tokenizer.specials if name == chat.END)}
+    banned = [i for i in tokenizer.special_ids if i not in ends]
     choice = {"temperature": 0.0, "banned": banned, **choice}
     found = continuations(model, rows, ends, length, seed, **choice)
     texts = []

@@ -70,12 +70,12 @@ def report(
     counts = np.zeros(tokenizer.size, np.int64)
     for at in range(0, len(stream), BLOCK):
         counts += np.bincount(stream[at : at + BLOCK], minlength=tokenizer.size)
-    special = [tokenizer.start, *tokenizer.named.values()]
-    counts[special] = 0
+    special = list(tokenizer.special_ids)
+    counts[[i for i in special if i != tokenizer.unknown]] = 0  # unknown words are words of the text
     lacks = np.ones(tokenizer.size, bool)
     lacks[ids] = False
-    lacks[[*special, tokenizer.unknown]] = False
-    kinds = tokenizer.size - len(special) - 1
+    lacks[special] = False
+    kinds = tokenizer.size - len(special)
     said = [
         f"vectors for {len(ids):,} of {kinds:,} tokens of the vocabulary ({len(ids) / max(kinds, 1):.1%}), "
         f"{counts[ids].sum() / max(counts.sum(), 1):.1%} of the running text"

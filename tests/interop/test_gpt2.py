@@ -282,6 +282,22 @@ def test_it_generates_evaluates_and_trains_on(theirs, tmp_path, capsys):
         assert (p.data == q.data).all()
 
 
+def test_a_tokenizer_without_an_unknown_token_is_no_traceback(theirs, tmp_path, capsys):
+    """In an imported one, id 1 is a token like any other."""
+    run, text, new = tmp_path / "R", tmp_path / "text.txt", tmp_path / "N"
+    imported(theirs(), run)
+    text.write_text("the cat sat on the mat\nthe dog sat on the log\n" * 100)
+    (tmp_path / "few.txt").write_text("the cat sat on the mat\n" * 2)
+    assert main(["score", "--model-filename", str(run), "--references", str(tmp_path / "few.txt")]) == 0
+    train = ["train", "--init-from", str(run), "--train-filename", str(text), "--num-steps", "1"]
+    assert main([*train, "--objective", "masked", "--save-dir", str(new)]) == 0
+    assert main(["fill", str(new), "the [MASK] sat"]) == 0
+    capsys.readouterr()
+    for name in ("--word-dropout", "--span-mask"):
+        assert main([*train, name, "0.1"]) == 2
+        assert f"{name}" in (said := capsys.readouterr().err) and "<unk>" in said and said.count("\n") <= 3
+
+
 def test_over_ranks_it_is_the_same_model(theirs, tmp_path, capfd):
     pytest.importorskip("mpi4py", reason="needs mpi4py and an MPI: pip install mpi4py mpich")
     run, text = imported(theirs(dtype="float64"), tmp_path / "run"), tmp_path / "text.txt"

@@ -29,8 +29,8 @@ OBJECTIVES = (
     ),
     Mistake(
         "a special token stands in for a hidden one",
-        "special = [*range(len(NAMES)), *tokenizer.named.values()]",
-        "special = [*range(len(NAMES))]",
+        "np.setdiff1d(np.arange(tokenizer.size), tokenizer.special_ids)",
+        "np.arange(2, tokenizer.size)",
         ("test_no_special_token_is_put_in_by_chance",),
     ),
     Mistake(
