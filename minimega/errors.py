@@ -6,7 +6,9 @@ import shlex
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from os import PathLike
+from types import ModuleType
 
 CURES = {
     errno.ENOSPC: "free some space, or write elsewhere",
@@ -74,3 +76,16 @@ def shown(value) -> str:
 def pip(*packages: str) -> str:
     """The pip command that installs packages for this interpreter."""
     return shlex.join([sys.executable, "-m", "pip", "install", *packages])
+
+
+def extra(name: str, package: str = "") -> ModuleType:
+    """A module of a library that only some work needs. Raises BadInput if its package is not installed.
+
+    >>> extra("json").dumps([1])
+    '[1]'
+    """
+    try:
+        return import_module(name)
+    except ImportError:
+        package = package or name
+        raise BadInput(f"this needs {package}, which is not installed: {pip(package)}") from None

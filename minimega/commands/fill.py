@@ -5,6 +5,7 @@ from types import SimpleNamespace as Options
 
 from minimega.commands import threads
 from minimega.commands.evaluate import load
+from minimega.commands.notes import lacking
 from minimega.commands.on_ranks import on_ranks
 from minimega.commands.progress import say
 from minimega.data.foreign import check_script
@@ -42,8 +43,7 @@ def _fill(o: Options, grid: Grid) -> int:
             tell(line)
     lacks = [token for part in parts for token in tokenizer.lacks(part)]
     if grid.first and lacks:
-        named = ", ".join(map(repr, lacks[:8])) + ", ..." * (len(lacks) > 8)
-        tell(f"minimega: the vocabulary has no {named}: the text has <unk> instead")
+        tell(lacking(lacks, "text"))
     filled, gaps = fill_text(model, tokenizer, o.text, o.topn)
     if not grid.first:
         return 0

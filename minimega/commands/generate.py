@@ -8,18 +8,18 @@ import numpy as np
 
 from minimega.commands import threads
 from minimega.commands.evaluate import load_causal
-from minimega.commands.notes import counted, notes
+from minimega.commands.notes import counted, lacking, notes
 from minimega.commands.on_ranks import on_ranks
 from minimega.commands.progress import say
 from minimega.data import chat, tokens
 from minimega.data.foreign import check_script
 from minimega.errors import BadInput, naming
+from minimega.judging.answers import prompt_ids
 from minimega.model import Model
 from minimega.parallel.grid import Grid
 from minimega.ranks.streams import tell
 from minimega.sample import generate
 from minimega.seq2seq.beam import beam_search
-from minimega.seq2seq.pairs import source_ids
 
 TOGETHER = 64  # texts generated at once: few enough for any memory
 
@@ -44,8 +44,7 @@ def _generate(o: Options, grid: Grid) -> int:
         if grid.first:
             tell(line)
     if grid.first and (lacks := tokenizer.lacks(prompt)):
-        named = ", ".join(map(repr, lacks[:8])) + ", ..." * (len(lacks) > 8)
-        tell(f"minimega: the vocabulary has no {named}: the prompt has <unk> instead")
+        tell(lacking(lacks, "prompt"))
     if grid.first:
         for line in notes(o, words=tokenizer.size):
             tell(line)
@@ -53,19 +52,29 @@ def _generate(o: Options, grid: Grid) -> int:
     for first in range(0, 0 if o.beams else o.generate_num_sentences, TOGETHER):
         numbers = range(first, min(first + TOGETHER, o.generate_num_sentences))
         texts += write(model, tokenizer, numbers, o)
-    lines = [" ".join(text.split()) for text in texts]
     if not grid.first:
         return 0
+    lines = in_lines(texts)
     if o.generate_filename:
-        try:
-            with naming(o.generate_filename):
-                Path(o.generate_filename).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-        except (FileNotFoundError, IsADirectoryError, PermissionError) as why:
-            raise BadInput(f"--generate-filename {o.generate_filename}: {why.strerror}") from None
+        write_lines(lines, o.generate_filename)
         say(f"{counted(len(lines), 'text')} in {o.generate_filename}")
     else:
         say("\n\n".join(lines))
     return 0
+
+
+def in_lines(texts: list[str]) -> list[str]:
+    """Each text in one line: white space is one space."""
+    return [" ".join(text.split()) for text in texts]
+
+
+def write_lines(lines: list[str], path: str) -> None:
+    """Write `--generate-filename`. Raises BadInput if no such file can be, OSError if the disk is full."""
+    try:
+        with naming(path):
+            Path(path).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError) as why:
+        raise BadInput(f"--generate-filename {path}: {why.strerror}") from None
 
 
 def search(model: Model, tokenizer: tokens.Tokenizer, o: Options) -> list[str]:
@@ -112,12 +121,12 @@ def asked(model: Model, tokenizer: tokens.Tokenizer, o: Options) -> Ask:
     if model.config.kind != "gpt":
         if not o.prompt:
             raise BadInput("this model answers a prompt, and there is none: give --prompt TEXT")
-        ids = source_ids(tokenizer, o.prompt)
-        never += tuple(tokenizer.named.values())
-        return Ask(model.config.prompt(ids, tokenizer.start), [], tokenizer.start, never)
+        ids, never = prompt_ids(tokenizer, o.prompt, model.config), tokenizer.special_ids[1:]
+        return Ask(ids, [], tokenizer.start, never)
     if o.prompt and not o.plain and chat.speaks(tokenizer):
         never += tokenizer.special(chat.USER), tokenizer.special(chat.ASSISTANT)
-        return Ask(chat.prompt(tokenizer, o.prompt), [], tokenizer.special(chat.END), never)
+        ids = prompt_ids(tokenizer, o.prompt, model.config)
+        return Ask(ids, [], tokenizer.special(chat.END), never)
     ids = tokenizer.encode(o.prompt).tolist() if o.prompt else []
     return Ask(model.config.prompt(ids, tokenizer.start), ids, tokenizer.start, never)
 

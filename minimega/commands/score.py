@@ -3,15 +3,15 @@
 import json
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from types import SimpleNamespace as Options
 
 from minimega.commands import sources
 from minimega.commands.evaluate import load_causal
+from minimega.commands.generate import in_lines, write_lines
 from minimega.commands.notes import counted
 from minimega.commands.on_ranks import on_ranks
 from minimega.commands.theirs import load_function, theirs
-from minimega.errors import BadInput, naming
+from minimega.errors import BadInput
 from minimega.judging import copying, files
 from minimega.judging.exposure import Secret, exposure
 from minimega.judging.report import Judged, judge, rounded, versus
@@ -62,7 +62,7 @@ def _score(o: Options, grid: Grid | None) -> int:
         return 0
     if judges:
         if o.generate_filename:
-            _write(texts, o.generate_filename)
+            write_lines(in_lines(texts), o.generate_filename)
         judged = _judge(texts, wanted, o)
         found |= judged.as_dict(o.resamples, o.seed)
         if o.compare:
@@ -95,15 +95,6 @@ def _own(target: str) -> Callable:
 
     measure.__name__ = target.rpartition(":")[2]
     return measure
-
-
-def _write(texts: list[str], path: str) -> None:
-    try:
-        with naming(path):
-            lines = (" ".join(text.split()) for text in texts)
-            Path(path).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-    except (FileNotFoundError, IsADirectoryError, PermissionError, NotADirectoryError) as why:
-        raise BadInput(f"--generate-filename {path}: {why.strerror}") from None
 
 
 def table(judged: Judged, found: dict) -> list[str]:

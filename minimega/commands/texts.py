@@ -16,7 +16,7 @@ from minimega import random
 from minimega.checkpoint.front import tokenizer_digest
 from minimega.commands import options
 from minimega.data import augment, chat, corpus, tokens
-from minimega.data.foreign import check_script
+from minimega.data.foreign import check_script, share_of
 from minimega.data.masked import CHOSEN, MASK, masking_for
 from minimega.data.windows import Batches, Change, Changed, Windows
 from minimega.errors import BadInput
@@ -68,13 +68,9 @@ class Texts:
         return {name: loss for name, loss in named.items() if loss is not None}
 
 
-def unknown_share(stream: np.ndarray, tokenizer: tokens.Tokenizer, block: int = 2**22) -> float:
+def unknown_share(stream: np.ndarray, tokenizer: tokens.Tokenizer) -> float:
     """The share of unknown words among a stream's targets."""
-    if tokenizer.unknown is None:
-        return 0.0
-    blocks = (stream[i : i + block] for i in range(0, len(stream), block))
-    count = sum(int((block == tokenizer.unknown).sum()) for block in blocks)
-    return count / (len(stream) - 1)
+    return 0.0 if tokenizer.unknown is None else share_of([tokenizer.unknown], stream)
 
 
 def check_found(text: str | None, cure: str) -> None:

@@ -11,7 +11,7 @@ from types import ModuleType
 import numpy as np
 
 from minimega.contract import WrongShape
-from minimega.errors import BadInput, pip
+from minimega.errors import BadInput, extra
 
 
 def from_torch(f: Callable) -> Callable:
@@ -33,7 +33,7 @@ def from_torch(f: Callable) -> Callable:
 
         minimega.check(from_torch(Cube), np.array([[0.1, 0.7, -0.3]])).arguments[0].cause     # 'factor'
     """
-    torch = _library("torch")
+    torch = extra("torch")
     name, like = getattr(f, "__name__", type(f).__name__), f
     function = f if isinstance(f, type) else getattr(f, "__self__", None)
     if isinstance(function, type) and issubclass(function, torch.autograd.Function):
@@ -68,7 +68,7 @@ def from_jax(f: Callable) -> Callable:
     f is a `jax.custom_vjp`, a `jax.custom_jvp`, or any function of arrays. It runs with 64-bit numbers if the
     arrays have them; integers get no gradient. Raises BadInput if JAX is missing, or f returns no array.
     """
-    jax = _library("jax")
+    jax = extra("jax")
     wide = jax.enable_x64 if hasattr(jax, "enable_x64") else jax.experimental.enable_x64
     name = getattr(f, "__name__", type(f).__name__)
 
@@ -132,13 +132,6 @@ def _gives_back(f: Callable, arrays: tuple) -> bool:
     except Exception:
         return False
     return isinstance(made, tuple) and len(made) == 2 and callable(made[1])
-
-
-def _library(name: str):
-    try:
-        return __import__(name)
-    except ImportError:
-        raise BadInput(f"this needs {name}, which is not installed: {pip(name)}") from None
 
 
 def _named(operation: Callable, name: str, like: Callable, skip: str = "") -> Callable:

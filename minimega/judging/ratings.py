@@ -12,9 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from minimega.errors import BadInput, shown
+from minimega.errors import BadInput, extra, shown
 from minimega.judging import bootstrap
-from minimega.judging.scores import library
 from minimega.judging.sheet import KEY, VERSION
 
 RATINGS = "minimega ratings"
@@ -111,7 +110,7 @@ def alpha(marks: np.ndarray) -> float | None:
         return None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        found = library("krippendorff").alpha(pairable, level_of_measurement="ordinal")
+        found = extra("krippendorff").alpha(pairable, level_of_measurement="ordinal")
     return float(found) if math.isfinite(found) else None
 
 

@@ -6,13 +6,11 @@ sacrebleu's figures go from 0 to 100, those of ROUGE from 0 to 1.
 """
 
 from collections.abc import Sequence
-from importlib import import_module
-from types import ModuleType
 
 import numpy as np
 
 from minimega.data.scripts import count_all, main_script
-from minimega.errors import BadInput, pip
+from minimega.errors import BadInput, extra
 from minimega.judging.bootstrap import Figure, mean_of
 from minimega.judging.words import words
 
@@ -20,15 +18,6 @@ BLEU_TOKENIZERS = "auto", "13a", "zh", "intl", "char", "none"
 ROUGE_TOKENIZERS = "auto", "library", "words"
 ROUGE = "rouge1", "rouge2", "rougeL"
 BY_SCRIPT = {"han": "zh", "kana": "char", "thai": "char"}
-
-
-def library(name: str, package: str = "") -> ModuleType:
-    """A library of the extra `eval`. Raises BadInput if it is not installed."""
-    try:
-        return import_module(name)
-    except ImportError:
-        package = package or name
-        raise BadInput(f"this needs {package}, which is not installed: {pip(package)}") from None
 
 
 def tokenizers(
@@ -86,7 +75,7 @@ def check(hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> Non
 
 
 def _sacrebleu(hypotheses, references, tokenizer: str) -> dict[str, Figure]:
-    metrics = library("sacrebleu.metrics", "sacrebleu")
+    metrics = extra("sacrebleu.metrics", "sacrebleu")
     most = max(map(len, references))
     # sacrebleu wants a list per reference, not per text; None where a text has fewer of them
     columns = [
@@ -103,7 +92,7 @@ def _sacrebleu(hypotheses, references, tokenizer: str) -> dict[str, Figure]:
 
 
 def _rouge(hypotheses, references, tokenizer: str) -> dict[str, Figure]:
-    scorer = library("rouge_score.rouge_scorer", "rouge-score").RougeScorer
+    scorer = extra("rouge_score.rouge_scorer", "rouge-score").RougeScorer
     scorer = scorer(list(ROUGE), tokenizer=None if tokenizer == "library" else _Words())
     rows = [
         scorer.score_multi([r for r in row if r.strip()], text)

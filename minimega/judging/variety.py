@@ -6,8 +6,9 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from minimega import random
+from minimega.errors import extra
 from minimega.judging.bootstrap import Figure, mean_of
-from minimega.judging.scores import library, tokenizers
+from minimega.judging.scores import tokenizers
 from minimega.judging.words import words
 
 MOST = 1000  # texts that self-BLEU compares with each other
@@ -55,7 +56,7 @@ def self_bleu(texts: Sequence[str], tokenizer: str = "auto", seed: int = 0) -> f
         drawn = np.sort(random.order(random.key(seed, "self-bleu"), len(texts))[:MOST])
         texts = [texts[i] for i in drawn]
     chosen = tokenizers([list(texts)], bleu=tokenizer)["bleu"]
-    metric = library("sacrebleu.metrics", "sacrebleu").BLEU(tokenize=chosen, force=True)
+    metric = extra("sacrebleu.metrics", "sacrebleu").BLEU(tokenize=chosen, force=True)
     rows = [metric._preprocess_segment(text).split() for text in texts]
     counts = [Counter(gram for n in range(1, ORDER + 1) for gram in n_grams(row, n)) for row in rows]
     lengths = np.array([len(row) for row in rows])

@@ -18,9 +18,8 @@ def words_of(tokenizer: Tokenizer) -> list[str]:
     >>> words_of(train("word", ["the cat, the end"]))
     ['', '', 'cat', 'end', 'the', ',', 'the']
     """
-    texts = (
-        "" if i in tokenizer.special_ids else tokenizer.decode([i]).strip() for i in range(tokenizer.size)
-    )
+    special = tokenizer.special_ids
+    texts = ("" if i in special else tokenizer.decode([i]).strip() for i in range(tokenizer.size))
     return ["" if "\ufffd" in text or any(map(str.isspace, text)) else text for text in texts]
 
 
