@@ -3,7 +3,6 @@
 import json
 import math
 import zlib
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace as Options
 
@@ -13,9 +12,10 @@ from minimega.backend import device, keep_memory
 from minimega.checkpoint import checkpoint, run_folder
 from minimega.checkpoint.front import open_tokenizer
 from minimega.commands import options, threads
-from minimega.commands.notes import doubt, unknown
+from minimega.commands.notes import doubt
 from minimega.commands.on_ranks import on_ranks
 from minimega.commands.progress import say
+from minimega.commands.text_size import Size, counted_targets, figures, inexact, loss_in_words
 from minimega.commands.texts import (
     check_found,
     checked,
@@ -26,17 +26,15 @@ from minimega.commands.texts import (
     windows_of,
     workspace,
 )
-from minimega.data import chat, tokens
+from minimega.data import tokens
 from minimega.data.foreign import check_script
 from minimega.data.masked import GAP
 from minimega.errors import BadInput, RunFailed
-from minimega.judging.report import bits_per_byte
 from minimega.model import Model
 from minimega.parallel.grid import Grid
 from minimega.parallel.team import team_of
 from minimega.ranks.child import typed
 from minimega.ranks.streams import tell
-from minimega.train import perplexity
 
 
 def load(o: Options, grid: Grid) -> tuple[Model, tokens.Tokenizer, Path]:
@@ -103,60 +101,17 @@ def _evaluate(o: Options, grid: Grid) -> int:
             loss = team_of(model, grid).evaluate(model, seen, o.eval_batch_size)
     if not math.isfinite(loss):
         raise RunFailed(f"the loss is not finite: the weights of {source} are damaged or too large")
-    counted = len(stream) - 1 if windows.counted is None else int(windows.counted.sum())
-    found = {
-        "loss": loss,
-        "perplexity": perplexity(loss),
-        "bits_per_byte": bits_per_byte(loss, counted, size.bytes),
-        "tokens": counted,
-        "bytes": size.bytes,
-        "unknown": share,
-    }
-    token, bits = "token", f", {found['bits_per_byte']:.4f} bits per byte"
-    if not model.config.causal:  # a masked model gives no probability of a whole text
-        token, bits = "masked token", ""
-        del found["bits_per_byte"]
-        found["tokens"] = sum(int((seen.take([n])[1] >= 0).sum()) for n in range(len(seen)))
+    causal, counted = model.config.causal, counted_targets(windows, stream)
+    found = {"loss": loss, **figures(loss, counted, size.bytes, share, causal)}
+    if not causal:
+        counted = sum(int((seen.take([n])[1] >= 0).sum()) for n in range(len(seen)))
+    found |= {"tokens": counted, "bytes": size.bytes}
     if grid.first and o.json:
         for line in strange:
             tell(line)
         say(json.dumps(found))
     elif grid.first:
-        say(f"loss {loss:.4f} nats per {token}, perplexity {found['perplexity']:.2f}{bits}{unknown(share)}")
-        for line in (*doubt(share, "this text"), *strange, *(inexact(share, tokenizer) if bits else [])):
+        say(f"loss {loss_in_words(loss, found)}")
+        for line in (*doubt(share, "this text"), *strange, *(inexact(share, tokenizer) if causal else [])):
             say(line)
     return 0
-
-
-class Size:
-    """The bytes of documents in UTF-8, or of the answers in them, counted while something else reads them."""
-
-    def __init__(self, answers: bool = False):
-        self.answers, self.bytes = answers, 0
-
-    def of(self, documents: tokens.Documents) -> Iterator[Iterator[tokens.Piece]]:
-        """The same documents. What is not text in them (the marks of a dialogue) counts no bytes."""
-        for document in documents:
-            yield self._pieces(document)
-
-    def _pieces(self, document) -> Iterator[tokens.Piece]:
-        mark = None
-        for piece in [document] if isinstance(document, str) else document:
-            if isinstance(piece, tokens.Special):
-                mark = piece.name
-            elif mark == chat.ASSISTANT or not self.answers:
-                self.bytes += len(piece.encode())
-            yield piece
-
-
-def inexact(share: float, tokenizer: tokens.Tokenizer) -> list[str]:
-    """What makes bits per byte a lower bound: bytes that the tokens do not say."""
-    lost = ["unknown tokens do not say which word they stand for"] if share else []
-    lost += (
-        ["the tokens do not say which white space separates them"] if tokenizer.kind == "whitespace" else []
-    )
-    return (
-        [f"note: bits per byte is a lower bound, which may be far too low: {' and '.join(lost)}"]
-        if lost
-        else []
-    )

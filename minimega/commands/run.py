@@ -20,6 +20,7 @@ from minimega.commands import options
 from minimega.commands.notes import counted, doubt, notes, unknown
 from minimega.commands.progress import Progress
 from minimega.commands.signals import interruptible
+from minimega.commands.text_size import inexact, loss_in_words
 from minimega.commands.texts import Texts, batches
 from minimega.data.masked import GAP
 from minimega.errors import BadInput, RunFailed, in_words
@@ -32,7 +33,7 @@ from minimega.ranks import lifeline
 from minimega.ranks.child import typed
 from minimega.ranks.group import first_text
 from minimega.ranks.job import signal_name
-from minimega.train import Alone, Recipe, perplexity, train
+from minimega.train import Alone, Recipe, train
 from minimega.vectors.start import freeze_again, frozen_state
 
 CALMER = "Try a lower --lr, a longer --warmup or a smaller --clip."
@@ -50,7 +51,7 @@ class Run:
         self.scale = loss_scale(o.dtype)
         self.epoch = self.batches.steps_per_epoch
         self.steps = o.num_steps or o.num_epochs * self.epoch
-        self.start, self.saved, self.eval_loss = 0, None, math.nan
+        self.start, self.saved, self.eval_loss, self.held_out = 0, None, math.nan, {}
 
     def resume(self, newest: Path) -> None:
         """Continue from a checkpoint."""
@@ -136,16 +137,16 @@ class Run:
         lifeline.tell(step=step, left=self.what_is_left())
 
     def evaluate(self, step: int) -> dict[str, float]:
-        """Evaluate the held-out text: loss in nats per token, perplexity, share of unknown tokens.
+        """Evaluate the held-out text: loss in nats per token and its figures (text_size.py).
 
         Raises RunFailed if the loss is not finite.
         """
         self.eval_loss = self.team.evaluate(self.model, self.texts.held_out, self.o.eval_batch_size)
         if not math.isfinite(self.eval_loss):
             raise RunFailed(f"step {step}: the held-out loss is not finite. {CALMER}")
-        share = self.texts.unknown[1]
-        self.progress.say(f"step {step}: held out {self.eval_loss:.4f}{unknown(share)}")
-        return {"eval_loss": self.eval_loss, "perplexity": perplexity(self.eval_loss), "unknown": share}
+        self.held_out = self.texts.figures(self.eval_loss, self.model.config.causal)
+        self.progress.say(f"step {step}: held out {loss_in_words(self.eval_loss, self.held_out, short=True)}")
+        return {"eval_loss": self.eval_loss, **self.held_out}
 
     def check_weights(self, step: int) -> None:
         """Raise RunFailed on all ranks if any weight is not finite."""
@@ -195,6 +196,7 @@ class Run:
             f"{self.model.count():,} parameters: {counted(c.num_layers, 'layer')} of width {c.d_model}, "
             f"vocabulary {c.vocab_size}; {counted(len(self.texts.train), 'window')} of {c.context} tokens",
             f"training {begin}to step {self.steps} ({counted(self.epoch, 'step')} per epoch)",
+            self.saving(),
         ]
         if self.chosen:
             said.insert(1, self.chosen)
@@ -212,12 +214,19 @@ class Run:
         said += self.texts.warnings
         return "\n".join(said)
 
+    def saving(self) -> str:
+        """Where this run saves and when, or that it saves nothing."""
+        if not self.folder:
+            return "nothing will be saved: --save-dir FOLDER keeps the model, the log and a picture"
+        every = counted(self.o.save_every, "step") if self.o.save_every else "epoch"
+        return f"saving to {self.folder} every {every.removeprefix('1 ')} and at the last step"
+
     def closing(self) -> str:
         """What is printed after the last step: the held-out loss, the picture, how to generate."""
         loss = self.eval_loss
-        beside = unknown(self.texts.unknown[1])
-        token = "token" if self.model.config.causal else "masked token"
-        said = [f"held out: loss {loss:.4f} nats per {token}, perplexity {perplexity(loss):.2f}{beside}"]
+        said = [f"held out: loss {loss_in_words(loss, self.held_out)}"]
+        if self.model.config.causal:
+            said += inexact(self.texts.unknown[1], self.texts.tokenizer)
         if self.texts.floor is not None:
             floor, bigram = self.texts.floor, self.texts.bigram
             share = (bigram - loss) / (bigram - floor)
@@ -232,6 +241,8 @@ class Run:
                 said.append(f"to generate: {typed('generate', '--model-filename', self.folder, *ask)}")
             else:
                 said.append(f"to fill gaps: {typed('fill', self.folder, f'some text with a {GAP}')}")
+        else:
+            said.append("nothing was saved: no --save-dir was given")
         return "\n".join(said)
 
     def stopped(self, step: int, number: int) -> int:

@@ -15,6 +15,7 @@ import numpy as np
 from minimega import random
 from minimega.checkpoint.front import tokenizer_digest
 from minimega.commands import options
+from minimega.commands.text_size import Size, counted_targets, figures
 from minimega.data import augment, chat, corpus, tokens
 from minimega.data.foreign import check_script, share_of
 from minimega.data.masked import CHOSEN, MASK, masking_for
@@ -59,7 +60,12 @@ class Texts:
     bigram: float | None
     digests: dict[str, object]  # a resumed run must find the same tokens
     unknown: tuple[float, float]  # share of unknown tokens in each text
+    size: tuple[int, int]  # of the held-out text: tokens that count, and bytes
     warnings: tuple[str, ...] = ()  # about texts in a script that the tokenizer never saw
+
+    def figures(self, loss: float, causal: bool = True) -> dict[str, float]:
+        """What a loss on the held-out text says of it; see text_size.figures."""
+        return figures(loss, *self.size, self.unknown[1], causal)
 
     @property
     def lines(self) -> dict[str, float]:
@@ -101,6 +107,7 @@ def read_texts(
     learned, held_out = open_texts(o)
     train, other, vocabulary = (work / name for name in ("train.npy", "held_out.npy", "tokenizer.json"))
     floor, warnings = None, []
+    size = Size(o.loss_on == "answers" or o.objective == "translate")
     if world.rank == 0:
         with world.busy("reading the texts"):
             kind = o.tokenizer or ("word" if o.train_filename in corpus.GRAMMARS else "bpe")
@@ -109,7 +116,7 @@ def read_texts(
             tokenizer.save(vocabulary)
             try:
                 tokens.tokenize(learned.documents(), tokenizer, train)
-                tokens.tokenize(checked(held_out, tokenizer).documents(), tokenizer, other)
+                tokens.tokenize(size.of(checked(held_out, tokenizer).documents()), tokenizer, other)
             except tokens.TooShort as why:
                 raise BadInput(f"{o.eval_filename or o.train_filename} is too short: {why}") from None
             warnings = [
@@ -117,12 +124,17 @@ def read_texts(
                 *check_script(held_out.documents(), np.load(other, "r"), tokenizer, "the held-out text"),
             ]
             floor = held_out.floor() if o.objective == "causal" else None  # that of reading from the left
-    world.barrier()
+    size = int(world.broadcast(np.array(size.bytes), label="bytes"))
     tokenizer = tokens.load(vocabulary)
     learned_stream, other_stream = (np.load(path, mmap_mode="r") for path in (train, other))
     config = options.model_config(o, tokenizer.size)
     windows = windows_of(held_out, other_stream, tokenizer, config, o.loss_on)
     bigram = None if floor is None else corpus.bigram_floor(*windows.take(range(len(windows))))
+    if floor is not None and tokenizer.kind != "word":  # the same nats in all, over other tokens
+        floor *= sum(len(tokens.WORD.findall(text)) + 1 for text in held_out.documents()) / (
+            len(other_stream) - 1
+        )
+    measures = counted_targets(windows, other_stream), size
     digests = {
         "digest": zlib.crc32(other_stream, zlib.crc32(learned_stream)),
         "held_out": zlib.crc32(other_stream),
@@ -131,7 +143,9 @@ def read_texts(
     shares = unknown_share(learned_stream, tokenizer), unknown_share(other_stream, tokenizer)
     learned_windows = windows_of(learned, learned_stream, tokenizer, config, o.loss_on)
     windows = evaluated(windows, tokenizer, config.causal)
-    return Texts(tokenizer, learned_windows, windows, floor, bigram, digests, shares, tuple(warnings))
+    return Texts(
+        tokenizer, learned_windows, windows, floor, bigram, digests, shares, measures, tuple(warnings)
+    )
 
 
 def checked(text: corpus.Corpus, tokenizer: tokens.Tokenizer) -> corpus.Corpus:

@@ -73,6 +73,19 @@ def test_a_run_writes_all_that_it_promises(tmp_path, start, capsys):
     assert said.err == ""
 
 
+def test_a_run_says_at_both_ends_where_it_saves_or_that_it_saves_nothing(tmp_path, start, text, capsys):
+    run = tmp_path / "run"
+    assert start(run, "--save-every", "2") == 0
+    assert f"saving to {run} every 2 steps and at the last step\n" in capsys.readouterr().out
+    assert start(run, "--overwrite") == 0
+    assert f"saving to {run} every epoch and at the last step\n" in capsys.readouterr().out
+    words = ["train", "--train-filename", text, "--tokenizer", "char", *SMALL, "--num-steps", "2"]
+    assert main(words) == 0
+    opening, _, rest = capsys.readouterr().out.partition("step 1/2")
+    assert "nothing will be saved: --save-dir FOLDER keeps the model, the log and a picture\n" in opening
+    assert rest.endswith("nothing was saved: no --save-dir was given\n")
+
+
 def test_the_loss_falls(tmp_path, start):
     assert start(tmp_path / "run", "--schedule", "constant", "--warmup", "0", "--lr", "0.01", steps=40) == 0
     losses = list(log_of(tmp_path / "run").values())

@@ -225,11 +225,12 @@ def test_a_model_of_dialogues_answers_up_to_the_end(tmp_path, pairs, capsys):
     more += ["--train-batch-size", "4", "--d-model", "32", "--save-every", "250"]
     words = ["train", "--train-filename", str(pairs), "--eval-filename", str(pairs), *SMALL, *more]
     assert main([*words, "--tokenizer", "word", "--context", "16"]) == 0
-    trained = capsys.readouterr().out.split("held out: loss ")[1][:6]
+    trained = capsys.readouterr().out.split("held out: loss ")[1].partition("\n")[0]
+    assert "bits per byte" in trained
     assert main(["evaluate", "--model-filename", run]) == 0  # the loss on answers, as in training
-    assert capsys.readouterr().out.startswith(f"loss {trained} ")
+    assert capsys.readouterr().out.startswith(f"loss {trained}\n")
     assert main(["evaluate", "--model-filename", run, "--loss-on", "all"]) == 0
-    assert not capsys.readouterr().out.startswith(f"loss {trained} ")
+    assert not capsys.readouterr().out.startswith(f"loss {trained[:6]} ")
     generate = ["generate", "--model-filename", run, "--temperature", "0", "--generate-num-sentences", "1"]
     for pair in PAIRS:
         assert main([*generate, "--prompt", pair["prompt"]]) == 0
@@ -240,7 +241,7 @@ def test_a_model_of_dialogues_answers_up_to_the_end(tmp_path, pairs, capsys):
         main(["evaluate", "--model-filename", run, "--eval-filename", str(pairs), "--loss-on", "answers"])
         == 0
     )
-    assert capsys.readouterr().out.startswith(f"loss {trained} ")
+    assert capsys.readouterr().out.startswith(f"loss {trained}\n")
 
 
 def test_texts_beside_dialogues(tmp_path, pairs, capsys):

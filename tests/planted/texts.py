@@ -75,4 +75,16 @@ TEXTS = (
         "if True:",
         ("test_byte_pairs_read_any_script_with_a_warning",),
     ),
+    Mistake(
+        "bits per character are called bits per byte",
+        "self.bytes += len(piece.encode())",
+        "self.bytes += len(piece)",
+        ("test_a_run_says_the_bits_per_byte_of_its_held_out_text[char]",),
+    ),
+    Mistake(
+        "the floor is that of words, whatever the tokens",
+        'if floor is not None and tokenizer.kind != "word":',
+        "if False:",
+        ("test_the_floor_costs_as_many_bits_with_every_tokenizer",),
+    ),
 )
