@@ -33,7 +33,7 @@ from minimega.ranks.streams import say
 from minimega.train import Recipe, train_step
 
 EDGE = 2048  # of the square matrices whose product measures the peak
-STEPS, WARM_UP = 10, 2
+WARM_UP = 2
 
 
 def run(o: Options) -> int:
@@ -51,14 +51,14 @@ def run(o: Options) -> int:
         makers["torch"] = torch_step
     memory = {name: peak_memory(maker, config, o) for name, maker in makers.items()}
     steps = {name: maker(config, o) for name, maker in makers.items()}
-    seconds = in_turn({"product": lambda: product(device(o.device), o.dtype)} | steps, o.num_steps or STEPS)
+    seconds = in_turn({"product": lambda: product(device(o.device), o.dtype)} | steps, o.num_steps)
     peak = 2 * EDGE**3 / min(seconds.pop("product"))  # operations per second
     medians = {name: statistics.median(each) for name, each in seconds.items()}
     say(
         f"{gpt(config).count():,} parameters: {config.num_layers} layers of width {config.d_model}, "
         f"vocabulary {config.vocab_size}\n"
         f"a step: {o.train_batch_size} x {config.context} tokens, {o.dtype}, {o.optimizer}, "
-        f"{chosen or 'on a GPU'}; medians of {o.num_steps or STEPS}\n"
+        f"{chosen or 'on a GPU'}; medians of {o.num_steps}\n"
         f"peak: {peak / 1e9:,.0f} Gflop/s, by products of {EDGE} x {EDGE} matrices"
     )
     for name, median in medians.items():

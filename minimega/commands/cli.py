@@ -3,7 +3,6 @@
 An error prints at most three lines. The exit status is 2 for bad input and 1 for a failure while running.
 """
 
-import argparse
 import re
 import shlex
 import signal
@@ -14,46 +13,14 @@ from types import SimpleNamespace
 
 import minimega
 from minimega.commands import names, signals
+from minimega.commands.command_table import COMMANDS
+from minimega.commands.help import overview, parser
 from minimega.commands.option import Option, check_text
-from minimega.commands.option_table import COMMANDS, GROUPS, TABLE, as_options, here, of_command
+from minimega.commands.option_table import TABLE, as_options, here, of_command
 from minimega.commands.options import complete, read
 from minimega.errors import BadInput, RunFailed, in_words, nearest, shown
 from minimega.ranks import launch, streams
 from minimega.ranks.streams import say
-
-# Positional arguments by command: key, name, description. Names that begin with a bracket are optional; one
-# with dots takes any number of words.
-TARGETS = {
-    "gradcheck": [("target", "FILE.py:function", "a function that returns y and its backward")],
-    "compare": [
-        ("run_a", "RUN_A", 'a run folder, or a command in quotes: "train ..."'),
-        ("run_b", "RUN_B", "the same: the reference"),
-    ],
-    "neighbours": [
-        ("source", "RUN-or-FILE", "a run folder, or a file of word vectors"),
-        ("asked", "[WORD...]", "words, or a sum of words such as: king - man + woman"),
-    ],
-    "prepare": [("texts", "FILE-OR-FOLDER...", "texts: files, folders, or the name of a built-in one")],
-    "sheet": [("systems", "FILE-or-RUN...", "texts, one per line or .jsonl, or run folders: one per system")],
-    "ratings": [("files", "FILE...", "what the raters downloaded")],
-    "vectors": [("source", "FILE-OR-TEXT", "a text to train on (tales, pydoc, a path), a run, or vectors")],
-    "reshard": [("run", "RUN", "a run folder")],
-    "embed": [("run", "RUN", "a run folder, or a .safetensors in one")],
-    "import-hf": [("source", "DIR", "a folder that transformers saved, or a name to download, such as gpt2")],
-    "export-hf": [("run", "RUN", "a run folder")],
-    "fill": [
-        ("model_filename", "RUN", "a run folder, or a .safetensors file in one"),
-        ("text", "TEXT", 'a text in which [MASK] marks each gap: "Long ago [MASK] found"'),
-    ],
-    "learn": [
-        (
-            "action",
-            "[open|start|check|hint|solution",
-            "open or copy a lesson, check an answer, show help; without it, list",
-        ),
-        ("lesson", "[NN]]", "number or name of a lesson"),
-    ],
-}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -106,7 +73,7 @@ def run(argv: list[str]) -> int:
 
 
 def parse(command: str, argv: Sequence[str]) -> SimpleNamespace:
-    """Parse the arguments of a command: `options.complete` plus the positional TARGETS.
+    """Parse the arguments of a command: `options.complete` plus the positional arguments.
 
     Raises BadInput if an argument is unknown, missing or invalid.
 
@@ -119,61 +86,12 @@ def parse(command: str, argv: Sequence[str]) -> SimpleNamespace:
     if unknown:
         raise BadInput(_about_unknown(command, unknown[0], argv))
     texts = vars(typed)
-    targets = {key: _target(command, key, name, texts) for key, name, _ in TARGETS.get(command, ())}
+    targets = {key: _target(command, key, name, texts) for key, name, _ in COMMANDS[command].targets}
     given = {key: _from_text(TABLE[key.replace("_", "-")], text) for key, text in texts.items()}
     from_file = read(given["config"]) if "config" in given else {}
     options = complete(command, from_file | given | targets)
     options.words = ["-m", "minimega", command, *argv]  # ranks are started with the same arguments
     return options
-
-
-def overview() -> str:
-    """The text that `minimega` prints without arguments."""
-    lines = ["usage: minimega COMMAND [options]", ""]
-    lines += [f"  {name:10} {sentence}" for name, sentence in COMMANDS.items()]
-    lines += ["", "minimega COMMAND --help lists its options; minimega --version prints the version."]
-    return "\n".join(lines)
-
-
-class Parser(argparse.ArgumentParser):
-    """An argument parser that raises BadInput instead of exiting."""
-
-    def error(self, message: str):
-        """Raise argparse's message as BadInput."""
-        if no_value := re.search(r"argument (--[\w-]+): expected one argument", message):
-            name = no_value[1]
-            raise BadInput(f"{name} needs a value; write {name}=-... if it begins with a hyphen")
-        raise BadInput(f"{message}; see {self.prog} --help")
-
-
-def parser(command: str) -> Parser:
-    """The parser of one command, made from the table. It returns only the options typed, as text."""
-    targets = TARGETS.get(command, [])
-    usage = " ".join(["minimega", command, *(name for _, name, _ in targets), "[options]"])
-    made = Parser(
-        prog=f"minimega {command}",
-        usage=usage,
-        description=f"{COMMANDS[command]}.",
-        allow_abbrev=False,
-        argument_default=argparse.SUPPRESS,
-        formatter_class=lambda prog: argparse.HelpFormatter(prog, max_help_position=34, width=110),
-    )
-    for key, name, text in targets:
-        made.add_argument(key, metavar=name.strip("[]."), help=text, nargs="*" if "..." in name else "?")
-    mine = of_command(command)
-    for title, group in GROUPS.items():
-        section = made.add_argument_group(title)
-        for option in (o for o in group if o.name in mine):
-            words = f"{option.text} (default: {option.default_text})".replace("%", "%%")
-            value = {"nargs": "?", "const": "true"} if option.kind is bool else {}
-            section.add_argument(f"--{option.name}", metavar=_metavar(option), help=words, **value)
-    return made
-
-
-def _metavar(option: Option) -> str:
-    if isinstance(option.kind, tuple):
-        return "|".join(option.kind)
-    return {int: "N", float: "X", str: "TEXT", bool: "true|false"}[option.kind]
 
 
 def _target(command: str, key: str, name: str, texts: dict) -> str | list[str] | None:
@@ -183,7 +101,7 @@ def _target(command: str, key: str, name: str, texts: dict) -> str | list[str] |
             check_text(word, name.strip("[]."))
         return text or []
     if not text and name[0] != "[":
-        line = " ".join(["minimega", command, *(name for _, name, _ in TARGETS[command])])
+        line = " ".join(["minimega", command, *(name for _, name, _ in COMMANDS[command].targets)])
         raise BadInput(f"{command} needs {name}: {line}; minimega {command} --help explains it")
     if text is not None:
         check_text(text, name.strip("[]"))
@@ -231,7 +149,7 @@ def _about_unknown(command: str, word: str, argv: Sequence[str]) -> str:
     if not name or not word.startswith("-"):
         taken = {w.partition("=")[0] for w in argv}
         free = [o for o in NAMELESS.get(command, ()) if f"--{o}" not in taken]
-        if not free or TARGETS.get(command):
+        if not free or COMMANDS[command].targets:
             return f"unexpected argument {shown(word)}; see minimega {command} --help"
         at = argv.index(word)
         line = shlex.join(["minimega", command, *argv[:at], f"--{free[0]}", *argv[at:]])

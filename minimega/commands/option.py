@@ -1,8 +1,8 @@
 """Option: one option of the command line, the values that it takes, and what it says to others."""
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 from minimega.commands import names
 from minimega.errors import BadInput, nearest, shown
@@ -27,6 +27,7 @@ class Option:
     """One option. `kind` is int, float, str, bool (a flag) or a tuple of allowed words.
 
     `commands` lists the commands that take it. `text` describes it. `shown` describes a default of None.
+    Where a command has another default, `by` has its value, and `told` its description if it is None.
     """
 
     name: str
@@ -37,8 +38,15 @@ class Option:
     within: Range | None = None
     shown: str = "none"
     also: str = ""  # a word allowed instead of a number
+    by: Mapping[str, object] = field(default_factory=dict, hash=False)
+    told: Mapping[str, str] = field(default_factory=dict, hash=False)
 
     key = property(lambda self: self.name.replace("-", "_"))
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """The allowed values, if they are words; else nothing."""
+        return ("true", "false") if self.kind is bool else self.kind if isinstance(self.kind, tuple) else ()
 
     @property
     def wanted(self) -> str:
@@ -49,10 +57,20 @@ class Option:
         words = f"{words} {self.within[0]}" if self.within else words
         return f"{words}, or {self.also}" if self.also else words
 
-    @property
-    def default_text(self) -> str:
-        """The default, in words."""
-        return "off" if self.kind is bool else self.shown if self.default is None else str(self.default)
+    def default_of(self, command: str):
+        """The default of a command."""
+        return self.by.get(command, self.default)
+
+    def default_text(self, command: str = "") -> str:
+        """The default of a command, in words; without one, that of all commands.
+
+        >>> Option("n", int, None, "a b", "steps", shown="all", by={"b": 10}).default_text()
+        'all; b: 10'
+        """
+        value = self.default_of(command)
+        text = self.told.get(command, self.shown) if value is None else str(value)
+        others = [] if command else [f"{c}: {self.default_text(c)}" for c in {**self.by, **self.told}]
+        return "; ".join(["off" if self.kind is bool else text, *others])
 
     def check(self, value, where: str):
         """Return the value if it is valid, else raise BadInput; `where` begins the message."""
@@ -77,14 +95,13 @@ class Option:
         """
         if self.kind is int:
             return _whole(text)
-        words = ("true", "false") if self.kind is bool else self.kind
-        if not isinstance(words, tuple):
+        if not self.words:
             return ""
-        if names.plain(text) in words:
+        if names.plain(text) in self.words:
             return f"; did you mean {names.plain(text)}?"
         others = names.SWITCH if self.kind is bool else names.VALUES.get(self.name, {})
         said = names.found(text, others)
-        return f"; did you mean {said[0]}?" if said else nearest(text, words)
+        return f"; did you mean {said[0]}?" if said else nearest(text, self.words)
 
 
 def check_text(text: str, where: str) -> None:

@@ -29,29 +29,6 @@ from minimega.parallel.schedules import SCHEDULES as PIPELINES
 from minimega.vectors.contextual import POOLS
 
 DTYPES = "float16", "bfloat16", "float32", "float64"
-COMMANDS = {
-    "train": "train a model on a text",
-    "prepare": "clean texts for training; remove duplicates and evaluation text",
-    "generate": "generate texts with a trained model",
-    "evaluate": "compute a trained model's loss, perplexity and bits per byte on a text",
-    "score": "score texts: BLEU, chrF, ROUGE, variety, your own metric; intervals; compare two",
-    "fill": "fill the gaps of a text with a masked model",
-    "sheet": "write a page on which people rate texts, blinded, and its key",
-    "ratings": "read people's ratings back: means with intervals, agreement",
-    "gradcheck": "check a backward pass against finite differences",
-    "bench": "measure a training step: tokens per second, share of the machine's peak, memory",
-    "memory": "show what a rank holds in training: the papers' formulas beside measurements",
-    "timeline": "show when each rank of a pipeline works: measured, and in theory",
-    "reshard": "copy a run's newest checkpoint to a new folder, for another layout",
-    "embed": "write the hidden states of texts as an array",
-    "import-hf": "turn a Hugging Face GPT-2 into a run folder",
-    "export-hf": "write a run's newest model as a Hugging Face GPT-2",
-    "compare": "compare two runs: is the difference rounding or a bug, and where does it begin",
-    "doctor": "check your setup and say how to fix it",
-    "vectors": "train word vectors on a text, or write those of a run or a file as word2vec's format",
-    "neighbours": "list the words nearest to a word, solve analogies, score a file of questions",
-    "learn": "list the lessons, copy one to work in, check your answer",
-}
 TRAIN, WRITE, BUILD, USE = "train", "generate", "train bench timeline memory", "generate evaluate"
 ANSWER = f"{WRITE} score sheet"
 PIPE, RANKS = "train timeline", "train timeline generate evaluate fill score reshard"
@@ -64,19 +41,30 @@ SEEDED = "train vectors generate score sheet ratings bench timeline gradcheck"
 LOSS_ON = "all", "answers"
 EVAL = "train evaluate"
 FORMS, OVERLAP = ("nfc", "nfkc", "none"), ("report", "drop")
-KIND = "word for tales and vectors, else bpe"
 WORDS = ("char", "word", "whitespace", "bpe")
 OBJECTIVES = "causal", "masked", "translate"
+
+# Defaults that depend on the command.
+KIND = {"shown": "word for tales, else bpe", "told": {"vectors": "word"}}
+SIZE = {"shown": "of the shape, else 512", "told": {"train": "of the shape, else all; 1024 if bpe"}}
+STEPS = {"shown": "by epochs", "by": {"bench": 10, "timeline": 5}}
+MADE = dict.fromkeys(("reshard", "import-hf", "export-hf", "prepare"), "required")
+UNSAVED = {"shown": "nothing is saved", "told": MADE}
+HELD_OUT = {"shown": "held out", "told": {"prepare": "none"}}
+RUN = {"shown": "required", "told": {"score": "none"}}
+BEGUN = {"shown": "the start token alone", "told": {"embed": "none"}}
+GREEDY = {"by": {"score": 0.0}}
+BESIDE = {"shown": "beside the page", "told": {"ratings": "required"}}
 
 # fmt: off
 GROUPS: dict[str, tuple[Option, ...]] = {
     "text": (
         Option("train-filename", str, "tales", TRAIN, "tales, tales-zh, pydoc, a file or a folder", PATH),
         Option("loss-on", LOSS_ON, "all", EVAL, "which tokens count; answers: those of a .jsonl"),
-        Option("eval-filename", str, None, f"{EVAL} prepare", "the text to evaluate on", PATH, "held out"),
+        Option("eval-filename", str, None, f"{EVAL} prepare", "the text to evaluate on", PATH, **HELD_OUT),
         Option("tales", int, 12000, "train vectors", "number of tales to generate", FROM_1),
-        Option("tokenizer", WORDS, None, "train vectors", "how text becomes tokens", shown=KIND),
-        Option("vocab-size", int, None, BUILD, "maximum vocabulary size", FROM_1, "by shape"),
+        Option("tokenizer", WORDS, None, "train vectors", "how text becomes tokens", **KIND),
+        Option("vocab-size", int, None, BUILD, "maximum vocabulary size", FROM_1, **SIZE),
         Option("word-dropout", float, 0.0, TRAIN, "share of input tokens hidden in training", BELOW_1),
         Option("span-mask", float, 0.0, TRAIN, "share of input tokens hidden in whole spans", BELOW_1),
         Option("random-offsets", bool, False, TRAIN, "each epoch cuts long documents at other places"),
@@ -117,7 +105,7 @@ GROUPS: dict[str, tuple[Option, ...]] = {
         Option("train-batch-size", int, 16, BUILD, "sequences per optimizer step", FROM_1),
         Option("accumulate", int, 1, PIPE, "gradient accumulation: equal parts of the batch", FROM_1),
         Option("num-epochs", int, 3, "train vectors", "passes over the text", FROM_1),
-        Option("num-steps", int, None, BUILD, "optimizer steps", FROM_1, "by epochs; bench 10; timeline 5"),
+        Option("num-steps", int, None, "train bench timeline", "optimizer steps", FROM_1, **STEPS),
         Option("optimizer", tuple(OPTIMIZERS), "adamw", "train bench", "update rule for the weights"),
         Option("lr", float, 1e-3, TRAIN, "peak learning rate", ABOVE_0),
         Option("schedule", SCHEDULES, "cosine", TRAIN, "how the learning rate changes after the warm-up"),
@@ -133,7 +121,7 @@ GROUPS: dict[str, tuple[Option, ...]] = {
         Option("init-from", str, None, TRAIN, "start a new run from the weights of this run folder", PATH),
     ),
     "run": (
-        Option("save-dir", str, None, f"{FOLDER} prepare", "the folder to write", PATH, "nothing is saved"),
+        Option("save-dir", str, None, f"{FOLDER} prepare", "the folder to write", PATH, **UNSAVED),
         Option("resume", bool, False, TRAIN, "resume the run in --save-dir"),
         Option("overwrite", bool, False, FOLDER, "replace the run (or model) in --save-dir"),
         Option("eval-every", int, 0, TRAIN, "steps between evaluations; 0: at each epoch's end", FROM_0),
@@ -161,12 +149,12 @@ GROUPS: dict[str, tuple[Option, ...]] = {
         Option("ranks", int, 2, "doctor", "number of ranks to try", FROM_1),
     ),
     "generation": (
-        Option("model-filename", str, None, f"{USE} score", "a run folder or its .safetensors", PATH, "none"),
-        Option("prompt", str, None, f"{WRITE} embed", "how each text begins", shown="the start token alone"),
+        Option("model-filename", str, None, f"{USE} score", "a run folder or its .safetensors", PATH, **RUN),
+        Option("prompt", str, None, f"{WRITE} embed", "how each text begins", **BEGUN),
         Option("generate-filename", str, None, f"{WRITE} score", "output: one text per line", PATH, "none"),
         Option("generate-num-sentences", int, 3, WRITE, "number of texts", FROM_1),
         Option("generate-sentence-length", int, 100, ANSWER, "maximum tokens per text", FROM_1),
-        Option("temperature", float, 0.8, ANSWER, "sampling randomness; 0: greedy (score)", FROM_0),
+        Option("temperature", float, 0.8, ANSWER, "sampling randomness; 0: greedy", FROM_0, **GREEDY),
         Option("top-k", int, 0, ANSWER, "sample from the k most likely tokens; 0: all", FROM_0),
         Option("top-p", float, 1.0, ANSWER, "sample from the top tokens with this total probability", SHARE),
         Option("stop", str, None, ANSWER, "end each text before this string", SOME),
@@ -188,7 +176,7 @@ GROUPS: dict[str, tuple[Option, ...]] = {
         Option("secret", str, None, "score", "exposure of a secret, such as 'code [4711]'", SOME),
         Option("candidates", int, 10000, "score", "candidates to compare --secret with", FROM_1),
         Option("sheet-filename", str, "sheet.html", "sheet", "the page to write", PATH),
-        Option("key", str, None, "sheet ratings", "file that says whose each text is", PATH, "beside"),
+        Option("key", str, None, "sheet ratings", "file that says whose each text is", PATH, **BESIDE),
         Option("samples", int, 20, "sheet", "texts of each system on the page", FROM_1),
         Option("json", bool, False, "evaluate score ratings fill prepare", "print one JSON object"),
     ),

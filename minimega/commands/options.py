@@ -62,7 +62,7 @@ def complete(command: str, given: dict[str, object]) -> SimpleNamespace:
     >>> options.num_layers, options.d_model, options.given
     (3, 128, frozenset({'num_layers'}))
     """
-    values = {option.key: option.default for option in TABLE.values()}
+    values = {option.key: option.default_of(command) for option in TABLE.values()}
     values |= SHAPES[given.get("model_type", values["model_type"])] | given
     o = SimpleNamespace(command=command, given=frozenset(given), words=[], **values)
     if command in BUILD.split() and not (o.resume or o.init_from):  # those bring their own shape
@@ -220,7 +220,8 @@ def as_markdown() -> str:
     ]
     for title, group in GROUPS.items():
         rows = (
-            (f"`--{o.name}`", o.wanted, o.default_text, o.commands.replace(" ", ", "), o.text) for o in group
+            (f"`--{o.name}`", o.wanted, o.default_text(), o.commands.replace(" ", ", "), o.text)
+            for o in group
         )
         parts.append(table(title, ("option", "value", "default", "commands", "meaning"), *rows))
     columns = ("num-layers", "d-model", "nhead", "context", "vocab-size")

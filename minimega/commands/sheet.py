@@ -49,8 +49,7 @@ def run(o: Options) -> int:
 def _texts(name: str, asked: list | None, o: Options, whole: Grid) -> list[str]:
     if not sources.is_run(name):
         return files.texts(name)
-    sampled = sources.replace_options(o, given=o.given | {"temperature"})
-    return sources.answered(name, asked or [""] * o.samples, sampled, whole)
+    return sources.answered(name, asked or [""] * o.samples, o, whole)
 
 
 def _write(path: Path, text: str, sheet_id: str = "") -> None:

@@ -91,15 +91,14 @@ def _asked(row: files.Row, where: str) -> str | tuple[str, ...]:
 
 
 def answered(run: str, asked: Sequence[str | tuple[str, ...]], o: Options, grid: Grid) -> list[str]:
-    """What a run answers to these prompts: greedily, unless `--temperature` is given."""
+    """What a run answers to these prompts."""
     o = replace_options(o, model_filename=run)
     model, tokenizer, _ = load_causal(o, grid)
     threads.settle(o, grid.world, model.config, min(TOGETHER, len(asked)))
     lacks = sum(tokenizer.unknown in prompt_ids(tokenizer, text, model.config) for text in asked)
     if lacks and grid.first:
         tell(f"minimega: {lacks} of {len(asked)} prompts have words that the vocabulary of {run} lacks")
-    temperature = o.temperature if "temperature" in o.given else 0.0
-    choice = {"temperature": temperature, "top_k": o.top_k, "top_p": o.top_p}
+    choice = {"temperature": o.temperature, "top_k": o.top_k, "top_p": o.top_p}
     return answers(model, tokenizer, asked, o.generate_sentence_length, o.stop, o.seed, **choice)
 
 

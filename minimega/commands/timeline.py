@@ -23,7 +23,7 @@ from minimega.parallel.team import build
 from minimega.pictures.pipeline import picture
 from minimega.ranks import launch
 
-WARM_UP, STEPS, VOCABULARY = 2, 5, 512
+WARM_UP, VOCABULARY = 2, 512
 
 ENOUGH = 0.95  # the share of a core that a computing rank needs for wall time to be meaningful
 
@@ -50,7 +50,7 @@ def _timeline(o: Options, grid: Grid) -> int:
     model, team = build(config, grid, run=watch.run)
     team.draw(model, o.seed, o.dtype, xp)
     batch = [xp.asarray(part) for part in made_up(config, o)]
-    for step in range(WARM_UP + (o.num_steps or STEPS)):
+    for step in range(WARM_UP + o.num_steps):
         for p in model.parameters().values():
             p.grad = None
         grid.world.barrier()

@@ -1,0 +1,29 @@
+"""What the terminal can show: colour, sparingly, and how wide it is."""
+
+import os
+from typing import TextIO
+
+CODES = {"bold": "1", "green": "32", "red": "31", "yellow": "33"}
+
+
+def coloured(stream: TextIO) -> bool:
+    """Whether this stream is shown in colour: a terminal that has it, unless the user's shell says otherwise.
+
+    A NO_COLOR that is not empty turns it off (no-color.org), a FORCE_COLOR that is not empty or 0 turns it on
+    in a pipe too. If both are set, NO_COLOR wins.
+    """
+    if os.environ.get("NO_COLOR"):
+        return False
+    if force := os.environ.get("FORCE_COLOR"):
+        return force != "0"
+    return os.environ.get("TERM") != "dumb" and stream.isatty()
+
+
+def paint(text: str, how: str, stream: TextIO) -> str:
+    """The text in bold, green, red or yellow, if the stream is shown in colour; else the text.
+
+    >>> import io
+    >>> paint("passed", "green", io.StringIO())
+    'passed'
+    """
+    return f"\033[{CODES[how]}m{text}\033[0m" if text and coloured(stream) else text
