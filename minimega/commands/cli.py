@@ -17,7 +17,7 @@ from minimega.commands.command_table import COMMANDS
 from minimega.commands.help import overview, parser
 from minimega.commands.option import Option, check_text
 from minimega.commands.option_table import TABLE, as_options, here, of_command
-from minimega.commands.options import complete, read
+from minimega.commands.options import complete, merged, read
 from minimega.errors import BadInput, RunFailed, in_words, nearest, shown
 from minimega.ranks import launch, streams
 from minimega.ranks.streams import say
@@ -89,7 +89,7 @@ def parse(command: str, argv: Sequence[str]) -> SimpleNamespace:
     targets = {key: _target(command, key, name, texts) for key, name, _ in COMMANDS[command].targets}
     given = {key: _from_text(TABLE[key.replace("_", "-")], text) for key, text in texts.items()}
     from_file = read(given["config"]) if "config" in given else {}
-    options = complete(command, from_file | given | targets)
+    options = complete(command, merged(from_file, given) | targets)
     options.words = ["-m", "minimega", command, *argv]  # ranks are started with the same arguments
     return options
 

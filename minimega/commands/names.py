@@ -23,14 +23,15 @@ OPTIONS = {
     "objective masked": "mlm masked-lm mask mlm-probability masked",
     "objective causal": "clm causal-lm causal",
     "vocab-size": "padded-vocab-size n-vocab vocab num-tokens vocabulary-size make-vocab-size-divisible-by",
-    "model-type": """model model-name model-name-or-path model-config config-name size preset checkpoint-name
+    "model-type": """model model-name model-name-or-path model-config config-name preset checkpoint-name
         pretrained-model-name-or-path""",
+    "size": "depth scale dial model-size",
     "d-model": """n-embd n-embed embed-dim embedding-dim embedding-size hidden-size hidden-dim dim
         model-dim d width emb-dim""",
     "d-embedding": "factorized-embedding factorised-embedding word-embed-proj-dim factorized-embedding-size",
     "nhead": """n-head n-heads num-heads heads num-attention-heads num-head attention-heads
         encoder-attention-heads head""",
-    "num-layers": """n-layer n-layers layers num-hidden-layers num-layer depth num-blocks n-blocks
+    "num-layers": """n-layer n-layers layers num-hidden-layers num-layer num-blocks n-blocks
         num-decoder-layers""",
     "context": """block-size seq-length seq-len sequence-length max-seq-length max-seq-len context-length
         context-size max-length n-positions n-ctx max-position-embeddings model-max-length window bptt""",

@@ -16,6 +16,7 @@ from minimega.commands.option import (
     SOME,
     TO_3,
     TO_100,
+    TO_128,
     TO_1000,
     TO_WIDEST,
     Option,
@@ -79,6 +80,7 @@ GROUPS: dict[str, tuple[Option, ...]] = {
         Option("overlap-words", int, 13, "prepare", "length of a run of words that counts", FROM_1),
     ),
     "model": (
+        Option("size", int, None, BUILD, "one dial: N layers; width, heads, batch, lr follow", TO_128, "2"),
         Option("model-type", tuple(SHAPES), "tiny", BUILD, "a named shape; the options below override it"),
         Option("d-model", int, None, BUILD, "width: features per token", FROM_1, **TOLD),
         Option("d-embedding", int, 0, BUILD, "factorised embedding: width of its table; 0: none", FROM_0),

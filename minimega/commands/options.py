@@ -1,6 +1,7 @@
 """The options of one call: read from a file, filled in, and checked together.
 
-Precedence, highest first: the command line, the TOML file, the shape of `--model-type`, the defaults.
+Precedence, highest first: the command line, the TOML file, the shape of `--model-type`, `--size`, the
+defaults.
 """
 
 import os
@@ -12,6 +13,7 @@ from types import SimpleNamespace
 import numpy as np
 import tomli_w
 
+from minimega.commands.dial import RULE, dial, sizes
 from minimega.commands.option import ABOVE_0, PATH, Option
 from minimega.commands.option_table import BUILD, GROUPS, OF_ONE_CALL, PIPE, TABLE, USE, here, of_command
 from minimega.data.chat import is_dialogues
@@ -52,6 +54,30 @@ def read(path: str) -> dict[str, object]:
     return values
 
 
+def shape_from(given: dict[str, object]) -> dict[str, object]:
+    """What the given `--size` and `--model-type` set; the latter wins.
+
+    >>> found = shape_from({"size": 12, "model_type": "gpt2-medium"})
+    >>> found["num_layers"], found["context"], found["train_batch_size"]
+    (24, 1024, 96)
+    """
+    size = dial(given["size"]) if given.get("size") else {}
+    return size | (SHAPES[given["model_type"]] if "model_type" in given else {})
+
+
+def merged(from_file: dict[str, object], typed: dict[str, object]) -> dict[str, object]:
+    """The options of a file and those that were typed, which win.
+
+    So does a typed `--size` or `--model-type` over all that the file says of what it sets, since the
+    config.toml of a run has every option.
+
+    >>> merged({"size": 2, "num_layers": 2, "lr": 0.1, "clip": 2.0}, {"size": 4})
+    {'clip': 2.0, 'size': 4}
+    """
+    less = {"size", "model_type"} if "size" in typed else set()
+    return {k: v for k, v in from_file.items() if k not in less | shape_from(typed).keys()} | typed
+
+
 def complete(command: str, given: dict[str, object]) -> SimpleNamespace:
     """All options of a call, filled in and checked together.
 
@@ -63,7 +89,7 @@ def complete(command: str, given: dict[str, object]) -> SimpleNamespace:
     (3, 128, frozenset({'num_layers'}))
     """
     values = {option.key: option.default_of(command) for option in TABLE.values()}
-    values |= SHAPES[given.get("model_type", values["model_type"])] | given
+    values |= SHAPES[values["model_type"]] | shape_from(given) | given
     o = SimpleNamespace(command=command, given=frozenset(given), words=[], **values)
     if command in BUILD.split() and not (o.resume or o.init_from):  # those bring their own shape
         model_config(o, o.vocab_size or 1)
@@ -198,17 +224,19 @@ INTRODUCTION = """# Options
 Made from `minimega/commands/option_table.py`: `python -m minimega.commands.options > docs/options.md`.
 
 Names may also be written with underscores. Abbreviations are not accepted. A TOML file (`--config FILE`) uses
-the same names, and one file may serve several commands. The command line wins over the file, the file over
-the shape of `--model-type`, and the shape over the defaults. `--flag false` turns off a flag that the file
-turned on."""
+the same names, and one file may serve several commands. The command line wins over the file (a `--size` or
+`--model-type` typed there over all that the file says of what it sets), the file over the shape of
+`--model-type`, that over `--size`, and `--size` over the defaults. `--flag false` turns off a flag that the
+file turned on."""
 
 
 def as_markdown() -> str:
     """The text of docs/options.md."""
 
-    def table(title: str, *rows: tuple) -> str:
+    def table(title: str, *rows: tuple, before: str = "") -> str:
         first, *rest = (f"| {' | '.join(map(str, row))} |" for row in rows)
-        return "\n".join(["", f"## {title.capitalize()}", "", first, "|---" * len(rows[0]) + "|", *rest])
+        head = ["", f"## {title.capitalize()}", "", *([before] if before else [])]
+        return "\n".join([*head, first, "|---" * len(rows[0]) + "|", *rest])
 
     parts = [INTRODUCTION]
     together = [
@@ -224,6 +252,7 @@ def as_markdown() -> str:
             for o in group
         )
         parts.append(table(title, ("option", "value", "default", "commands", "meaning"), *rows))
+    parts.append(table("what --size sets", *sizes(), before=RULE))
     columns = ("num-layers", "d-model", "nhead", "context", "vocab-size")
     shapes = ((f"`{n}`", *(s.get(c.replace("-", "_"), "any") for c in columns)) for n, s in SHAPES.items())
     parts.append(table("shapes of --model-type", ("name", *columns), *shapes))

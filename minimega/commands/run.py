@@ -198,6 +198,8 @@ class Run:
             f"training {begin}to step {self.steps} ({counted(self.epoch, 'step')} per epoch)",
             self.saving(),
         ]
+        if self.o.size:
+            said[1] += f"; batch of {self.o.train_batch_size}, learning rate up to {self.o.lr:g}"
         if self.chosen:
             said.insert(1, self.chosen)
         if self.grid.world.size > 1:

@@ -10,7 +10,6 @@ from minimega.commands import options
 from minimega.commands.texts import check_found
 from minimega.data.tokens import Tokenizer
 from minimega.errors import BadInput
-from minimega.model import SHAPES
 
 
 def resumed(folder: Path, o: Options) -> tuple[Path, Options]:
@@ -26,8 +25,9 @@ def resumed(folder: Path, o: Options) -> tuple[Path, Options]:
     kept = options.complete("train", options.read(folder / "config.toml"))
     for name in sorted(o.given - table.MAY_CHANGE):
         if getattr(o, name) != getattr(kept, name):
+            now = "not set" if getattr(kept, name) is None else getattr(kept, name)
             raise BadInput(
-                f"--{name.replace('_', '-')} is {getattr(kept, name)} in this run and cannot change; "
+                f"--{name.replace('_', '-')} is {now} in this run and cannot change; "
                 f"--init-from {folder} starts a new run from its weights"
             )
     changes = {name: getattr(o, name) for name in o.given & table.MAY_CHANGE}
@@ -67,11 +67,16 @@ def shape_of(source: Path, tokenizer: Tokenizer, o: Options) -> Options:
     if "objective" not in o.given or translates or o.objective == "translate":
         theirs["objective"] = "translate" if translates else "causal" if config.causal else "masked"
     size = theirs.pop("vocab_size")
-    asked = o.given | (SHAPES[o.model_type].keys() if "model_type" in o.given else set())
+    asked = o.given | options.shape_from({name: getattr(o, name) for name in o.given}).keys()
     differ = sorted(name for name in asked & theirs.keys() if theirs[name] != getattr(o, name))
     if o.vocab_size and size > o.vocab_size:
         differ, theirs["vocab_size"] = [*differ, "vocab_size"], size
     for name in differ:
-        other = f"{theirs[name]}, not {getattr(o, name)}"
-        raise BadInput(f"--init-from {source}: its {name} is {other}; omit this option")
+        by, cure = "", "this option"
+        for whose in {"model_type", "size"} & o.given:
+            if name not in o.given and name in options.shape_from({whose: getattr(o, whose)}):
+                by, cure = f", as `{whose}` {getattr(o, whose)} says", f"`{whose}`"
+        raise BadInput(
+            f"--init-from {source}: its {name} is {theirs[name]}, not {getattr(o, name)}{by}; omit {cure}"
+        )
     return replace_options(o, **theirs)

@@ -48,6 +48,7 @@ def test_no_name_of_others_hides_an_option_of_the_same_command():
         ("generate", "max_new_tokens", "generate-sentence-length"),
         ("generate", "start", "prompt"),
         ("train", "n_layer", "num-layers"),
+        ("train", "depth", "size"),  # nanochat
         ("train", "grad_clip", "clip"),
         # transformers
         ("train", "learning_rate", "lr"),

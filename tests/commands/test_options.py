@@ -68,6 +68,38 @@ def test_what_wins(toml):
     assert o.given == {"config", "model_type", "nhead", "lr"}
 
 
+def test_size_is_one_dial_and_single_options_win_over_it(toml):
+    sets = "num_layers", "d_model", "nhead", "train_batch_size", "lr"
+
+    def of(*words):
+        o = parse("train", list(words))
+        return [getattr(o, name) for name in sets]
+
+    assert of("--size", "2") == of() == [2, 128, 4, 16, 1e-3]
+    assert of("--size", "8") == [8, 512, 8, 64, 5e-4]
+    assert of("--size", "8", "--lr", "0.1", "--d-model", "64") == [8, 64, 8, 64, 0.1]
+    assert of("--size", "8", "--model-type", "gpt2") == [12, 768, 12, 64, 5e-4]
+    assert of("--config", toml("size = 8\nnhead = 4\n")) == [8, 512, 4, 64, 5e-4]
+    assert options.model_config(parse("bench", ["--size", "12"]), 50257).d_model == 768
+    for n in range(1, 129):  # heads divide the width; larger is wider, slower to learn and in larger batches
+        o = parse("train", ["--size", str(n)])
+        assert o.d_model % o.nhead == 0 and o.lr * o.d_model**0.5 == pytest.approx(1e-3 * 128**0.5, rel=5e-3)
+
+
+def test_a_shape_that_was_typed_wins_over_a_file_that_has_every_option(toml):
+    run = toml(options.to_toml(parse("train", ["--size", "2", "--clip", "0.5", "--model-type", "tiny"])))
+    o = parse("train", ["--config", run, "--size", "4"])
+    assert (o.num_layers, o.d_model, o.train_batch_size, o.lr, o.clip) == (4, 256, 32, 0.000707, 0.5)
+    o = parse("train", ["--config", run, "--model-type", "gpt2"])
+    assert (o.num_layers, o.d_model, o.context, o.lr) == (12, 768, 1024, 1e-3)
+
+
+@pytest.mark.parametrize("value", ["0", "129", "1.5", "large"])
+def test_a_size_that_is_none_is_refused(value):
+    with pytest.raises(BadInput, match=r"--size is .* it must be a whole number of 1 to 128"):
+        parse("train", ["--size", value])
+
+
 @pytest.mark.parametrize("name", ["num_layers", "num-layers"])
 def test_a_file_may_use_either_spelling_and_whole_numbers_for_numbers(toml, name):
     o = parse("train", ["--config", toml(f"{name} = 5\nlr = 1\n")])

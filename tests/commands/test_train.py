@@ -281,6 +281,26 @@ def test_init_from_takes_the_weights_and_starts_afresh(tmp_path, start, text, ca
     assert "d_model" in capsys.readouterr().err
 
 
+def test_a_run_of_a_size_is_resumed_and_is_the_start_of_others(tmp_path, start, text, capsys):
+    run, small = (
+        tmp_path / "run",
+        ["train", "--train-filename", text, "--tokenizer", "char", "--context", "16"],
+    )
+    assert main([*small, "--size", "1", "--num-steps", "2", "--save-dir", str(run)]) == 0
+    said = capsys.readouterr().out
+    assert "1 layer of width 64" in said and "; batch of 8, learning rate up to 0.00141\n" in said
+    assert main(["train", "--save-dir", str(run), "--resume", "--size", "1", "--num-steps", "3"]) == 0
+    assert len(log_of(run)) == 3
+    assert main(["train", "--save-dir", str(run), "--resume", "--size", "2"]) == 2
+    assert "--size is 1 in this run and cannot change" in capsys.readouterr().err
+    again = [*small, "--init-from", str(run), "--num-steps", "1"]
+    assert main([*again, "--size", "1"]) == 0
+    assert main([*again, "--size", "2"]) == 2
+    assert "its d_model is 64, not 128, as --size 2 says; omit --size" in capsys.readouterr().err
+    assert start(tmp_path / "other") == 0 and start(tmp_path / "other", "--resume", "--size", "1") == 2
+    assert "--size is not set in this run" in capsys.readouterr().err
+
+
 def test_accumulation_changes_nothing(tmp_path, start):
     options = ("--dtype", "float64", "--dropout", "0.1")
     assert start(tmp_path / "once", *options) == 0
