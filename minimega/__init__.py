@@ -21,6 +21,7 @@ The public names, in the order in which data passes through them:
 """
 
 # ruff: isort: off
+from typing import TYPE_CHECKING
 import minimega.ranks.path  # first: makes the imports below find Python's own modules
 from minimega.data.corpus import open_corpus
 from minimega.data.tokens import tokenize, train as train_tokenizer
@@ -38,6 +39,12 @@ from minimega.sample import fill, generate
 from minimega.seq2seq.beam import beam_search
 from minimega.errors import BadInput, RunFailed
 # ruff: isort: on
+
+if TYPE_CHECKING:  # what __getattr__ imports when it is asked for
+    from minimega.checkpoint.front import load, save
+    from minimega.ranks.threads import on_ranks
+
+    __version__: str
 
 
 def __getattr__(name: str):

@@ -9,8 +9,9 @@ import functools
 import operator
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
+from typing import Any, ParamSpec, Protocol, overload
 
 import numpy as np
 
@@ -22,7 +23,8 @@ from minimega.tensor import Tensor
 _recording = ContextVar("recording", default=True)
 _layer = ContextVar("layer", default="")
 _watch = ContextVar("watch", default=lambda y: None)
-_later = ContextVar("later", default=None)
+_later: ContextVar[list | None] = ContextVar("later", default=None)
+P = ParamSpec("P")
 
 
 class Operation:
@@ -33,6 +35,8 @@ class Operation:
 
     __slots__ = ("back", "dtype", "inputs", "layer", "most", "name", "shape")
     learned = False
+    back: Callable | None
+    inputs: tuple
 
     def __init__(self, name: str, args: tuple, back: Callable, y, most: int = 0):
         self.inputs = tuple((a.maker or a) if isinstance(a, Tensor) else None for a in args)
@@ -40,7 +44,24 @@ class Operation:
         self.shape, self.dtype, self.most = np.shape(y), getattr(y, "dtype", None), max(most, len(args))
 
 
-def op(f: Callable | None = None, *, exact: bool = False) -> Callable:
+class Op(Protocol[P]):
+    """What `op` makes of a function, as type checkers and editors see it."""
+
+    __name__: str
+
+    @overload
+    def __call__(self, x: Tensor, /, *others: Any, **options: Any) -> Tensor: ...  # type: ignore[overload-overlap]
+    @overload
+    def __call__(self, x: Any, w: Tensor, /, *others: Any, **options: Any) -> Tensor: ...  # type: ignore[overload-overlap]
+    @overload
+    def __call__(self, *args: P.args, **options: P.kwargs) -> tuple[np.ndarray, Callable[..., Any]]: ...
+
+
+@overload
+def op(f: Callable[P, Any], *, exact: bool = False) -> Op[P]: ...
+@overload
+def op(f: None = None, *, exact: bool = False) -> Callable[[Callable[P, Any]], Op[P]]: ...
+def op(f: Callable | None = None, *, exact: bool = False) -> Any:
     """Make an operation accept Tensors: it then returns a Tensor. On raw arrays it still returns (y, back).
 
     `back(dy)` returns one gradient, or one per positional argument (up to the last Tensor): an array, None,
@@ -161,12 +182,12 @@ def _inside(variable: ContextVar, value) -> Iterator[None]:
         variable.reset(token)
 
 
-def no_grad():
+def no_grad() -> AbstractContextManager[None]:
     """A context in which operations record nothing: evaluation and generation keep no activations."""
     return _inside(_recording, False)
 
 
-def in_layer(name: str):
+def in_layer(name: str) -> AbstractContextManager[None]:
     """A context in which operations belong to the layer of this name, for `saved_bytes` and messages."""
     return _inside(_layer, name)
 
@@ -174,8 +195,9 @@ def in_layer(name: str):
 @contextmanager
 def parameters_later() -> Iterator[list]:
     """A context in which `backward` only lists parameter gradients, for `add_up`: nothing waits for them."""
-    with _inside(_later, []):
-        yield _later.get()
+    later: list = []
+    with _inside(_later, later):
+        yield later
 
 
 def add_up(pending: list) -> None:
@@ -185,7 +207,7 @@ def add_up(pending: list) -> None:
         _add_up([pending.pop(0)], uses)
 
 
-def recompute(f: Callable) -> Callable:
+def recompute(f: Callable[..., Tensor]) -> Callable[..., Tensor]:
     """Save only the inputs of f, and compute f again in the backward pass (Chen et al. 2016).
 
     f takes Tensors and returns one. The parameters that it uses get their gradients as usual; a Tensor made
@@ -198,7 +220,7 @@ def recompute(f: Callable) -> Callable:
     """
 
     @functools.wraps(f)
-    def call(*args):
+    def call(*args) -> Tensor:
         if not _recording.get():
             return f(*args)
         layer, held = _layer.get(), [Tensor(a.data) if isinstance(a, Tensor) else a for a in args]
@@ -238,10 +260,10 @@ def saved_bytes(y: Tensor) -> dict[str, int]:
     return held
 
 
-def _arrays(thing, depth: int = 0) -> Iterator:
+def _arrays(thing: Any, depth: int = 0) -> Iterator:
     """The arrays that a closure can reach: through its cells, and the tuples, lists and functions in them."""
     thing = thing.data if isinstance(thing, Tensor) else thing
-    if hasattr(thing, "nbytes") and getattr(thing, "ndim", 0):
+    if hasattr(thing, "nbytes") and getattr(thing, "ndim", False):
         yield thing
     elif depth < 8:
         inside = thing if isinstance(thing, tuple | list) else ()

@@ -5,6 +5,7 @@ B batch, T time, D width.
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import Any, Self
 
 import numpy as np
 
@@ -39,7 +40,7 @@ class Place:
     length: int = 0  # tokens of the whole sequence under context parallelism
     sequences: int = 0  # 0: those of this batch
     scale: float = 1.0  # the loss scale: every backward pass begins with it
-    extra: dict = field(default_factory=dict)
+    extra: dict[str, Any] = field(default_factory=dict)
     tokens: np.ndarray | None = None  # (B, T) ids of the text so far, for layers that hide its padding
 
     @property
@@ -139,7 +140,7 @@ class Layer:
             elif isinstance(part, list):
                 yield from ((f"{name}{i}", p) for i, p in enumerate(part) if isinstance(p, Parameter | Layer))
 
-    def named(self, name: str = "") -> "Layer":
+    def named(self, name: str = "") -> Self:
         """Name this layer and everything in it; a shared parameter keeps its first name."""
         self.name = name
         for inner, part in self.parts():
@@ -150,7 +151,7 @@ class Layer:
                 part.name = path
         return self
 
-    def cut(self, shares: Uncut) -> "Layer":
+    def cut(self, shares: Uncut) -> Self:
         """Cut this layer and its parts over ranks, before they are drawn (see parallel/tensor.py)."""
         self.shares = shares
         for _, part in self.parts():
@@ -166,13 +167,13 @@ class Layer:
             found |= part.parameters() if isinstance(part, Layer) else {part.name: part}
         return found
 
-    def draw(self, seed: int = 0, dtype: str = "float32", xp=np) -> "Layer":
+    def draw(self, seed: int = 0, dtype: str = "float32", xp=np) -> Self:
         """Draw every parameter's initial values, a pure function of the seed and the name; returns itself."""
         for parameter in self.parameters().values():
             parameter.draw(seed, dtype, xp)
         return self
 
-    def state_dict(self) -> dict:
+    def state_dict(self) -> dict[str, np.ndarray]:
         """The arrays of all parameters by name: this rank's own arrays, not copies."""
         return {name: p.data for name, p in self.parameters().items()}
 

@@ -4,7 +4,7 @@ B batch, T time, D width, V vocabulary.
 """
 
 from dataclasses import asdict, dataclass, replace
-from typing import ClassVar
+from typing import Any, ClassVar, cast
 
 from minimega.attention import Attention
 from minimega.autograd import Tensor
@@ -107,7 +107,7 @@ class Config:
 
 # Published shapes: Radford et al. 2019 (the released checkpoints), Brown et al. 2020 table 2.1,
 # Shoeybi et al. 2019 tables 1 and 2, Smith et al. 2022 section 2.3.
-SHAPES: dict[str, dict[str, int]] = {
+SHAPES: dict[str, dict[str, Any]] = {
     "tiny": {"num_layers": 2, "d_model": 128, "nhead": 4, "context": 128},
     "gpt2": {"num_layers": 12, "d_model": 768, "nhead": 12, "context": 1024, "vocab_size": 50257},
     "gpt2-medium": {"num_layers": 24, "d_model": 1024, "nhead": 16, "context": 1024, "vocab_size": 50257},
@@ -199,7 +199,7 @@ class Model(Layer):
 
     def forward(self, tokens, at: Place | None = None) -> Tensor:
         """Tokens (B, T) -> logits (B, T, V), gathered over ranks. Raises BadInput as `hidden` does."""
-        return self.layers["head"].whole(self.hidden(tokens, at))
+        return cast(Head, self.layers["head"]).whole(self.hidden(tokens, at))
 
     def loss(self, tokens, targets, at: Place | None = None, count: int | None = None) -> Tensor:
         """The mean cross-entropy in nats per counted target: tokens and targets (B, T); -1 does not count.
@@ -208,7 +208,7 @@ class Model(Layer):
         training, the losses of single layers are added, as values only: their gradients are in the graph.
         """
         at = at or place(tokens)
-        loss = self.layers["head"].cross_entropy(self.hidden(tokens, at), targets, count)
+        loss = cast(Head, self.layers["head"]).cross_entropy(self.hidden(tokens, at), targets, count)
         return loss + self.extra(at)
 
     def extra(self, at: Place):
@@ -240,14 +240,13 @@ def gpt(config: Config, shares: Uncut = Layer.shares, recompute: str = "none") -
     layers: dict[str, Layer] = {"embedding": first, **c.blocks()}
     if c.norm_position == "pre":
         layers["norm"] = LayerNorm(c.d_model, c.norm_eps)
-    untied = Parameter((c.vocab_size, c.d_model), std=0.02, axis=0)
-    table = (first.tokens, c.head_bias, first.projection) if c.tied else (untied, c.head_bias)
-    layers["head"] = Head(*table)
+    table = first.tokens if c.tied else Parameter((c.vocab_size, c.d_model), std=0.02, axis=0)
+    layers["head"] = Head(table, c.head_bias, first.projection if c.tied else None)
     if recompute == "full":
         layers |= {name: Recomputed(layer) for name, layer in layers.items() if isinstance(layer, Block)}
     if recompute == "selective" and c.attention:
         blocks = (layer for layer in layers.values() if isinstance(layer, Block))
         for branch in (getattr(part, "branch", None) for block in blocks for _, part in block.parts()):
-            if hasattr(branch, "core"):
+            if isinstance(branch, Attention):
                 branch.core = Recomputed(branch.core)
     return Model(c, layers).named().cut(shares)

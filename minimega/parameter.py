@@ -1,6 +1,7 @@
 """A learned array that knows its name, its whole shape, its initial values, and how it is cut."""
 
 import math
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
@@ -26,8 +27,10 @@ class Parameter(Tensor):
     """
 
     learned = True
-    span = None  # a Shard owns only this slice (ZeRO)
-    __slots__ = ("at_both_ends", "axis", "by_expert", "cuts", "frozen", "mean", "name", "std", "whole_shape")
+    span: slice | None = None  # a Shard owns only this slice (ZeRO)
+    __slots__ = (
+        "at_both_ends", "axis", "by_expert", "centre", "cuts", "frozen", "name", "std", "whole_shape",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -38,21 +41,27 @@ class Parameter(Tensor):
         by_expert: bool = False,
     ):
         self.grad = self.maker = self.complete = None  # no data until it is drawn
-        self.whole_shape, self.std, self.mean, self.name = tuple(shape), std, mean, ""
+        self.whole_shape, self.std, self.centre, self.name = tuple(shape), std, mean, ""
         self.axis, self.by_expert, self.cuts = axis, by_expert, []
         self.at_both_ends = False  # of a pipeline: the first and the last stage hold a copy each
-        self.frozen = None  # which rows of the whole array stay as they are: booleans, one per row
+        self.frozen: np.ndarray | None = None  # which rows stay as they are: booleans, one per whole row
 
-    size = property(lambda self: math.prod(self.whole_shape))
+    @property
+    def size(self) -> int:
+        """The number of entries of the whole array."""
+        return math.prod(self.whole_shape)
+
     local_size = property(lambda self: math.prod(s.stop - s.start for s in self.piece))  # on this rank
     decays = property(lambda self: len(self.whole_shape) > 1 and self.frozen is None)
 
-    def __getattr__(self, name: str):
-        if name == "data":
-            raise BadInput(
-                f"{self.name or 'this parameter'} has no values yet: call draw(seed=0) on its model"
-            )
-        return super().__getattr__(name)
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str):
+            if name == "data":
+                raise BadInput(
+                    f"{self.name or 'this parameter'} has no values yet: call draw(seed=0) on its model"
+                )
+            return super().__getattr__(name)
 
     @property
     def drawn(self) -> bool:
@@ -87,9 +96,9 @@ class Parameter(Tensor):
             array = group.all_gather(array, axis, self.whole_shape[axis], label="whole")
         return array
 
-    def draw(self, seed: int, dtype: str = "float32", xp=np) -> "Parameter":
+    def draw(self, seed: int, dtype: str = "float32", xp=np) -> Self:
         """Set `data` to this rank's piece of the initial values, and `grad` to None; returns itself."""
-        data = xp.full([s.stop - s.start for s in self.piece], self.mean)
+        data = xp.full([s.stop - s.start for s in self.piece], self.centre)
         if self.std:
             places, stride = 0, 1  # flat indices, in the whole array, of this piece's elements
             for axis, s in reversed(list(enumerate(self.piece))):

@@ -3,8 +3,9 @@
 B texts, N tokens so far, T window, V vocabulary, H heads, C width of a head.
 """
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -70,7 +71,7 @@ def check_causal(config: Config) -> None:
         raise BadInput("this model saw both sides of each token in training, so it cannot continue a text")
 
 
-def next_logits(model: Model, tokens, cached: bool = True) -> Iterator:
+def next_logits(model: Model, tokens, cached: bool = True) -> Generator[Any, Any, None]:
     """Yields the logits (B, V) after the tokens (B, N); send the next tokens (B,) for the next logits.
 
     Send (tokens, rows) to continue other texts: text i is then text `rows[i]` so far, and its next token.

@@ -1,7 +1,7 @@
 """Tensor: an array that knows how it was made, with NumPy's operators. The mathematics is in ops.py."""
 
 from collections.abc import Callable, Iterator
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -38,6 +38,10 @@ class Tensor:
     """
 
     __slots__ = ("__weakref__", "complete", "data", "grad", "maker")
+    data: np.ndarray
+    grad: np.ndarray | Any  # None before the first backward pass; Any, so that checkers let it be used
+    maker: Any  # the Operation, or None
+    complete: Callable[["Tensor"], object] | None
     operations: ClassVar[dict[str, Callable[..., Any]]] = {}
     learned = False  # whether it is a Parameter
     __array_ufunc__ = None  # array * tensor calls the tensor's operator, and builds no array of tensors
@@ -46,10 +50,25 @@ class Tensor:
         self.data = np.asarray(data) if library(data) is np else data
         self.grad, self.maker, self.complete = None, maker, None
 
-    shape = property(lambda self: self.data.shape)
-    ndim = property(lambda self: self.data.ndim)
-    dtype = property(lambda self: self.data.dtype)
-    size = property(lambda self: self.data.size)
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The length of each axis."""
+        return self.data.shape
+
+    @property
+    def ndim(self) -> int:
+        """The number of axes."""
+        return self.data.ndim
+
+    @property
+    def dtype(self) -> np.dtype:
+        """The type of the numbers."""
+        return self.data.dtype
+
+    @property
+    def size(self) -> int:
+        """The number of entries."""
+        return self.data.size
 
     def backward(self, dy=None, keep_graph: bool = False) -> None:
         """Add the gradient of this tensor with respect to each leaf to the leaf's `grad`.
@@ -225,9 +244,11 @@ class Tensor:
         made = f", made by {self.maker.name}" if self.maker else ""
         return f"{type(self).__name__}({numbers}{cut}, dtype={self.dtype}{made})"
 
-    def __getattr__(self, name: str):
-        said = f": {ELSEWHERE[name]}" if name in ELSEWHERE else ""
-        raise AttributeError(f"{type(self).__name__} has no {name}{said}")
+    if not TYPE_CHECKING:  # which would take any name for an attribute
+
+        def __getattr__(self, name: str):
+            said = f": {ELSEWHERE[name]}" if name in ELSEWHERE else ""
+            raise AttributeError(f"{type(self).__name__} has no {name}{said}")
 
 
 def _data(other):

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -78,11 +79,11 @@ class Alone:
         Raises RunFailed if the loss is not finite, BadInput if the batch does not split evenly.
         """
         count, total, xp = int((targets >= 0).sum()), 0.0, library(inputs)
-        (batch, length), known = inputs.shape, {"training": True, "sequences": len(inputs), "scale": scale}
+        batch, length = inputs.shape
         if batch % self.accumulate:
             raise BadInput(f"{batch} sequences cannot be split into {self.accumulate} equal parts")
         for rows in xp.arange(batch).reshape(self.accumulate, -1):
-            at = Place(rows, xp.arange(length), key, **known)
+            at = Place(rows, xp.arange(length), key, training=True, sequences=batch, scale=scale)
             forward = partial(model.loss, inputs[rows], targets[rows], at, count)
             loss = forward()
             if not finite(loss.data):
@@ -151,7 +152,7 @@ def train_step(
     *,
     team: Alone | None = None,
     scale: Scale = UNSCALED,
-) -> dict:
+) -> dict[str, Any]:
     """Train on one batch: loss, backward, clip, step. Returns loss, lr and grad_norm (before clipping).
 
     inputs and targets (B, T) are the whole batch, on every rank of the team; -1 marks a target that does not
@@ -194,7 +195,7 @@ def train(
     start: int = 0,
     team: Alone | None = None,
     scale: Scale = UNSCALED,
-) -> Iterator[dict]:
+) -> Iterator[dict[str, Any]]:
     """Train from step start + 1 to recipe.steps; yields a record after each step.
 
     A record has step, epoch, what `train_step` returns, and tokens_per_s (counted targets per second). The

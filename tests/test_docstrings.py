@@ -15,6 +15,8 @@ def undocumented(source: str) -> list[str]:
     def walk(body, prefix=""):
         for node in body:
             if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_"):
+                if "overload" in map(ast.unparse, node.decorator_list):
+                    continue  # the definition that follows has it
                 if not ast.get_docstring(node):
                     yield prefix + node.name
                 if isinstance(node, ast.ClassDef):

@@ -427,3 +427,8 @@ def test_a_place_of_a_whole_batch():
     at = place(np.zeros((3, 5)), start=2, key=9, training=True)
     assert (at.samples.tolist(), at.local_positions.tolist()) == ([0, 1, 2], [2, 3, 4, 5, 6])
     assert (at.key, at.training, at.recall("x", 1, 2)) == (9, True, (1, 2))
+
+
+def test_the_methods_of_a_tensor_are_methods_of_a_parameter_too():
+    scale = Parameter((2, 3), mean=2.0).draw(0)
+    assert scale.mean().item() == 2.0 and scale.size == 6 and scale.max().shape == ()

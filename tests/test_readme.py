@@ -33,6 +33,7 @@ def test_every_file_of_the_package_stands_in_the_tree():
         path.name
         for path in package.iterdir()
         if not path.name.startswith("_")
+        and path.name != "py.typed"
         and not re.search(rf"^\s+{re.escape(path.name)}/?\s", README, re.MULTILINE)
     ]
     assert missing == []

@@ -13,7 +13,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -64,11 +64,7 @@ Documents = Iterable[str | Iterable[Piece]]
 
 
 class Tokenizer:
-    """The base of all kinds of tokenizer. Make one with `train` or `load`.
-
-    `encode(text)` returns int64 ids (N,), never a start token: the text "<start>" stays ordinary text.
-    `decode(ids)` returns the text; start tokens add nothing to it. `lacks(text)` lists what would become the
-    unknown token. `size` includes all special tokens.
+    """The base of all kinds of tokenizer. Make one with `train` or `load`. `size` includes special tokens.
 
     `named` are special tokens that a task added, name -> id, such as "<mask>"; `specials` their names. No
     text encodes to one, not even its name. `decode` writes the name, for words with a space before it.
@@ -78,10 +74,28 @@ class Tokenizer:
     (2, ' <mask> <unk> <unk> <unk> cat')
     """
 
-    start, unknown, origin = START, UNKNOWN, START
+    start, origin = START, START
+    unknown: int | None = UNKNOWN
     kind: str
     size: int
+    tokens: Any  # what `save` writes: a list, or the JSON of byte pairs
+    library: Any  # the tokenizer of `tokenizers`: only byte pairs have one
     named: dict[str, int]
+
+    def encode(self, text: str) -> np.ndarray:
+        """The ids of a text: int64, (N,); never a start token: the text "<start>" is ordinary text."""
+        raise NotImplementedError
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """The text of these ids; start tokens add nothing."""
+        raise NotImplementedError
+
+    def lacks(self, text: str) -> list[str]:
+        """The tokens of a text that are not in the vocabulary, each once."""
+        raise NotImplementedError
+
+    def _with(self, named: dict[str, int]) -> "Tokenizer":
+        raise NotImplementedError
 
     @property
     def specials(self) -> tuple[str, ...]:
@@ -110,12 +124,7 @@ class Tokenizer:
 
     def save(self, path: str | Path) -> None:
         """Write one JSON file, which `load` reads. Raises OSError, naming the path, if that fails."""
-        content = {
-            "format": "minimega tokenizer",
-            "version": VERSION,
-            "kind": self.kind,
-            "tokens": self.tokens,
-        }
+        content = {"format": FORMAT, "version": VERSION, "kind": self.kind, "tokens": self.tokens}
         if self.named:  # an older minimega would number the tokens wrongly
             content |= {"version": WITH_SPECIALS, "specials": self.named}
         if self.origin != START:
@@ -151,7 +160,7 @@ class Vocabulary(Tokenizer):
         """The tokens of a text that are not in the vocabulary, each once."""
         return list(dict.fromkeys(t.strip() or t for t in SPLIT[self.kind](text) if t not in self._ids))
 
-    def encode(self, text: str) -> np.ndarray:
+    def encode(self, text):
         """The ids of a text: int64, (N,)."""
         get = self._ids.get
         return np.array([get(token, UNKNOWN) for token in SPLIT[self.kind](text)], np.int64)

@@ -32,7 +32,10 @@ class Argument:
     numerical: np.ndarray | None = None
     how: str = ""
 
-    cause = property(lambda self: self.candidates[0] if self.candidates else None)
+    @property
+    def cause(self) -> str | None:
+        """The most likely cause, None if there is none."""
+        return self.candidates[0] if self.candidates else None
 
     def blame(self, findings: list[Finding]) -> None:
         """Mark this gradient as wrong and add the causes, most likely first."""

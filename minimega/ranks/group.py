@@ -11,12 +11,13 @@ filled.
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 
 from minimega.ranks.counter import Counter
 
-Wait = Callable[[], object]  # waits for a message in flight and returns the array; may be called again
+Wait = Callable[[], Any]  # waits for a message in flight and returns the array; may be called again
 
 
 def pieces(length: int, size: int) -> list[slice]:
@@ -133,7 +134,7 @@ class Group:
     def barrier(self) -> None:
         """Wait until all ranks of the group have arrived."""
 
-    def split(self, colour: int, name: str = "") -> "Group":
+    def split(self, colour: int | Callable[[int], int], name: str = "") -> "Group":
         """Split the group: ranks of the same colour form a group, in the same order as here.
 
         `colour` is this rank's colour, or a function from a rank's number in the group to its colour.

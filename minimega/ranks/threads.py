@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from itertools import accumulate
+from typing import Protocol, TypeVar
 
 from minimega.backend import library
 from minimega.errors import RunFailed
@@ -20,6 +21,7 @@ from minimega.ranks.meeting import Ended, Job, Room
 from minimega.ranks.mpi import Ranks
 from minimega.ranks.prompts import TERMINAL
 
+T = TypeVar("T")
 PATIENCE = 5.0  # seconds for the others to end, once a rank has failed
 
 
@@ -147,8 +149,14 @@ class Threads(Ranks):
         return Threads(Memory(room, rank), name, self.counter, room.ranks)
 
 
+class Run(Protocol):
+    """What `on_ranks` yields: it calls f(group) on every rank, and returns what each of them returned."""
+
+    def __call__(self, f: Callable[[Group], T], /) -> list[T]: ...
+
+
 @contextmanager
-def on_ranks(size: int, seconds: float = 60.0) -> Iterator[Callable]:
+def on_ranks(size: int, seconds: float = 60.0) -> Iterator[Run]:
     """Yields `run(f)`, which calls f(group) on each of `size` ranks and returns what each returned, in order.
 
     Ranks are threads of this process: each has its own error state of NumPy and its own context variables.
@@ -169,7 +177,7 @@ def on_ranks(size: int, seconds: float = 60.0) -> Iterator[Callable]:
         yield lambda f: _run(f, size, seconds)
 
 
-def _run(f: Callable, size: int, seconds: float) -> list:
+def _run(f: Callable[[Group], T], size: int, seconds: float) -> list[T]:
     if size == 1:
         return [f(Group("world"))]
     job, results = Job(size, seconds), [None] * size

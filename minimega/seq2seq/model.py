@@ -13,7 +13,7 @@ B batch, S tokens of the source, T tokens of the target, D width.
 """
 
 from dataclasses import dataclass, fields, replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from minimega.embedding import Embedding, SinusoidalEmbedding, sinusoids
 from minimega.errors import BadInput
@@ -76,7 +76,7 @@ class EncoderDecoder(Config):
     def blocks(self) -> dict[str, Layer]:
         """The encoder's blocks, then the decoder's."""
         n = self.encoder_layers
-        encoder = {f"encoder{i}": EncoderBlock(self, last=i == n - 1) for i in range(n)}
+        encoder: dict[str, Layer] = {f"encoder{i}": EncoderBlock(self, last=i == n - 1) for i in range(n)}
         return encoder | {f"decoder{i}": DecoderBlock(self) for i in range(self.num_layers - n)}
 
     def prompt(self, ids, start=0):
@@ -89,7 +89,7 @@ class EncoderDecoder(Config):
 
     def as_gpt(self) -> Config:
         """A decoder-only shape that needs at least as much memory: cross-attention counts as a block."""
-        shape = {field.name: getattr(self, field.name) for field in fields(Config)}
+        shape: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(Config)}
         return Config(**shape | {"num_layers": 2 * self.num_layers - self.encoder_layers})
 
 

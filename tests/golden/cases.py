@@ -157,7 +157,7 @@ def filled(config: Config, dtype: str = "float64", spread: float = 0.2) -> Model
     """A model whose weights are all drawn, biases and norms too, each by its name."""
     model = gpt(config)
     for name, p in model.parameters().items():
-        data = p.mean + spread * stream("weights", name).standard_normal(p.whole_shape)
+        data = p.centre + spread * stream("weights", name).standard_normal(p.whole_shape)
         p.data = data.astype(np.float32).astype(dtype)
     return model
 
