@@ -221,12 +221,16 @@ CHAPTERS: dict[str, dict[str, Command]] = {
     "The shell": {
         "completion": Command(
             "print a script with which the Tab key completes what you type",
-            (
-                "minimega completion bash > ~/.minimega.bash  # source it in ~/.bashrc",
-                "minimega completion zsh > ~/.minimega.zsh  # source it in ~/.zshrc",
-            ),
+            ("minimega completion bash > ~/.minimega.bash", "minimega completion zsh > ~/.minimega.zsh"),
             "",
-            (("shell", "bash|zsh", "your shell; in ~/.zshrc its line comes after compinit"),),
+            (
+                (
+                    "shell",
+                    "bash|zsh",
+                    "your shell. Then put into ~/.bashrc: source ~/.minimega.bash; or into ~/.zshrc, after "
+                    'compinit: eval "$(<~/.minimega.zsh)"',
+                ),
+            ),
         ),
     },
 }

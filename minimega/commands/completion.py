@@ -1,4 +1,7 @@
-"""`minimega completion`: a script with which bash or zsh completes commands, options and values."""
+"""`minimega completion`: a script with which bash or zsh completes commands, options and values.
+
+shtab makes it from the parsers of argparse. The shell then needs no Python to complete a word.
+"""
 
 import argparse
 from types import SimpleNamespace as Options
@@ -52,6 +55,8 @@ def _complete(action: argparse.Action, command: str) -> None:
         elif words[0] and words[0] not in NO_FILE:
             texts = (command, words[0]) in {("prepare", "FILE-OR-FOLDER"), ("vectors", "FILE-OR-TEXT")}
             action.complete = TEXTS if texts else shtab.FILE
+    elif option.kind is bool:
+        action.nargs = 0  # a flag: after it comes the next option, seldom true or false
     elif option.words:
         action.choices = option.words
     elif option.within is PATH:
