@@ -105,6 +105,9 @@ def _target(command: str, key: str, name: str, texts: dict) -> str | list[str] |
         raise BadInput(f"{command} needs {name}: {line}; minimega {command} --help explains it")
     if text is not None:
         check_text(text, name.strip("[]"))
+    if "|" in name and name[0] != "[" and text not in (words := name.split("|")):
+        meant = nearest(names.plain(text), words)
+        raise BadInput(f"{command} is for {' or '.join(words)}, not {shown(text)}{meant}")
     return text
 
 
@@ -127,9 +130,15 @@ def _from_text(option: Option, text: str):
 
 def _command_meant(word: str) -> str:
     if word.startswith("-"):
+        if meant := nearest(names.plain(word.lstrip("-")), ("help", "version"), "--"):
+            return meant
         return "; the command comes first, as in minimega train --num-steps 100"
     meant = names.found(word, names.COMMANDS)
-    return f"; use {meant[0]}" if meant else nearest(word, COMMANDS) or "; minimega --help lists them"
+    return (
+        f"; use {meant[0]}"
+        if meant
+        else nearest(names.plain(word), COMMANDS) or "; minimega --help lists them"
+    )
 
 
 # The options that an argument without a name may belong to, most likely first.
@@ -142,10 +151,12 @@ NAMELESS = {
 
 
 def _about_unknown(command: str, word: str, argv: Sequence[str]) -> str:
-    typed, mine = word.partition("=")[0], of_command(command)
+    typed, mine = word.partition("=")[0], {*of_command(command), "help"}
     name = names.plain(typed.lstrip("-\u2012\u2013\u2014\u2212"))
     if name and name in mine:  # with one hyphen, another dash, or none
         return f"unexpected argument {shown(word)}; did you mean --{name}?"
+    if set(word) == {"-"}:
+        return f"unexpected argument {shown(word)}; see minimega {command} --help"
     if not name or not word.startswith("-"):
         taken = {w.partition("=")[0] for w in argv}
         free = [o for o in NAMELESS.get(command, ()) if f"--{o}" not in taken]
@@ -154,7 +165,7 @@ def _about_unknown(command: str, word: str, argv: Sequence[str]) -> str:
         at = argv.index(word)
         line = shlex.join(["minimega", command, *argv[:at], f"--{free[0]}", *argv[at:]])
         return f"unexpected argument {shown(word)}: type {line}"
-    meant = here(name, command)
+    meant = here(name, command) or nearest(name, ("help",), "--")
     if name in TABLE:
         commands = TABLE[name].commands.replace(" ", ", ")
         own = meant if meant.startswith("; use") else ""

@@ -44,6 +44,8 @@ class Parser(argparse.ArgumentParser):
         if no_value := re.search(r"argument (--[\w-]+): expected one argument", message):
             name = no_value[1]
             raise BadInput(f"{name} needs a value; write {name}=-... if it begins with a hyphen")
+        if "-h/--help" in message:  # -help, --help=...
+            raise BadInput(f"unexpected argument; did you mean --help? Type {self.prog} --help")
         raise BadInput(f"{message}; see {self.prog} --help")
 
 

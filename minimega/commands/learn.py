@@ -27,7 +27,12 @@ def run(o: Options) -> int:
         say(overview(mine))
         return 0
     if o.action not in ACTIONS:
-        near = nearest(o.action, ACTIONS) or f": it takes {', '.join(ACTIONS)}, or nothing for the list"
+        number = f"; did you mean learn open {o.action}?" if o.action.isdecimal() else ""
+        near = (
+            number
+            or nearest(o.action, ACTIONS)
+            or f": it takes {', '.join(ACTIONS)}, or nothing for the list"
+        )
         raise BadInput(f"unknown action {o.action!r} of learn{near}")
     if not o.lesson and o.action not in CHOOSES:
         raise BadInput(f"learn {o.action} needs a lesson's number: {program()} learn {o.action} 02")

@@ -258,6 +258,7 @@ COMMANDS = {
     "vectors": "word2vec w2v skipgram skip-gram embeddings train-vectors export-vectors fasttext glove",
     "neighbours": "neighbors nearest most-similar similar similarity analogy analogies distance",
     "learn": "lesson lessons tutorial course",
+    "completion": "completions autocomplete autocompletion tab-completion shell-completion",
 }
 
 

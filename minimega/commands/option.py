@@ -94,8 +94,10 @@ class Option:
         >>> TABLE["device"].meant("gpu"), TABLE["num-steps"].meant("1e3")
         ('; did you mean cuda?', '; did you mean 1000?')
         """
-        if self.kind is int:
-            return _whole(text)
+        if self.kind in (int, float):
+            number = _number(text, self.kind)
+            fits = number is not None and (not self.within or self.within[1](number))
+            return f"; did you mean {number}?" if fits and str(number) != text else ""
         if not self.words:
             return ""
         if names.plain(text) in self.words:
@@ -117,9 +119,18 @@ def check_text(text: str, where: str) -> None:
         ) from None
 
 
-def _whole(text: str) -> str:
+def _number(text: str, kind: type) -> float | int | None:
+    """
+    >>> _number("1,000", int), _number("20k", int), _number("0,001", float)
+    (1000, 20000, 0.001)
+    """
+    plain, times = text.lower().replace(" ", ""), 1
+    if plain[-1:] in {"k", "m"}:
+        plain, times = plain[:-1], {"k": 1000, "m": 1000**2}[plain[-1]]
     try:
-        number = float(text.replace(",", "").replace(" ", ""))
+        number = float(plain.replace(",", "" if kind is int else ".")) * times
     except ValueError:
-        return ""
-    return f"; did you mean {number:.0f}?" if number == number // 1 and abs(number) < MOST else ""
+        return None
+    if not math.isfinite(number) or abs(number) >= MOST or (kind is int and number % 1):
+        return None
+    return kind(number)

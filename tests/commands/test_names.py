@@ -122,10 +122,15 @@ def test_what_is_not_here_is_not_offered_something_else(words):
     assert "did you mean" not in str(error.value)
 
 
-@pytest.mark.parametrize("text", ["1e3", "7,5", "true", "none", "off", "16", "gpu", "pre-norm", "GPT-2"])
+@pytest.mark.parametrize(
+    "text", ["1e3", "7,5", "2k", "true", "none", "off", "16", "gpu", "pre-norm", "GPT-2"]
+)
 def test_what_is_offered_is_taken(text):
     for option in TABLE.values():
         offered = option.meant(text).partition("mean ")[2].removesuffix("?")
         if offered:
             known = option.kind if isinstance(option.kind, tuple) else ("true", "false")
-            assert int(offered) if option.kind is int else offered in known
+            if option.kind in (int, float):
+                assert option.check(option.kind(offered), option.name) == option.kind(offered)
+            else:
+                assert offered in known
