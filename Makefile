@@ -22,7 +22,7 @@ help:
 	@echo "make clean        remove the environments, caches and build/; runs/ stays"
 
 demo: .venv/installed
-	@.venv/bin/minimega train --save-dir runs/demo --overwrite
+	@.venv/bin/minimega train --save-dir runs/demo --overwrite --dp auto
 	@echo && echo "What it writes:" && echo
 	@.venv/bin/minimega generate --model-filename runs/demo
 

@@ -21,7 +21,7 @@ class Command:
     targets: tuple[tuple[str, str, str], ...] = ()
 
 
-SHAPE = "model-type num-layers d-model nhead context"
+SHAPE = "size model-type num-layers d-model nhead context"
 CHAPTERS: dict[str, dict[str, Command]] = {
     "Begin here": {
         "train": Command(

@@ -1,9 +1,9 @@
 """The progress of a run: a bar or lines."""
 
 import math
-import sys
 import time
 
+from minimega.ranks.bar import bar_for
 from minimega.ranks.streams import say
 
 
@@ -15,20 +15,14 @@ class Progress:
 
     def __init__(self, steps: int, start: int, speaks: bool = True):
         self.steps, self.begun, self.start, self.speaks = steps, time.monotonic(), start, speaks
-        self.said, self.bar = -math.inf, None
-        if speaks and sys.stderr.isatty():
-            from tqdm import tqdm
-
-            form = "{percentage:3.0f}% |{bar}| step {n_fmt}/{total_fmt}{postfix}, {remaining} left"
-            self.bar = tqdm(total=steps, initial=start, bar_format=form, leave=False)
+        self.said, self.bar = -math.inf, bar_for(steps, start) if speaks else None
 
     def show(self, record: dict) -> None:
         """Show a step: `record` has step, loss (nats per token) and tokens_per_s."""
         step = record["step"]
         text = f"loss {record['loss']:.4f}, {record['tokens_per_s']:,.0f} tokens/s"
         if self.bar is not None:
-            self.bar.set_postfix_str(text, refresh=False)
-            self.bar.update()
+            self.bar.show(step, text)
         elif time.monotonic() - self.said >= 10 or step == self.steps:
             self.said = time.monotonic()
             left = (self.said - self.begun) / (step - self.start) * (self.steps - step)
@@ -37,7 +31,7 @@ class Progress:
     def say(self, text: str) -> None:
         """Print a text, above the bar if there is one."""
         if self.bar is not None:
-            with self.bar.external_write_mode(file=sys.stdout):
+            with self.bar.above():
                 say(text)
         elif self.speaks:
             say(text)

@@ -19,6 +19,7 @@ from pathlib import Path
 from minimega.errors import OUTPUT
 from minimega.ranks import child, lifeline
 from minimega.ranks.banners import Banners
+from minimega.ranks.bar import Screen
 
 PATIENCE = 4.0  # seconds without progress after a signal until all ranks are killed
 CLEANUP = 2.0  # seconds for mpirun to end once its ranks are gone
@@ -43,7 +44,8 @@ def line_for_ranks() -> Iterator[tuple[socket.socket, dict[str, str]]]:
             address = str(Path(folder, "line"))
             server.bind(address)
             server.listen(socket.SOMAXCONN)
-            yield server, {lifeline.ADDRESS: address, child.PROGRAM: child.program()}
+            told = {lifeline.ADDRESS: address, child.PROGRAM: child.program()}
+            yield server, told | ({lifeline.TERMINAL: "1"} if sys.stderr and sys.stderr.isatty() else {})
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -83,7 +85,7 @@ class Job:
     def __init__(self, line: list[str], env: dict[str, str], ranks: int):
         self.size, self.asked, self.since = ranks, [], 0.0
         self.ranks: list[Rank] = []
-        self.stuck, self.unwritten = "", None
+        self.stuck, self.unwritten, self.screen = "", None, Screen()
         self.selector = selectors.DefaultSelector()
         # Linux lists the sockets in the order in which they were closed, however late we look at it.
         self.closings, self.closed = select.epoll() if hasattr(select, "epoll") else None, []
@@ -108,6 +110,7 @@ class Job:
             if self.unwritten:
                 raise self.unwritten
         finally:
+            self.screen.close()
             if self.closings:
                 self.closed = [file for file, _ in self.closings.poll(0)]
                 self.closings.close()
@@ -157,7 +160,9 @@ class Job:
                 if key.data is self.server:
                     self._accept()
                 elif isinstance(key.data, Rank):
-                    if not key.data.read():
+                    open_still = key.data.read()
+                    self.screen.take(key.data.state)
+                    if not open_still:
                         key.data.closed = time.monotonic()
                         self.selector.unregister(key.data.line)
                 elif not self._pass_on(key.fileobj, key.data):
@@ -200,8 +205,9 @@ class Job:
         banners = self.banners[target]
         text = banners.feed(data) if data else banners.end()
         try:
-            if not self.unwritten:
-                _write(target, text)
+            if text and not self.unwritten:
+                with self.screen.above():
+                    _write(target, text)
         except OSError as why:  # ask the ranks to stop, so that they clean up
             self.unwritten = why
             if not self.asked:

@@ -1,5 +1,6 @@
 """Starts ranks with the installed MPI, and ends them all when one fails."""
 
+import contextlib
 import os
 import shutil
 import signal
@@ -81,9 +82,20 @@ def check_ranks(given: int, needed: int, cut: str) -> None:
         raise BadInput(f"{given} ranks were started, but {cut} needs {needed}: use mpirun -n {needed}")
 
 
-def cores() -> int:
-    """The number of cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def cores(limits: Path = Path("/sys/fs/cgroup")) -> int:
+    """The number of cores that this process may use. A container may allow fewer than it shows."""
+    seen = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(seen, _allowed(limits)))
+
+
+def _allowed(limits: Path) -> int:
+    """The whole cores' worth of time that Linux grants this group of processes, by cgroup v2 or v1."""
+    for files in (("cpu.max",), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us")):
+        with contextlib.suppress(OSError, ValueError, ZeroDivisionError):  # "max": ValueError; -1: no limit
+            quota, period = map(int, " ".join((limits / name).read_text() for name in files).split())
+            if quota > 0:
+                return quota // period
+    return sys.maxsize
 
 
 def share() -> int:

@@ -16,6 +16,7 @@ import threading
 import time
 
 ADDRESS = "MINIMEGA_LAUNCHER"
+TERMINAL = "MINIMEGA_TERMINAL"  # set if the launcher writes errors, and so a bar, to a terminal
 MESSAGES = ("transport", "watch", "rollcall", "group", "mpi")  # where a rank waits for others
 
 
@@ -23,13 +24,19 @@ def hold(rank: int) -> None:
     """Connect rank number `rank` to the launcher in the environment, if any; from here on it ends with it."""
     global _line
     address = os.environ.pop(ADDRESS, None)  # child processes must not inherit it
+    terminal = os.environ.pop(TERMINAL, "")
     if address:
-        _line = Line(address, rank)
+        _line = Line(address, rank, bool(terminal))
 
 
 def held() -> bool:
     """Whether our launcher started this rank, and has set its environment."""
     return _line is not None
+
+
+def on_terminal() -> bool:
+    """Whether our launcher started this rank from a terminal."""
+    return _line is not None and _line.terminal
 
 
 def tell(**state) -> None:
@@ -52,7 +59,8 @@ def asked(number: int) -> int:
 class Line:
     """The rank's end of the socket; a thread listens to it."""
 
-    def __init__(self, address: str, rank: int):
+    def __init__(self, address: str, rank: int, terminal: bool = False):
+        self.terminal = terminal
         self.asked, self.lock, self.unsent = 0, threading.Lock(), b""
         self.socket = socket.socket(socket.AF_UNIX)
         try:

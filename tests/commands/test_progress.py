@@ -21,6 +21,6 @@ def test_the_bar_of_a_resumed_run_begins_where_it_was(monkeypatch):
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     resumed = Progress(12, 8)
     resumed.show(RECORD)
-    bar = resumed.bar
+    bar = resumed.bar.bar
     resumed.close()
     assert (bar.n, bar.total) == (9, 12)

@@ -479,3 +479,25 @@ def test_masked_and_augmented_batches_are_those_of_one_process(tmp_path, objecti
     train(tmp_path / "ranks", *more, "--dp", "2", "--pp", "2", "--zero", "1", "--oversubscribe")
     assert_same(tmp_path / "ranks", tmp_path / "right")
     assert log_of(tmp_path / "right", "loss")[6] > 0
+
+
+def test_a_bar_is_drawn_on_the_terminal_of_the_launcher():
+    """As on one rank: it vanishes at the end, and takes the place of the lines of steps."""
+    pty, termios = pytest.importorskip("pty"), pytest.importorskip("termios")
+    ours, theirs = pty.openpty()
+    termios.tcsetwinsize(theirs, (24, 100))  # a bar needs room
+    words = ["train", *OPTIONS, "--dp", "2", "--num-steps", "150", "--eval-every", "0"]
+    line = [sys.executable, "-m", "minimega", *words]
+    job = subprocess.Popen(line, stdout=theirs, stderr=theirs, stdin=subprocess.DEVNULL, env=ALONE)
+    os.close(theirs)
+    said = b""
+    with open(ours, "rb", buffering=0) as terminal:
+        try:
+            while more := terminal.read(1 << 16):
+                said += more
+        except OSError:  # the other end was closed
+            pass
+    assert job.wait(LIMIT) == 0
+    text = said.decode()
+    assert re.search(r"% \|.*\| step \d+/150", text) and "step 150/150: loss" not in text, repr(text)
+    assert text.count("step 150: held out") == 1 and text.endswith("no --save-dir was given\r\n")
