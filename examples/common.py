@@ -9,7 +9,7 @@ from pathlib import Path
 from minimega.checkpoint import checkpoint, run_folder
 from minimega.commands import cli
 from minimega.data import chat, tokens
-from minimega.judging.answers import answers
+from minimega.writing.answers import answers
 
 FIRST = 100_000  # the number of the first held-out tale
 

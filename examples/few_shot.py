@@ -21,8 +21,8 @@ from threadpoolctl import threadpool_limits
 
 import minimega as mm
 from minimega import random
-from minimega.judging.answers import answers
 from minimega.train import train
+from minimega.writing.answers import answers
 
 KINDS = (
     "baker warm loaf|fisher fresh trout|farmer sweet apple|tailor woollen coat|potter blue bowl"

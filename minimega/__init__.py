@@ -2,15 +2,54 @@
 
 The public names, in the order in which data passes through them:
 
-    texts       open_corpus, train_tokenizer, tokenize, Windows, Batches, masking_for
-    autograd    Tensor, op, backward, no_grad, recompute, saved_bytes
-    model       Parameter, Layer, Place, place, Config, SHAPES, Model, gpt, EncoderDecoder
-    gradcheck   check, assert_gradients
-    training    OPTIMIZERS, AdamW, Recipe, Alone, train_step, evaluate
-    sampling    generate, fill, beam_search
-    files       load, save
-    ranks       on_ranks
-    errors      BadInput, RunFailed
+    texts
+        open_corpus        a text to train on: tales, tales-zh, pydoc, a file or a folder
+        train_tokenizer    a tokenizer made from texts: characters, words or byte pairs
+        tokenize           the tokens of documents, as one array on disk
+        Windows            the windows of a stream of tokens: inputs, and the next token of each as target
+        Batches            windows in a random order that seed and step decide
+        masking_for        hides tokens as BERT does
+    autograd
+        Tensor             an array that knows how it was made: .backward() fills .grad
+        op                 makes an operation of a function that returns y and its backward
+        backward           the gradients of a Tensor with respect to its leaves
+        no_grad            a block in which no graph is kept
+        recompute          calls a function now, and again in the backward pass, to save memory
+        saved_bytes        the memory that a graph keeps for its backward pass
+    model
+        Parameter          a Tensor that is learned
+        Layer              the base of all layers: parameters by name, state_dict, summary
+        Place              which sequences and positions a batch holds
+        place              the Place of whole sequences
+        Config             the shape of a GPT
+        SHAPES             published shapes by name
+        Model              a list of layers from tokens to logits
+        gpt                builds a model of a shape
+        EncoderDecoder     the shape of a model that translates
+    gradcheck
+        check              compares a backward pass with finite differences and names the mistake
+        assert_gradients   the same, as an assertion
+    training
+        OPTIMIZERS         the optimizers by name
+        AdamW              Adam with decoupled weight decay
+        Recipe             how to train: learning rate, its schedule, decay, clipping
+        Alone              trains on one rank, with accumulated gradients
+        train_step         one step of training: loss, gradients, update
+        evaluate           the mean loss over batches
+    sampling
+        write              the text with which a model goes on: a str
+        stream             the same in pieces, as they come
+        generate           the same as tokens, of many texts at once
+        fill               the most likely tokens for the gaps of a text
+        beam_search        the most likely continuations
+    files
+        load               a model and its tokenizer, from a folder or a file
+        save               writes what load reads
+    ranks
+        on_ranks           runs a function on several ranks, which are threads
+    errors
+        BadInput           an input that cannot be used, in a sentence
+        RunFailed          a failure while running, in a sentence
 
 >>> import minimega as mm
 >>> model = mm.gpt(mm.Config(vocab_size=10, d_model=8, nhead=2)).draw(seed=0)
@@ -21,8 +60,9 @@ The public names, in the order in which data passes through them:
 """
 
 # ruff: isort: off
-from typing import TYPE_CHECKING
 import minimega.ranks.path  # first: makes the imports below find Python's own modules
+import sys
+from typing import TYPE_CHECKING
 from minimega.data.corpus import open_corpus
 from minimega.data.tokens import tokenize, train as train_tokenizer
 from minimega.data.windows import Batches, Windows
@@ -32,7 +72,6 @@ from minimega.parameter import Parameter
 from minimega.layer import Layer, Place, place
 from minimega.model import SHAPES, Config, Model, gpt
 from minimega.seq2seq.model import EncoderDecoder
-from minimega.gradcheck import assert_gradients, check
 from minimega.optim import OPTIMIZERS, AdamW
 from minimega.train import Alone, Recipe, evaluate, train_step
 from minimega.sample import fill, generate
@@ -40,25 +79,104 @@ from minimega.seq2seq.beam import beam_search
 from minimega.errors import BadInput, RunFailed
 # ruff: isort: on
 
-if TYPE_CHECKING:  # what __getattr__ imports when it is asked for
+if TYPE_CHECKING:  # LATER, for editors and type checkers
     from minimega.checkpoint.front import load, save
+    from minimega.gradcheck import assert_gradients, check
     from minimega.ranks.threads import on_ranks
+    from minimega.writing.write import stream, write
 
     __version__: str
 
+__all__ = [  # noqa: RUF022 (in the order of the map)
+    "open_corpus",
+    "train_tokenizer",
+    "tokenize",
+    "Windows",
+    "Batches",
+    "masking_for",
+    "Tensor",
+    "op",
+    "backward",
+    "no_grad",
+    "recompute",
+    "saved_bytes",
+    "Parameter",
+    "Layer",
+    "Place",
+    "place",
+    "Config",
+    "SHAPES",
+    "Model",
+    "gpt",
+    "EncoderDecoder",
+    "check",
+    "assert_gradients",
+    "OPTIMIZERS",
+    "AdamW",
+    "Recipe",
+    "Alone",
+    "train_step",
+    "evaluate",
+    "write",
+    "stream",
+    "generate",
+    "fill",
+    "beam_search",
+    "load",
+    "save",
+    "on_ranks",
+    "BadInput",
+    "RunFailed",
+]
+
+# Names that are imported when they are asked for: the libraries behind them would slow --help down.
+LATER = {
+    "assert_gradients": "minimega.gradcheck",
+    "check": "minimega.gradcheck",
+    "load": "minimega.checkpoint.front",
+    "on_ranks": "minimega.ranks.threads",
+    "save": "minimega.checkpoint.front",
+    "stream": "minimega.writing.write",
+    "write": "minimega.writing.write",
+}
+# What other libraries call it: the end of an error message.
+ELSEWHERE = {
+    "Adam": 'it is mm.OPTIMIZERS["adam"]',
+    "DataLoader": "use mm.Batches",
+    "Module": "use mm.Layer",
+    "SGD": 'it is mm.OPTIMIZERS["sgd"]',
+    "Trainer": "use mm.train_step",
+    "Variable": "use mm.Tensor",
+    "array": "use mm.Tensor(array)",
+    "from_pretrained": "use mm.load(folder)",
+    "manual_seed": "what draws takes a seed: model.draw(seed=0)",
+    "rand": "use mm.Tensor(np.random.rand(...))",
+    "randn": "use mm.Tensor(np.random.randn(...))",
+    "tensor": "use mm.Tensor(array)",
+    "zeros": "use mm.Tensor(np.zeros(...))",
+}
+
 
 def __getattr__(name: str):
-    """Names that few programs use: imported when they are asked for."""
-    if name in ("load", "save"):  # safetensors would slow --help down
-        from minimega.checkpoint import front
+    """Import a name of LATER; `__version__` is that of the installed distribution."""
+    if name in LATER:
+        from importlib import import_module
 
-        return getattr(front, name)
-    if name == "__version__":
-        from importlib.metadata import version
+        found = getattr(import_module(LATER[name]), name)
+    elif name == "__version__":
+        from importlib.metadata import PackageNotFoundError, version
 
-        return version("minimegatron")
-    if name == "on_ranks":
-        from minimega.ranks.threads import on_ranks
+        try:
+            found = version("minimegatron")
+        except PackageNotFoundError:  # run from its source
+            found = "unknown"
+    else:
+        said = f": {ELSEWHERE[name]}" if name in ELSEWHERE else ""
+        raise AttributeError(f"minimega has no {name}{said}", name=name, obj=sys.modules[__name__])
+    globals()[name] = found
+    return found
 
-        return on_ranks
-    raise AttributeError(f"minimega has no {name}")
+
+def __dir__() -> list[str]:
+    """What is here, and what is imported later: for dir, help and the Tab key."""
+    return sorted({*globals(), *__all__, "__version__"})

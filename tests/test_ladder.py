@@ -29,6 +29,7 @@ RUNGS = {
     "pictures": 8,
     "vectors": 8,
     "judging": 8,
+    "writing": 8,
     "interop": 8,
     "commands": 9,
     "learn": 9,

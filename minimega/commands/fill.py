@@ -5,10 +5,9 @@ from types import SimpleNamespace as Options
 
 from minimega.commands import threads
 from minimega.commands.evaluate import load
-from minimega.commands.notes import lacking
 from minimega.commands.on_ranks import on_ranks
 from minimega.commands.progress import say
-from minimega.data.foreign import check_script
+from minimega.data.foreign import check_script, lacking
 from minimega.data.masked import MASK, around_gaps, with_gaps
 from minimega.data.tokens import Tokenizer
 from minimega.errors import BadInput

@@ -95,13 +95,3 @@ def doubt(share: float, text: str) -> list[str]:
         f"warning: {share:.0%} of the tokens of {text} are not in the vocabulary. Predicting <unk> for them "
         f"counts as correct, so the loss looks better than the model is"
     ]
-
-
-def lacking(lacks: list[str], what: str) -> str:
-    """The remark that a text has tokens which the vocabulary lacks; at most eight are named.
-
-    >>> lacking(["Zoe"], "prompt")
-    "minimega: the vocabulary has no 'Zoe': the prompt has <unk> instead"
-    """
-    named = ", ".join(map(repr, lacks[:8])) + ", ..." * (len(lacks) > 8)
-    return f"minimega: the vocabulary has no {named}: the {what} has <unk> instead"

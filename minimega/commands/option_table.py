@@ -152,8 +152,8 @@ GROUPS: dict[str, tuple[Option, ...]] = {
     ),
     "generation": (
         Option("model-filename", str, None, f"{USE} score", "a run folder or its .safetensors", PATH, **RUN),
-        Option("prompt", str, None, f"{WRITE} embed", "how each text begins", **BEGUN),
-        Option("generate-filename", str, None, f"{WRITE} score", "output: one text per line", PATH, "none"),
+        Option("prompt", str, None, f"{WRITE} embed", "how a text begins; generate: - is stdin", **BEGUN),
+        Option("generate-filename", str, None, f"{WRITE} score", "texts, one per line; or .jsonl", PATH),
         Option("generate-num-sentences", int, 3, WRITE, "number of texts", FROM_1),
         Option("generate-sentence-length", int, 100, ANSWER, "maximum tokens per text", FROM_1),
         Option("temperature", float, 0.8, ANSWER, "sampling randomness; 0: greedy", FROM_0, **GREEDY),

@@ -7,7 +7,7 @@ from types import SimpleNamespace as Options
 
 from minimega.commands import sources
 from minimega.commands.evaluate import load_causal
-from minimega.commands.generate import in_lines, write_lines
+from minimega.commands.generate import write_lines
 from minimega.commands.notes import counted
 from minimega.commands.on_ranks import on_ranks
 from minimega.commands.theirs import load_function, theirs
@@ -62,7 +62,7 @@ def _score(o: Options, grid: Grid | None) -> int:
         return 0
     if judges:
         if o.generate_filename:
-            write_lines(in_lines(texts), o.generate_filename)
+            write_lines(texts, o.generate_filename)
         judged = _judge(texts, wanted, o)
         found |= judged.as_dict(o.resamples, o.seed)
         if o.compare:

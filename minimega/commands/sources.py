@@ -12,10 +12,11 @@ from minimega.commands.texts import check_found, open_texts
 from minimega.data import corpus
 from minimega.errors import BadInput
 from minimega.judging import files
-from minimega.judging.answers import TOGETHER, answers, prompt_ids
 from minimega.judging.words import WORD
 from minimega.parallel.grid import Grid
 from minimega.ranks.streams import tell
+from minimega.writing.answers import TOGETHER, answers
+from minimega.writing.prompt import prompt_ids
 
 
 def is_run(name: str | None) -> bool:

@@ -91,3 +91,13 @@ def check_script(documents: Documents, stream: np.ndarray, tokenizer: Tokenizer,
         f"{said}, and the vocabulary has none of it: nearly all is unknown\n"
         f"Take a text in the {known.capitalize()} script, or train with both; byte pairs (bpe) read any."
     )
+
+
+def lacking(lacks: list[str], what: str) -> str:
+    """The remark that a text has tokens which the vocabulary lacks; at most eight are named.
+
+    >>> lacking(["Zoe"], "prompt")
+    "minimega: the vocabulary has no 'Zoe': the prompt has <unk> instead"
+    """
+    named = ", ".join(map(repr, lacks[:8])) + ", ..." * (len(lacks) > 8)
+    return f"minimega: the vocabulary has no {named}: the {what} has <unk> instead"

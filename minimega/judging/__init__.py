@@ -1,7 +1,6 @@
 """How good texts are: BLEU, ROUGE, diversity, copying, ratings by people, confidence intervals.
 
     judge(texts, references)            every score of a list of texts; versus(a, b) compares two lists
-    answers.answers(model, ...)         what a model says to many prompts
     copying.copied(texts, documents)    the wording that texts share with the training text
     exposure.exposure(model, ...)       whether a secret of the training text comes out
     sheet.sheet(systems)                a page on which people rate; ratings.summary reads the ratings back

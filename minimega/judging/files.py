@@ -8,7 +8,7 @@ from pathlib import Path
 from minimega.data import chat
 from minimega.errors import BadInput, shown
 
-FIELDS = "hypothesis", "prompt", "completion", "reference", "references", "messages"
+FIELDS = "hypothesis", "prompt", "completion", "reference", "references", "messages", "text"
 
 
 @dataclass(frozen=True)
@@ -49,9 +49,9 @@ def read(path: str | Path, mean: str = "text") -> list[Row]:
     """The rows of a file of texts, or of JSON lines (`.jsonl`).
 
     `mean` is what a line of text is: "text" (a hypothesis), "reference" or "prompt". A JSON line has some of:
-    hypothesis; reference, or references (a list); prompt; completion (a reference, if references are wanted,
-    else a hypothesis); or messages (see data/chat.py), whose last one is the completion. Raises BadInput,
-    with the line, for anything else.
+    hypothesis (or text); reference, or references (a list); prompt; completion (a reference, if references
+    are wanted, else a hypothesis); or messages (see data/chat.py), whose last one is the completion. Raises
+    BadInput, with the line, for anything else.
     """
     if Path(path).suffix != ".jsonl":
         wrap = {
@@ -71,6 +71,7 @@ def _row(line: str, where: str, mean: str) -> Row:
     if not isinstance(found, dict) or not found.keys() & set(FIELDS):
         raise BadInput(f"{where} must be an object with some of {', '.join(FIELDS)}, not {shown(found)}")
     text, prompt, completion = (_text(found, name, where) for name in ("hypothesis", "prompt", "completion"))
+    text = _text(found, "text", where) if text is None else text  # as `minimega generate` writes it
     if "messages" in found:
         *turns, completion = [content for _, content in chat.parse(line, where)]
         prompt = tuple(turns)

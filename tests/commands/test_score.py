@@ -13,8 +13,8 @@ from minimega.commands.cli import main
 from minimega.commands.sources import halved
 from minimega.data import tokens
 from minimega.data.corpus import Tales
-from minimega.judging.answers import answers
 from minimega.judging.words import words as words_of
+from minimega.writing.answers import answers
 from tests.judging.test_scores import CHINESE, ONE, THREE, TWO
 
 

@@ -177,7 +177,7 @@ def test_byte_pairs_read_any_script_with_a_warning(tmp_path, mine, other, script
     prompt = next(corpus.open_corpus(other, tales=1).documents())
     few = ["--generate-num-sentences", "1", "--generate-sentence-length", "2"]
     assert main(["generate", "--model-filename", str(run), "--prompt", prompt[:10], *few]) == 0
-    assert f"warning: --prompt {warned}" in capsys.readouterr().err
+    assert f"warning: the prompt {warned}" in capsys.readouterr().err
     assert main(["evaluate", "--model-filename", str(run)]) == 0
     assert "warning" not in capsys.readouterr().out
 

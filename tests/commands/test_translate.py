@@ -152,7 +152,7 @@ def test_generation_that_cannot_be(tmp_path, train, capsys):
     assert train(tmp_path / "run") == 0
     use = ["generate", "--model-filename", str(tmp_path / "run")]
     for more, said in (
-        ([], "give --prompt TEXT"),
+        ([], "give it a --prompt"),
         (["--prompt", "one" + " one" * 5], "the source text has 6 tokens, and the model has room for 5"),
     ):
         capsys.readouterr()

@@ -10,8 +10,8 @@ import minimega as mm
 from minimega import random
 from minimega.data import chat, tokens
 from minimega.errors import BadInput
-from minimega.judging.answers import answers, continuations
 from minimega.judging.exposure import Secret, exposure, losses
+from minimega.writing.answers import answers, continuations
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +54,7 @@ def test_greedy_answers_are_those_of_generate(model):
 
 def test_more_prompts_than_a_batch_keep_their_order(model, monkeypatch):
     want = continuations(model, PROMPTS * 3, ends=(), length=5, temperature=1.0)
-    monkeypatch.setattr("minimega.judging.answers.TOGETHER", 4)
+    monkeypatch.setattr("minimega.writing.answers.TOGETHER", 4)
     assert continuations(model, PROMPTS * 3, ends=(), length=5, temperature=1.0) == want
     assert want[:5] != want[5:10]  # the same prompts under other numbers
 
@@ -62,7 +62,7 @@ def test_more_prompts_than_a_batch_keep_their_order(model, monkeypatch):
 def test_the_text_of_an_answer(model, monkeypatch):
     tokenizer = tokens.train("char", ["abc. "])
     monkeypatch.setattr(
-        "minimega.judging.answers.continuations",
+        "minimega.writing.answers.continuations",
         lambda model, rows, ends, length, seed, **choice: [tokenizer.encode(" b c. a.") for _ in rows],
     )
     assert answers(model, tokenizer, ["ab", ("ab", "ca")]) == ["b c. a."] * 2
@@ -175,7 +175,7 @@ def test_a_model_of_dialogues_is_asked_as_a_user_and_ends_with_its_turn(model, m
         seen.append((rows, ends, set(banned)))
         return [tokenizer.encode(" Anna.").tolist() for _ in rows]
 
-    monkeypatch.setattr("minimega.judging.answers.continuations", said)
+    monkeypatch.setattr("minimega.writing.answers.continuations", said)
     assert answers(model, tokenizer, ["Who?", ("Who?", "Anna.", "found it?")]) == ["Anna."] * 2
     rows, ends, banned = seen[0]
     asked = " <user> Who? <assistant>"

@@ -342,8 +342,8 @@ RUN = (
     ),
     Mistake(
         "an answer goes on after its end",
-        "token in (tokenizer.start, ask.end)",
-        "token == tokenizer.start",
+        "self.ends, self.ended = (tokenizer.start, ask.end), False",
+        "self.ends, self.ended = (tokenizer.start,), False",
         ("test_a_model_of_dialogues_answers_up_to_the_end",),
     ),
 )

@@ -12,12 +12,11 @@ from minimega.backend import library
 from minimega.data import chat
 from minimega.data.tokens import Tokenizer
 from minimega.errors import BadInput
-from minimega.model import Config, Model
+from minimega.model import Model
 from minimega.sample import choose, next_logits, room
-from minimega.seq2seq.pairs import source_ids
+from minimega.writing.prompt import Prompt, prompt_ids
 
 TOGETHER = 64  # prompts continued at once: few enough for any memory
-Prompt = str | Sequence[str]
 
 
 def continuations(
@@ -104,16 +103,3 @@ def answers(
         text = tokenizer.decode([*row, *own])[len(tokenizer.decode(row)) :]  # with the space before its word
         texts.append((text.split(stop)[0] if stop else text).strip())
     return texts
-
-
-def prompt_ids(tokenizer: Tokenizer, prompt: Prompt, config: Config) -> list[int]:
-    """The token ids of a prompt, a start token first: as the turns of a dialogue, if the model knows them.
-
-    An encoder-decoder gets it as the source.
-    """
-    turns = [prompt] if isinstance(prompt, str) else prompt
-    if config.kind != "gpt":
-        return config.prompt(source_ids(tokenizer, "\n".join(turns)), tokenizer.start)
-    if chat.speaks(tokenizer):
-        return chat.prompt(tokenizer, *turns)
-    return [tokenizer.start, *map(int, tokenizer.encode("\n".join(turns)))]
