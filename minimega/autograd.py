@@ -248,19 +248,25 @@ def saved_bytes(y: Tensor) -> dict[str, int]:
     >>> saved_bytes(x.exp())                  # exp keeps its output
     {'': 8000}
     """
-    order = _makers_first(y)
-    seen = {id(base_of(p.data)) for made in order for p in made.inputs if isinstance(p, Tensor) and p.learned}
     held: dict[str, int] = {}
-    for made in order:
-        for array in _arrays(made.back):
-            owner = base_of(array)
-            if id(owner) not in seen:
-                seen.add(id(owner))
-                held[made.layer] = held.get(made.layer, 0) + owner.nbytes
+    for layer, array in saved_arrays(y):
+        held[layer] = held.get(layer, 0) + array.nbytes
     return held
 
 
-def _arrays(thing: Any, depth: int = 0) -> Iterator:
+def saved_arrays(y: Tensor) -> Iterator[tuple]:
+    """The whole arrays that the backward pass of y keeps, each once, with the layer that saved it first."""
+    order = _makers_first(y)
+    seen = {id(base_of(p.data)) for made in order for p in made.inputs if isinstance(p, Tensor) and p.learned}
+    for made in order:
+        for array in reachable(made.back):
+            owner = base_of(array)
+            if id(owner) not in seen:
+                seen.add(id(owner))
+                yield made.layer, owner
+
+
+def reachable(thing: Any, depth: int = 0) -> Iterator:
     """The arrays that a closure can reach: through its cells, and the tuples, lists and functions in them."""
     thing = thing.data if isinstance(thing, Tensor) else thing
     if hasattr(thing, "nbytes") and getattr(thing, "ndim", False):
@@ -268,7 +274,7 @@ def _arrays(thing: Any, depth: int = 0) -> Iterator:
     elif depth < 8:
         inside = thing if isinstance(thing, tuple | list) else ()
         for part in inside or [c.cell_contents for c in getattr(thing, "__closure__", None) or ()]:
-            yield from _arrays(part, depth + 1)
+            yield from reachable(part, depth + 1)
 
 
 def first_not_finite(f: Callable) -> str | None:

@@ -189,7 +189,7 @@ CHAPTERS: dict[str, dict[str, Command]] = {
             "tell rounding from a bug: where do two runs begin to differ",
             (
                 "minimega compare runs/demo runs/again",
-                'minimega compare "train --tp 2" "train"',
+                'minimega compare "train --tales 300 --tp 2" "train --tales 300"',
             ),
             "",
             (
@@ -201,7 +201,7 @@ CHAPTERS: dict[str, dict[str, Command]] = {
     "Speed, memory and ranks": {
         "bench": Command(
             "measure a training step: tokens per second, share of the peak",
-            ("minimega bench", "minimega bench --num-layers 4 --d-model 256 --num-steps 3"),
+            ("minimega bench", "minimega bench --model-type tiny --d-model 64 --num-steps 3"),
             f"{SHAPE} train-batch-size num-steps device threads",
         ),
         "memory": Command(

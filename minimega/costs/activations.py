@@ -48,6 +48,27 @@ def items(dtype: str) -> tuple[int, int]:
     return item, max(item, 4)
 
 
+class Piece(NamedTuple):
+    """One rank's share of a micro-batch of sequences, and of each layer.
+
+    `tokens` of each sequence go through its pairs of linear layers, `own` through what is between the pairs:
+    fewer under sequence parallelism.
+    """
+
+    batch: float
+    tokens: float
+    own: float
+    heads: float
+    hidden: float
+    vocabulary: float = 0
+    ring: bool = False  # whether a context group shares the tokens
+
+    @property
+    def n(self) -> float:
+        """The tokens of a micro-batch in the pairs."""
+        return self.batch * self.tokens
+
+
 def block(
     config: Config, batch: int, recompute: str = "none", tp: int = 1, sequence: bool = False, cp: int = 1
 ) -> list[Item]:
@@ -61,10 +82,21 @@ def block(
     >>> sum(item.paper_bytes for item in block(c, batch=2)) == 2 * 64 * 32 * (34 + 5 * 4 * 64 / 32)
     True
     """
-    c, n = config, batch * -(-config.context // cp)
-    width, hidden = n * c.d_model, n * c.d_hidden / tp  # F is cut over the ranks
-    heads, scores = width / tp, batch * c.nhead * c.context**2 / tp  # the heads are cut too
-    cut = tp if sequence else 1  # the tokens, outside of the pairs of linear layers
+    tokens, cut = -(-config.context // cp), tp if sequence else 1
+    mean = Piece(batch, tokens, tokens / cut, config.nhead / tp, config.d_hidden / tp, ring=cp > 1)
+    return kept(config, mean, recompute)
+
+
+def kept(config: Config, piece: Piece, recompute: str = "none", rows: float | None = None) -> list[Item]:
+    """What one block keeps on a rank with this piece of it, in the order it computes.
+
+    `rows` reach the experts of this rank, which the router decides (None: as if all were used equally).
+    """
+    c, n = config, piece.n
+    width, hidden = n * c.d_model, n * piece.hidden  # F is cut over the ranks
+    heads = width * piece.heads / c.nhead  # and so are the heads
+    scores = piece.batch * piece.heads * c.context**2
+    cut = piece.tokens / piece.own  # the tokens, outside of the pairs of linear layers
     if recompute == "full":
         return [Item("the block's input", width, 0, width / cut, "the rank's own tokens" if cut > 1 else "")]
 
@@ -81,8 +113,8 @@ def block(
         Item("attention weights", 2 * scores, scores, scores, "dropped weights and mask are drawn again"),
         Item("heads' outputs", 0, 0, heads, "kept for softmax's inner sum dy . y"),
     ]
-    if cp > 1:
-        core = [core[-1], Item("log of each row's sum", 0, 0, 0, "instead of the weights", n * c.nhead / tp)]
+    if piece.ring:
+        core = [core[-1], Item("log of each row's sum", 0, 0, 0, "instead of the weights", n * piece.heads)]
     attention = [
         *into("qkv"),
         Item("queries, keys, values", 3 * heads, 0, 3 * heads),
@@ -91,22 +123,21 @@ def block(
         mask,
     ]
     k = c.top_k_experts if c.experts else 1  # a token has a row in each of k MLPs
+    m = n * k if rows is None else rows
+    inner = m * piece.hidden
     inside = [
-        Item("before the activation", hidden, 0, k * hidden),
-        *(
-            [Item("tanh inside GELU", 0, 0, k * hidden, "kept, not recomputed")]
-            if c.activation == "gelu"
-            else []
-        ),
-        Item("input of down", hidden, 0, k * hidden),
+        Item("before the activation", hidden, 0, inner),
+        *([Item("tanh inside GELU", 0, 0, inner, "kept, not recomputed")] if c.activation == "gelu" else []),
+        Item("input of down", hidden, 0, inner),
     ]
     mlp = [*into("up"), *inside, mask]
     if c.experts:
-        gates = n * (c.experts + k + (k > 1)) + batch * c.experts
+        gates = n * (c.experts / cut + k + (k > 1)) + piece.batch * c.experts
         mlp = [
-            *into("router"),
+            into("router")[0],
+            Item("input of router", width / cut, 0, width / cut),
             Item("probabilities and gates", 0, 0, gates, "the paper has no experts"),
-            Item("rows at the experts", 0, 0, k * width, "k rows per token"),
+            Item("rows at the experts", 0, 0, m * c.d_model, "k rows per token"),
             *inside,
             Item("rows that came back", 0, 0, k * width, "for the gates' gradient"),
             Item("where rows go", 0, 0, 0, "integers", places=n * (8 + 5 * 8 * k)),

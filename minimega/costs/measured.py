@@ -6,17 +6,18 @@ from typing import NamedTuple
 
 import numpy as np
 
-from minimega.autograd import Tensor, saved_bytes
+from minimega.autograd import Tensor, reachable, saved_arrays, saved_bytes
 from minimega.backend import base_of
 from minimega.costs import Job
 from minimega.layer import Place, Uncut
 from minimega.model import Config, Model, gpt
-from minimega.optim import AdamW, Optimizer
+from minimega.optim import OPTIMIZERS, AdamW, Optimizer
 from minimega.parallel.data import BUCKET, Reducer
-from minimega.parallel.grid import Grid
+from minimega.parallel.grid import Grid, grid
 from minimega.parallel.pipeline import Run, actions, staged
-from minimega.parallel.team import Team
+from minimega.parallel.team import Team, build
 from minimega.precision import wide
+from minimega.ranks.group import Group
 from minimega.ranks.paper import Paper
 from minimega.train import Recipe, train_step
 
@@ -85,6 +86,89 @@ class State(NamedTuple):
     most: dict[str, int]  # at the peak of a step
     between: dict[str, int]  # between two steps
     at_once: int  # the numbers in the largest message
+
+
+class Held(Run):
+    """A Run that notes after each action what the rank holds: kept by closures, and between stages.
+
+    A subclass has `most`, a dict by kind, which all its Runs share.
+    """
+
+    most: dict[str, int]
+
+    def execute(self, actions):
+        """`Run.execute`, with a look after each action."""
+        return super().execute(self._looked(actions))
+
+    def _looked(self, actions):
+        for a in actions:
+            yield a
+            self._look()
+
+    def _look(self) -> None:
+        not_ours = [p.data for p in self.model.parameters().values()]
+        not_ours += list(reachable([(x, y) for x, y, _ in self.batches]))
+        seen = {id(base_of(x)) for x in not_ours}
+
+        def new(arrays) -> int:
+            found = {id(base_of(x)): base_of(x).nbytes for x in arrays}
+            found = {key: n for key, n in found.items() if key not in seen}
+            seen.update(found)
+            return sum(found.values())
+
+        outputs = [y for _, y in self.kept.values()]
+        kept = [x for y in outputs for _, x in saved_arrays(y)] + list(reachable(list(self.halves.values())))
+        ends = [x for x, _ in self.kept.values()], [y for y in outputs if y.data.ndim]
+        waits = list(self.coming.values()), self.sent
+        now = {"activations": new(kept), "passing": new(reachable([*ends, list(self.dx.values()), *waits]))}
+        if sum(now.values()) > sum(self.most.values()):
+            self.most.update(now)
+
+
+def measured_rank(job: Job, world: Group, bucket: int = BUCKET) -> dict[str, int]:
+    """What this rank of a running group holds at the peak of its second step, by kind: see rank.py.
+
+    Gradients are looked at whenever one is complete and when a bucket leaves: those of the parameters, the
+    copy that is sent, and for each message under way what is sent and what comes. Every rank calls it.
+    """
+    most, peak = {"activations": 0, "passing": 0}, Counter()
+    run = type("HeldHere", (Held,), {"most": most})
+    model, team = build(job.config, grid(world, job.layout), bucket=bucket, run=run)
+    team.draw(model, 0, job.dtype)
+    reducer, optimizer, zero = team.reducer, OPTIMIZERS[job.optimizer](), job.layout.zero
+    leave, complete = reducer.leave, reducer.complete
+    item = wide(next(iter(model.parameters().values())).data[..., :0]).itemsize
+
+    def look(more: int = 0) -> None:
+        nonlocal peak
+        coming = (
+            len(range(b.size)[b.group.piece(b.size)] if zero else range(b.size)) for b in reducer.buckets
+        )
+        flying = sum(n * len(b.under_way) for n, b in zip(coming, reducer.buckets, strict=True))
+        now = live(model, reducer, optimizer)
+        peak |= Counter(now | {"gradients": now["gradients"] + item * (flying + more)})
+
+    def leaves(b) -> None:
+        if zero and reducer.under_way:
+            reducer.under_way.arrive()
+        look(b.size)
+        leave(b)
+        look()
+
+    def completes(p) -> None:
+        look()
+        complete(p)
+
+    reducer.leave, reducer.complete = leaves, completes
+    ids = np.arange(job.batch * job.config.context).reshape(job.batch, -1) % job.config.vocab_size
+    for step in (1, 2):
+        train_step(model, optimizer, Recipe(2), step, ids, ids, team=team)
+        look()
+    return {
+        "weights": peak["parameters"],
+        **{kind: peak[kind] for kind in ("gradients", "optimizer")},
+        **most,
+    }
 
 
 def measured_state(config: Config, grid: Grid, stage: int, bucket: int = BUCKET, xp=np) -> State:

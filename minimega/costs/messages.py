@@ -7,29 +7,34 @@ B batch, T time, D width, V vocabulary; N tokens of a micro-batch on one replica
 """
 
 from collections import Counter
-from itertools import product
 
 from minimega.costs import Job
 from minimega.costs.activations import items
+from minimega.costs.part import part
 from minimega.costs.stopwatch import ROUNDS
-from minimega.model import Config, gpt
 from minimega.parallel.context import halves
 from minimega.parallel.data import BUCKET
-from minimega.parallel.grid import Grid, grid
-from minimega.parallel.layout import Layout
-from minimega.ranks.paper import Paper
 
 Rows = dict[tuple[str, str, str], tuple[int, int]]  # (group, kind, label): (calls, bytes)
 
 
-def _seat(cut: Layout, rank: int) -> Grid:
-    """The groups of this rank, on paper: no other rank runs."""
-    return grid(Paper(cut.ranks, rank), cut)
+def of_step(
+    job: Job, rank: int = 0, routed: dict[str, list[tuple[int, int]]] | None = None, bucket: int = BUCKET
+) -> Rows:
+    """All that a rank sends in one training step; `routed` as for `of_experts`.
 
-
-def _tokens(config: Config, cut: Layout, r: int) -> int:
-    """How many tokens of each sequence rank r of the context group holds."""
-    return sum(half.stop - half.start for half in halves(config.context, cut.cp)[r])
+    >>> from minimega.costs import Config, Layout
+    >>> for row, sent in of_step(Job(Config(vocab_size=64), Layout(pp=2), batch=2), rank=1).items():
+    ...     print(*row, *sent)
+    pipeline send dx 2 131072
+    pipeline all-reduce loss 1 8
+    ends all-reduce gradients 1 32768
+    world all-reduce norm 1 8
+    """
+    rows = of_layers(job, rank) | of_context(job, rank) | of_pipeline(job, rank)
+    rows |= (of_zero if job.layout.zero else of_gradients)(job, rank, bucket)
+    rows |= of_experts(job, routed or {}) if job.layout.ep > 1 else {}
+    return rows | of_norm(job.layout.ranks)
 
 
 def of_layers(job: Job, rank: int = 0) -> Rows:
@@ -49,12 +54,13 @@ def of_layers(job: Job, rank: int = 0) -> Rows:
     If experts replace the MLP, the router's N E probabilities enter beside their input, and sequence-parallel
     ranks sum two numbers per sequence and expert for the balance loss.
 
+    >>> from minimega.costs import Config, Layout
     >>> rows = of_layers(Job(Config(vocab_size=64, num_layers=3), Layout(tp=2, accumulate=2), batch=4))
     >>> sum(calls for (_, _, label), (calls, _) in rows.items() if label.startswith("block"))  # 3 x 2 x 4
     24
     """
-    config, cut = job.config, job.layout
-    tokens = job.micro_batch * _tokens(config, cut, _seat(cut, rank).context.rank)
+    config, cut, own = job.config, job.layout, part(job, rank)
+    tokens, held = job.micro_batch * own.piece.tokens, own.model.layers
     (moved, added), rows = items(job.dtype), {}
 
     def add(label: str, width: int, ways: dict[str, int]) -> None:
@@ -74,39 +80,45 @@ def of_layers(job: Job, rank: int = 0) -> Rows:
 
     branches = {"attention": ("qkv", "out")} if config.attention else {}
     forward = cut.parts * (1 + (cut.recompute == "full"))
-    for i, (name, ends) in product(range(config.num_layers), {**branches, "mlp": ("up", "down")}.items()):
-        enter(f"block{i}.{name}.branch.{ends[0]}", forward)
-        leave(f"block{i}.{name}.branch.{ends[1]}", forward)
-    for i in range(config.num_layers if config.experts else 0):
-        enter(f"block{i}.mlp.branch.router", forward, config.experts)
-        if cut.sequence:
-            sums = 8 * 2 * config.experts * job.micro_batch * forward
-            rows["tensor", "all-reduce", f"block{i}.mlp.branch.balance"] = forward, sums
+    balance = own.grid.context.size > 1, cut.sequence  # the tokens of a sequence are cut over these groups
+    for block in (name for name in held if name.startswith("block")):
+        for name, ends in {**branches, "mlp": ("up", "down")}.items():
+            enter(f"{block}.{name}.branch.{ends[0]}", forward)
+            leave(f"{block}.{name}.branch.{ends[1]}", forward)
+        if config.experts:
+            enter(f"{block}.mlp.branch.router", forward, config.experts)
+        sums = forward, 8 * 2 * config.experts * job.micro_batch * forward
+        for group, is_cut in zip(("context", "tensor"), balance, strict=True):
+            if config.experts and is_cut:
+                rows[group, "all-reduce", f"{block}.mlp.branch.balance"] = sums
     width = config.d_embedding or config.d_model
-    enter("head", cut.parts, width if config.tied else config.d_model)  # the vocabulary is cut at both ends
-    leave("embedding", cut.parts, width)
-    # per token: the largest logit, then the sum of exponentials and the target's logit
-    rows["tensor", "all-reduce", "cross-entropy"] = 2 * cut.parts, cut.parts * 3 * tokens * added
-    return rows if cut.tp > 1 else {}
+    if "embedding" in held:  # the vocabulary is cut at both ends
+        leave("embedding", cut.parts, width)
+    if "head" in held:
+        enter("head", cut.parts, width if config.tied else config.d_model)
+        # per token: the largest logit, then the sum of exponentials and the target's logit
+        rows["tensor", "all-reduce", "cross-entropy"] = 2 * cut.parts, cut.parts * 3 * tokens * added
+    return {row: sent for row, sent in rows.items() if row[0] != "tensor" or cut.tp > 1}
 
 
-def of_experts(job: Job, routed: list[list[tuple[int, int]]]) -> Rows:
+def of_experts(job: Job, routed: dict[str, list[tuple[int, int]]]) -> Rows:
     """What a rank with some of the experts sends for their rows: five messages per layer and micro-batch.
 
-    `routed` lists, by layer and micro-batch, how many rows of its tokens the rank sent (N k; those to itself
+    `routed` lists, by block and micro-batch, how many rows of its tokens the rank sent (N k; those to itself
     are counted, but not on the wire) and how many its experts received, which the router decides. Forward,
     the counts travel, then the rows and the answers; backward, the gradients both ways. A recomputed block
     runs forward once more.
 
-    >>> of_experts(Job(Config(vocab_size=64, num_layers=1, experts=4)), [[(10, 12)]])
+    >>> from minimega.costs import Config, Layout
+    >>> of_experts(Job(Config(vocab_size=64, num_layers=1, experts=4)), {"block0": [(10, 12)]})
     {('experts', 'all-to-all', 'block0.mlp.branch'): (5, 22560)}
     """
     forward, found = 1 + (job.layout.recompute == "full"), {}
-    for i, micro_batches in enumerate(routed):
+    for block, micro_batches in routed.items():
         moved = sum(sent + came for sent, came in micro_batches) * job.config.d_model * items(job.dtype)[0]
         calls, counts = len(micro_batches), len(micro_batches) * 8 * job.config.experts
         total = calls * (3 * forward + 2), forward * (moved + counts) + moved
-        found["experts", "all-to-all", f"block{i}.mlp.branch"] = total
+        found["experts", "all-to-all", f"{block}.mlp.branch"] = total
     return found
 
 
@@ -117,18 +129,21 @@ def of_context(job: Job, rank: int = 0) -> Rows:
     need not come back. Their gradients travel with them and do: cp sends (Liu et al. 2023, section 3).
     Recomputed attention (selective or full) sends its keys and values once more.
 
+    >>> from minimega.costs import Config, Layout
     >>> rows = of_context(Job(Config(vocab_size=64, num_layers=1), Layout(cp=4)))
     >>> rows["context", "send", "kv"]                # 2 x 3 sends of keys and values of 32 x 128 numbers each
     (6, 196608)
     """
-    config, cut = job.config, job.layout
+    config, cut, own = job.config, job.layout, part(job, rank)
+    layers = sum(name.startswith("block") for name in own.model.layers)
     if cut.cp == 1 or not config.attention:
         return {}
-    next_has = _tokens(config, cut, (_seat(cut, rank).context.rank + 1) % cut.cp)
+    early, late = halves(config.context, cut.cp)[(own.grid.context.rank + 1) % cut.cp]
+    next_has = early.stop - early.start + late.stop - late.start
     sequences = job.batch // cut.dp
     # bytes of the keys and values at one position
     moved, added = (2 * sequences * config.d_model // cut.tp * item for item in items(job.dtype))
-    times, layers = 2 + (cut.recompute != "none"), config.num_layers
+    times = 2 + (cut.recompute != "none")
     return {
         ("context", "send", "kv"): (
             layers * cut.parts * times * (cut.cp - 1),
@@ -144,15 +159,14 @@ def of_pipeline(job: Job, rank: int = 0) -> Rows:
     Every schedule sends the same; v chunks per rank send v times as much (Narayanan et al. 2021, section
     2.2.2). The last stage sends no activation on, the first no gradient back.
 
+    >>> from minimega.costs import Config, Layout
     >>> job = Job(Config(vocab_size=64, num_layers=4), Layout(pp=2, micro_batches=4), batch=8)
     >>> of_pipeline(job)["pipeline", "send", "x"]
     (4, 524288)
     """
-    cut, seat = job.layout, _seat(job.layout, rank)
-    held = _tokens(job.config, cut, seat.context.rank)
-    held = len(range(held)[seat.shares.tokens(held)])
-    nbytes = job.batch // cut.dp * held * job.config.d_model * items(job.dtype)[0]
-    v, r = cut.virtual_stages, seat.pipeline.rank
+    cut, own = job.layout, part(job, rank)
+    nbytes = job.batch // cut.dp * own.piece.own * job.config.d_model * items(job.dtype)[0]
+    v, r = cut.virtual_stages, own.grid.pipeline.rank
     ways = {"x": v - (r == cut.pp - 1), "dx": v - (r == 0)}
     found = {
         ("pipeline", "send", what): (cut.parts * times, nbytes * times)
@@ -169,12 +183,14 @@ def of_gradients(job: Job, rank: int = 0, bucket: int = BUCKET) -> Rows:
 
     The gradients of 16-bit weights are float32.
 
+    >>> from minimega.costs import Config, Layout
     >>> of_gradients(Job(Config(vocab_size=64), Layout(dp=4)))
     {('data', 'all-reduce', 'gradients'): (2, 1685504), ('data', 'all-reduce', 'loss'): (1, 8)}
     """
-    seat, rows = _seat(job.layout, rank), {}
+    own, rows = part(job, rank), {}
+    seat = own.grid
     buckets: dict[tuple[str, int, bool], list[int]] = {}  # sizes by group; uncut parameters apart
-    for p in reversed(gpt(job.config, seat.shares).parameters().values()):
+    for p in reversed(own.model.parameters().values()):
         group = seat.holders(p)
         filled = buckets.setdefault((group.name, group.size, p.axis is None), [0])
         if filled[-1] >= bucket:
@@ -198,6 +214,7 @@ def of_zero(job: Job, rank: int = 0, bucket: int = BUCKET) -> Rows:
     except that the head's weights are still there for its backward pass, and the embedding's backward pass
     needs none unless its table is factorised.
 
+    >>> from minimega.costs import Config, Layout
     >>> of_zero(Job(Config(vocab_size=64), Layout(dp=4, zero=1)))["data", "all-gather", "weights"]
     (2, 1685504)
     """
@@ -210,8 +227,8 @@ def of_zero(job: Job, rank: int = 0, bucket: int = BUCKET) -> Rows:
                 rows[row[0], "reduce-scatter", "gradients"] = calls * parts, nbytes * parts
                 rows[row[0], "all-gather", "weights"] = calls, nbytes * moved // added
         return rows
-    seat = _seat(cut, rank)
-    model, users = gpt(job.config, seat.shares), {}
+    own, users = part(job, rank), {}
+    seat, model = own.grid, own.model
     for layer, inside in model.layers.items():
         for name in inside.parameters():
             users[name] = *users.get(name, ()), layer
@@ -219,13 +236,13 @@ def of_zero(job: Job, rank: int = 0, bucket: int = BUCKET) -> Rows:
     for name, p in model.parameters().items():
         group = seat.holders(p)
         sizes[group.name, group.size, p.axis is None, users[name]] += p.local_size
-    times = {"embedding": cut.accumulate * (1 + (job.config.d_embedding > 0)), "head": cut.accumulate}
+    # the next forward pass finds the factorised table as the backward pass left it
+    times = {"embedding": cut.parts + (job.config.d_embedding > 0), "head": cut.parts}
     sent = [
         row
         for (group, ranks, _, layers), size in sizes.items()
         for row in [(group, "reduce-scatter", "gradients", size * added)] * cut.accumulate
-        + [(group, "all-gather", "weights", size * moved)]
-        * sum(times.get(n, 2 * cut.accumulate) for n in layers)
+        + [(group, "all-gather", "weights", size * moved)] * sum(times.get(n, 2 * cut.parts) for n in layers)
         if ranks > 1
     ]
     for *row, size in sent:

@@ -168,6 +168,7 @@ def case_a_step_sends_what_the_formulas_say(group):
             stay += int(here[parts].sum())
         want = messages.of_layers(job, group.rank) | messages.of_norm(group.size)
         want |= messages.of_gradients(job, group.rank, 700)
+        routed = {f"block{n}": each for n, each in enumerate(routed)}
         want |= messages.of_experts(job, routed) if ep > 1 else {}
         model, recipe = case.model(g), case.recipe()
         team = case.team(model, g, 700)
