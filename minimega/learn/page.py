@@ -1,6 +1,7 @@
 """The functions that a lesson's cells call. Most print or display, and return None."""
 
 import inspect
+import re
 import sys
 import textwrap
 from pathlib import Path
@@ -27,7 +28,8 @@ def check(number: int, function) -> None:
     """Judge an exercise and print the verdict. If it passes, record that and link to the next lesson."""
     lesson = shelf.find(number)
     found = verdict(shelf.exercise(lesson.number), function)
-    say(line(lesson.number, found))
+    text = line(lesson.number, found)
+    say(_wrapped(text) if _notebook() else text)
     if found.ok and shelf.record(lesson.number, Path()) and (after := shelf.following(Path(), lesson.number)):
         path, _ = shelf.start(after, Path())
         _show(f"Next: [{after.number}, {after.title}]({path})")  # a link that Jupyter opens
@@ -64,6 +66,12 @@ def _notebook() -> bool:
     """Whether this code runs in a notebook's kernel."""
     shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
     return hasattr(shell, "kernel")
+
+
+def _wrapped(text: str, width: int = 100) -> str:
+    """Break long lines between words, with the indentation that they have: Jupyter breaks them anywhere."""
+    lines = (textwrap.fill(line, width, subsequent_indent=re.match(" *", line)[0]) for line in text.split("\n"))
+    return "\n".join(lines)
 
 
 def _show_code(markdown: str) -> None:
