@@ -1,30 +1,103 @@
-"""What the README and the guide to operations show can be typed."""
+"""What the README, its Chinese counterpart and the guides show can be typed, and their figures agree."""
 
 import re
+import shlex
 from pathlib import Path
 
 import pytest
 
+from minimega.commands.cli import parse
+from minimega.parallel.layout import FEATURES, REFUSED, allowed
+
 ROOT = Path(__file__).resolve().parents[1]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-GUIDE = (ROOT / "docs/add-an-operation.md").read_text(encoding="utf-8")
+FRONTS = ["README.md", "README.zh-CN.md"]
+GUIDES = sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))
 
 
-def test_the_python_of_the_readme_runs_and_its_loss_falls(capsys):
-    names: dict = {}
-    blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    exec(blocks[0], names)
-    losses = [float(line.split()[1]) for line in capsys.readouterr().out.splitlines()]
-    assert losses[-1] < 0.5 * losses[0]
-    exec(blocks[1], names)
-    assert "the backward pass is right" in capsys.readouterr().out
+def text(page: str) -> str:
+    return (ROOT / page).read_text(encoding="utf-8")
+
+
+README = text("README.md")
+
+
+def python_blocks(page: str) -> list[str]:
+    return re.findall(r"```python\n(.*?)```", text(page), re.DOTALL)
+
+
+def commands(page: str) -> list[list[str]]:
+    """The indented commands of a page and those in its running text, without comments and prompts."""
+    words = re.sub(r"```.*?```", "", text(page), flags=re.DOTALL)
+    words = words.replace("\\\n", " ")
+    programs = r"(?:make|source|minimega|mpirun|\.venv/bin/\w+)"
+    lines = re.findall(rf"^    (?:\$ )?({programs} .*)$", words, re.MULTILINE)
+    lines += re.findall(r"`((?:\.venv/bin/|make )[^`]*)`", re.sub(r"^    .*$", "", words, flags=re.MULTILINE))
+    return [shlex.split(line.replace("| ", " "), comments=True) for line in lines]
+
+
+def test_the_python_of_the_readme_prints_what_it_says(capsys):
+    (block,) = python_blocks("README.md")
+    exec(block, {})
+    assert re.search(r"\)  # (.*)\n", block)[1] in capsys.readouterr().out
 
 
 def test_the_python_of_the_guide_to_operations_runs(capsys):
     names: dict = {}
-    for block in re.findall(r"```python\n(.*?)```", GUIDE, re.DOTALL):
+    for block in python_blocks("docs/add-an-operation.md"):
         exec(block, names)
     assert "the backward pass is right" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("page", [*FRONTS, "docs/runs.md", "docs/parallelism.md"])
+def test_every_command_is_typed_as_a_reader_must_type_it(page):
+    targets = re.findall(r"^([\w-]+):", text("Makefile"), re.MULTILINE)
+    found = commands(page)
+    assert len(found) > 5
+    for program, *rest in found:
+        if program == "make":
+            assert rest[0] in targets, rest
+        elif program.endswith("minimega"):
+            assert program == "minimega" or page in FRONTS
+            assert program == ".venv/bin/minimega" or page not in FRONTS, "no environment is active yet"
+            if rest and rest[0] in text("docs/runs.md") and rest[0] != "COMMAND":
+                parse(rest[0], [word for word in rest[1:] if word != "..."])
+    if "docs/" in page:
+        assert "source .venv/bin/activate" in text("docs/runs.md")
+
+
+def test_the_figures_of_the_readme_are_those_of_the_table_of_features():
+    pairs = len(list(allowed()))
+    for page, words in (("README.md", "the {} features"), ("README.zh-CN.md", "{} 种功能")):
+        assert words.format(len(FEATURES)) in text(page)
+        assert str(pairs) in text(page)
+    number = {6: ("six pairs", "六对")}[len(REFUSED)]
+    assert number[0] in " ".join(README.split()) and number[1] in text("README.zh-CN.md")
+
+
+def parts(page: str) -> dict[str, list]:
+    """What must be equal in the two languages."""
+    words = text(page)
+    links = [link for link in re.findall(r"\]\(([^)]+)\)", words) if not link.startswith("README")]
+    plain = re.sub(r"```.*?```|!?\[[^]]*\]\([^)]*\)|^    .*$", "", words, flags=re.DOTALL | re.MULTILINE)
+    plain = re.sub(r"[\d,]+ (?:more )?lines|[\d,]+ 行", "", " ".join(plain.split()))  # see test_size.py
+    figures = re.findall(r"\d[\d,.]*\d|\d", re.sub(r"(\d+) 万", lambda m: f"{m[1]}0,000", plain))
+    return {
+        "commands": sorted(commands(page)),
+        "python": python_blocks(page),
+        "pictures": re.findall(r"!\[[^]]*\]\(([^)]+)\)", words),
+        "links": sorted(links),
+        "figures": sorted(set(figures)),
+        "sections": [len(re.findall(r"^##? ", words, re.MULTILINE))],
+    }
+
+
+@pytest.mark.parametrize("what", parts("README.md"))
+def test_the_chinese_readme_has_the_same(what):
+    assert parts("README.zh-CN.md")[what] == parts("README.md")[what]
+
+
+def test_the_two_readmes_link_to_each_other():
+    assert "(README.zh-CN.md)" in README and "(README.md)" in text("README.zh-CN.md")
 
 
 def test_every_file_of_the_package_stands_in_the_tree():
@@ -39,18 +112,20 @@ def test_every_file_of_the_package_stands_in_the_tree():
     assert missing == []
 
 
-@pytest.mark.parametrize(
-    "page", ["README.md", "CONTRIBUTING.md", "docs/parallelism.md", "docs/add-an-operation.md"]
-)
+@pytest.mark.parametrize("page", [*FRONTS, "CONTRIBUTING.md", *GUIDES])
 def test_every_link_leads_somewhere(page):
     path = ROOT / page
-    for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", path.read_text(encoding="utf-8")):
-        assert (path.parent / target).exists(), target
+    for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", text(page)):
+        assert target.startswith("https://") or (path.parent / target).exists(), target
 
 
-@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md"])
+@pytest.mark.parametrize("page", [*FRONTS, "CONTRIBUTING.md"])
 def test_every_path_of_the_project_that_is_named_exists(page):
-    text = (ROOT / page).read_text(encoding="utf-8")
-    for name in re.findall(r"`([\w.-]+/[\w/.-]*)`", text):
-        made = name.startswith(("runs/", "my-lessons/", "build/")) or "NAME" in name
+    for name in re.findall(r"`([\w.-]+/[\w/.-]*)`", text(page)):
+        made = name.startswith(("runs/", "my-lessons/", "build/", ".venv/")) or "NAME" in name
         assert made or (ROOT / name).exists() or (ROOT / "minimega" / name).exists(), name
+
+
+@pytest.mark.parametrize("picture", sorted((ROOT / "docs").glob("*.png")), ids=lambda path: path.name)
+def test_the_pictures_are_light(picture):
+    assert picture.stat().st_size < 150_000

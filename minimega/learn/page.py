@@ -70,8 +70,9 @@ def _notebook() -> bool:
 
 def _wrapped(text: str, width: int = 100) -> str:
     """Break long lines between words, with the indentation that they have: Jupyter breaks them anywhere."""
-    lines = (textwrap.fill(line, width, subsequent_indent=re.match(" *", line)[0]) for line in text.split("\n"))
-    return "\n".join(lines)
+    indents = (re.match(" *", line)[0] for line in text.split("\n"))
+    lines = zip(text.split("\n"), indents, strict=True)
+    return "\n".join(textwrap.fill(line, width, subsequent_indent=indent) for line, indent in lines)
 
 
 def _show_code(markdown: str) -> None:
