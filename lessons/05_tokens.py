@@ -25,7 +25,7 @@ import numpy as np
 from matplotlib import pyplot as plt
 
 import minimega as mm
-from minimega.embedding import Embedding, embedding, sum_rows
+from minimega.embedding import TextEmbedding, embedding, sum_rows
 from minimega.learn import check, picture, show
 
 # %% [markdown]
@@ -95,7 +95,7 @@ print("look-up and product are the same:", np.array_equal(table[ids], one_hot @ 
 y = layer(ids, mm.place(ids)).data
 print("both 'the' have the same row of the table:", np.array_equal(table[ids[0, 0]], table[ids[0, 3]]))
 print("and the layer's outputs for them are the same:", np.array_equal(y[0, 0], y[0, 3]))
-show(Embedding.forward)
+show(TextEmbedding.forward)
 
 # %% [markdown]
 # Why do the outputs differ? Because of the order of the words. The rows of the table do not know it: *the

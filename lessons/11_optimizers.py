@@ -89,7 +89,8 @@ for one, q, title in ((axes[0], np.eye(2), "along the axes"), (axes[1], turn, "r
     curvature, start = q @ np.diag([1.0, 50.0]) @ q.T, q @ np.array([-4.0, 1.0])
     heights = np.einsum("iyx,ij,jyx->yx", np.stack([x, y]), curvature, np.stack([x, y])) / 2
     one.contour(x, y, heights, levels=[0.1, 1, 4, 10, 25], colors="#BBBBBB", linewidths=0.7)
-    for optimizer, lr, color in ((SGD(), 0.038, ORANGE), (Momentum(0.8), 0.02, GREEN), (Adam(), 0.1, BLUE)):
+    optimizers = (SGD(), 0.038, ORANGE), (Momentum(beta1=0.8), 0.02, GREEN), (Adam(), 0.1, BLUE)
+    for optimizer, lr, color in optimizers:
         places = path(optimizer, lr, curvature, start)
         losses = np.einsum("ni,ij,nj->n", places, curvature, places) / 2
         needs = np.flatnonzero(losses > 0.01)[-1] + 1

@@ -16,11 +16,30 @@ The public names, in the order in which data passes through them:
         no_grad            a block in which no graph is kept
         recompute          calls a function now, and again in the backward pass, to save memory
         saved_bytes        the memory that a graph keeps for its backward pass
-    model
+    functions
+        relu               x where it is positive, 0 elsewhere; like the next four, a method of a Tensor too
+        gelu               GELU by the tanh formula of GPT-2
+        tanh               the hyperbolic tangent
+        softmax            exp(x) over its sum along an axis
+        log_softmax        its logarithm
+        concatenate        joins Tensors along an axis
+        cross_entropy      the loss of a classifier: logits and the numbers of the right classes
+    layers
         Parameter          a Tensor that is learned
         Layer              the base of all layers: parameters by name, state_dict, summary
         Place              which sequences and positions a batch holds
         place              the Place of whole sequences
+        Linear             y = x W + b
+        LayerNorm          features to mean 0 and variance 1
+        Embedding          a table of vectors
+        Dropout            drops features in training
+        Attention          each token averages the others
+        MLP                two linear layers around an activation
+        Sequential         layers and functions one after another
+        ReLU               relu as a layer
+        GELU               gelu as a layer
+        Tanh               tanh as a layer
+    model
         Config             the shape of a GPT
         SHAPES             published shapes by name
         Model              a list of layers from tokens to logits
@@ -31,6 +50,10 @@ The public names, in the order in which data passes through them:
         assert_gradients   the same, as an assertion
     training
         OPTIMIZERS         the optimizers by name
+        SGD                w -= lr g
+        Momentum           SGD along a decaying sum of gradients
+        AdaGrad            steps that shrink as squared gradients add up
+        Adam               running means of gradients and of their squares
         AdamW              Adam with decoupled weight decay
         Recipe             how to train: learning rate, its schedule, decay, clipping
         Alone              trains on one rank, with accumulated gradients
@@ -68,11 +91,19 @@ from minimega.data.tokens import tokenize, train as train_tokenizer
 from minimega.data.windows import Batches, Windows
 from minimega.data.masked import masking_for
 from minimega.autograd import Tensor, backward, no_grad, op, recompute, saved_bytes
+from minimega.ops import concatenate, gelu, log_softmax, relu, softmax, tanh
 from minimega.parameter import Parameter
-from minimega.layer import Layer, Place, place
+from minimega.layer import Dropout, Layer, Place, place
+from minimega.linear import Linear
+from minimega.norm import LayerNorm
+from minimega.attention import Attention
+from minimega.mlp import MLP
+from minimega.head import cross_entropy
+from minimega.nets.embedding import Embedding
+from minimega.nets.sequential import GELU, ReLU, Sequential, Tanh
 from minimega.model import SHAPES, Config, Model, gpt
 from minimega.seq2seq.model import EncoderDecoder
-from minimega.optim import OPTIMIZERS, AdamW
+from minimega.optim import OPTIMIZERS, SGD, AdaGrad, Adam, AdamW, Momentum
 from minimega.train import Alone, Recipe, evaluate, train_step
 from minimega.sample import fill, generate
 from minimega.seq2seq.beam import beam_search
@@ -100,10 +131,27 @@ __all__ = [  # noqa: RUF022 (in the order of the map)
     "no_grad",
     "recompute",
     "saved_bytes",
+    "relu",
+    "gelu",
+    "tanh",
+    "softmax",
+    "log_softmax",
+    "concatenate",
+    "cross_entropy",
     "Parameter",
     "Layer",
     "Place",
     "place",
+    "Linear",
+    "LayerNorm",
+    "Embedding",
+    "Dropout",
+    "Attention",
+    "MLP",
+    "Sequential",
+    "ReLU",
+    "GELU",
+    "Tanh",
     "Config",
     "SHAPES",
     "Model",
@@ -112,6 +160,10 @@ __all__ = [  # noqa: RUF022 (in the order of the map)
     "check",
     "assert_gradients",
     "OPTIMIZERS",
+    "SGD",
+    "Momentum",
+    "AdaGrad",
+    "Adam",
     "AdamW",
     "Recipe",
     "Alone",
@@ -141,10 +193,8 @@ LATER = {
 }
 # What other libraries call it: the end of an error message.
 ELSEWHERE = {
-    "Adam": 'it is mm.OPTIMIZERS["adam"]',
     "DataLoader": "use mm.Batches",
     "Module": "use mm.Layer",
-    "SGD": 'it is mm.OPTIMIZERS["sgd"]',
     "Trainer": "use mm.train_step",
     "Variable": "use mm.Tensor",
     "array": "use mm.Tensor(array)",

@@ -7,8 +7,10 @@ import numpy as np
 
 from minimega.autograd import op
 from minimega.backend import library
+from minimega.errors import BadInput
 from minimega.layer import Layer
-from minimega.linear import ColumnLinear, RowLinear
+from minimega.layer import place as place_of
+from minimega.linear import FAN_IN, ColumnLinear, RowLinear, Stds
 from minimega.precision import narrow, product, wide
 
 
@@ -97,6 +99,14 @@ def heads_apart(x, heads: int):
     return x.reshape(*x.shape[:2], heads, x.shape[2] // heads).transpose(0, 2, 1, 3)
 
 
+def check_heads(d_model: int, nhead: int) -> None:
+    """Raise BadInput if the features do not split evenly into heads."""
+    if nhead < 1 or d_model % nhead:
+        raise BadInput(
+            f"d_model {d_model} cannot be split into {nhead} heads: choose an nhead that divides d_model"
+        )
+
+
 class Core(Layer):
     """Attention without the projections, for this rank's heads: (B, T, 3D) -> (B, T, D).
 
@@ -113,8 +123,9 @@ class Core(Layer):
         """The heads that this rank holds."""
         return self.shares.group.piece(self.nhead)
 
-    def forward(self, qkv, place):
+    def forward(self, qkv, place=None):
         """(B, T, 3D) -> (B, T, D), this rank's heads of both."""
+        place = place or place_of(qkv.data)
         heads = library(place.positions).arange(self.heads.start, self.heads.stop)
         inner = heads[:, None, None], place.positions[:, None], place.positions
         return self_attention(
@@ -131,16 +142,22 @@ class Core(Layer):
 class Attention(Layer):
     """Self-attention with its two projections; each rank holds some of the heads.
 
-    Not causal: each token sees all others, as in BERT (Devlin et al. 2018).
+    Not causal: each token sees all others, as in BERT (Devlin et al. 2018). Weights start as those of
+    `Linear`, or with the given two standard deviations, one for each projection.
+
+    >>> Attention(16, nhead=4)(np.zeros((1, 3, 16))).shape
+    (1, 3, 16)
     """
 
     def __init__(
-        self, d_model: int, nhead: int, dropout: float = 0.0, std_out: float = 0.02, causal: bool = True
+        self, d_model: int, nhead: int, dropout: float = 0.0, causal: bool = True, stds: Stds = FAN_IN
     ):
-        self.qkv = ColumnLinear(d_model, 3 * d_model)
+        check_heads(d_model, nhead)
+        self.qkv = ColumnLinear(d_model, 3 * d_model, std=stds[0])
         self.core: Layer = Core(nhead, dropout, causal)
-        self.out = RowLinear(d_model, d_model, std_out)
+        self.out = RowLinear(d_model, d_model, std=stds[1])
 
-    def forward(self, x, place):
+    def forward(self, x, place=None):
         """(B, T, D) -> (B, T, D)."""
+        self.expect(x, self.qkv.weight.shape[0], "B, T")
         return self.out(self.core(self.qkv(x, place), place), place)

@@ -8,6 +8,7 @@ import numpy as np
 from minimega.autograd import op
 from minimega.backend import library
 from minimega.layer import Dropout, Layer
+from minimega.layer import place as place_of
 from minimega.linear import linear
 from minimega.parameter import Parameter
 from minimega.precision import wide
@@ -43,8 +44,8 @@ def sinusoids(positions, d_model: int):
     return xp.where(i % 2 == 0, xp.sin(angle), xp.cos(angle))
 
 
-class Embedding(Layer):
-    """Token vectors plus learned position vectors, then dropout.
+class TextEmbedding(Layer):
+    """Token vectors plus learned position vectors, then dropout: what a GPT begins with.
 
     With `d_embedding` the table is factorised into (V, E) and a projection (E, D) (Lan et al. 2019, section
     3.1). The projection keeps the size of a vector's entries, so the model starts as one without it does.
@@ -65,12 +66,13 @@ class Embedding(Layer):
         x = self.shares.leave(rows, self.name)  # (B, T, D), or E
         return x if self.projection is None else linear(x, self.projection)
 
-    def forward(self, ids, place):
+    def forward(self, ids, place=None):
         """Token ids (B, T) -> (B, T, D)."""
-        return self.dropout(self.look_up(ids) + embedding(self.positions, place.local_positions), place)
+        at = place or place_of(ids)
+        return self.dropout(self.look_up(ids) + embedding(self.positions, at.local_positions), at)
 
 
-class SinusoidalEmbedding(Embedding):
+class SinusoidalEmbedding(TextEmbedding):
     """Token vectors scaled by sqrt(D), plus fixed position vectors (Vaswani et al. 2017, section 3.4)."""
 
     def __init__(
@@ -79,11 +81,11 @@ class SinusoidalEmbedding(Embedding):
         super().__init__(vocab_size, context, d_model, dropout, d_embedding)
         del self.positions
 
-    def forward(self, ids, place):
+    def forward(self, ids, place=None):
         """Token ids (B, T) -> (B, T, D)."""
-        x = self.look_up(ids)
-        waves = sinusoids(place.local_positions, x.shape[-1]).astype(x.dtype)
-        return self.dropout(x * x.shape[-1] ** 0.5 + waves, place)
+        x, at = self.look_up(ids), place or place_of(ids)
+        waves = sinusoids(at.local_positions, x.shape[-1]).astype(x.dtype)
+        return self.dropout(x * x.shape[-1] ** 0.5 + waves, at)
 
 
 def sum_rows(rows, ids, count: int):

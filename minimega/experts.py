@@ -210,10 +210,11 @@ class Experts(Layer):
         self.up = Parameter((c.experts, c.d_model, c.d_hidden), std=0.02, axis=2, by_expert=True)
         self.down = Parameter((c.experts, c.d_hidden, c.d_model), std=std_out, axis=1, by_expert=True)
 
-    def forward(self, x, place):
+    def forward(self, x, place=None):
         """(B, T, D) -> (B, T, D); in training the value of the balance loss goes to `place.extra`."""
+        self.expect(x, self.router.shape[0], "B, T")
         probs = softmax(linear(x, self.router))  # (B, its tokens, E)
-        if place.training:
+        if place and place.training:
             probs = self.balanced(probs, place)
         probs = self.shares.enter(probs, place, f"{self.name}.router")  # (B, T, E)
         x = self.shares.enter(x, place, f"{self.name}.up")

@@ -77,8 +77,9 @@ class Head(Layer):
         self.weight, self.projection = table, projection
         self.bias = Parameter(table.whole_shape[:1], axis=0) if bias else None
 
-    def forward(self, x, place):
+    def forward(self, x, place=None):
         """(B, T, D) -> this rank's piece of (B, T, V)."""
+        self.expect(x, (self.weight if self.projection is None else self.projection).whole_shape[1])
         if self.projection is not None:
             x = linear(x, self.projection, transposed=True)  # (B, T, E)
         return linear(self.shares.enter(x, place, self.name), self.weight, self.bias, transposed=True)

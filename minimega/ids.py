@@ -38,16 +38,19 @@ def check_targets(targets, vocabulary: int) -> None:
     minimega.errors.BadInput: target 7 at (1, 0) is outside the vocabulary: it has 4 tokens, 0 to 3, and
     only -1 marks a target that is not counted
     """
-    if not targets.size:
+    more = ", and\nonly -1 marks a target that is not counted"
+    check_ids("target", targets, -1, vocabulary, f"the vocabulary: it has {vocabulary} tokens", more)
+
+
+def check_ids(what: str, ids, low: int, high: int, table: str, more: str = "") -> None:
+    """Raise BadInput unless the ids are integers from `low` to below `high`, the size of the table."""
+    if not ids.size:
         return
-    _check_integers("targets", targets)
-    low, high = _numbers(targets.min(), targets.max())
-    if low < -1 or high >= vocabulary:
-        target, place = _first(targets, (targets < -1) | (targets >= vocabulary))
-        raise BadInput(
-            f"target {target} at {place} is outside the vocabulary: it has {vocabulary} tokens, 0 to "
-            f"{vocabulary - 1}, and\nonly -1 marks a target that is not counted"
-        )
+    _check_integers(f"{what}s", ids)
+    least, most = _numbers(ids.min(), ids.max())
+    if least < low or most >= high:
+        wrong, place = _first(ids, (ids < low) | (ids >= high))
+        raise BadInput(f"{what} {wrong} at {place} is outside {table}, 0 to {high - 1}{more}")
 
 
 def _check_integers(what: str, ids) -> None:

@@ -15,7 +15,7 @@ from minimega.backend import library
 from minimega.errors import BadInput
 from minimega.ops import dropout
 from minimega.parameter import Parameter
-from minimega.ranks.group import SELF
+from minimega.ranks.uncut import Uncut
 
 
 @dataclass(frozen=True)
@@ -64,69 +64,57 @@ class Place:
 def place(tokens, start: int = 0, **known) -> Place:
     """The place of a whole batch (B, T): samples from 0, positions from `start`; `known` sets other fields.
 
+    A layer called without a place takes this one, so nothing is dropped out. To train with dropout, hand it
+    a place with `training=True` and another `key` at each step. Only the first two axes of `tokens` count.
+
     >>> place(np.zeros((2, 3), int), start=5).local_positions.tolist()
     [5, 6, 7]
     """
-    xp, (batch, time) = library(tokens), tokens.shape
+    xp, (batch, time) = library(tokens), (*tokens.shape, 1)[:2]
     return Place(xp.arange(batch), xp.arange(start, start + time), **known)
-
-
-class Uncut:
-    """The communication that a layer needs, on one rank: each method returns x itself.
-
-    `parallel/tensor.py` has the versions for several ranks; `Layer.cut` gives them to a model.
-    """
-
-    group = context = experts = SELF  # who holds a layer's features, a sequence's tokens, the experts
-    partial = False  # True: each rank has a part of the gradient of a parameter that all ranks hold
-
-    def check(self, config) -> None:
-        """Raise BadInput if a model of this configuration cannot be cut over these ranks."""
-
-    def enter(self, x, place: "Place", label: str):
-        """x at the entry of a layer whose features are cut."""
-        return x
-
-    def leave(self, x, label: str):
-        """The sum of x over the ranks, at the exit of such a layer."""
-        return x
-
-    def join(self, x, length: int):
-        """x gathered over the ranks along its last axis, which has `length` entries in all."""
-        return x
-
-    def over_tokens(self, x, label: str):
-        """The sum of x over the ranks that hold the tokens of a sequence."""
-        return x
-
-    def tokens(self, length: int) -> slice:
-        """The tokens of a window of this length that this rank holds between two such layers."""
-        return slice(0, length)
 
 
 class Layer:
     """Parameters and a forward pass. A part is a parameter, a layer, or a list of either.
 
     A subclass sets its parts in `__init__` and writes `forward`. Parameters are listed in the order in which
-    `__init__` sets them, and named by their path.
+    `__init__` sets them, and named by their path from the outermost layer that is used.
 
-    >>> class Scale(Layer):
+    A plain layer, one outside of a Model, draws itself at first use: in float32, from seed 0 and each
+    parameter's name. Call `draw` before that for another seed or dtype. (Inputs of float64 are computed in
+    float64, whatever the weights are.)
+
+    >>> class Net(Layer):
     ...     def __init__(self, d_model):
-    ...         self.weight = Parameter((d_model,), mean=1.0)
-    ...     def forward(self, x):
-    ...         return x * self.weight
-    >>> scale = Scale(3).named("scale").draw(seed=0)
-    >>> list(scale.parameters()), scale(np.ones((2, 3), "float32")).shape
-    (['scale.weight'], (2, 3))
+    ...         self.gain, self.norm = Parameter((d_model,), mean=1.0), [Dropout(0.1)]
+    ...     def forward(self, x, place=None):
+    ...         return self.norm[0](x * self.gain, place)
+    >>> net = Net(3)
+    >>> net, net(np.ones((2, 3), "float32")).shape, list(net.parameters())
+    (Net(3 parameters), (2, 3), ['gain'])
     """
 
     name = ""
     shares = Uncut()
+    plain = True  # it draws itself; `cut` makes it part of a model, which is drawn by its owner
+    ready = False  # named and drawn, since the last part was set
 
     def __call__(self, *inputs, **options) -> Tensor:
         """Run `forward`, with the layer's name on the operations that it records."""
+        if not self.ready:
+            self.prepare(library(*(x.data if isinstance(x, Tensor) else x for x in inputs)))
         with in_layer(self.name):
             return self.forward(*inputs, **options)
+
+    def __setattr__(self, name: str, value) -> None:
+        super().__setattr__(name, value)
+        if isinstance(value, Parameter | Layer | list):
+            self.ready = False
+
+    def __repr__(self) -> str:
+        from minimega.nets.describe import line
+
+        return line(self)
 
     def forward(self, *inputs, **options) -> Tensor:
         """The output for these inputs. Each layer says which it takes: most take x (B, T, D) and a Place."""
@@ -153,19 +141,55 @@ class Layer:
 
     def cut(self, shares: Uncut) -> Self:
         """Cut this layer and its parts over ranks, before they are drawn (see parallel/tensor.py)."""
-        self.shares = shares
+        self.shares, self.plain = shares, False
         for _, part in self.parts():
             part.cut(shares)
         return self
 
+    def prepare(self, xp=np) -> None:
+        """Before its first use: a plain layer names its parts, and draws what is not drawn, from seed 0."""
+        if self.plain:
+            if not self.name:
+                self.named()
+            for parameter in self.parameters().values():
+                if not parameter.drawn:
+                    parameter.draw(0, xp=xp)
+        self.ready = True
+
+    def leaves(self) -> list[Parameter]:
+        """Every parameter once, named or not, in a fixed order."""
+        parts = (part.leaves() if isinstance(part, Layer) else [part] for _, part in self.parts())
+        return list({id(p): p for part in parts for p in part}.values())
+
+    def count(self) -> int:
+        """The number of parameters, tied ones once; allocates nothing."""
+        return sum(p.size for p in self.leaves())
+
     def parameters(self) -> dict[str, Parameter]:
-        """Every parameter by its name, each once, in a fixed order. Raises ValueError before `named`."""
-        found: dict[str, Parameter] = {}
-        for attribute, part in self.parts():
-            if isinstance(part, Parameter) and not part.name:
-                raise ValueError(f"the parameter {attribute} has no name yet: call named() on the model")
-            found |= part.parameters() if isinstance(part, Layer) else {part.name: part}
-        return found
+        """Every parameter by its name, each once, in a fixed order; names those that have no name yet."""
+        every = self.leaves()
+        for anew in (False, True):  # anew: layers named their parts alike when each was used alone
+            if len({p.name for p in every} - {""}) < len(every):
+                for p in every:
+                    p.name = "" if anew else p.name
+                self.named(self.name)
+        return {p.name: p for p in every}
+
+    def summary(self) -> None:
+        """Print a table: each layer's output shape and parameters (tied? cut?), then their total and bytes.
+
+        It allocates nothing, so the model need not be drawn. `nets.describe.table` returns it as a text.
+        """
+        from minimega.nets.describe import table
+
+        print(table(self))
+
+    def expect(self, x, width: int, axes: str = "...") -> None:
+        """Raise BadInput, with this layer's name and both shapes, unless x is an array (..., width)."""
+        shape = getattr(x, "shape", ())
+        if shape[-1:] != (width,) or (axes != "..." and len(shape) != 3):
+            found = shape if hasattr(x, "shape") else f"a {type(x).__name__}, no array"
+            raise BadInput(f"{self.name or type(self).__name__}: expected ({axes}, {width}), got {found}")
 
     def draw(self, seed: int = 0, dtype: str = "float32", xp=np) -> Self:
         """Draw every parameter's initial values, a pure function of the seed and the name; returns itself."""
@@ -200,17 +224,34 @@ class Layer:
 
 
 class Dropout(Layer):
-    """In training, sets each feature to zero with probability p: (B, T, D) -> (B, T, D)."""
+    """In training, sets each feature to zero with probability p: (B, T, D) -> (B, T, D), or (B, ...) alike.
+
+    It drops nothing unless it is called with a place in training.
+
+    >>> x = np.ones((1, 8))
+    >>> Dropout(0.5)(x).data.tolist()
+    [[1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0]]
+    >>> Dropout(0.5)(x, place(x, key=3, training=True)).data.tolist()
+    [[0.0, 2.0, 2.0, 0.0, 2.0, 0.0, 2.0, 2.0]]
+    """
 
     def __init__(self, p: float):
+        if not 0 <= p < 1:
+            raise BadInput(f"Dropout: p is {p}; it must lie in [0, 1)")
         self.p = p
 
-    def forward(self, x, place):
+    def forward(self, x, place=None):
         """x (B, T, D) with dropout; x itself outside training."""
-        features = library(x.data).arange(x.shape[-1])
-        return dropout(
-            x, keep=place.keep(self.name, self.p, place.local_positions[:, None], features), p=self.p
-        )
+        x = x if isinstance(x, Tensor) else Tensor(x)
+        if place is None:
+            return dropout(x)
+        if x.ndim < 2:
+            raise BadInput(f"{self.name or 'Dropout'}: expected (B, ..., D) in training, got {x.shape}")
+        inner = [library(x.data).arange(n) for n in x.shape[1:]]
+        if x.ndim == 3:
+            inner[0] = place.local_positions
+        inner = [at.reshape(-1, *[1] * i) for i, at in enumerate(reversed(inner))][::-1]
+        return dropout(x, keep=place.keep(self.name, self.p, *inner), p=self.p)
 
 
 class Around(Layer):
@@ -221,6 +262,11 @@ class Around(Layer):
 
     def __init__(self, layer: Layer):
         self.layer, self.name = layer, layer.name
+
+    def prepare(self, xp=np):
+        """Prepare the inner layer: if it waits for its model to be drawn, so does this one."""
+        self.layer.prepare(xp)
+        self.ready = True
 
     def parts(self):
         """The parts of the inner layer."""
@@ -233,7 +279,7 @@ class Around(Layer):
 
     def cut(self, shares):
         """Cut the inner layer, and this one with it."""
-        self.shares = shares
+        self.shares, self.plain = shares, False
         self.layer.cut(shares)
         return self
 

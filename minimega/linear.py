@@ -37,32 +37,63 @@ def linear(x, w, b=None, transposed: bool = False):
     return y.reshape(*shape[:-1], w.shape[1]), back
 
 
-class ColumnLinear(Layer):
-    """A linear layer cut by its outputs: each rank holds some of the columns.
+Stds = tuple[float | None, float | None]  # of the initial weights of two linear layers
+FAN_IN: Stds = (None, None)
 
-    (B, T, I) -> (B, T, O), of which this rank computes its piece (Shoeybi et al. 2019, section 3). Weights
-    start normal with standard deviation std, the bias at 0.
+
+class Linear(Layer):
+    """y = x W + b: (..., I) -> (..., O). The weight is (I, O); torch's is its transpose.
+
+    It starts normal with standard deviation `std`, the bias at 0. By default std is 1/sqrt(I), which keeps
+    the size of what passes through (LeCun et al. 1998, "Efficient BackProp", section 4.6); the GPT has 0.02.
+
+    >>> import numpy as np
+    >>> layer = Linear(2, 16)
+    >>> layer, layer(np.zeros((4, 2))).shape
+    (Linear(2 -> 16), (4, 16))
+    >>> layer(np.zeros((4, 8)))
+    Traceback (most recent call last):
+    minimega.errors.BadInput: Linear: expected (..., 2), got (4, 8)
     """
 
-    def __init__(self, d_in: int, d_out: int, std: float = 0.02):
-        self.weight = Parameter((d_in, d_out), std=std, axis=1)
-        self.bias = Parameter((d_out,), axis=0)
+    cuts: tuple[int | None, int | None] = (None, None)  # the axes along which weight and bias are cut
 
-    def forward(self, x, place):
+    def __init__(self, d_in: int, d_out: int, bias: bool = True, std: float | None = None):
+        along, bias_along = self.cuts
+        std = max(d_in, 1) ** -0.5 if std is None else std
+        self.weight = Parameter((d_in, d_out), std=std, axis=along)
+        self.bias = Parameter((d_out,), axis=bias_along) if bias else None
+
+    def forward(self, x, place=None):
+        """(..., I) -> (..., O)."""
+        self.expect(x, self.weight.shape[0])
+        return linear(x, self.weight, self.bias)
+
+
+class ColumnLinear(Linear):
+    """A linear layer cut by its outputs: each rank holds some of the columns.
+
+    (B, T, I) -> (B, T, O), of which this rank computes its piece (Shoeybi et al. 2019, section 3).
+    """
+
+    cuts = 1, 0
+
+    def forward(self, x, place=None):
         """(B, T, I) -> this rank's columns of (B, T, O)."""
+        self.expect(x, self.weight.shape[0])
         return linear(self.shares.enter(x, place, self.name), self.weight, self.bias)
 
 
-class RowLinear(Layer):
+class RowLinear(Linear):
     """A linear layer cut by its inputs: each rank holds some of the rows and computes a partial sum.
 
     (B, T, I), of which this rank has its piece -> (B, T, O). The bias is added once, to the full sum.
     """
 
-    def __init__(self, d_in: int, d_out: int, std: float = 0.02):
-        self.weight = Parameter((d_in, d_out), std=std, axis=0)
-        self.bias = Parameter((d_out,))
+    cuts = 0, None
 
     def forward(self, x, place=None):
         """This rank's features of (B, T, I) -> (B, T, O), summed over the ranks."""
-        return self.shares.leave(linear(x, self.weight), self.name) + self.bias
+        self.expect(x, self.weight.shape[0])
+        y = self.shares.leave(linear(x, self.weight), self.name)
+        return y if self.bias is None else y + self.bias

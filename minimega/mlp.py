@@ -3,39 +3,13 @@
 D width, F hidden width.
 """
 
-import math
-
-import numpy as np
-
 from minimega import ops
 from minimega.autograd import op
-from minimega.backend import library
+from minimega.errors import BadInput
+from minimega.kernels.normal import normal_cdf
 from minimega.layer import Layer
-from minimega.linear import ColumnLinear, RowLinear
+from minimega.linear import FAN_IN, ColumnLinear, RowLinear, Stds
 from minimega.precision import wide
-
-NODES = np.arange(-576, 577) / 64  # from -9 to 9: beyond, a normal's probability is 0 or 1 in float64
-CDF = np.array([math.erfc(-x / math.sqrt(2)) / 2 for x in NODES])
-
-
-def normal_cdf(x):
-    """The probability that a standard normal is below x, and its density there: two arrays like x.
-
-    NumPy has no error function: this is the Taylor series, to the fifth power, at the nearest of the NODES.
-    The next term is below 1e-15.
-    """
-    xp = library(x)
-    x = xp.clip(x, -9, 9)
-    k = xp.nan_to_num(xp.rint(64 * x))
-    at = (k / 64).astype(x.dtype)
-    d = x - at  # at most 1/128
-    # the derivatives of the density at `at` are Hermite polynomials times the density
-    a2 = at * at
-    series = d * (3 - 6 * a2 + a2 * a2) / 120 + (3 * at - at * a2) / 24
-    series = d * (d * (d * series + (a2 - 1) / 6) - at / 2) + 1
-    near = xp.exp(-a2 / 2) * (2 * math.pi) ** -0.5
-    cdf = xp.asarray(CDF.astype(x.dtype))[(k + 576).astype(int)] + d * near * series
-    return cdf, xp.exp(-x * x / 2) * (2 * math.pi) ** -0.5
 
 
 @op
@@ -60,13 +34,21 @@ ACTIVATIONS = {"gelu": ops.gelu, "relu": ops.relu, "gelu-erf": gelu_erf}
 
 
 class MLP(Layer):
-    """D -> F, activation, F -> D; each rank holds some of the hidden features."""
+    """D -> F, activation, F -> D; each rank holds some of the hidden features.
 
-    def __init__(self, d_model: int, d_hidden: int, activation: str = "gelu", std_out: float = 0.02):
+    Weights start as those of `Linear`, or with the given two standard deviations, of the way up and down.
+
+    >>> MLP(8, 32), MLP(8, 32, "relu")(np.zeros((4, 8))).shape
+    (MLP(8 -> 32 -> 8), (4, 8))
+    """
+
+    def __init__(self, d_model: int, d_hidden: int, activation: str = "gelu", stds: Stds = FAN_IN):
+        if activation not in ACTIVATIONS:
+            raise BadInput(f"activation is {activation!r}; it can be {' or '.join(ACTIVATIONS)}")
         self.activation = ACTIVATIONS[activation]
-        self.up = ColumnLinear(d_model, d_hidden)
-        self.down = RowLinear(d_hidden, d_model, std_out)
+        self.up = ColumnLinear(d_model, d_hidden, std=stds[0])
+        self.down = RowLinear(d_hidden, d_model, std=stds[1])
 
-    def forward(self, x, place):
-        """(B, T, D) -> (B, T, D)."""
+    def forward(self, x, place=None):
+        """(..., D) -> (..., D)."""
         return self.down(self.activation(self.up(x, place)), place)

@@ -6,17 +6,18 @@ B batch, T time, D width, V vocabulary.
 from dataclasses import asdict, dataclass, replace
 from typing import Any, ClassVar, cast
 
-from minimega.attention import Attention
+from minimega.attention import Attention, check_heads
 from minimega.autograd import Tensor
-from minimega.embedding import Embedding, SinusoidalEmbedding
+from minimega.embedding import SinusoidalEmbedding, TextEmbedding
 from minimega.errors import BadInput
 from minimega.experts import Experts
 from minimega.head import Head
 from minimega.ids import check_window
-from minimega.layer import Dropout, Layer, Place, Recomputed, Uncut, place
+from minimega.layer import Dropout, Layer, Place, Recomputed, place
 from minimega.mlp import ACTIVATIONS, MLP
 from minimega.norm import LayerNorm
 from minimega.parameter import Parameter
+from minimega.ranks.uncut import Uncut
 
 
 @dataclass(frozen=True)
@@ -56,11 +57,8 @@ class Config:
         for name, usual in (("d_hidden", "4 d_model"), ("d_embedding", "d_model")):
             if getattr(self, name) < 0:
                 raise BadInput(f"{name} is {getattr(self, name)}; it must be at least 1 (or 0 for {usual})")
-        if self.attention and self.d_model % self.nhead:
-            raise BadInput(
-                f"d_model {self.d_model} cannot be split into {self.nhead} heads: "
-                f"choose an nhead that divides d_model"
-            )
+        if self.attention:
+            check_heads(self.d_model, self.nhead)
         if min(self.experts, self.balance) < 0:
             raise BadInput(f"experts is {self.experts} and balance {self.balance}; they must be 0 or more")
         if self.experts and not 1 <= self.top_k_experts <= self.experts:
@@ -83,7 +81,7 @@ class Config:
     kind: ClassVar[str] = "gpt"  # in a checkpoint's header; a subclass with other layers has its own
     endless: ClassVar[bool] = True  # a full window slides on; False: generation ends there
 
-    def first(self) -> Embedding:
+    def first(self) -> TextEmbedding:
         """The layer that turns tokens into vectors."""
         sizes = self.vocab_size, self.context, self.d_model, self.dropout, self.d_embedding
         return POSITIONS[self.positions](*sizes)
@@ -131,7 +129,7 @@ class PreNorm(Layer):
     def __init__(self, branch: Layer, d_model: int, dropout: float, eps: float = 1e-5):
         self.norm, self.branch, self.dropout = LayerNorm(d_model, eps), branch, Dropout(dropout)
 
-    def forward(self, x, place, *others):
+    def forward(self, x, place=None, *others):
         """(B, T, D) -> (B, T, D); the branch also gets `others`."""
         return x + self.dropout(self.branch(self.norm(x, place), place, *others), place)
 
@@ -139,13 +137,14 @@ class PreNorm(Layer):
 class PostNorm(PreNorm):
     """norm(x + dropout(branch(x))), as in the first transformer (Vaswani et al. 2017, section 3.1)."""
 
-    def forward(self, x, place, *others):
+    def forward(self, x, place=None, *others):
         """(B, T, D) -> (B, T, D); the branch also gets `others`."""
         return self.norm(x + self.dropout(self.branch(x, place, *others), place), place)
 
 
+STD = 0.02  # of the initial weights (Radford et al. 2018, section 4.1)
 NORM_POSITIONS = {"pre": PreNorm, "post": PostNorm}
-POSITIONS = {"learned": Embedding, "sinusoidal": SinusoidalEmbedding}
+POSITIONS = {"learned": TextEmbedding, "sinusoidal": SinusoidalEmbedding}
 
 
 class Block(Layer):
@@ -153,20 +152,20 @@ class Block(Layer):
 
     def __init__(self, config: Config):
         c = config
-        # 2 num_layers branches add up on the residual path: this smaller std keeps the size of their sum
-        std_out = 0.02 / (2 * c.num_layers) ** 0.5
+        # 2 num_layers branches add up on the residual path: a smaller std_out keeps the size of their sum
+        stds = STD, (std_out := STD / (2 * c.num_layers) ** 0.5)
 
         def around(branch: Layer) -> Layer:
             return NORM_POSITIONS[c.norm_position](branch, c.d_model, c.dropout, c.norm_eps)
 
         if c.attention:
-            self.attention = around(Attention(c.d_model, c.nhead, c.dropout, std_out, c.causal))
+            self.attention = around(Attention(c.d_model, c.nhead, c.dropout, c.causal, stds))
         if c.experts:
             self.mlp = around(Experts(c, std_out))
         else:
-            self.mlp = around(MLP(c.d_model, c.d_hidden, c.activation, std_out))
+            self.mlp = around(MLP(c.d_model, c.d_hidden, c.activation, stds))
 
-    def forward(self, x, place):
+    def forward(self, x, place=None):
         """(B, T, D) -> (B, T, D)."""
         for _, part in self.parts():
             x = part(x, place)
@@ -174,7 +173,9 @@ class Block(Layer):
 
 
 class Model(Layer):
-    """A flat list of layers from tokens (B, T) to logits (B, T, V)."""
+    """A flat list of layers from tokens (B, T) to logits (B, T, V). It does not draw itself: call `draw`."""
+
+    plain = False
 
     def __init__(self, config: Config, layers: dict[str, Layer]):
         self.config, self.layers = config, layers
@@ -215,10 +216,6 @@ class Model(Layer):
         """The sum of the losses that this model's layers stored in `at.extra`."""
         return sum(value for name, value in at.extra.items() if name.split(".")[0] in self.layers)
 
-    def count(self) -> int:
-        """The number of parameters, tied ones once; allocates nothing."""
-        return sum(p.size for p in self.parameters().values())
-
 
 RECOMPUTE = ("none", "selective", "full")
 
@@ -240,7 +237,7 @@ def gpt(config: Config, shares: Uncut = Layer.shares, recompute: str = "none") -
     layers: dict[str, Layer] = {"embedding": first, **c.blocks()}
     if c.norm_position == "pre":
         layers["norm"] = LayerNorm(c.d_model, c.norm_eps)
-    table = first.tokens if c.tied else Parameter((c.vocab_size, c.d_model), std=0.02, axis=0)
+    table = first.tokens if c.tied else Parameter((c.vocab_size, c.d_model), std=STD, axis=0)
     layers["head"] = Head(table, c.head_bias, first.projection if c.tied else None)
     if recompute == "full":
         layers |= {name: Recomputed(layer) for name, layer in layers.items() if isinstance(layer, Block)}

@@ -47,5 +47,6 @@ class LayerNorm(Layer):
         self.bias = Parameter((d_model,))
 
     def forward(self, x, place=None):
-        """(B, T, D) -> (B, T, D)."""
+        """(..., D) -> (..., D)."""
+        self.expect(x, self.weight.shape[0])
         return layer_norm(x, self.weight, self.bias, eps=self.eps)

@@ -18,6 +18,7 @@ import numpy as np
 
 from minimega.autograd import op
 from minimega.backend import library, normal_axis
+from minimega.errors import BadInput
 from minimega.precision import narrow, product, wide
 from minimega.tensor import Tensor
 
@@ -63,10 +64,7 @@ def divide(a, b):
     """a / b, broadcasting."""
     y, shape = narrow(a / b, a, b), np.shape(a)  # kept
 
-    return y, lambda dy: (
-        lambda: unbroadcast(dy / b, shape),
-        lambda: unbroadcast(-dy * y / b, np.shape(b)),
-    )
+    return y, lambda dy: (lambda: unbroadcast(dy / b, shape), lambda: unbroadcast(-dy * y / b, np.shape(b)))
 
 
 @op
@@ -90,6 +88,11 @@ def matmul(a, b):
     """a @ b over the last two axes, broadcasting those before: (..., M, K) @ (..., K, N) -> (..., M, N)."""
     if a.ndim < 2 or b.ndim < 2:
         raise ValueError(f"matmul wants matrices, or stacks of them: {a.shape} @ {b.shape}")
+    if a.shape[-1] != b.shape[-2]:
+        raise BadInput(
+            f"matmul: {a.shape} @ {b.shape}: the left has {a.shape[-1]} columns, and the right must have "
+            f"as many rows, not {b.shape[-2]}"
+        )
 
     def back(dy):
         return (

@@ -4,18 +4,22 @@ w a weight, g its gradient, lr the learning rate, n the number of the step (from
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 
 from minimega.backend import library
-from minimega.errors import BadInput
+from minimega.errors import BadInput, shown
 from minimega.parameter import Parameter
 from minimega.precision import HALF, check_eps, narrow, wide
 
 
 class Optimizer:
     """Updates weights in place from their gradients; `state` holds what it keeps per weight, by name.
+
+    It is given its parameters, by name or as a list, and its learning rate lr when it is made or at each
+    step. A loop written by hand gives them once, and then calls `zero_grad`, `backward` and `step`.
+    `train_step` gives them at each step: the parameters that this rank owns, and the schedule's rate.
 
     A subclass names its `slots` (arrays of the weight's shape, initially zero) and writes `update`.
 
@@ -27,16 +31,58 @@ class Optimizer:
     slots: tuple[str, ...] = ()
     divides = False  # by a denominator that eps is added to
 
-    def __init__(self, beta1: float = 0.9, beta2: float = 0.99, eps: float = 1e-8, weight_decay: float = 0.0):
+    def __init__(
+        self,
+        parameters: Mapping[str, Parameter] | Iterable[Parameter] = (),
+        lr: float = 1e-3,
+        beta1: float = 0.9,
+        beta2: float = 0.99,
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+    ):
+        self.parameters, self.lr = self._taken(parameters), lr
         self.beta1, self.beta2, self.eps, self.weight_decay = beta1, beta2, eps, weight_decay
         self.steps = 0
         self.state: dict[str, dict] = {}
 
-    def step(self, parameters: Iterable[Parameter], lr: float) -> None:
+    def _taken(self, given) -> list[Parameter]:
+        given, kind = given.values() if isinstance(given, Mapping) else given, type(self).__name__
+        every = [given] if isinstance(given, Parameter) or not np.iterable(given) else [*given]
+        for i, p in enumerate(every):
+            if not isinstance(p, Parameter):
+                raise BadInput(f"{kind} takes parameters, such as layer.parameters(), not {shown(p)}")
+            p.name = p.name or f"parameter{i}"
+            if p.name in (other.name for other in every[:i]):
+                raise BadInput(
+                    f"{kind} was given two parameters named {p.name}: put their layers into one Sequential "
+                    f'or Layer,\nor name each layer when you make it: Linear(2, 16).named("first")'
+                )
+        return every
+
+    def zero_grad(self) -> None:
+        """Forget the gradients of this optimizer's parameters, before the next `backward` adds to them."""
+        for p in self.parameters:
+            p.grad = None
+
+    def step(self, parameters: Iterable[Parameter] | None = None, lr: float | None = None) -> None:
         """Update every parameter that has a gradient; matrices decay, biases and norms do not.
 
-        Raises BadInput if the optimizer divides and eps underflows in the weights' dtype.
+        By default they are the optimizer's own, with its own lr, and their frozen rows stay. Raises BadInput
+        if there are none, or if the optimizer divides and eps underflows in the weights' dtype.
+
+        >>> w = Parameter((2,), mean=1.0).draw(seed=0)
+        >>> optimizer = SGD([w], lr=0.1)
+        >>> (w * w).sum().backward(); optimizer.step(); optimizer.zero_grad()
+        >>> w.tolist(), w.grad
+        ([0.800000011920929, 0.800000011920929], None)
         """
+        if parameters is None:
+            if not self.parameters:
+                kind = type(self).__name__
+                raise BadInput(f"this {kind} has no parameters: {kind}(layer.parameters(), lr={self.lr:g})")
+            parameters = self.parameters
+            freeze(parameters)
+        lr = self.lr if lr is None else lr
         self.steps += 1
         for p in parameters:
             if p.grad is not None:

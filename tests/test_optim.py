@@ -75,7 +75,7 @@ REFERENCES = {"sgd": sgd, "momentum": momentum, "adagrad": adagrad, "adam": adam
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_a_hundred_steps_are_those_of_the_paper(name, decay):
     weights, gradient = problem()
-    optimizer = OPTIMIZERS[name](BETA1, BETA2, EPS, decay)
+    optimizer = OPTIMIZERS[name](beta1=BETA1, beta2=BETA2, eps=EPS, weight_decay=decay)
     expected = [p.data.copy() for p in weights]
     memory = [np.full(p.data.shape, None, object) for p in weights]
     for n in range(1, 101):
@@ -151,7 +151,7 @@ def test_only_matrices_decay(name):
 
 def test_the_first_step_of_adam_is_the_sign_of_the_gradient():
     p = parameter("p", np.zeros(4), np.array([1e-3, -1.0, 50.0, -1e3]))
-    OPTIMIZERS["adam"](0.9, 0.99, 1e-12).step([p], 0.25)
+    OPTIMIZERS["adam"](beta1=0.9, beta2=0.99, eps=1e-12).step([p], 0.25)
     np.testing.assert_allclose(p.data, [-0.25, 0.25, -0.25, 0.25])
 
 

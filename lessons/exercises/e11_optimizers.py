@@ -62,7 +62,8 @@ def _case(mean, square, n, eps, decay, says) -> Case:
 
 def _adamw(w, g, mean, square, n, lr, beta1, beta2, eps, decay) -> np.ndarray:
     """The library's new weights."""
-    optimizer, w, mean, square = AdamW(beta1, beta2, eps, decay), w.copy(), mean.copy(), square.copy()
+    optimizer = AdamW(beta1=beta1, beta2=beta2, eps=eps, weight_decay=decay)
+    w, mean, square = w.copy(), mean.copy(), square.copy()
     optimizer.steps = n
     optimizer.update(w, g, lr, decay, mean, square)
     return w

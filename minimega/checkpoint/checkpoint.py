@@ -23,13 +23,14 @@ from minimega.backend import library
 from minimega.checkpoint.pieces import Division, Parts, Piece, piece_of, write
 from minimega.checkpoint.run_folder import prune, put_checkpoint, read_state, remove_checkpoint, replace_text
 from minimega.errors import BadInput, shown
-from minimega.layer import Layer, Uncut
+from minimega.layer import Layer
 from minimega.model import Config, Model, gpt
 from minimega.optim import Optimizer
 from minimega.parallel.pipeline import staged, stages_of
 from minimega.parameter import Parameter
 from minimega.precision import check_type
 from minimega.ranks.group import SELF, Group, first_text
+from minimega.ranks.uncut import Uncut
 from minimega.seq2seq.model import EncoderDecoder
 
 FORMAT, VERSION, READABLE = "minimega", 2, ("1", "2")  # version 1 had no parts: it reads as one

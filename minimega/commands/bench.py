@@ -100,7 +100,7 @@ def minimega_step(config: Config, o: Options) -> Callable[[], float]:
     keep_memory()
     xp = device(o.device)
     model = gpt(config).draw(o.seed, o.dtype, xp)
-    rule = OPTIMIZERS[o.optimizer](o.beta1, o.beta2, o.eps, o.weight_decay)
+    rule = OPTIMIZERS[o.optimizer]((), o.lr, o.beta1, o.beta2, o.eps, o.weight_decay)
     batch = [xp.asarray(part) for part in made_up(config, o)]
     recipe = Recipe(1, o.lr)
     return lambda: train_step(model, rule, recipe, 1, *batch)["loss"]

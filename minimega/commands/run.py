@@ -47,7 +47,7 @@ class Run:
         self.chosen = chosen  # threads, in words
         self.batches = batches(o, texts)
         self.folder = Path(o.save_dir) if o.save_dir else None
-        self.optimizer = OPTIMIZERS[o.optimizer](o.beta1, o.beta2, o.eps, o.weight_decay)
+        self.optimizer = OPTIMIZERS[o.optimizer]((), o.lr, o.beta1, o.beta2, o.eps, o.weight_decay)
         self.scale = loss_scale(o.dtype)
         self.epoch = self.batches.steps_per_epoch
         self.steps = o.num_steps or o.num_epochs * self.epoch

@@ -9,7 +9,7 @@ import numpy as np
 from minimega.autograd import Tensor, reachable, saved_arrays, saved_bytes
 from minimega.backend import base_of
 from minimega.costs import Job
-from minimega.layer import Place, Uncut
+from minimega.layer import Place
 from minimega.model import Config, Model, gpt
 from minimega.optim import OPTIMIZERS, AdamW, Optimizer
 from minimega.parallel.data import BUCKET, Reducer
@@ -19,6 +19,7 @@ from minimega.parallel.team import Team, build
 from minimega.precision import wide
 from minimega.ranks.group import Group
 from minimega.ranks.paper import Paper
+from minimega.ranks.uncut import Uncut
 from minimega.train import Recipe, train_step
 
 

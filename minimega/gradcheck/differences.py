@@ -70,7 +70,8 @@ class Subject:
     def _parameters(self) -> list[Parameter]:
         if self.layer is None:
             return []
-        found = list(self.layer.named(self.layer.name).parameters().values())
+        self.layer.named(self.layer.name).prepare(self.xp)
+        found = list(self.layer.parameters().values())
         if not all(p.drawn for p in found):
             raise CannotJudge(f"{self.name} has no weights yet: draw them first (layer.draw(seed=0))")
         return found

@@ -11,7 +11,8 @@ from collections.abc import Iterable
 
 from minimega.backend import library
 from minimega.parallel.grid import Grid
-from minimega.parameter import Parameter, Shard
+from minimega.parallel.shard import Shard
+from minimega.parameter import Parameter
 from minimega.precision import wide
 from minimega.ranks.group import Group, Wait
 

@@ -17,12 +17,14 @@ The first and the last stage both hold a tied embedding table. Every `--ep`-th r
 from dataclasses import dataclass
 
 from minimega.errors import BadInput
-from minimega.layer import Layer, Uncut
+from minimega.layer import Layer
 from minimega.parallel.layout import Layout
+from minimega.parallel.shard import Shard
 from minimega.parallel.tensor import SequenceParallel, TensorParallel
-from minimega.parameter import Parameter, Shard
+from minimega.parameter import Parameter
 from minimega.ranks import launch
 from minimega.ranks.group import SELF, Group
+from minimega.ranks.uncut import Uncut
 
 WHOLE = Layout()
 

@@ -7,10 +7,10 @@ parallelism), or on its own tokens (sequence parallelism).
 B batch, T time, D width.
 """
 
-from minimega.layer import Uncut
 from minimega.parallel import regions
 from minimega.parallel.layout import check_cut
 from minimega.ranks.group import SELF, Group
+from minimega.ranks.uncut import Uncut
 
 
 class TensorParallel(Uncut):

@@ -25,7 +25,8 @@ from minimega.layer import Around, Layer, Recomputed
 from minimega.model import Model
 from minimega.parallel.data import BUCKET, Bucket, Reducer
 from minimega.parallel.grid import Grid
-from minimega.parameter import Parameter, Shard
+from minimega.parallel.shard import Shard
+from minimega.parameter import Parameter
 from minimega.precision import finite
 
 

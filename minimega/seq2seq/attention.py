@@ -10,6 +10,7 @@ from minimega.autograd import no_grad, op
 from minimega.backend import library, to_numpy
 from minimega.layer import Around, Layer
 from minimega.linear import ColumnLinear, RowLinear
+from minimega.model import STD
 from minimega.precision import wide
 
 
@@ -87,10 +88,10 @@ class CrossAttention(Layer):
     """Attention from the target to the source with its three projections; each rank holds some heads."""
 
     def __init__(self, d_model: int, nhead: int, dropout: float, std_out: float, source_length: int):
-        self.q = ColumnLinear(d_model, d_model)
-        self.kv = ColumnLinear(d_model, 2 * d_model)
+        self.q = ColumnLinear(d_model, d_model, std=STD)
+        self.kv = ColumnLinear(d_model, 2 * d_model, std=STD)
         self.core: Layer = CrossCore(nhead, dropout, source_length)
-        self.out = RowLinear(d_model, d_model, std_out)
+        self.out = RowLinear(d_model, d_model, std=std_out)
 
     def forward(self, x, place, source):
         """x (B, T, D) of the target, source (B, S, D) -> (B, T, D)."""

@@ -15,7 +15,7 @@ B batch, S tokens of the source, T tokens of the target, D width.
 from dataclasses import dataclass, fields, replace
 from typing import Any, ClassVar
 
-from minimega.embedding import Embedding, SinusoidalEmbedding, sinusoids
+from minimega.embedding import SinusoidalEmbedding, TextEmbedding, sinusoids
 from minimega.errors import BadInput
 from minimega.layer import Layer, Place
 from minimega.model import NORM_POSITIONS, Block, Config
@@ -67,7 +67,7 @@ class EncoderDecoder(Config):
         """The most positions of a target."""
         return self.context - self.source_length
 
-    def first(self) -> Embedding:
+    def first(self) -> TextEmbedding:
         """The embedding: positions are counted from 0 in the source and again in the target."""
         if self.positions == "sinusoidal":
             return TwoTexts(self)

@@ -220,7 +220,7 @@ def run_optimizers() -> dict[str, np.ndarray]:
         p = {name: Parameter(w.shape) for name, w in weights.items()}
         for name, w in weights.items():
             p[name].name, p[name].data = name, w.copy()
-        optimizer = optim.OPTIMIZERS[kind](*BETAS, eps=EPS, weight_decay=DECAY)
+        optimizer = optim.OPTIMIZERS[kind](beta1=BETAS[0], beta2=BETAS[1], eps=EPS, weight_decay=DECAY)
         losses = []
         for step in range(1, max(WATCHED) + 1):
             hidden = ops.gelu(linear.linear(x, p["w1"], p["b1"]))
@@ -242,7 +242,7 @@ TRAINED = Config(vocab_size=32, context=32, d_model=32, nhead=4, num_layers=2)
 def run_training(dtype: str = "float64", steps: int = 200, config: Config = TRAINED) -> dict[str, np.ndarray]:
     """The losses of AdamW's steps at the default settings: lr 1e-3, betas 0.9 and 0.99, clip 1, decay 0.1."""
     model = filled(config, dtype, spread=0.1)
-    optimizer = optim.AdamW(*BETAS, eps=1e-8, weight_decay=DECAY)
+    optimizer = optim.AdamW(beta1=BETAS[0], beta2=BETAS[1], eps=1e-8, weight_decay=DECAY)
     parameters = model.parameters().values()
     losses, norms = [], []
     for step in range(steps):

@@ -11,7 +11,7 @@ from minimega.attention import Attention, attention
 from minimega.autograd import op
 from minimega.commands.cli import main
 from minimega.commands.gradcheck import run
-from minimega.embedding import Embedding
+from minimega.embedding import TextEmbedding
 from minimega.errors import BadInput
 from minimega.gradcheck import CannotJudge, assert_gradients, check, check_adjoint
 from minimega.gradcheck.differences import slope
@@ -62,7 +62,7 @@ def layers():
     yield LayerNorm(4), (x,)
     yield MLP(4, 6), (x, at)
     yield Attention(4, 2), (x, at)
-    yield Embedding(7, 3, 4), (np.array([[1, 6, 1], [0, 2, 2]]), at)
+    yield TextEmbedding(7, 3, 4), (np.array([[1, 6, 1], [0, 2, 2]]), at)
     for attention_too in (True, False):
         yield Block(Config(vocab_size=7, d_model=4, nhead=2, attention=attention_too)), (x, at)
 
@@ -154,7 +154,7 @@ def test_picture(tmp_path):
         (lambda x, ids: ops.take(x, ids), (normal(3), np.array([1])), "lambda"),
         (ops.exp, (np.array([True]),), "bool"),
         (ops.exp, (None,), "no numbers"),
-        (RowLinear(2, 3), (normal(2, 2),), "draw"),
+        (gpt(Config(vocab_size=5, d_model=4, nhead=1)), (np.array([[1]]), np.array([[2]])), "draw"),
         (ops.exp, (np.array([1.0, np.nan]),), "not finite"),
         (ops.exp, (np.array([1e3]),), "not finite"),
         (ops.log, (np.array([1e-12, 1.0]),), "not finite, however small the step"),

@@ -4,7 +4,7 @@ import numpy as np
 
 from minimega import ops
 from minimega.autograd import op
-from minimega.embedding import Embedding, embedding
+from minimega.embedding import TextEmbedding, embedding
 from minimega.layer import place
 from minimega.linear import RowLinear, linear
 from minimega.mlp import MLP
@@ -78,7 +78,7 @@ class LinearMean(RowLinear):
         return linear_dw_mean(x, self.weight, self.bias)
 
 
-class EmbeddingAssigned(Embedding):
+class EmbeddingAssigned(TextEmbedding):
     def forward(self, ids, place):
         return embedding_assigned(self.tokens, ids) + embedding(self.positions, place.local_positions)
 
@@ -117,7 +117,7 @@ def linear_layer(rng):
 
 @wrong("overwritten")
 def embedding_layer(rng):
-    """the layer Embedding assigns its rows"""
+    """the layer TextEmbedding assigns its rows"""
     return drawn(EmbeddingAssigned(6, 5, 3), rng), [IDS, place(IDS)]
 
 

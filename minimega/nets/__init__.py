@@ -1,0 +1,1 @@
+"""Layers for any net, and what a layer says of itself."""
