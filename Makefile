@@ -9,7 +9,7 @@ TESTS = OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1
 .DELETE_ON_ERROR:
 
 help:
-	@echo "make demo         train the default model on the built-in tales and print what it writes (minutes)"
+	@echo "make demo         train the default model on the built-in tales, on all cores, and print what it writes (minutes)"
 	@echo "make test         run the test suite"
 	@echo "make lessons      open the lessons in Jupyter, as copies of your own in my-lessons/"
 	@echo "make docs         build the guides and the API pages in build/docs"
@@ -63,20 +63,20 @@ clean:
 
 # Stamps. One that is older than pyproject.toml or constraints.txt is installed again.
 .venv/installed: .venv/bin/python pyproject.toml constraints.txt
-	@echo "installing the packages that minimega needs ..."
+	@echo "installing numpy, matplotlib, an MPI and a few more packages into .venv (a minute or two) ..."
 	@.venv/bin/python $(PIP) -e '.[mpi]' 2>/dev/null || { \
-	    echo "(pip finds no MPI for this machine: a single rank works without one)"; .venv/bin/python $(PIP) -e .; }
+	    echo "(pip finds no MPI for this machine: the demo trains on one core)"; .venv/bin/python $(PIP) -e .; }
 	@touch $@
 
 .venv/installed-dev: .venv/bin/python pyproject.toml constraints.txt
-	@echo "installing the packages that minimega and its tests need ..."
+	@echo "installing the packages that minimega and its tests need into .venv (a minute or two) ..."
 	@.venv/bin/python $(PIP) -e '.[dev,mpi]'
 	@.venv/bin/python $(PIP) --only-binary gensim -e '.[vectors]' 2>/dev/null || \
 	    echo "(pip finds no wheel of gensim for this Python: the tests that read its files will skip)"
 	@touch $@ .venv/installed
 
 .venv/installed-lessons: .venv/bin/python pyproject.toml constraints.txt
-	@echo "installing the packages that minimega and its lessons need ..."
+	@echo "installing the packages that minimega and its lessons need, Jupyter among them, into .venv (a minute or two) ..."
 	@.venv/bin/python $(PIP) -e '.[lessons,mpi]' 2>/dev/null || { \
 	    echo "(pip finds no MPI for this machine: the lessons on ranks need one)"; .venv/bin/python $(PIP) -e '.[lessons]'; }
 	@touch $@ .venv/installed
@@ -104,4 +104,5 @@ clean:
 	    echo "$$found cannot make environments (a separate package on Debian): sudo apt install python3-venv" >&2; \
 	    exit 1; \
 	fi; \
+	echo "making an environment for $$("$$found" --version) in $(@:/bin/python=) ..."; \
 	"$$found" -m venv $(@:/bin/python=)

@@ -164,6 +164,11 @@ def open_folder(folder: Path, overwrite: bool) -> None:
     """
     make(folder)
     if holds_run(folder):
+        if not overwrite and not checkpoints(folder):
+            raise BadInput(
+                f"{folder} holds a run that saved no checkpoint; train with `overwrite` replaces it, "
+                f"another `save_dir` leaves it alone"
+            )
         if not overwrite:
             raise BadInput(
                 f"{folder} already holds a run; train with `resume` continues it, `overwrite` replaces it, "

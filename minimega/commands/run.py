@@ -6,6 +6,7 @@ RUN/step-N/          see checkpoint/checkpoint.py    RUN/latest      the name of
 """
 
 import math
+import shutil
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace as Options
@@ -22,6 +23,7 @@ from minimega.commands.progress import Progress
 from minimega.commands.signals import interruptible
 from minimega.commands.text_size import inexact, loss_in_words
 from minimega.commands.texts import Texts, batches
+from minimega.costs.memory import size
 from minimega.data.masked import GAP
 from minimega.errors import BadInput, RunFailed, in_words
 from minimega.model import Model
@@ -221,7 +223,12 @@ class Run:
         if not self.folder:
             return "nothing will be saved: --save-dir FOLDER keeps the model, the log and a picture"
         every = counted(self.o.save_every, "step") if self.o.save_every else "epoch"
-        return f"saving to {self.folder} every {every.removeprefix('1 ')} and at the last step"
+        said = f"saving to {self.folder} every {every.removeprefix('1 ')} and at the last step"
+        numbers = self.model.count() * (1 + len(self.optimizer.slots))
+        free, needed = shutil.disk_usage(self.folder).free, numbers * (8 if self.o.dtype == "float64" else 4)
+        if free < needed:
+            said += f"\nwarning: the disk has {size(free)} left, and a checkpoint takes {size(needed)}"
+        return said
 
     def closing(self) -> str:
         """What is printed after the last step: the held-out loss, the picture, how to generate."""

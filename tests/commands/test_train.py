@@ -3,6 +3,7 @@
 import json
 import math
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -84,6 +85,27 @@ def test_a_run_says_at_both_ends_where_it_saves_or_that_it_saves_nothing(tmp_pat
     opening, _, rest = capsys.readouterr().out.partition("step 1/2")
     assert "nothing will be saved: --save-dir FOLDER keeps the model, the log and a picture\n" in opening
     assert rest.endswith("nothing was saved: no --save-dir was given\n")
+
+
+def test_a_disk_without_room_for_a_checkpoint_is_warned_of_at_the_start(tmp_path, start, monkeypatch, capsys):
+    usage = shutil.disk_usage(tmp_path)
+    assert start(tmp_path / "a") == 0 and "warning" not in capsys.readouterr().out
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=20_000))
+    assert start(tmp_path / "b") == 0
+    said = capsys.readouterr().out
+    model = re.match(r"[\d,]+", said)[0].replace(",", "")
+    assert "\nwarning: the disk has 20 kB left, and a checkpoint takes" in said and int(model) * 12 > 20_000
+
+
+def test_a_run_that_saved_nothing_is_not_said_to_be_resumable(tmp_path, start, capsys):
+    assert start(tmp_path / "run") == 0
+    for path in (tmp_path / "run" / "latest", *(tmp_path / "run").glob("step-*")):
+        shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink()
+    assert start(tmp_path / "run") == 2
+    said = capsys.readouterr().err
+    assert "holds a run that saved no checkpoint; train with --overwrite replaces it" in said
+    assert "--resume" not in said
+    assert start(tmp_path / "run", "--overwrite") == 0
 
 
 def test_the_loss_falls(tmp_path, start):
