@@ -15,6 +15,7 @@ from pygments.formatters import HtmlFormatter
 ROOT = Path(__file__).resolve().parents[1]
 GUIDES = [
     {"Start": "index.md"},
+    {"The first hour": "first-hour.md"},
     {"Runs": "runs.md"},
     {"The options": "options.md"},
     {"The gradient checker": "gradcheck.md"},
