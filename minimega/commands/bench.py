@@ -22,6 +22,7 @@ from minimega import precision, random
 from minimega.backend import device, keep_memory
 from minimega.commands import threads
 from minimega.commands.options import model_config
+from minimega.commands.progress import busy, each
 from minimega.costs import Job
 from minimega.costs.memory import check_fits, size, used
 from minimega.errors import RunFailed
@@ -49,7 +50,8 @@ def run(o: Options) -> int:
     why_not = torch_is_missing(o)
     if not why_not:
         makers["torch"] = torch_step
-    memory = {name: peak_memory(maker, config, o) for name, maker in makers.items()}
+    with busy("measuring the memory of a step"):
+        memory = {name: peak_memory(maker, config, o) for name, maker in makers.items()}
     steps = {name: maker(config, o) for name, maker in makers.items()}
     seconds = in_turn({"product": lambda: product(device(o.device), o.dtype)} | steps, o.num_steps)
     peak = 2 * EDGE**3 / min(seconds.pop("product"))  # operations per second
@@ -159,7 +161,7 @@ def in_turn(steps: dict[str, Callable[[], float]], count: int) -> dict[str, list
     Interleaving lets other load on the machine slow all of them alike.
     """
     seconds: dict[str, list[float]] = {name: [] for name in steps}
-    for n in range(WARM_UP + count):
+    for n in each(range(WARM_UP + count), "measuring the time of a step"):
         for name, step in steps.items():
             begun = time.perf_counter()
             step()

@@ -22,7 +22,7 @@ from minimega.commands import option_table as table
 from minimega.commands import rounding as verdict
 from minimega.commands.notes import counted
 from minimega.commands.one_batch import measure
-from minimega.commands.progress import say
+from minimega.commands.progress import busy, say
 from minimega.commands.rounding import Off, off
 from minimega.commands.texts import batches, read_texts
 from minimega.errors import BadInput, RunFailed
@@ -57,7 +57,7 @@ def _folder(run: str, target: Path) -> Path:
         return Path(run)
     more = ["--save-dir", str(target), "--num-steps", str(STEPS), "--save-every", "1", "--keep", str(STEPS)]
     words = child.python("-m", "minimega", *typed, *more)
-    with line_for_ranks() as (_, told):
+    with line_for_ranks() as (_, told), busy(f"running {STEPS} steps of: {' '.join(typed)}"):
         how = {"capture_output": True, "text": True, "stdin": subprocess.DEVNULL, "env": os.environ | told}
         ended = subprocess.run(words, **how)
     if ended.returncode:
@@ -136,7 +136,8 @@ class Comparison:
                 "rounding may decide their slope. For this batch both runs were led to the same side. In\n"
                 "training they were not, so the gradient change of switching these is explained as well."
             )
-        at, trained = self.training()
+        with busy("comparing the weights"):
+            at, trained = self.training()
         say(f"\n{at:<{WIDE}}{verdict.HEAD}")
         for kind, row in trained.items():
             _rows(PLURAL.get(kind, kind), row)
@@ -177,7 +178,9 @@ class Comparison:
         )
         made = []
         for run, out in zip(self.runs, (self.work / "a.npz", self.work / "b.npz"), strict=True):
-            if measure(run, self.newest, batch, out):
+            with busy(f"computing the batch as {run} does"):
+                failed = measure(run, self.newest, batch, out)
+            if failed:
                 raise RunFailed(f"the ranks of {run} failed")
             with np.load(out) as file:
                 made.append({name: file[name] for name in file})

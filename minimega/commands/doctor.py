@@ -13,6 +13,7 @@ from types import SimpleNamespace
 import numpy as np
 
 from minimega.commands import threads
+from minimega.commands.progress import busy
 from minimega.costs.memory import size
 from minimega.errors import BadInput, pip
 from minimega.ranks import launch, transport
@@ -67,7 +68,7 @@ def _ranks(ranks: int) -> list[Step]:
     line, env = launch.command(["-m", "minimega.commands.doctor"], ranks)
     start = time.perf_counter()
     try:
-        with line_for_ranks() as (_, told):
+        with line_for_ranks() as (_, told), busy(f"starting {ranks} ranks"):
             job = subprocess.run(line, env=env | told, capture_output=True, text=True, timeout=SECONDS)
         said = (job.stderr.strip().splitlines() or [f"exit status {job.returncode}"])[-1]
         failed = f"failed ({said}); to reproduce: {shlex.join(line)}" if job.returncode else ""

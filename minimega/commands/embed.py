@@ -10,7 +10,7 @@ from minimega.commands import threads
 from minimega.commands.evaluate import load
 from minimega.commands.notes import counted
 from minimega.commands.on_ranks import on_ranks
-from minimega.commands.progress import say
+from minimega.commands.progress import busy, say
 from minimega.data.tokens import Tokenizer
 from minimega.errors import BadInput
 from minimega.judging.files import lines
@@ -50,7 +50,8 @@ def _embed(o: Options, path: Path, texts: list[str], grid: Grid) -> int:
     if empty := next((n for n, row in enumerate(ids, 1) if not len(row)), None):
         raise BadInput(f"text {empty} has no token: {texts[empty - 1]!r}")
     threads.settle(o, grid.world, model.config, min(sum(map(len, ids)), 64 * model.config.context))
-    found = contextual(model, ids, o.layer)
+    with busy(f"reading {counted(len(texts), 'text')}", grid.first):
+        found = contextual(model, ids, o.layer)
     if not grid.first:
         return 0
     pooled = o.pool != "none"

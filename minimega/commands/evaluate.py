@@ -14,7 +14,7 @@ from minimega.checkpoint.front import open_tokenizer
 from minimega.commands import options, threads
 from minimega.commands.notes import doubt
 from minimega.commands.on_ranks import on_ranks
-from minimega.commands.progress import say
+from minimega.commands.progress import busy, say, taking
 from minimega.commands.text_size import Size, counted_targets, figures, inexact, loss_in_words
 from minimega.commands.texts import (
     check_found,
@@ -43,7 +43,8 @@ def load(o: Options, grid: Grid) -> tuple[Model, tokens.Tokenizer, Path]:
     source = run_folder.find(o.model_filename)
     tokenizer = open_tokenizer(source, run_folder.run_of(source))
     grid.layout.check(checkpoint.open_model(source)[1])
-    model = checkpoint.load_model(source, None, device(o.device), grid.shares, grid.pipeline)
+    with busy(f"reading {source}", grid.first):
+        model = checkpoint.load_model(source, None, device(o.device), grid.shares, grid.pipeline)
     return model, tokenizer, source
 
 
@@ -87,7 +88,8 @@ def _evaluate(o: Options, grid: Grid) -> int:
         text = open_texts(run)[1]
     size = Size(loss_on == "answers" or model.config.kind != "gpt")
     with workspace() as work:
-        stream = tokens.tokenize(size.of(text.documents()), tokenizer, work / "text.npy")
+        with busy("reading the text", grid.first):
+            stream = tokens.tokenize(size.of(text.documents()), tokenizer, work / "text.npy")
         if digest not in (None, zlib.crc32(stream)):
             raise BadInput(
                 "the text of this run has changed, so its held-out part is lost\n"
@@ -98,7 +100,8 @@ def _evaluate(o: Options, grid: Grid) -> int:
         with np.errstate(all="ignore"):  # non-finite values are reported below
             windows = windows_of(text, stream, tokenizer, model.config, loss_on)
             seen = evaluated(windows, tokenizer, model.config.causal)
-            loss = team_of(model, grid).evaluate(model, seen, o.eval_batch_size)
+            with taking(seen, "evaluating", grid.data.size, grid.first) as shown:
+                loss = team_of(model, grid).evaluate(model, shown, o.eval_batch_size)
     if not math.isfinite(loss):
         raise RunFailed(f"the loss is not finite: the weights of {source} are damaged or too large")
     causal, counted = model.config.causal, counted_targets(windows, stream)

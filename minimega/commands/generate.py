@@ -15,7 +15,7 @@ from minimega.commands.notes import counted, notes
 from minimega.commands.on_ranks import on_ranks
 from minimega.commands.option import check_text
 from minimega.commands.options import layout_of
-from minimega.commands.progress import say
+from minimega.commands.progress import busy, say
 from minimega.commands.terminal import on_terminal, show
 from minimega.data.tokens import Tokenizer
 from minimega.errors import BadInput, naming
@@ -99,10 +99,11 @@ def _generate(o: Options, grid: Grid, prompt: str | None) -> int:
             one = (piece for [piece] in write(model, tokenizer, asked, range(n, n + 1), o))
             put(one, grid, last=n == o.generate_num_sentences - 1)
         return 0
-    texts = search(model, tokenizer, asked, o) if o.beams else []
-    for first in range(0, 0 if o.beams else o.generate_num_sentences, TOGETHER):
-        numbers = range(first, min(first + TOGETHER, o.generate_num_sentences))
-        texts += map("".join, zip(*write(model, tokenizer, asked, numbers, o), strict=True))
+    with busy(f"writing {counted(o.generate_num_sentences, 'text')}", grid.first):
+        texts = search(model, tokenizer, asked, o) if o.beams else []
+        for first in range(0, 0 if o.beams else o.generate_num_sentences, TOGETHER):
+            numbers = range(first, min(first + TOGETHER, o.generate_num_sentences))
+            texts += map("".join, zip(*write(model, tokenizer, asked, numbers, o), strict=True))
     if not grid.first:
         return 0
     if o.generate_filename:

@@ -4,6 +4,7 @@ from types import SimpleNamespace as Options
 
 import numpy as np
 
+from minimega.commands.progress import busy
 from minimega.commands.theirs import load_function, theirs
 from minimega.errors import BadInput
 from minimega.gradcheck import check
@@ -24,10 +25,12 @@ def run(o: Options) -> int:
     with theirs(f"{o.target} fails on arrays of shapes {o.shapes}"):
         if problem := Subject(f, tuple(arrays)).no_operation:  # else we would check the engine's backward
             raise problem
-        report = check(f, *arrays, seed=o.seed)
+        with busy(f"checking {o.target}"):
+            report = check(f, *arrays, seed=o.seed)
     say(report)
     if o.picture:
-        report.picture(o.picture)
+        with busy(f"drawing {o.picture}"):
+            report.picture(o.picture)
     return 0 if report.ok else 1
 
 

@@ -10,7 +10,7 @@ from minimega.commands.command_table import CHAPTERS, COMMANDS
 from minimega.commands.option import PATH, Option
 from minimega.commands.option_table import GROUPS, of_command
 from minimega.errors import BadInput
-from minimega.ranks.terminal import paint
+from minimega.ranks.colour import paint
 
 WIDEST = 110  # characters of a line, however wide the terminal is
 SHORT = 24  # characters of allowed words that are shown beside the name of an option

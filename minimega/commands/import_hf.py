@@ -8,7 +8,7 @@ from minimega.checkpoint import checkpoint, run_folder, run_lock
 from minimega.commands import options
 from minimega.commands.notes import counted
 from minimega.commands.option_table import of_command
-from minimega.commands.progress import say
+from minimega.commands.progress import busy, say
 from minimega.commands.texts import tokenizer_digest
 from minimega.interop import gpt2, hub
 from minimega.model import Config
@@ -26,7 +26,9 @@ def run(o: Options) -> int:
     run_lock.check_free(target)
     if target.exists():
         run_folder.open_folder(target, o.overwrite)  # raises now rather than after a download
-    model, tokenizer, known = gpt2.read(hub.folder_of(o.source))
+    folder = hub.folder_of(o.source)
+    with busy(f"reading {o.source}"):
+        model, tokenizer, known = gpt2.read(folder)
     dtype = gpt2.type_of(model)
     run_folder.make(target)
     with run_lock.writing(target):
@@ -38,7 +40,8 @@ def run(o: Options) -> int:
         }
         run_folder.put_run(target, files)
         state = {"step": 0, "epoch": 0, "layout": str(Layout()), "imported": o.source}
-        checkpoint.save(target, model, AdamW(), state | {"tokenizer": tokenizer_digest(tokenizer)})
+        with busy(f"writing {target}"):
+            checkpoint.save(target, model, AdamW(), state | {"tokenizer": tokenizer_digest(tokenizer)})
     c = model.config
     say(
         f"{model.count():,} parameters in {dtype}: {counted(c.num_layers, 'layer')} of width {c.d_model}, "

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace as Options
 
+from minimega.commands.progress import busy
 from minimega.errors import BadInput, nearest, pip
 from minimega.learn import page, shelf
 from minimega.learn.verdict import verdict_apart
@@ -58,7 +59,8 @@ def _check(lesson: shelf.Lesson, mine: Path) -> int:
         raise BadInput(
             f"{mine} has no {lesson.name}.ipynb; start with: {program()} learn start {lesson.number}"
         )
-    found = verdict_apart(lesson.number, shelf.exercise_cell(path))
+    with busy("checking your answer"):
+        found = verdict_apart(lesson.number, shelf.exercise_cell(path))
     if found.ok:
         shelf.record(lesson.number, mine)
     say(page.line(lesson.number, found))

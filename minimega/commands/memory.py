@@ -15,6 +15,7 @@ import numpy as np
 
 from minimega.backend import device
 from minimega.commands.options import model_config
+from minimega.commands.progress import busy
 from minimega.costs import Job, activations
 from minimega.costs import memory as plan
 from minimega.costs.measured import measured_block, measured_stage, measured_state
@@ -44,7 +45,9 @@ def run(o: Options) -> int:
     )
     n = max(o.dp, 4) if o.dp != "auto" else 4
     for rows in (items(config, batch), modes(config, o, t), stages(config, o, p), states(config, o, n)):
-        say(table(rows), end="\n\n")
+        with busy("measuring"):
+            text = table(rows)
+        say(text, end="\n\n")
     say(NOTES)
     return 0
 

@@ -8,7 +8,7 @@ import numpy as np
 from minimega.checkpoint import checkpoint, run_folder
 from minimega.checkpoint.front import open_tokenizer
 from minimega.checkpoint.pieces import piece_of
-from minimega.commands.progress import say
+from minimega.commands.progress import busy, say
 from minimega.errors import BadInput
 from minimega.model import gpt
 from minimega.vectors import files
@@ -28,14 +28,16 @@ def run(o: Options) -> int:
         raise BadInput(
             "neighbours needs words, as in: minimega neighbours RUN king queen; or --questions FILE"
         )
-    vectors, file = open_vectors(o.source, o.limit), Path(o.source).is_file()
+    with busy(f"reading {o.source}"):
+        vectors, file = open_vectors(o.source, o.limit), Path(o.source).is_file()
     # Each word alone; but all of them are one sum if the shell split it: king - man + woman
     asked = [" ".join(o.asked)] if SIGNS & set(o.asked) else o.asked
     sums = [terms(text) for text in asked]
     if file and (new := {word for plus, minus in sums for word in plus + minus} - vectors.place.keys()):
         vectors = joined(vectors, files.read(o.source, new))  # FastText makes their vectors from subwords
     found = [(text, neighbours(vectors, *part, top=o.topn)) for text, part in zip(asked, sums, strict=True)]
-    scored = questions(vectors, o.questions) if o.questions else []
+    with busy("answering the questions"):
+        scored = questions(vectors, o.questions) if o.questions else []
     for note in vectors.notes:
         say(f"note: {note}")
     wide = max((len(word) for _, near in found for word, _ in near), default=0)

@@ -4,6 +4,7 @@ import json
 from types import SimpleNamespace as Options
 
 from minimega.commands.notes import counted
+from minimega.commands.progress import busy
 from minimega.data.prepare import DROPPED, FOUND, Report, Rules, open_text, prepare
 from minimega.errors import BadInput
 from minimega.ranks.streams import say
@@ -27,7 +28,8 @@ def run(o: Options) -> int:
         overlap_words=o.overlap_words,
         drop_overlap=o.overlap == "drop",
     )
-    report = prepare(o.texts, None if o.dry_run else o.save_dir, rules)
+    with busy("preparing the texts"):
+        report = prepare(o.texts, None if o.dry_run else o.save_dir, rules)
     say(json.dumps(report.as_dict(), ensure_ascii=False) if o.json else table(report, o))
     return 0
 

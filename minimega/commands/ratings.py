@@ -4,6 +4,7 @@ import json
 from types import SimpleNamespace as Options
 
 from minimega.commands.notes import counted
+from minimega.commands.progress import busy
 from minimega.errors import BadInput
 from minimega.judging import ratings
 from minimega.ranks.streams import say
@@ -21,7 +22,8 @@ def run(o: Options) -> int:
     if not o.key:
         raise BadInput("ratings needs --key: the file that minimega sheet wrote beside the page")
     key = ratings.read_key(o.key)
-    found = ratings.summary(key, ratings.read_all(o.files, key), o.resamples, o.seed)
+    with busy("summing up the ratings"):
+        found = ratings.summary(key, ratings.read_all(o.files, key), o.resamples, o.seed)
     say(json.dumps(found, ensure_ascii=False) if o.json else table(found))
     return 0
 

@@ -11,7 +11,7 @@ from minimega.checkpoint.front import open_tokenizer
 from minimega.checkpoint.pieces import Division, Parts, Piece, piece_of
 from minimega.commands import options
 from minimega.commands.option_table import of_command
-from minimega.commands.progress import say
+from minimega.commands.progress import busy, say
 from minimega.errors import BadInput
 from minimega.model import Config
 from minimega.parallel.grid import Grid, grid
@@ -52,7 +52,8 @@ def run(o: Options) -> int:
                 files[name] = partial(shutil.copyfile, source / name)
         try:
             work.mkdir(exist_ok=True)
-            _write_checkpoint(newest, work, config, options.layout_of(kept))
+            with busy(f"writing {target}"):
+                _write_checkpoint(newest, work, config, options.layout_of(kept))
             run_folder.put_run(target, files, work)
         finally:
             with suppress(OSError):

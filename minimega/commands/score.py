@@ -10,6 +10,7 @@ from minimega.commands.evaluate import load_causal
 from minimega.commands.generate import write_lines
 from minimega.commands.notes import counted
 from minimega.commands.on_ranks import on_ranks
+from minimega.commands.progress import busy
 from minimega.commands.theirs import load_function, theirs
 from minimega.errors import BadInput
 from minimega.judging import copying, files
@@ -40,7 +41,8 @@ def _score(o: Options, grid: Grid | None) -> int:
     if o.secret:
         secret = Secret.parse(o.secret)
         model, tokenizer, _ = load_causal(o, grid)
-        secret = exposure(model, tokenizer, secret, o.candidates, o.seed)
+        with busy("comparing the secret with candidates", grid.first):
+            secret = exposure(model, tokenizer, secret, o.candidates, o.seed)
     judges = o.hypotheses or o.references or o.prompts or not secret
     if judges:
         texts = files.texts(o.hypotheses) if o.hypotheses else None
@@ -63,10 +65,11 @@ def _score(o: Options, grid: Grid | None) -> int:
     if judges:
         if o.generate_filename:
             write_lines(texts, o.generate_filename)
-        judged = _judge(texts, wanted, o)
-        found |= judged.as_dict(o.resamples, o.seed)
-        if o.compare:
-            found["compare"] = versus(judged, _judge(other, wanted, o), o.resamples, o.seed)
+        with busy(f"scoring {counted(len(texts), 'text')}"):
+            judged = _judge(texts, wanted, o)
+            found |= judged.as_dict(o.resamples, o.seed)
+            if o.compare:
+                found["compare"] = versus(judged, _judge(other, wanted, o), o.resamples, o.seed)
         lines += table(judged, found)
     if secret:
         found["secret"] = secret

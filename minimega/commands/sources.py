@@ -7,6 +7,8 @@ from types import SimpleNamespace as Options
 from minimega.checkpoint import run_folder
 from minimega.commands import options, threads
 from minimega.commands.evaluate import load_causal
+from minimega.commands.notes import counted
+from minimega.commands.progress import busy
 from minimega.commands.start import replace_options
 from minimega.commands.texts import check_found, open_texts
 from minimega.data import corpus
@@ -100,7 +102,8 @@ def answered(run: str, asked: Sequence[str | tuple[str, ...]], o: Options, grid:
     if lacks and grid.first:
         tell(f"minimega: {lacks} of {len(asked)} prompts have words that the vocabulary of {run} lacks")
     choice = {"temperature": o.temperature, "top_k": o.top_k, "top_p": o.top_p}
-    return answers(model, tokenizer, asked, o.generate_sentence_length, o.stop, o.seed, **choice)
+    with busy(f"answering {counted(len(asked), 'prompt')}", grid.first):
+        return answers(model, tokenizer, asked, o.generate_sentence_length, o.stop, o.seed, **choice)
 
 
 def learned(name: str) -> Iterable[str | Iterable[str]]:

@@ -49,8 +49,8 @@ def figures(loss: float, tokens: int, size: int, share: float, causal: bool = Tr
     `tokens` are those that count, `share` of them unknown. A masked model gives no probability of a whole
     text, so it has no bits per byte.
 
-    >>> figures(np.log(256), tokens=100, size=100, share=0.0)
-    {'perplexity': 256.0, 'bits_per_byte': 8.0, 'unknown': 0.0}
+    >>> figures(0.0, tokens=100, size=100, share=0.0)
+    {'perplexity': 1.0, 'bits_per_byte': 0.0, 'unknown': 0.0}
     """
     bits = {"bits_per_byte": float(bits_per_byte(loss, tokens, size))} if causal else {}
     return {"perplexity": perplexity(loss), **bits, "unknown": share}

@@ -15,6 +15,7 @@ import numpy as np
 from minimega import random
 from minimega.checkpoint.front import tokenizer_digest
 from minimega.commands import options
+from minimega.commands.progress import busy
 from minimega.commands.text_size import Size, counted_targets, figures
 from minimega.data import augment, chat, corpus, tokens
 from minimega.data.foreign import check_script, share_of
@@ -109,7 +110,7 @@ def read_texts(
     floor, warnings = None, []
     size = Size(o.loss_on == "answers" or o.objective == "translate")
     if world.rank == 0:
-        with world.busy("reading the texts"):
+        with world.busy("reading the texts"), busy("reading the texts"):
             kind = o.tokenizer or ("word" if o.train_filename in corpus.GRAMMARS else "bpe")
             if tokenizer is None:
                 tokenizer = tokens.train(kind, learned.documents(), o.vocab_size, specials_of(o))

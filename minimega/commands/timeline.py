@@ -12,7 +12,7 @@ from minimega.commands.bench import made_up
 from minimega.commands.chrome_trace import chrome
 from minimega.commands.on_ranks import on_ranks
 from minimega.commands.options import model_config
-from minimega.commands.progress import say
+from minimega.commands.progress import each, say
 from minimega.commands.train import check_shape
 from minimega.costs.stopwatch import Event, Stopwatch, as_it_was, costs, departure, mean_costs, orders
 from minimega.errors import BadInput, RunFailed, naming
@@ -50,7 +50,7 @@ def _timeline(o: Options, grid: Grid) -> int:
     model, team = build(config, grid, run=watch.run)
     team.draw(model, o.seed, o.dtype, xp)
     batch = [xp.asarray(part) for part in made_up(config, o)]
-    for step in range(WARM_UP + o.num_steps):
+    for step in each(range(WARM_UP + o.num_steps), "measuring", speaks=grid.first):
         for p in model.parameters().values():
             p.grad = None
         grid.world.barrier()

@@ -10,7 +10,7 @@ from minimega.checkpoint import run_folder
 from minimega.commands.neighbours import is_run, open_vectors
 from minimega.commands.notes import counted
 from minimega.commands.on_ranks import on_ranks
-from minimega.commands.progress import say
+from minimega.commands.progress import busy, say
 from minimega.commands.texts import workspace
 from minimega.costs.memory import machine_memory, size
 from minimega.data import corpus, tokens
@@ -47,7 +47,7 @@ def save(vectors: Vectors, target: Path) -> None:
     if left := len(vectors) - len(words):
         say(f"note: {counted(left, 'word')} with white space left out: word2vec's format cannot hold them")
         vectors = Vectors([vectors.words[i] for i in words], vectors.rows[words])
-    with run_folder.whole(target) as work:
+    with run_folder.whole(target) as work, busy(f"writing {target}"):
         write(work, vectors, binary=target.suffix == ".bin")
     say(f"{counted(len(vectors), 'word')}, {vectors.width} numbers each: {target}")
 
@@ -60,7 +60,7 @@ def _train(o: Options, target: Path, grid: Grid) -> int:
     with workspace(world=world) as work, np.errstate(all="ignore"):  # non-finite numbers are reported below
         vocabulary, text = work / "tokenizer.json", work / "text.npy"
         if first:
-            with world.busy("reading the text"):
+            with world.busy("reading the text"), busy("reading the text"):
                 learned, _ = corpus.open_corpus(o.source, seed=o.seed, tales=o.tales).split()
                 tokenizer = tokens.train(o.tokenizer or "word", learned.documents())
                 check_memory(tokenizer.size, recipe)
@@ -72,7 +72,8 @@ def _train(o: Options, target: Path, grid: Grid) -> int:
         tell = say if first else lambda line: None
         tell(f"{counted(len(training.words), 'word')} of {counted(len(stream), 'token')}")
         for n in range(1, recipe.epochs + 1):
-            loss = training.epoch(n)
+            with busy(f"epoch {n} of {recipe.epochs}", first):
+                loss = training.epoch(n)
             odd = np.array(float(not (math.isfinite(loss) and np.isfinite(training.v).all())))
             if world.all_reduce(odd, "max", label="finite"):
                 raise RunFailed(f"epoch {n}: the vectors are no longer finite; try a lower --alpha")

@@ -5,7 +5,7 @@ from types import SimpleNamespace as Options
 
 import numpy as np
 
-from minimega.commands.progress import say
+from minimega.commands.progress import busy, say
 from minimega.commands.start import replace_options
 from minimega.commands.texts import Texts
 from minimega.errors import BadInput
@@ -35,7 +35,7 @@ def read_start(o: Options, texts: Texts, work: Path, world: Group) -> Start | No
         return None
     paths = [work / f"vectors-{what}.npy" for what in ("ids", "rows", "factor")]
     if world.rank == 0:
-        with world.busy("reading the word vectors"):
+        with world.busy("reading the word vectors"), busy("reading the word vectors"):
             found = start.start(o.vectors, texts.tokenizer, texts.train.stream)
             for line in found.said:
                 say(line)

@@ -1,87 +1,71 @@
 """A bar on the terminal. Ranks have none: theirs is drawn by the launcher that started them."""
 
+import os
+import shutil
 import sys
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from minimega.ranks import lifeline
 
-FORM = "{percentage:3.0f}% |{bar}| step {n_fmt}/{total_fmt}{postfix}, {remaining} left"
+
+def columns() -> int:
+    """The width of the terminal on which a bar is drawn: this process's or its launcher's; 0 without one."""
+    if lifeline.held():
+        return lifeline.columns()
+    return shutil.get_terminal_size().columns if sys.stderr and sys.stderr.isatty() else 0
 
 
-class Bar:
-    """A bar of `steps` steps of which `start` are already made; it vanishes at its end."""
+def bar(total: int | None, form: str, **more):
+    """A tqdm bar of this form, which vanishes when it is closed; None without a terminal."""
+    if not (width := columns()):
+        return None
+    from tqdm import tqdm  # only where a bar is drawn
 
-    def __init__(self, steps: int, start: int = 0):
-        from tqdm import tqdm
-
-        self.bar = tqdm(total=steps, initial=start, bar_format=FORM, leave=False)
-
-    def show(self, step: int, text: str) -> None:
-        """Show that so many steps are made, and a text beside it."""
-        self.bar.set_postfix_str(text, refresh=False)
-        self.bar.update(step - self.bar.n)
-
-    def above(self) -> AbstractContextManager:
-        """Inside this context, what is written appears above the bar."""
-        return self.bar.external_write_mode(file=sys.stdout)
-
-    def close(self) -> None:
-        """Remove the bar. May be called twice."""
-        self.bar.close()
+    file = Afar() if lifeline.held() else sys.stderr
+    size = {"ncols": max(20, width - 1), "nrows": 24}  # some pseudo-terminals say that they have no rows
+    return tqdm(total=total, bar_format=form, leave=False, file=file, **size, **more)
 
 
 class Afar:
-    """The same for a rank: it tells the launcher, whose terminal it is."""
+    """What a rank's bar is written to: the launcher draws it, whose terminal it is."""
 
-    def __init__(self, steps: int, start: int = 0):
-        self.steps, self.start = steps, start
-        self.show(start, "")
+    encoding = property(lambda self: sys.stderr.encoding)
 
-    def show(self, step: int, text: str) -> None:
-        """Show that so many steps are made, and a text beside it."""
-        lifeline.tell(bar=[self.steps, self.start, step, text])
+    def write(self, text: str) -> None:
+        """Tell the launcher the text of the bar; "" removes it."""
+        lifeline.tell(bar=text.strip())
 
-    def above(self) -> AbstractContextManager:
-        """What this rank writes goes to the launcher, which puts it above the bar."""
-        return nullcontext()
-
-    def close(self) -> None:
-        """Remove the bar. May be called twice."""
-        lifeline.tell(bar=None)
+    def flush(self) -> None:
+        """Nothing is kept back."""
 
 
 class Screen:
-    """The launcher's side: draws the bar that a rank tells of."""
+    """The launcher's side: one line below the output, on a terminal alone."""
 
     def __init__(self):
-        self.bar: Bar | None = None
+        self.columns, self.drawn = columns(), ""
 
     def take(self, state: dict) -> None:
         """Draw what a rank's state says of a bar; most ranks say nothing."""
-        if "bar" not in state:
-            return
-        told = state.pop("bar")
-        if told is None:
-            self.close()
-            return
-        steps, start, step, text = told
-        self.bar = self.bar or Bar(steps, start)
-        if step > start:
-            self.bar.show(step, text)
+        if "bar" in state:
+            self.draw(state.pop("bar"))
 
-    def above(self) -> AbstractContextManager:
-        """Inside this context, what is written appears above the bar, if there is one."""
-        return self.bar.above() if self.bar else nullcontext()
+    def draw(self, text: str) -> None:
+        """Draw a text in place of the last one; "" removes it."""
+        text = text[: max(self.columns - 1, 0)]
+        if text != self.drawn:
+            shown = f"\r{text.ljust(len(self.drawn))}{'' if text else chr(13)}"
+            try:
+                os.write(2, shown.encode(sys.stderr.encoding or "utf-8", "replace"))
+            except OSError:
+                self.columns = 0  # the terminal is gone
+            self.drawn = text
 
-    def close(self) -> None:
-        """Remove the bar, if there is one."""
-        if self.bar:
-            self.bar.close()
-            self.bar = None
-
-
-def bar_for(steps: int, start: int = 0) -> Bar | Afar | None:
-    """A bar on this process's terminal, or on its launcher's; None if there is no terminal."""
-    if lifeline.held():
-        return Afar(steps, start) if lifeline.on_terminal() else None
-    return Bar(steps, start) if sys.stderr.isatty() else None
+    @contextmanager
+    def above(self) -> Iterator[None]:
+        """Inside this context, what is written appears above the line, if there is one."""
+        text = self.drawn
+        self.draw("")
+        yield
+        self.draw(text)

@@ -17,13 +17,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from minimega.errors import OUTPUT
-from minimega.ranks import child, lifeline
+from minimega.ranks import bar, child, lifeline
 from minimega.ranks.banners import Banners
-from minimega.ranks.bar import Screen
 
 PATIENCE = 4.0  # seconds without progress after a signal until all ranks are killed
 CLEANUP = 2.0  # seconds for mpirun to end once its ranks are gone
 TICK = 0.25
+STARTING = 1.0  # seconds until the terminal shows that ranks are still starting
 SIGNALS = [getattr(signal, s) for s in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1") if hasattr(signal, s)]
 
 
@@ -45,7 +45,7 @@ def line_for_ranks() -> Iterator[tuple[socket.socket, dict[str, str]]]:
             server.bind(address)
             server.listen(socket.SOMAXCONN)
             told = {lifeline.ADDRESS: address, child.PROGRAM: child.program()}
-            yield server, told | ({lifeline.TERMINAL: "1"} if sys.stderr and sys.stderr.isatty() else {})
+            yield server, told | {lifeline.COLUMNS: str(bar.columns())}
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -85,7 +85,8 @@ class Job:
     def __init__(self, line: list[str], env: dict[str, str], ranks: int):
         self.size, self.asked, self.since = ranks, [], 0.0
         self.ranks: list[Rank] = []
-        self.stuck, self.unwritten, self.screen = "", None, Screen()
+        self.stuck, self.unwritten, self.screen = "", None, bar.Screen()
+        self.begun = time.monotonic()
         self.selector = selectors.DefaultSelector()
         # Linux lists the sockets in the order in which they were closed, however late we look at it.
         self.closings, self.closed = select.epoll() if hasattr(select, "epoll") else None, []
@@ -110,7 +111,7 @@ class Job:
             if self.unwritten:
                 raise self.unwritten
         finally:
-            self.screen.close()
+            self.screen.draw("")
             if self.closings:
                 self.closed = [file for file, _ in self.closings.poll(0)]
                 self.closings.close()
@@ -167,6 +168,8 @@ class Job:
                         self.selector.unregister(key.data.line)
                 elif not self._pass_on(key.fileobj, key.data):
                     self.selector.unregister(open_pipes.pop(key.data))
+            if len(self.ranks) < self.size and (past := time.monotonic() - self.begun) > STARTING:
+                self.screen.draw(f"starting {self.size} ranks ... {past:.0f} s")
             if self.asked and not self.stuck:
                 self._check_that_ranks_get_on()
             if self.mpirun.poll() is not None:
@@ -190,6 +193,7 @@ class Job:
         if self.asked:
             rank.send(self.asked[0])
         if len(self.ranks) == self.size:
+            self.screen.draw("")
             self.selector.unregister(self.server)
             shutil.rmtree(Path(self.server.getsockname()).parent, ignore_errors=True)
 

@@ -16,7 +16,7 @@ import threading
 import time
 
 ADDRESS = "MINIMEGA_LAUNCHER"
-TERMINAL = "MINIMEGA_TERMINAL"  # set if the launcher writes errors, and so a bar, to a terminal
+COLUMNS = "MINIMEGA_COLUMNS"  # the width of the terminal to which the launcher writes errors, and so a bar
 MESSAGES = ("transport", "watch", "rollcall", "group", "mpi")  # where a rank waits for others
 
 
@@ -24,9 +24,9 @@ def hold(rank: int) -> None:
     """Connect rank number `rank` to the launcher in the environment, if any; from here on it ends with it."""
     global _line
     address = os.environ.pop(ADDRESS, None)  # child processes must not inherit it
-    terminal = os.environ.pop(TERMINAL, "")
+    width = os.environ.pop(COLUMNS, "0")
     if address:
-        _line = Line(address, rank, bool(terminal))
+        _line = Line(address, rank, int(width))
 
 
 def held() -> bool:
@@ -34,9 +34,9 @@ def held() -> bool:
     return _line is not None
 
 
-def on_terminal() -> bool:
-    """Whether our launcher started this rank from a terminal."""
-    return _line is not None and _line.terminal
+def columns() -> int:
+    """In a rank: the width of the terminal from which our launcher started it; 0 without one."""
+    return _line.columns if _line else 0
 
 
 def tell(**state) -> None:
@@ -59,8 +59,8 @@ def asked(number: int) -> int:
 class Line:
     """The rank's end of the socket; a thread listens to it."""
 
-    def __init__(self, address: str, rank: int, terminal: bool = False):
-        self.terminal = terminal
+    def __init__(self, address: str, rank: int, columns: int = 0):
+        self.columns = columns
         self.asked, self.lock, self.unsent = 0, threading.Lock(), b""
         self.socket = socket.socket(socket.AF_UNIX)
         try:

@@ -9,7 +9,7 @@ from minimega.commands import cli
 from minimega.commands.command_table import CHAPTERS, COMMANDS
 from minimega.commands.help import BEGIN
 from minimega.commands.option_table import TABLE, of_command
-from minimega.ranks.terminal import coloured, paint
+from minimega.ranks.colour import coloured, paint
 
 
 def test_every_command_is_in_one_group_with_a_line_of_its_own(capsys):

@@ -258,8 +258,8 @@ RUN = (
     ),
     Mistake(
         "the bar of a resumed run begins at 0",
-        "tqdm(total=steps, initial=start, ",
-        "tqdm(total=steps, ",
+        "_bar(steps, form, initial=start)",
+        "_bar(steps, form)",
         ("test_the_bar_of_a_resumed_run_begins_where_it_was",),
     ),
     Mistake(

@@ -1,7 +1,10 @@
-"""What the terminal can show: colour, sparingly, and how wide it is."""
+"""Colour, sparingly, where the terminal has it."""
 
 import os
+import sys
 from typing import TextIO
+
+from minimega.ranks import lifeline
 
 CODES = {"bold": "1", "green": "32", "red": "31", "yellow": "33"}
 
@@ -10,13 +13,14 @@ def coloured(stream: TextIO) -> bool:
     """Whether this stream is shown in colour: a terminal that has it, unless the user's shell says otherwise.
 
     A NO_COLOR that is not empty turns it off (no-color.org), a FORCE_COLOR that is not empty or 0 turns it on
-    in a pipe too. If both are set, NO_COLOR wins.
+    in a pipe too. If both are set, NO_COLOR wins. A rank's errors go to the terminal of its launcher.
     """
     if os.environ.get("NO_COLOR"):
         return False
     if force := os.environ.get("FORCE_COLOR"):
         return force != "0"
-    return os.environ.get("TERM") != "dumb" and stream.isatty()
+    shown = stream.isatty() or (stream is sys.stderr and lifeline.columns() > 0)
+    return shown and os.environ.get("TERM") != "dumb"
 
 
 def paint(text: str, how: str, stream: TextIO) -> str:
