@@ -6,7 +6,7 @@ only when a picture is drawn: it takes longer to load than the rest of a rank.
 
 import os
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -64,11 +64,13 @@ def loss_picture(
     losses: Sequence[float],
     evals: Sequence[tuple[int, float]] = (),
     lines: Mapping[str, float] | None = None,
+    bits: float | None = None,
 ) -> None:
     """Write a picture of a run: loss against steps, with reference lines.
 
-    `losses`, `evals` (step, loss) and the named horizontal `lines` are in nats per token. Values that are not
-    finite are left out; there may be no points at all. Raises OSError if the file cannot be written.
+    `losses`, `evals` (step, loss) and the named horizontal `lines` are in nats per token; `bits` is the last
+    evaluation in bits per byte, if known. Values that are not finite are left out; there may be no points at
+    all. Raises OSError if the file cannot be written.
     """
     figure = new_figure(figsize=(8, 5), dpi=150, layout="constrained")
     from matplotlib.ticker import MaxNLocator
@@ -92,7 +94,8 @@ def loss_picture(
             steps, smooth(losses, window), color=BLUE, marker="" if len(losses) > 1 else ".", label=said
         )
     if len(held_out):
-        axes.plot(at, held_out, "o", color=ORANGE, markersize=4.5, label="held-out text")
+        beside = "" if bits is None else f" (at the end {bits:.3f} bits per byte)"
+        axes.plot(at, held_out, "o", color=ORANGE, markersize=4.5, label=f"held-out text{beside}")
     if len(losses) or len(held_out):
         axes.legend(frameon=False, loc="lower right", bbox_to_anchor=(1, 1), ncols=2, borderpad=0)
 
@@ -117,12 +120,13 @@ def loss_picture(
 
 
 def run_picture(
-    path: str | Path, records: Iterable[Mapping], lines: Mapping[str, float] | None = None
+    path: str | Path, records: Sequence[Mapping], lines: Mapping[str, float] | None = None
 ) -> None:
     """`loss_picture` of the records of a run's log.jsonl; records without a loss are skipped."""
     trained = [(r["step"], r["loss"]) for r in records if r.get("loss") is not None]
     evals = [(r["step"], r["eval_loss"]) for r in records if r.get("eval_loss") is not None]
-    loss_picture(path, [step for step, _ in trained], [loss for _, loss in trained], evals, lines)
+    bits = next((r["bits_per_byte"] for r in reversed(records) if r.get("bits_per_byte") is not None), None)
+    loss_picture(path, [step for step, _ in trained], [loss for _, loss in trained], evals, lines, bits)
 
 
 def _finite(points) -> tuple[np.ndarray, np.ndarray]:

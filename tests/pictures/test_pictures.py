@@ -91,7 +91,15 @@ def test_a_run_is_drawn_from_its_log(tmp_path, monkeypatch):
         {"step": 2, "eval_loss": 4.5, "perplexity": 90.0},
     ]
     show.run_picture("x.png", records, LINES)
-    assert seen == [("x.png", [1, 2], [5.0, 4.0], [(2, 4.5)], LINES)]
+    assert seen == [("x.png", [1, 2], [5.0, 4.0], [(2, 4.5)], LINES, None)]
+    show.run_picture("x.png", [*records, {"step": 2, "bits_per_byte": 1.5}, {"step": 3, "loss": 3.0}])
+    assert seen[-1][-1] == 1.5
+
+
+def test_the_legend_says_the_bits_per_byte(drawn):
+    axes, _ = drawn([1, 2], [4.0, 3.0], [(2, 3.5)], bits=1.5)
+    words = [text.get_text() for text in axes.get_legend().get_texts()]
+    assert words == ["training", "held-out text (at the end 1.500 bits per byte)"]
 
 
 DRAW_ALL = """

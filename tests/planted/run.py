@@ -346,4 +346,34 @@ RUN = (
         "self.ends, self.ended = (tokenizer.start,), False",
         ("test_a_model_of_dialogues_answers_up_to_the_end",),
     ),
+    Mistake(
+        "--dp auto takes a replica for each core, whatever cuts each replica",
+        "most = (given or launch.cores()) // cut.ranks",
+        "most = given or launch.cores()",
+        ("test_dp_auto_takes_the_cores_that_divide_the_batch",),
+    ),
+    Mistake(
+        "a container's limit is not a limit",
+        "return max(1, min(seen, _allowed(limits)))",
+        "return seen",
+        ("test_a_container_with_less_time_than_cores_has_fewer",),
+    ),
+    Mistake(
+        "a larger size learns as fast as a small one",
+        'rate = float(f"{1e-3 * sqrt(2 / n):.3g}")',
+        "rate = 1e-3",
+        ("test_size_is_one_dial_and_single_options_win_over_it",),
+    ),
+    Mistake(
+        "a file's shape wins over the size that was typed",
+        "if k not in less | shape_from(typed).keys()}",
+        "if k not in less}",
+        ("test_a_shape_that_was_typed_wins_over_a_file_that_has_every_option",),
+    ),
+    Mistake(
+        "what ranks print breaks the bar",
+        "return self.bar.above() if self.bar else nullcontext()",
+        "return None",
+        ("test_the_launcher_draws_what_a_rank_tells",),
+    ),
 )
