@@ -20,6 +20,7 @@ from minimega.model import Config
 from minimega.parallel.grid import Grid
 from minimega.parallel.team import build
 from minimega.precision import check_type
+from minimega.ranks import launch
 
 
 def run(o: Options) -> int:
@@ -48,9 +49,10 @@ def check_shape(o: Options) -> None:
 
 def _check_fits(config: Config, o: Options) -> None:
     cut = options.layout_of(o)
-    if o.dp == "auto":  # not known yet: the most replicas possible
-        cut = replace(cut, dp=o.train_batch_size // cut.parts)
-    check_fits(Job(config.as_gpt(), cut, o.train_batch_size, o.dtype, o.optimizer))
+    here = launch.ranks_here() or cut.ranks  # without mpirun all ranks start on this machine
+    if o.dp == "auto":  # not known yet: the most replicas possible, of which one must fit
+        cut, here = replace(cut, dp=o.train_batch_size // cut.parts), 1
+    check_fits(Job(config.as_gpt(), cut, o.train_batch_size, o.dtype, o.optimizer), here=here)
 
 
 def _train(o: Options, newest: Path | None, grid: Grid) -> int:

@@ -1,4 +1,4 @@
-"""The memory that training needs, what this machine has, and the nearest shape that fits.
+"""The memory that training needs on each rank, what this machine has, and the nearest that fits.
 
 B batch, T time, D width, F hidden width, H heads, V vocabulary; N = B T tokens, N/cp of them on a context
 rank.
@@ -6,18 +6,18 @@ rank.
 
 import os
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
-
-import numpy as np
 
 from minimega.costs import Job
 from minimega.costs.activations import block, items
+from minimega.costs.activations import kept as activations_of
+from minimega.costs.part import Part, part
+from minimega.costs.rank import held
 from minimega.errors import BadInput
-from minimega.model import SHAPES, Config, gpt
-from minimega.optim import OPTIMIZERS
+from minimega.model import RECOMPUTE, SHAPES, Config, gpt
 from minimega.parallel.data import BUCKET
-from minimega.parallel.zero import state_bytes
-from minimega.precision import HALF
+from minimega.parallel.layout import Layout
 
 
 def parameters(config: Config) -> int:
@@ -76,49 +76,64 @@ def _tokens(config: Config, cp: int) -> int:
     return -(-config.context // cp)
 
 
-def workspace(config: Config, batch: int, dtype: str = "float32", cp: int = 1) -> int:
-    """About the bytes of the temporary arrays of the operation that needs most.
+def workspace(own: Part) -> int:
+    """About the bytes of the temporary arrays of the operation of a rank that needs most.
 
     The formula is fitted to measurements. The largest is GELU's slope in the backward pass, the gradient of
     the attention weights (or their dropout mask, drawn from 8-byte integers), or the logits' gradient. In a
     ring: two blocks of half a rank's tokens, and keys, values and their gradients, both held and in flight.
     """
-    c, tokens, (kept, item) = config, _tokens(config, cp), items(dtype)
-    n = batch * tokens
-    side, width = tokens if cp == 1 else -(-tokens // 2), n * c.d_model
-    scores = batch * c.nhead * side**2 * c.attention
-    ring = 0 if cp == 1 else scores + 8 * width
+    c, piece, (kept, item) = own.job.config, own.piece, items(own.job.dtype)
+    n, ring = piece.n, own.job.layout.cp > 1
+    side, width = -(-piece.tokens // 2) if ring else piece.tokens, n * c.d_model
+    scores = piece.batch * piece.heads * side**2 * c.attention
+    moved = scores + 8 * width if ring else 0
     mask = 16 * scores if c.dropout else 0
-    hidden = n * c.d_hidden * (c.top_k_experts if c.experts else 1)
-    attention = (scores + 6 * width + ring) * item + mask
+    hidden = n * piece.hidden * (c.top_k_experts if c.experts else 1)
+    attention = (scores + 6 * width + moved) * item + mask
     logit = item if kept == item else item + kept  # in float32, and rounded
     slope = hidden * (4 * item + (item - kept))  # in 16 bits, dy is there twice: rounded, and in float32
-    largest = max(slope, attention, n * c.vocab_size * logit)
-    return largest + 2 * width * item
+    logits = n * piece.vocabulary * logit if "head" in own.model.layers else 0
+    return int(max(slope, attention, logits) + 2 * width * item)
 
 
-def memory(job: Job) -> dict[str, int]:
-    """The bytes that training needs, part by part.
+def memory(job: Job, rank: int = 0) -> dict[str, int]:
+    """The bytes that one rank needs for training, part by part: `rank.held`, and what comes and goes.
 
-    The model's state is one rank's under ZeRO (over `dp` times `cp` ranks). Activations are for one part of
-    the batch, all replicas together, on one context rank. Tensor and pipeline parallelism are ignored. A
-    16-bit weight costs Adam 18 bytes: 2, its gradient 4, master, mean and square 12 (Rajbhandari et al. 2019,
-    section 3.1, whose gradients are 16-bit too: 16).
+    A 16-bit weight costs Adam 18 bytes: 2, its gradient 4, master, mean and square 12 (Rajbhandari et al.
+    2019, section 3.1, whose gradients are 16-bit too: 16).
 
     >>> memory(Job(Config(vocab_size=500), batch=16))["optimizer"]        # two numbers per parameter
     3817472
     """
-    config, cut, dtype = job.config, job.layout, job.dtype
-    item, wide = items(dtype)
-    kept = wide * (len(OPTIMIZERS[job.optimizer].slots) + (np.dtype(dtype) in HALF))  # 16-bit: a master too
-    ranks, batch = cut.cp * cut.dp, job.batch // cut.parts
-    state = cut.zero, parameters(config), ranks, *at_once(config, cut.zero, ranks), (item, wide, kept)
-    return {
-        **state_bytes(*state),
-        "activations": activations(config, batch, dtype, cut.recompute, cut.cp),
-        "recomputed": recomputed(config, batch, dtype, cut.recompute, cut.cp),
-        "workspace": workspace(config, batch, dtype, cut.cp),
-    }
+    own, cut = part(job, rank), job.layout
+    none, kept = (
+        sum(item.bytes(job.dtype) for item in activations_of(job.config, own.piece, r))
+        for r in ("none", cut.recompute)
+    )  # one block while the backward pass recomputes it
+    return held(job, rank) | {"recomputed": int(none - kept), "workspace": workspace(own)}
+
+
+DEEP = 300  # layers above which the need is computed from two shallower models: it is a straight line
+
+
+def needs_by_rank(job: Job) -> list[int]:
+    """The bytes that each rank needs at its peak; those of one pipeline stage need the same.
+
+    >>> four = needs_by_rank(Job(Config(vocab_size=500, num_layers=4), Layout(tp=2, pp=2), batch=4))
+    >>> four[0] == four[1] > four[2] == four[3]                # the first stage holds two micro-batches
+    True
+    """
+    cut, layers = job.layout, job.config.num_layers
+    if layers > max(DEEP, 4 * cut.stages):
+        few, more = (layers % cut.stages + n * cut.stages for n in (1, 2))
+        some, all_of = (
+            needs_by_rank(replace(job, config=replace(job.config, num_layers=n))) for n in (few, more)
+        )
+        times = (layers - few) // (more - few)
+        return [a + times * (b - a) for a, b in zip(some, all_of, strict=True)]
+    ranks = cut.tp * cut.cp * cut.dp  # of a stage
+    return [sum(memory(job, r * ranks).values()) for r in range(cut.pp) for _ in range(ranks)]
 
 
 def at_once(config: Config, zero: int, ranks: int) -> tuple[int, int]:
@@ -131,15 +146,9 @@ def at_once(config: Config, zero: int, ranks: int) -> tuple[int, int]:
     return max(block, ends) if zero == 3 else min(BUCKET + table, parameters(config)), table * config.tied
 
 
-def recomputed(config: Config, batch: int, dtype: str, recompute: str, cp: int = 1) -> int:
-    """The extra bytes of one block while the backward pass recomputes it."""
-    one, none = (activations(replace(config, num_layers=1), batch, dtype, r, cp) for r in ("none", recompute))
-    return one - none
-
-
-def needs(job: Job) -> int:
-    """The bytes that training needs at its peak: the sum of `memory`."""
-    return sum(memory(job).values())
+def needs(job: Job, here: int = 1) -> int:
+    """The bytes that the `here` ranks with the largest need have at their peak, together."""
+    return sum(sorted(needs_by_rank(job))[-here:])
 
 
 def machine_memory(root: Path = Path("/")) -> int | None:
@@ -162,11 +171,11 @@ def machine_memory(root: Path = Path("/")) -> int | None:
     return min(known, default=None)
 
 
-def check_fits(job: Job, has: int | None = None) -> None:
-    """Raise BadInput if training needs more than `has` bytes (by default, this machine's memory).
+def check_fits(job: Job, has: int | None = None, here: int = 1) -> None:
+    """Raise BadInput if `here` ranks of a job need more than `has` bytes (by default, this machine's memory).
 
     The message says what is needed, what is available, and the nearest fit: fewer sequences at a time, or
-    else the largest named shape that fits.
+    else another way to train the same model on as many ranks, or else the largest named shape that fits.
 
     >>> try:
     ...     check_fits(Job(Config(vocab_size=500, d_model=4096), batch=16), has=8 * 10**9)
@@ -175,37 +184,70 @@ def check_fits(job: Job, has: int | None = None) -> None:
     6.5 GB of it whatever the batch; this machine has 8.0 GB.
     """
     has = machine_memory() if has is None else has
-    config, batch = job.config, job.batch // job.layout.parts
-    whole, fixed = needs(job), needs(replace(job, batch=0))
+    config, batch, here = job.config, job.micro_batch, min(here, job.layout.ranks)
+    whole = needs(job, here)
     if has is None or whole <= has:
         return
+    over = (
+        f" on {here} ranks ({job.layout})" if here > 1 else f" a rank ({job.layout})" * (job.layout.ranks > 1)
+    )
+    fixed, replicas = needs(replace(job, batch=0), here), job.layout.dp * job.layout.parts
     told = (
-        f"{_name(config)} ({_count(parameters(config))} parameters) needs {size(whole)} to train in "
+        f"{_name(config)} ({_count(parameters(config))} parameters) needs {size(whole)}{over} to train in "
         f"{job.dtype} with {_sequences(batch)} at a time,\n"
         f"{size(fixed)} of it whatever the batch; this machine has {size(has)}.\n"
     )
-    if most := _most(job, has):
+    if most := _most(job, has, here):
         raise BadInput(
-            f"{told}{_sequences(most)} at a time would fit: `train_batch_size` {most}, "
+            f"{told}{_sequences(most)} at a time would fit: `train_batch_size` {most * replicas}, "
             f"or `accumulate`, which works through a larger batch in parts."
         )
+    for way in ways(job.layout):
+        if not _refused(way, job) and needs(replace(job, layout=way), here) <= has:
+            raise BadInput(f"{told}It would fit with {changes(job.layout, way)}.")
     shapes = sorted(SHAPES.values(), key=lambda shape: shape["num_layers"] * shape["d_model"] ** 2)
     for shape in reversed(shapes):
-        near = Config(**{"vocab_size": config.vocab_size} | shape)
-        if most := min(batch, _most(replace(job, config=near), has)):
-            need = size(needs(_at_a_time(replace(job, config=near), most)))
-            near_is = f"`model_type` {_name(near)}, with {_sequences(most)} at a time ({need})"
+        near = replace(job, config=Config(**{"vocab_size": config.vocab_size} | shape))
+        if not _refused(near.layout, near) and (most := min(batch, _most(near, has, here))):
+            need = size(needs(_at_a_time(near, most), here))
+            near_is = f"`model_type` {_name(near.config)}, with {_sequences(most)} at a time ({need})"
             raise BadInput(f"{told}The nearest shape that fits is {near_is}.")
     raise BadInput(f"{told}No named shape fits.")
 
 
+def ways(cut: Layout) -> list[Layout]:
+    """Other ways to train over the same ranks that hold less: the fewest changes first."""
+    zeros = [z for z in range(cut.zero, 4) if z == cut.zero or cut.dp * cut.cp > 1]
+    recompute = RECOMPUTE[RECOMPUTE.index(cut.recompute) :]
+    sequence = [cut.sequence] if cut.sequence or cut.tp == 1 else [False, True]
+    found = [replace(cut, recompute=r, zero=z, sequence=s) for r, z, s in product(recompute, zeros, sequence)]
+    return sorted(found[1:], key=lambda way: changes(cut, way).count("`"))
+
+
+def changes(cut: Layout, way: Layout) -> str:
+    """What differs in another way, as fields with their values."""
+    names = {"recompute": "recompute", "zero": "zero", "sequence": "sequence_parallel"}
+    new = {name: getattr(way, key) for key, name in names.items() if getattr(cut, key) != getattr(way, key)}
+    return " and ".join(
+        f"`{name}`" + (f" {value}" if value is not True else "") for name, value in new.items()
+    )
+
+
+def _refused(cut: Layout, job: Job) -> bool:
+    try:
+        cut.check(job.config, dtype=job.dtype)
+    except BadInput:
+        return True
+    return False
+
+
 def _at_a_time(job: Job, sequences: int) -> Job:
-    return replace(job, batch=sequences * job.layout.parts)
+    return replace(job, batch=sequences * job.layout.dp * job.layout.parts)
 
 
-def _most(job: Job, has: int) -> int:
+def _most(job: Job, has: int, here: int = 1) -> int:
     """The most sequences at a time that fit: all but the state is proportional to their number."""
-    fixed, one = (needs(_at_a_time(job, n)) for n in (0, 1))
+    fixed, one = (needs(_at_a_time(job, n), here) for n in (0, 1))
     return max(0, (has - fixed) // (one - fixed))
 
 

@@ -63,6 +63,12 @@ def ranks_given() -> int | None:
     return int(given[0]) if given else None
 
 
+def ranks_here() -> int | None:
+    """How many of them are on this machine, 1 if that is not said; None without mpirun or srun."""
+    given = _given()
+    return int(given[1]) if given and given[1].isdigit() else given and 1
+
+
 def _given() -> tuple[str, str, str] | None:
     for size, local, rank in GIVEN:
         # A shell opened by srun is a step of one task, not a rank.

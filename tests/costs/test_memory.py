@@ -1,6 +1,7 @@
 """The memory planner against measurements and published sizes."""
 
 import tracemalloc
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -156,9 +157,10 @@ def test_what_ranks_share_out_a_rank_needs_a_part_of():
     for stage, each in enumerate((16, 8 + 8 / 64, 4 + 12 / 64, 16 / 64)):
         assert sum(state_bytes(stage, numbers, 64).values()) == pytest.approx(each * numbers)
     config = Config(**SHAPES["gpt2-xl"])
-    needs = [memory.needs(Job(config, Layout(dp=64, zero=stage))) for stage in range(4)]
+    needs = [memory.needs(Job(config, Layout(dp=64, zero=stage), batch=64)) for stage in range(4)]
     assert needs == sorted(needs, reverse=True)
-    assert memory.needs(Job(config)) == needs[0]
+    in_flight = 4 * memory.parameters(config)  # at the end all gradients are copied, and their sums come
+    assert memory.needs(Job(config)) + in_flight == needs[0]
     with pytest.raises(BadInput):
         memory.check_fits(Job(config), has=25 * GB)
     memory.check_fits(Job(config, Layout(dp=64, zero=2)), has=25 * GB)
@@ -173,6 +175,45 @@ def test_ranks_that_share_out_a_sequence_hold_a_part_of_it():
     memory.check_fits(Job(config, Layout(cp=4)), has=GB)
     with pytest.raises(BadInput, match=r"needs 3\.5 GB"):
         memory.check_fits(Job(config), has=GB)
+
+
+def test_each_rank_of_a_layout_is_counted():
+    config = Config(vocab_size=500, context=512, d_model=256, nhead=8, num_layers=8)
+    whole = memory.needs(Job(config, batch=8))
+    for cut in (Layout(tp=4), Layout(pp=4), Layout(tp=2, pp=2), Layout(cp=4), Layout(dp=4, zero=3)):
+        every = memory.needs_by_rank(Job(config, cut, batch=8))
+        assert len(every) == 4 and memory.needs(Job(config, cut, batch=8)) == max(every)
+        assert memory.needs(Job(config, cut, batch=8), here=4) == sum(every)
+        assert whole / 8 < max(every) < 0.6 * whole, cut
+    # ranks that share a machine's memory: one fits, four do not
+    two = Job(config, Layout(dp=4), batch=8)
+    memory.check_fits(two, has=2 * memory.needs(two))
+    with pytest.raises(BadInput, match=r"on 4 ranks \(--tp 1 --dp 4\)"):
+        memory.check_fits(two, has=2 * memory.needs(two), here=4)
+
+
+def test_the_nearest_that_fits_may_be_another_way():
+    """The state does not fit whatever the batch, but its shards do."""
+    job = Job(
+        Config(vocab_size=500, d_model=1024, nhead=8, num_layers=8), Layout(dp=4, accumulate=2), batch=8
+    )
+    need = [memory.needs(replace(job, layout=replace(job.layout, zero=z))) for z in range(4)]
+    assert memory.needs(replace(job, batch=0)) > need[1] > need[2] > need[3]
+    for stage in (1, 2, 3):
+        with pytest.raises(BadInput, match=f"It would fit with `zero` {stage}") as error:
+            memory.check_fits(job, has=need[stage])
+        assert len(str(error.value).splitlines()) == 3
+    pipeline = Job(job.config, Layout(pp=2), batch=4)  # which refuses `zero` 2 and 3
+    with pytest.raises(BadInput, match="The nearest shape"):
+        memory.check_fits(pipeline, has=memory.needs(replace(pipeline, batch=0)) - 1)
+
+
+def test_a_deep_model_is_a_straight_line():
+    deep = Job(Config(vocab_size=70, context=12, d_model=16, nhead=2, num_layers=601), Layout(pp=4), batch=8)
+    shallow = replace(deep, config=replace(deep.config, num_layers=memory.DEEP))
+    assert memory.needs(deep) / memory.needs(shallow) == pytest.approx(601 / memory.DEEP, rel=0.02)
+    exact = [sum(memory.memory(deep, r).values()) for r in range(4)]
+    assert memory.needs_by_rank(deep) == pytest.approx(exact, rel=1e-3)
 
 
 def test_what_cannot_fit_is_told_with_the_nearest_shape():
