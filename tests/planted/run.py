@@ -372,8 +372,8 @@ RUN = (
     ),
     Mistake(
         "what ranks print breaks the bar",
-        "return self.bar.above() if self.bar else nullcontext()",
-        "return None",
+        'text = self.drawn\n        self.draw("")',
+        "text = self.drawn",
         ("test_the_launcher_draws_what_a_rank_tells",),
     ),
 )
