@@ -16,6 +16,7 @@ ROOT = Path(__file__).resolve().parents[1]
 GUIDES = [
     {"Start": "index.md"},
     {"The first hour": "first-hour.md"},
+    {"Coming from PyTorch, ...": "coming-from.md"},
     {"Runs": "runs.md"},
     {"The options": "options.md"},
     {"The gradient checker": "gradcheck.md"},
