@@ -5,7 +5,7 @@ PYTHON ?=
 PIP = -m pip install -qq --disable-pip-version-check --no-input -c constraints.txt
 TESTS = OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1
 
-.PHONY: help demo test lessons notebooks test-lessons docs parity campaign planted lint clean
+.PHONY: help demo types test lessons notebooks test-lessons docs parity campaign planted lint clean
 .DELETE_ON_ERROR:
 
 help:
@@ -17,6 +17,7 @@ help:
 	@echo "make campaign     run the commands with random options for ten minutes, and print what no user should see"
 	@echo "make planted      plant mistakes in the source, one at a time, and print those that no test notices"
 	@echo "make lint         check style and format of the code"
+	@echo "make types        check the types of the package, and what an editor shows of it"
 	@echo "make notebooks    execute lessons/*.py into lessons/*.ipynb"
 	@echo "make test-lessons execute the lessons, and test the notebooks and the exercises"
 	@echo "make clean        remove the environments, caches and build/; runs/ stays"
@@ -53,12 +54,15 @@ campaign: .venv/installed-dev
 planted: .venv/installed-dev
 	@.venv/bin/python -m tests.planted
 
+types: .venv/installed-types
+	@.venv/bin/python -m tests.check_types
+
 lint: .venv/installed-dev
 	@.venv/bin/ruff check .
 	@.venv/bin/ruff format --check .
 
 clean:
-	rm -rf .venv .venv-parity build *.egg-info .pytest_cache .ruff_cache
+	rm -rf .venv .venv-parity build *.egg-info .pytest_cache .ruff_cache .mypy_cache
 	find minimega lessons tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Stamps. One that is older than pyproject.toml or constraints.txt is installed again.
@@ -74,6 +78,11 @@ clean:
 	@.venv/bin/python $(PIP) --only-binary gensim -e '.[vectors]' 2>/dev/null || \
 	    echo "(pip finds no wheel of gensim for this Python: the tests that read its files will skip)"
 	@touch $@ .venv/installed
+
+.venv/installed-types: .venv/installed-dev
+	@echo "installing the type checkers ..."
+	@.venv/bin/python $(PIP) -e '.[types]'
+	@touch $@
 
 .venv/installed-lessons: .venv/bin/python pyproject.toml constraints.txt
 	@echo "installing the packages that minimega and its lessons need, Jupyter among them, into .venv (a minute or two) ..."

@@ -168,7 +168,7 @@ class Block(Layer):
     def forward(self, x, place=None):
         """(B, T, D) -> (B, T, D)."""
         for _, part in self.parts():
-            x = part(x, place)
+            x = cast(Layer, part)(x, place)
         return x
 
 

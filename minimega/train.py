@@ -22,7 +22,7 @@ import numpy as np
 from minimega import random
 from minimega.autograd import Tensor, first_not_finite, no_grad
 from minimega.backend import library
-from minimega.data.windows import Batches, Windows
+from minimega.data.windows import Batches, Rows
 from minimega.errors import BadInput, RunFailed
 from minimega.layer import Place
 from minimega.model import Model
@@ -92,7 +92,7 @@ class Alone:
             total += float(loss.data)
         return total
 
-    def evaluate(self, model: Model, windows: Windows, batch: int) -> float:
+    def evaluate(self, model: Model, windows: Rows, batch: int) -> float:
         """The mean loss in nats over every counted target of the windows, `batch` windows at a time.
 
         Every token weighs the same; no dropout.
@@ -214,7 +214,7 @@ def train(
         yield {"step": step, "epoch": epoch, **record, "tokens_per_s": tokens / (time.perf_counter() - began)}
 
 
-def evaluate(model: Model, windows: Windows, batch: int) -> float:
+def evaluate(model: Model, windows: Rows, batch: int) -> float:
     """The mean loss in nats over every counted target of the windows, `batch` windows at a time.
 
     Every token weighs the same; no dropout.

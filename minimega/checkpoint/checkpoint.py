@@ -13,7 +13,7 @@ ever holds the whole model, and any layout reads the checkpoints of any other.
 """
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -140,7 +140,9 @@ def headers_of(
     }
 
 
-def write_part(work: Path, division: Division, rank: int, arrays: dict[Piece, object], header: dict) -> None:
+def write_part(
+    work: Path, division: Division, rank: int, arrays: Mapping[Piece, object], header: dict
+) -> None:
     """Write this rank's part, if it has one. OSError if that fails."""
     if rank in division.names:
         write(work / division.names[rank], arrays, header | {"parts": str(len(division.names))})
@@ -232,7 +234,9 @@ def fill(
         piece = parts.read(_of_first(piece_of(p), old[0]) if wider else piece_of(p))
         check_type(xp, kind := str(dtype or piece.dtype))
         read = xp.asarray(piece.astype(kind, copy=False))
-        if wider:  # only the tables of the vocabulary can be: `shape_of` has compared all else
+        if (
+            wider and grown is not None
+        ):  # only the tables of the vocabulary can be: `shape_of` has compared all else
             p.draw(grown, kind, xp).data[: len(read)] = read
         else:
             p.data, p.grad = read, None

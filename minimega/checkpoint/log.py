@@ -2,6 +2,7 @@
 
 import json
 import math
+from io import FileIO
 from pathlib import Path
 
 from minimega.checkpoint.run_folder import whole
@@ -46,24 +47,25 @@ class Log:
 
     def __init__(self, path: Path | None, start: int = 0):
         """Begin a new log, or continue after step `start`: later records are dropped atomically."""
-        self.path, self.file, self.skipped = path, None, 0
+        self.path, self.skipped = path, 0
+        self.file: FileIO | None = None
         if path:
             records, self.skipped = read(path) if start else ([], 0)
-            self._replace(b"".join(_line(r) for r in records if r["step"] <= start))
+            self._replace(path, b"".join(_line(r) for r in records if r["step"] <= start))
 
-    def _replace(self, content: bytes) -> None:
-        with whole(self.path) as work:
+    def _replace(self, path: Path, content: bytes) -> None:
+        with whole(path) as work:
             work.write_bytes(content)
         self.close()
-        self.file = self.path.open("ab+", buffering=0)
+        self.file = path.open("ab+", buffering=0)
 
     def write(self, record: dict) -> None:
         """Append one record. Raises OSError if the file cannot be written."""
-        if not self.file:
+        if not self.file or not self.path:
             return
         if not self.path.exists():
             self.file.seek(0)
-            self._replace(self.file.read())
+            self._replace(self.path, self.file.read())
         line = memoryview(_line(record))
         with naming(self.path):
             while line:

@@ -12,9 +12,9 @@ import math
 import os
 import re
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
@@ -39,8 +39,15 @@ class Piece(NamedTuple):
     bounds: Box
     span: tuple[int, int] | None = None
 
-    shape = property(lambda self: lengths(self.bounds) if self.span is None else lengths((self.span,)))
-    boxes = property(lambda self: boxes(self.bounds, *(self.span or (0, math.prod(lengths(self.bounds))))))
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of the piece: flat if it is a span."""
+        return lengths(self.bounds) if self.span is None else lengths((self.span,))
+
+    @property
+    def boxes(self) -> list[Box]:
+        """The boxes that make up the piece, in order."""
+        return boxes(self.bounds, *(self.span or (0, math.prod(lengths(self.bounds)))))
 
     @property
     def plain(self) -> "Piece":
@@ -100,7 +107,7 @@ def place(box: Box, within: Box) -> tuple[slice, ...]:
     return tuple(slice(i - first, j - first) for (i, j), (first, _) in zip(box, within, strict=True))
 
 
-def write(path: Path, arrays: dict[Piece, object], header: dict[str, str]) -> None:
+def write(path: Path, arrays: Mapping[Piece, object], header: dict[str, str]) -> None:
     """Write one part: each array has the shape of its piece. Raises OSError if that fails."""
     plain = {piece.plain: to_numpy(array) for piece, array in arrays.items()}
     cut = {p.name: (p.whole, p.bounds, p.span) for p in plain if lengths(p.bounds) != p.whole or p.span}
@@ -148,7 +155,7 @@ class Parts:
 
     def __init__(self, paths: list[Path]):
         self.where = paths[0] if len(paths) == 1 else paths[0].parent
-        self.stored: dict[str, list[tuple[Piece, object]]] = {}  # by name; with the open file
+        self.stored: dict[str, list[tuple[Piece, Any]]] = {}  # by name; with the open file
         headers = [self._open(path) for path in paths]
         self.header: dict[str, str] = headers[0]
         number = self.header.get("parts", "1")

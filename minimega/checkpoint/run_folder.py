@@ -10,7 +10,7 @@ their folders. A symbolic link is removed, never its target.
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
@@ -122,7 +122,7 @@ def clear(folder: Path) -> None:
             (folder / name).unlink(missing_ok=True)
 
 
-def put_run(folder: Path, files: dict[str, Callable[[Path], object]], work: Path | None = None) -> None:
+def put_run(folder: Path, files: Mapping[str, Callable[[Path], object]], work: Path | None = None) -> None:
     """Replace an earlier run with a new one, once its first files are written; they appear last to first.
 
     `files` maps each file's name to the function that writes it. `work` is the folder step-N.tmp of a

@@ -22,7 +22,7 @@ try:
 except ImportError:  # Windows
     import msvcrt
 
-    fcntl = None
+    fcntl = None  # type: ignore[assignment]
 
 NAME = "minimega.lock"
 HELD = {EACCES, EAGAIN, EDEADLK, EWOULDBLOCK}
@@ -48,7 +48,7 @@ def writing(folder: Path | None, world: Group = SELF) -> Iterator[None]:
             raise BadInput(told)
         yield
     finally:
-        if file is not None:
+        if folder and file is not None:
             _let_go(folder / NAME, file)
 
 
@@ -103,7 +103,7 @@ def _lock(file: int) -> None:
     else:
         os.lseek(file, FAR, os.SEEK_SET)
         try:
-            msvcrt.locking(file, msvcrt.LK_NBLCK, 1)
+            msvcrt.locking(file, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
         finally:
             os.lseek(file, 0, os.SEEK_SET)
 

@@ -67,7 +67,7 @@ def run(argv: list[str]) -> int:
         case [command, *rest] if {"-h", "--help"} & set(rest):
             say(parser(command).format_help(), end="")
             return 0
-    options = parse(*argv[:1], argv[1:])
+    options = parse(argv[0], argv[1:])
     # Import only this command, and only now, so that --help stays fast.
     return import_module(f"minimega.commands.{options.command.replace('-', '_')}").run(options)
 

@@ -11,6 +11,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 from types import SimpleNamespace as Options
+from typing import Any
 
 import numpy as np
 
@@ -58,7 +59,12 @@ def _folder(run: str, target: Path) -> Path:
     more = ["--save-dir", str(target), "--num-steps", str(STEPS), "--save-every", "1", "--keep", str(STEPS)]
     words = child.python("-m", "minimega", *typed, *more)
     with line_for_ranks() as (_, told), busy(f"running {STEPS} steps of: {' '.join(typed)}"):
-        how = {"capture_output": True, "text": True, "stdin": subprocess.DEVNULL, "env": os.environ | told}
+        how: dict[str, Any] = {
+            "capture_output": True,
+            "text": True,
+            "stdin": subprocess.DEVNULL,
+            "env": os.environ | told,
+        }
         ended = subprocess.run(words, **how)
     if ended.returncode:
         error = BadInput if ended.returncode == 2 else RunFailed
@@ -213,13 +219,13 @@ class Comparison:
         free: dict[str, np.ndarray] = {}
         last = 0
         for step in sorted(a & b):
-            folders = tuple(run / f"step-{step}" for run in self.runs)
+            folders = self.runs[0] / f"step-{step}", self.runs[1] / f"step-{step}"
             rates = sum(r["lr"] for s, r in self.logs[1].items() if last < s <= step)
-            how = folders, self.o[1], rates, self.limit * step, step
-            made = verdict.trained(*how, self.room, free)
+            limit = self.limit * step
+            made = verdict.trained(folders, self.o[1], rates, limit, step, self.room, free)
             if made.wrong and step > 1:
                 self.carry(step, made.moved)
-                made = verdict.trained(*how, self.room, free)
+                made = verdict.trained(folders, self.o[1], rates, limit, step, self.room, free)
             if step == max(a & b) or made.wrong:
                 return f"training, after step {step}", made.found
             self.carry(step, made.moved)

@@ -5,6 +5,7 @@ shtab makes it from the parsers of argparse. The shell then needs no Python to c
 
 import argparse
 from types import SimpleNamespace as Options
+from typing import Any, cast
 
 import shtab
 
@@ -27,7 +28,7 @@ NO_FILE = "WORD", "TEXT", "NN"  # positional arguments that are no path
 
 def run(o: Options) -> int:
     """Print the script for the shell `o.shell`; returns 0."""
-    say(shtab.complete(whole(), o.shell, preamble=PREAMBLE))
+    say(shtab.complete(whole(), o.shell, preamble=cast(Any, PREAMBLE)))
     return 0
 
 
@@ -45,7 +46,7 @@ def whole() -> argparse.ArgumentParser:
     return made
 
 
-def _complete(action: argparse.Action, command: str) -> None:
+def _complete(action: Any, command: str) -> None:
     """Tell an argument how it is completed: by its words, or as a path."""
     option = TABLE.get(action.dest.replace("_", "-")) if action.option_strings else None
     if option is None:

@@ -5,6 +5,7 @@ The rule and its sources are in RULE. N = 2 is the default model, with its defau
 
 from collections.abc import Iterator
 from math import sqrt
+from typing import Any
 
 from minimega.costs.memory import parameters
 from minimega.model import Config
@@ -54,7 +55,7 @@ def sizes() -> Iterator[tuple]:
     yield "N", "d-model", "nhead", "batch", "lr", "parameters", "with GPT-2's", "steps", "Tflop", "time"
     for n in SIZES:
         found = dial(n)
-        shape = {name: found[name] for name in ("num_layers", "d_model", "nhead")}
+        shape: dict[str, Any] = {name: found[name] for name in ("num_layers", "d_model", "nhead")}
         config, of_gpt2 = (Config(vocab_size=size, **shape) for size in (VOCABULARY, GPT2))
         work = WINDOWS * config.context * operations(config)
         yield (

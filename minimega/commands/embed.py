@@ -2,6 +2,7 @@
 
 from pathlib import Path
 from types import SimpleNamespace as Options
+from typing import Any
 
 import numpy as np
 
@@ -73,7 +74,7 @@ def _embed(o: Options, path: Path, texts: list[str], grid: Grid) -> int:
     return 0
 
 
-def tokens_of(ids: list[np.ndarray], tokenizer: Tokenizer) -> dict[str, np.ndarray]:
+def tokens_of(ids: list[np.ndarray], tokenizer: Tokenizer) -> dict[str, Any]:
     """What each vector belongs to: its token's id, the token as text, and the number of its text (from 0)."""
     every = np.concatenate(ids)
     return {

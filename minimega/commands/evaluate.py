@@ -90,7 +90,7 @@ def _evaluate(o: Options, grid: Grid) -> int:
     with workspace() as work:
         with busy("reading the text", grid.first):
             stream = tokens.tokenize(size.of(text.documents()), tokenizer, work / "text.npy")
-        if digest not in (None, zlib.crc32(stream)):
+        if digest not in (None, zlib.crc32(stream.data)):
             raise BadInput(
                 "the text of this run has changed, so its held-out part is lost\n"
                 "Choose another text with --eval-filename."

@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import SimpleNamespace as Options
+from typing import Any
 
 import numpy as np
 
@@ -145,7 +146,11 @@ def search(model: Model, tokenizer: Tokenizer, asked: Ask, o: Options) -> list[s
     return texts
 
 
-ESCAPED = {"\\": "\\\\", "\n": "\\n", "\r": "\\r"}  # as in the text format of PostgreSQL's COPY
+ESCAPED: dict[str, Any] = {
+    "\\": "\\\\",
+    "\n": "\\n",
+    "\r": "\\r",
+}  # as in the text format of PostgreSQL's COPY
 
 
 def write_lines(texts: list[str], path: str) -> None:

@@ -27,7 +27,7 @@ def run(o: Options) -> int:
             raise problem
         with busy(f"checking {o.target}"):
             report = check(f, *arrays, seed=o.seed)
-    say(report)
+    say(str(report))
     if o.picture:
         with busy(f"drawing {o.picture}"):
             report.picture(o.picture)

@@ -5,6 +5,7 @@ import re
 import shutil
 import sys
 import textwrap
+from typing import Any
 
 from minimega.commands.command_table import CHAPTERS, COMMANDS
 from minimega.commands.option import PATH, Option
@@ -99,7 +100,7 @@ def _add(section, option: Option, command: str) -> None:
     if words and metavar == "NAME":
         text += f": {', '.join(words)}"
     text = f"{text} (default: {option.default_text(command)})".replace("%", "%%")
-    value = {"nargs": "?", "const": "true"} if option.kind is bool else {}
+    value: dict[str, Any] = {"nargs": "?", "const": "true"} if option.kind is bool else {}
     section.add_argument(f"--{option.name}", metavar=metavar, help=text, **value)
 
 
@@ -109,6 +110,7 @@ def _metavar(option: Option) -> str:
         return beside if len(beside) <= SHORT else "NAME"
     if option.within is PATH:
         return "PATH"
+    assert isinstance(option.kind, type)
     number = {int: "N", float: "X", str: "TEXT"}[option.kind]
     return f"{number}|{option.also}" if option.also else number
 

@@ -11,14 +11,15 @@ B batch, T time, F hidden width.
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace as Options
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
 import ml_dtypes
 import numpy as np
 
-from minimega.autograd import no_grad, op
+from minimega.autograd import Tensor, no_grad, op
 from minimega.backend import library
 from minimega.checkpoint import checkpoint
 from minimega.experts import Experts
@@ -73,10 +74,10 @@ class Kinks:
     near: int
     count: int
 
-    def arrays(self) -> dict[str, np.ndarray]:
+    def arrays(self) -> dict[str, Any]:
         """The arrays of a file that `steered` takes: on/LAYER, packed bits; reach/LAYER."""
         packed = {f"on/{name}": np.packbits(on, axis=-1) for name, on in self.on.items()}
-        return packed | {f"reach/{name}": np.float64(self.reach[name]) for name in self.on}
+        return packed | {f"reach/{name}": np.array(self.reach[name]) for name in self.on}
 
 
 def steered(model: Model, arrays: dict) -> None:
@@ -119,10 +120,11 @@ def find(weights: Path, o: Options, batch: Batch, limit: float, steps: int) -> K
     layers = list(_bent(model))
     seen: dict[str, np.ndarray] = {}
 
-    def note(name: str, z: np.ndarray) -> None:
-        seen[name] = z
+    def note(name: str, z: Tensor) -> Tensor:
+        seen[name] = z.data
+        return z
 
-    stood = [_put(layer, lambda z, name=layer.name: (note(name, z.data), z)[1]) for layer in layers]
+    stood = [_put(layer, partial(note, layer.name)) for layer in layers]
     with no_grad():
         model.loss(inputs, targets, place(inputs, key=key, training=True))
     reach = {name: limit * float(np.abs(z).max()) for name, z in seen.items()}
@@ -172,7 +174,7 @@ def _wide(dtype: str) -> str:
     return "float32" if np.dtype(dtype) in HALF else dtype
 
 
-def _bent(layer: Layer) -> Iterator[MLP | Experts]:
+def _bent(layer: Layer) -> Iterator[Any]:
     """The layers inside this one that have an activation."""
     if isinstance(layer, MLP | Experts):
         yield layer
@@ -182,17 +184,19 @@ def _bent(layer: Layer) -> Iterator[MLP | Experts]:
             yield from _bent(part)
 
 
-def _put(layer: MLP | Experts, change: Callable):
+def _put(layer: Any, change: Callable):
     """Apply `change` to the input of the activation; return what it replaced."""
+    before: Any
     if isinstance(layer, MLP):
-        before, layer.up = layer.up, Steered(layer.up, lambda z, _: change(z))
+        before = layer.up
+        layer.up = cast(Any, Steered(before, lambda z, _: change(z)))
     else:
         before = layer.activation
         layer.activation = lambda z: before(change(z))
     return before
 
 
-def _restore(layer: MLP | Experts, before) -> None:
+def _restore(layer: Any, before) -> None:
     setattr(layer, "up" if isinstance(layer, MLP) else "activation", before)
 
 

@@ -6,7 +6,7 @@ ranks exist on paper only, so a laptop can show what one rank of many holds.
 B batch, T time, D width, H heads, L layers, t ranks of a tensor group, p stages, m micro-batches, v chunks.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from itertools import product
 from types import SimpleNamespace as Options
@@ -58,7 +58,7 @@ the paper's third all-gather. "off" comes from dropout's coordinates and, on the
 ZeRO: float32, so 4 + 4 + 8 bytes per parameter, not 2 + 2 + 12; plus messages: a bucket twice, in stage 3 the
 largest layer's weights too; and a tied table's gradient is kept until its second use."""
 
-Rows = Iterator[Sequence[str]]
+Rows = Iterable[Sequence[str]]
 
 
 def table(rows: Rows) -> str:

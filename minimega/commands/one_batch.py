@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace as Options
+from typing import Any
 
 import numpy as np
 
@@ -58,7 +59,7 @@ def _measure(o: Options, grid: Grid, weights: Path, batch: Path, out: Path) -> i
     x, _, at = share(inputs[rows], targets[rows], at, grid.context)
     tokens = len(at.positions)
     at = replace(at, local=grid.shares.tokens(tokens))
-    found = {}
+    found: dict[str, Any] = {}
     with no_grad():
         for layer in _layers(model):
             x = layer(x, at)
@@ -112,7 +113,7 @@ def _layers(model: Model) -> Iterator[Layer]:
     """The layers before the head; a GPT's block gives its two branches."""
     for name, layer in model.layers.items():
         if type(layer) is Block:
-            yield from (part for _, part in layer.parts())
+            yield from (part for _, part in layer.parts() if isinstance(part, Layer))
         elif name != "head":
             yield layer
 

@@ -4,6 +4,7 @@ The parser, `--help` (cli.py), the TOML file of `--config` and docs/options.md a
 """
 
 import re
+from typing import Any
 
 from minimega.commands import names
 from minimega.commands.option import (
@@ -37,7 +38,7 @@ CUT, MEMORY = "train reshard", f"{RANKS} memory"
 MANY, HOLD = f"{RANKS} vectors", f"{MEMORY} vectors"
 FOLDER = f"{CUT} import-hf export-hf"
 ORDER, ALL = "train timeline reshard", "train generate evaluate fill score bench timeline memory"
-TOLD = {"shown": "from --model-type"}
+TOLD: dict[str, Any] = {"shown": "from --model-type"}
 SEEDED = "train vectors generate score sheet ratings bench timeline gradcheck"
 LOSS_ON = "all", "answers"
 EVAL = "train evaluate"
@@ -46,16 +47,19 @@ WORDS = ("char", "word", "whitespace", "bpe")
 OBJECTIVES = "causal", "masked", "translate"
 
 # Defaults that depend on the command.
-KIND = {"shown": "word for tales, else bpe", "told": {"vectors": "word"}}
-SIZE = {"shown": "of the shape, else 512", "told": {"train": "of the shape, else all; 1024 if bpe"}}
-STEPS = {"shown": "by epochs", "by": {"bench": 10, "timeline": 5}}
+KIND: dict[str, Any] = {"shown": "word for tales, else bpe", "told": {"vectors": "word"}}
+SIZE: dict[str, Any] = {
+    "shown": "of the shape, else 512",
+    "told": {"train": "of the shape, else all; 1024 if bpe"},
+}
+STEPS: dict[str, Any] = {"shown": "by epochs", "by": {"bench": 10, "timeline": 5}}
 MADE = dict.fromkeys(("reshard", "import-hf", "export-hf", "prepare"), "required")
-UNSAVED = {"shown": "nothing is saved", "told": MADE}
-HELD_OUT = {"shown": "held out", "told": {"prepare": "none"}}
-RUN = {"shown": "required", "told": {"score": "none"}}
-BEGUN = {"shown": "the start token alone", "told": {"embed": "none"}}
-GREEDY = {"by": {"score": 0.0}}
-BESIDE = {"shown": "beside the page", "told": {"ratings": "required"}}
+UNSAVED: dict[str, Any] = {"shown": "nothing is saved", "told": MADE}
+HELD_OUT: dict[str, Any] = {"shown": "held out", "told": {"prepare": "none"}}
+RUN: dict[str, Any] = {"shown": "required", "told": {"score": "none"}}
+BEGUN: dict[str, Any] = {"shown": "the start token alone", "told": {"embed": "none"}}
+GREEDY: dict[str, Any] = {"by": {"score": 0.0}}
+BESIDE: dict[str, Any] = {"shown": "beside the page", "told": {"ratings": "required"}}
 
 # fmt: off
 GROUPS: dict[str, tuple[Option, ...]] = {

@@ -8,7 +8,9 @@ import os
 import sys
 import tomllib
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import tomli_w
@@ -26,7 +28,7 @@ from minimega.precision import check_eps
 from minimega.seq2seq.model import EncoderDecoder
 
 
-def read(path: str) -> dict[str, object]:
+def read(path: str | Path) -> dict[str, object]:
     """Read and check a TOML file of options. Keys get underscores; the file may use hyphens too.
 
     One file may serve several commands. Raises BadInput if the file cannot be read, or has an unknown name, a
@@ -54,7 +56,7 @@ def read(path: str) -> dict[str, object]:
     return values
 
 
-def shape_from(given: dict[str, object]) -> dict[str, object]:
+def shape_from(given: dict[str, Any]) -> dict[str, Any]:
     """What the given `--size` and `--model-type` set; the latter wins.
 
     >>> found = shape_from({"size": 12, "model_type": "gpt2-medium"})
@@ -184,7 +186,8 @@ def model_config(options: SimpleNamespace, vocab_size: int) -> Config:
         "balance",
         "norm_eps",
     )
-    kind, own = Config, {}
+    kind: type[Config] = Config
+    own: dict[str, Any] = {}
     if o.objective == "translate":
         own = {"source_length": o.source_length or 0, "encoder_layers": o.encoder_layers or 0}
         kind = EncoderDecoder

@@ -4,7 +4,7 @@ import math
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sized
 from contextlib import contextmanager
 
 from minimega.ranks.bar import bar as _bar
@@ -58,7 +58,7 @@ def each(items: Iterable, what: str, total: int | None = None, speaks: bool = Tr
     >>> list(each(range(3), "counting"))
     [0, 1, 2]
     """
-    if total is None and hasattr(items, "__len__"):
+    if total is None and isinstance(items, Sized):
         total = len(items)
     form = COUNTED if total else "{desc}: {n_fmt}, {elapsed}"
     bar = _bar(total, form, desc=what, delay=DELAY) if speaks else None

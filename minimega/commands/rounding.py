@@ -8,7 +8,7 @@ only the sum is rounded, so n is 1 for them.
 
 from pathlib import Path
 from types import SimpleNamespace as Options
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import ml_dtypes
 import numpy as np
@@ -25,8 +25,15 @@ class Off(NamedTuple):
     distance: float
     explained: float
 
-    share = property(lambda self: self.distance / self.explained if self.distance else 0.0)
-    wrong = property(lambda self: self.share > 1)
+    @property
+    def share(self) -> float:
+        """The distance as a share of the explained one."""
+        return self.distance / self.explained if self.distance else 0.0
+
+    @property
+    def wrong(self) -> bool:
+        """Whether rounding does not explain the distance."""
+        return self.share > 1
 
     def __str__(self) -> str:
         """
@@ -86,7 +93,10 @@ class Trained(NamedTuple):
     free: dict[str, np.ndarray]
     moved: dict[str, np.ndarray]
 
-    wrong = property(lambda self: any(x.wrong for kind in self.found.values() for x in kind.values()))
+    @property
+    def wrong(self) -> bool:
+        """Whether rounding does not explain one of the distances."""
+        return any(x.wrong for kind in self.found.values() for x in kind.values())
 
 
 def trained(
@@ -103,7 +113,7 @@ def trained(
     weights_a, weights_b, slots_a, slots_b = (
         checkpoint.open_parts(run, kind) for kind in checkpoint.KINDS for run in runs
     )
-    found: Found = {"weight": {}} | {slot: {} for slot in OPTIMIZERS[o.optimizer].slots}
+    found: Found = {kind: {} for kind in ("weight", *OPTIMIZERS[o.optimizer].slots)}
     made = Trained(found, {}, {})
     for name in weights_b:
         a, b = (np.float64(weights.whole(name)) for weights in (weights_a, weights_b))
@@ -128,7 +138,7 @@ def trained(
     return made
 
 
-def _in_slot(slot: str, o: Options, y: np.ndarray, step: int, room: float) -> float:
+def _in_slot(slot: str, o: Options, y: Any, step: int, room: float) -> float:
     """How far an entry of the optimizer's state may be off if each gradient is off by up to `room`."""
     if slot == "velocity":  # a sum of gradients, weighted by powers of beta1
         return room * sum(o.beta1**k for k in range(step))

@@ -53,7 +53,8 @@ class Run:
         self.scale = loss_scale(o.dtype)
         self.epoch = self.batches.steps_per_epoch
         self.steps = o.num_steps or o.num_epochs * self.epoch
-        self.start, self.saved, self.eval_loss, self.held_out = 0, None, math.nan, {}
+        self.start, self.eval_loss, self.held_out = 0, math.nan, {}
+        self.saved: int | None = None
 
     def resume(self, newest: Path) -> None:
         """Continue from a checkpoint."""

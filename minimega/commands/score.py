@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from types import SimpleNamespace as Options
+from typing import Any
 
 from minimega.commands import sources
 from minimega.commands.evaluate import load_causal
@@ -37,12 +38,15 @@ def run(o: Options) -> int:
 
 
 def _score(o: Options, grid: Grid | None) -> int:
-    found, lines, secret, other = {}, [], None, None
+    found: dict[str, Any] = {}
+    lines: list[str] = []
+    secret: dict[str, float] | None = None
+    other = None
     if o.secret:
-        secret = Secret.parse(o.secret)
+        hidden = Secret.parse(o.secret)  # before the model is read
         model, tokenizer, _ = load_causal(o, grid)
         with busy("comparing the secret with candidates", grid.first):
-            secret = exposure(model, tokenizer, secret, o.candidates, o.seed)
+            secret = exposure(model, tokenizer, hidden, o.candidates, o.seed)
     judges = o.hypotheses or o.references or o.prompts or not secret
     if judges:
         texts = files.texts(o.hypotheses) if o.hypotheses else None

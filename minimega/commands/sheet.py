@@ -35,7 +35,7 @@ def run(o: Options) -> int:
             raise BadInput(f"{o.prompts}, line {asked.index(None) + 1} has no prompt")
     whole = grid(SELF, Layout())
     systems = {name: _texts(name, asked, o, whole) for name in names}
-    shown = [text if isinstance(text, str) else "\n".join(text) for text in asked or ()]
+    shown = [text if isinstance(text, str) else "\n".join(text or ()) for text in asked or ()]
     html, answers = sheet(systems, shown or None, o.samples, o.seed)
     _write(key, json.dumps(answers, indent=1, ensure_ascii=False), answers["sheet"])
     _write(page, html)

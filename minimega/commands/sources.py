@@ -1,6 +1,6 @@
 """Where the texts to judge come from: files, a run's own answers, and the text that a run learned from."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace as Options
 
@@ -12,6 +12,7 @@ from minimega.commands.progress import busy
 from minimega.commands.start import replace_options
 from minimega.commands.texts import check_found, open_texts
 from minimega.data import corpus
+from minimega.data.tokens import Documents
 from minimega.errors import BadInput
 from minimega.judging import files
 from minimega.judging.words import WORD
@@ -106,7 +107,7 @@ def answered(run: str, asked: Sequence[str | tuple[str, ...]], o: Options, grid:
         return answers(model, tokenizer, asked, o.generate_sentence_length, o.stop, o.seed, **choice)
 
 
-def learned(name: str) -> Iterable[str | Iterable[str]]:
+def learned(name: str) -> Documents:
     """The training text of a run folder; or the documents of tales, pydoc, a file or a folder of texts."""
     if name not in corpus.BUILT_IN and is_run(name):
         try:

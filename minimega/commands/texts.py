@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace as Options
+from typing import Any
 
 import numpy as np
 
@@ -20,12 +21,12 @@ from minimega.commands.text_size import Size, counted_targets, figures
 from minimega.data import augment, chat, corpus, tokens
 from minimega.data.foreign import check_script, share_of
 from minimega.data.masked import CHOSEN, MASK, masking_for
-from minimega.data.windows import Batches, Change, Changed, Windows
+from minimega.data.windows import Batches, Change, Changed, Rows, Windows
 from minimega.errors import BadInput
 from minimega.model import Config
 from minimega.ranks.group import SELF, Group
 from minimega.seq2seq.model import EncoderDecoder
-from minimega.seq2seq.pairs import Pairs, of_dialogues
+from minimega.seq2seq.pairs import of_dialogues
 
 
 @contextmanager
@@ -55,8 +56,8 @@ class Texts:
     """The training text and the held-out text as windows, and reference losses (nats per token) if known."""
 
     tokenizer: tokens.Tokenizer
-    train: Windows | Pairs
-    held_out: Windows | Changed | Pairs
+    train: Any  # Windows or Pairs
+    held_out: Rows
     floor: float | None
     bigram: float | None
     digests: dict[str, object]  # a resumed run must find the same tokens
@@ -131,7 +132,8 @@ def read_texts(
     config = options.model_config(o, tokenizer.size)
     windows = windows_of(held_out, other_stream, tokenizer, config, o.loss_on)
     bigram = None if floor is None else corpus.bigram_floor(*windows.take(range(len(windows))))
-    if floor is not None and tokenizer.kind != "word":  # the same nats in all, over other tokens
+    # the same nats in all, over other tokens
+    if isinstance(held_out, corpus.Tales) and floor is not None and tokenizer.kind != "word":
         floor *= sum(len(tokens.WORD.findall(text)) + 1 for text in held_out.documents()) / (
             len(other_stream) - 1
         )
@@ -161,7 +163,7 @@ def checked(text: corpus.Corpus, tokenizer: tokens.Tokenizer) -> corpus.Corpus:
 
 def windows_of(
     text: corpus.Corpus, stream: np.ndarray, tokenizer: tokens.Tokenizer, config: Config, loss_on: str
-) -> Windows | Pairs:
+) -> Any:
     """The windows of a text's stream for this model; with `loss_on` "answers", only answers count.
 
     Raises BadInput if then a dialogue is longer than the context, or the text has no answers; and if an

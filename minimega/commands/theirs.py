@@ -34,6 +34,7 @@ def load_function(target: str) -> Callable:
     if not path.is_file():
         raise BadInput(f"{name}: no such file")
     spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec and spec.loader  # as for every file that ends in .py
     module = importlib.util.module_from_spec(spec)
     with theirs(f"{name} cannot be run"):
         spec.loader.exec_module(module)

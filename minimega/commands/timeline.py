@@ -49,12 +49,12 @@ def _timeline(o: Options, grid: Grid) -> int:
     watch, steps = Stopwatch(grid.pipeline, xp), []
     model, team = build(config, grid, run=watch.run)
     team.draw(model, o.seed, o.dtype, xp)
-    batch = [xp.asarray(part) for part in made_up(config, o)]
+    inputs, targets = (xp.asarray(part) for part in made_up(config, o))
     for step in each(range(WARM_UP + o.num_steps), "measuring", speaks=grid.first):
         for p in model.parameters().values():
             p.grad = None
         grid.world.barrier()
-        team.gradients(model, *batch, random.key(o.seed, "step", step))
+        team.gradients(model, inputs, targets, random.key(o.seed, "step", step))
         steps.append(watch.gathered())
     if grid.first:
         cut = grid.layout

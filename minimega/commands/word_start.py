@@ -39,7 +39,7 @@ def read_start(o: Options, texts: Texts, work: Path, world: Group) -> Start | No
             found = start.start(o.vectors, texts.tokenizer, texts.train.stream)
             for line in found.said:
                 say(line)
-            for path, array in zip(paths, (found.ids, found.rows, found.factor), strict=True):
+            for path, array in zip(paths, (found.ids, found.rows, np.array(found.factor)), strict=True):
                 np.save(path, array)
     world.barrier()
     ids, rows, factor = (np.load(path, mmap_mode="r" if path is paths[1] else None) for path in paths)

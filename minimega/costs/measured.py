@@ -2,7 +2,7 @@
 
 from collections import Counter
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -134,6 +134,7 @@ def measured_rank(job: Job, world: Group, bucket: int = BUCKET) -> dict[str, int
     """
     most, peak = {"activations": 0, "passing": 0}, Counter()
     run = type("HeldHere", (Held,), {"most": most})
+    team: Any
     model, team = build(job.config, grid(world, job.layout), bucket=bucket, run=run)
     team.draw(model, 0, job.dtype)
     reducer, optimizer, zero = team.reducer, OPTIMIZERS[job.optimizer](), job.layout.zero
@@ -181,7 +182,7 @@ def measured_state(config: Config, grid: Grid, stage: int, bucket: int = BUCKET,
     model, optimizer, most = gpt(config, grid.shares), AdamW(), Counter()
     team = Team(model, grid, bucket)
     team.draw(model, 0, "float32", xp)
-    reducer = team.reducer
+    reducer: Any = team.reducer
     leave = reducer.leave
 
     def look(b) -> None:

@@ -7,6 +7,7 @@ B batch, T time, D width, V vocabulary; N tokens of a micro-batch on one replica
 """
 
 from collections import Counter
+from typing import Any
 
 from minimega.costs import Job
 from minimega.costs.activations import items
@@ -15,7 +16,7 @@ from minimega.costs.stopwatch import ROUNDS
 from minimega.parallel.context import halves
 from minimega.parallel.data import BUCKET
 
-Rows = dict[tuple[str, str, str], tuple[int, int]]  # (group, kind, label): (calls, bytes)
+Rows = dict[tuple[str, str, str], tuple[Any, Any]]  # (group, kind, label): (calls, bytes)
 
 
 def of_step(
@@ -245,9 +246,9 @@ def of_zero(job: Job, rank: int = 0, bucket: int = BUCKET) -> Rows:
         + [(group, "all-gather", "weights", size * moved)] * sum(times.get(n, 2 * cut.parts) for n in layers)
         if ranks > 1
     ]
-    for *row, size in sent:
-        calls, nbytes = rows.get(tuple(row), (0, 0))
-        rows[tuple(row)] = calls + 1, nbytes + size
+    for where, kind, label, size in sent:
+        calls, nbytes = rows.get((where, kind, label), (0, 0))
+        rows[where, kind, label] = calls + 1, nbytes + size
     return rows
 
 

@@ -10,6 +10,7 @@ N D: the tokens of a micro-batch times the width.
 """
 
 from collections import Counter, deque
+from typing import Any
 
 import numpy as np
 
@@ -40,7 +41,7 @@ def state(own: Part, bucket: int = BUCKET) -> dict[str, int]:
     job, (kept_in, computed) = own.job, items(own.job.dtype)
     model = own.fresh()  # ZeRO 3 wraps its layers
     parameters = list(model.parameters().values())
-    reducer = zero.reducer(model, own.grid, bucket)
+    reducer: Any = zero.reducer(model, own.grid, bucket)
     owned = sum(p.local_size for p in reducer.owned(parameters))
     weights = sum(p.local_size for p in parameters)
     if job.layout.zero == 3 and reducer.buckets:
@@ -160,7 +161,7 @@ def under_way(own: Part, rows: float | None = None) -> dict[str, int]:
     halves = [_halves(own, names, rows) for names in own.chunks]
     alive: dict[tuple, tuple[str, float]] = {}  # what there is: its kind and bytes
     sent: deque[tuple] = deque()
-    most = {"activations": 0, "passing": 0}
+    most: dict[str, float] = {"activations": 0, "passing": 0}
     for a in actions(cut.pipeline, p, cut.micro_batches, v, r):
         stage, key = a.chunk * p + r, a.key
         if a.kind == "receive":
@@ -186,7 +187,7 @@ def under_way(own: Part, rows: float | None = None) -> dict[str, int]:
                 what, *of = sent.popleft()
                 if what == "gives" or ("kept", *of) not in alive:
                     del alive[what, *of]
-        now = {kind: sum(n for k, n in alive.values() if k == kind) for kind in most}
+        now: dict[str, float] = {kind: sum(n for k, n in alive.values() if k == kind) for kind in most}
         most = max(most, now, key=lambda held: sum(held.values()))
     return {kind: int(n) for kind, n in most.items()}
 

@@ -9,7 +9,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from statistics import fmean
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import numpy as np
 
@@ -73,7 +73,7 @@ class Stopwatch:
         table[0, : len(rows)] = np.reshape(rows, (-1, 8))
         return [
             [
-                Event(Action(KINDS[int(k)], int(n), int(c), WHATS[int(what)]), *when, int(held))
+                Event._make((Action(KINDS[int(k)], int(n), int(c), WHATS[int(what)]), *when, int(held)))
                 for k, n, c, what, *when, held in of_rank
                 if k >= 0
             ]
@@ -88,7 +88,7 @@ class TimedRun(Run):
         super().__init__(*what)
         self.watch = watch
 
-    def execute(self, actions: Iterable[Action]) -> Run:
+    def execute(self, actions: Iterable[Action]) -> Self:
         """`Run.execute`, timed."""
         self.began = self.watch.read()
         return super().execute(self._noted(actions))

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import numpy as np
 from tokenizers import Regex, decoders, models, pre_tokenizers, trainers
@@ -64,7 +65,11 @@ def train(texts: Iterator[str], vocab_size: int, named: dict[str, int]) -> ByteP
     library.pre_tokenizer = pre_tokenizers.Sequence([short, bytewise])
     library.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
-    options = {"special_tokens": [*NAMES, *named], "initial_alphabet": alphabet, "show_progress": False}
+    options: dict[str, Any] = {
+        "special_tokens": [*NAMES, *named],
+        "initial_alphabet": alphabet,
+        "show_progress": False,
+    }
     library.train_from_iterator(texts, trainers.BpeTrainer(vocab_size=vocab_size, **options))
     return BytePairs(library, named)
 

@@ -8,6 +8,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from itertools import pairwise
+from typing import Any
 
 from minimega.data.scripts import SPACELESS
 
@@ -93,7 +94,7 @@ def paragraphs(lines: Iterable[str]) -> Iterator[list[str]]:
         yield found
 
 
-def _clean_line(line: str, counts: Counter, form: str) -> str:
+def _clean_line(line: str, counts: Counter, form: Any) -> str:
     counts["replacement_characters"] += line.count("\ufffd")
     if not line.isascii():
         counts["mojibake"] += len(MOJIBAKE.findall(line))
@@ -151,7 +152,7 @@ class Layout:
         kept = lines[:1]
         for line in lines[1:]:
             if whole := self._hyphenated(kept[-1].rstrip(), line, counts):
-                cut = len(whole) - len(line) + _REST.match(line).end()
+                cut = len(whole) - len(line) + _length(_REST, line)
                 kept[-1], line = whole[:cut].rstrip() + "\n", whole[cut:]
             if line.strip() or not whole:
                 kept.append(line)
@@ -166,6 +167,12 @@ class Layout:
         return before[: None if compound else -1] + after
 
 
+def _length(pattern: re.Pattern, text: str) -> int:
+    """How much of a text the pattern takes, from its beginning."""
+    found = pattern.match(text)
+    return found.end() if found else 0
+
+
 def _gap(before: str, after: str) -> str:
     wide = [bool(_WIDE.match(c)) for c in (before[-1:], after[:1])]
     return "" if any(wide) or not before else " "
@@ -176,7 +183,7 @@ def _wrapped(rows: list[str], width: int) -> bool:
     if not 40 <= width <= 200 or any(_MARKED.match(row) for row in rows[1:]):
         return False
     for row, after in pairwise(rows):
-        used, first = columns(row), _FIRST.match(after)[0]
+        used, first = columns(row), after[: _length(_FIRST, after)]
         room = used - 1 if row.endswith("-") else used + len(_gap(row, after))
         if room + columns(first) <= width or used > width + 20:
             return False

@@ -9,6 +9,7 @@ exactly (grammar.py).
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Literal, overload
 
 import numpy as np
 
@@ -67,6 +68,10 @@ class Tales:
 Corpus = Tales | Texts | chat.Dialogues
 
 
+@overload
+def open_corpus(name: Literal["tales", "tales-zh"], seed: int = 0, tales: int = 12_000) -> Tales: ...
+@overload
+def open_corpus(name: str, seed: int = 0, tales: int = 12_000) -> Corpus: ...
 def open_corpus(name: str, seed: int = 0, tales: int = 12_000) -> Corpus:
     """Open a corpus: "tales" or "tales-zh" (`tales` of them, drawn from the seed), "pydoc", a file or folder.
 

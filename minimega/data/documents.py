@@ -55,7 +55,8 @@ class Texts:
         cut = self.rows[row]
         at = cut.line_end(cut.begin + left)
         rows = (*self.rows[:row], replace(cut, end=at)), (replace(cut, begin=at), *self.rows[row + 1 :])
-        return tuple(Texts(tuple(d for d in part if d.begin < d.end)) for part in rows)
+        learned, held_out = (Texts(tuple(d for d in part if d.begin < d.end)) for part in rows)
+        return learned, held_out
 
     def floor(self) -> None:
         """None: the lowest possible loss is unknown."""

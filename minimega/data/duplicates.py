@@ -141,7 +141,7 @@ class Twins:
             }
             near = {other: share for other, share in near.items() if share >= self.threshold}
             if near:
-                return "near", max(sorted(near), key=near.get)
+                return "near", max(sorted(near), key=near.__getitem__)
             self.index.insert(name, minhash)
             self._values[name] = values
         self._exact[digest] = name

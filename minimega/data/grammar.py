@@ -15,7 +15,7 @@ A grammar is a dict of rules. A rule is its options, separated by |, and an opti
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator
 from itertools import chain, repeat
 from math import log
 
@@ -39,7 +39,7 @@ class Grammar:
         name: str,
         rules: dict[str, str],
         forms: dict[str, tuple[str, str]] | None = None,
-        men: Sequence[str] = (),
+        men: Collection[str] = (),
     ):
         self.name, self.forms, self.men = name, forms or {}, frozenset(men)
         # each option split into text, slot, text, slot, ..., text

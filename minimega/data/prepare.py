@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from minimega.data import cleaning, corpus
 from minimega.data.documents import BLOCK, Document, read
@@ -55,7 +56,7 @@ class Rules:
     rejoin: bool = True
     near: float = 0.8
     scripts: Sequence[str] = ()
-    evaluation: Iterable[str | Iterable[str]] | None = None
+    evaluation: Iterable[Any] | None = None
     overlap_words: int = 13
     drop_overlap: bool = False
 
@@ -240,7 +241,7 @@ def _opened(out: Path | None):
 
 def _strange(document: Document | str) -> bool:
     """Whether the beginning of a file shows that it is not UTF-8 text: a picture, UTF-16, GBK, ..."""
-    if not isinstance(getattr(document, "source", ""), Path):
+    if isinstance(document, str) or not isinstance(document.source, Path):
         return False
     with naming(document.source), open(document.source, "rb") as file:
         text = file.read(BLOCK).decode("utf-8", "surrogateescape")

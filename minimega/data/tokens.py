@@ -11,7 +11,7 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -32,7 +32,7 @@ FORMAT, VERSION, WITH_SPECIALS = "minimega tokenizer", 1, 2
 # Japanese have no spaces between words: there each character is a token, without a space.
 LETTER = rf"[^\W{SPACELESS}]"
 WORD = re.compile(rf" ?{LETTER}+(?:['\u2019]{LETTER}+)*| ?[^\w\s]|\s|[{SPACELESS}]")
-SPLIT = {"char": list, "word": WORD.findall, "whitespace": str.split}
+SPLIT: dict[str, Callable[[str], list[str]]] = {"char": list, "word": WORD.findall, "whitespace": str.split}
 SPACE = r"\S(?=[ \t\r\n])"  # no token of any kind crosses this point
 STOP, HAN = "[\u3001\u3002\uff01\uff0c\uff1a\uff1b\uff1f]", "[\u4e00-\u9fa5]"
 # Where a document may be cut, by kind. Without spaces: byte pairs never join a mark and a letter, and take at
@@ -60,7 +60,7 @@ class TooShort(BadInput):
 
 
 Piece = str | Special
-Documents = Iterable[str | Iterable[Piece]]
+Documents = Iterable[str | Iterable[str] | Iterable[Piece]]
 
 
 class Tokenizer:
@@ -100,7 +100,7 @@ class Tokenizer:
     @property
     def specials(self) -> tuple[str, ...]:
         """The names of the added special tokens, in the order of their ids."""
-        return tuple(sorted(self.named, key=self.named.get))
+        return tuple(sorted(self.named, key=self.named.__getitem__))
 
     @property
     def special_ids(self) -> tuple[int, ...]:
@@ -291,6 +291,8 @@ def _stream(documents: Documents, tokenizer: Tokenizer) -> Iterator[np.ndarray]:
     for document in documents:
         yield np.array([START])
         for part in _texts(document, tokenizer.kind):
-            special = isinstance(part, Special)
-            yield np.array([tokenizer.special(part.name)]) if special else tokenizer.encode(part)
+            if isinstance(part, Special):
+                yield np.array([tokenizer.special(part.name)])
+            else:
+                yield tokenizer.encode(part)
     yield np.array([START])

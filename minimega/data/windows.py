@@ -6,6 +6,7 @@ T context, N tokens of the stream, B batch.
 from collections.abc import Callable, Iterator
 from copy import copy
 from math import ceil
+from typing import Protocol
 
 import numpy as np
 
@@ -15,6 +16,33 @@ from minimega.errors import BadInput
 
 # Makes inputs (B, T) and targets (B, T) into others, from a key and the numbers of the windows (B,).
 Change = Callable[[np.ndarray, np.ndarray, int, np.ndarray], tuple[np.ndarray, np.ndarray]]
+
+
+class Rows(Protocol):
+    """What can be evaluated: windows, or what a task makes of them. `take` is as that of Windows."""
+
+    def __len__(self) -> int: ...
+    def take(self, which) -> tuple[np.ndarray, np.ndarray]:
+        """The inputs (B, T) and targets (B, T) of the windows with these B numbers."""
+        ...
+
+
+class Trainable(Rows, Protocol):
+    """What batches are made of: `moved` gives windows that cut long documents elsewhere."""
+
+    @property
+    def context(self) -> int:
+        """The tokens of a window."""
+        ...
+
+    @property
+    def cut_documents(self) -> bool:
+        """Whether any document is longer than a window, so that it is cut."""
+        ...
+
+    def moved(self, key: int) -> "Trainable":
+        """The same documents, cut elsewhere."""
+        ...
 
 
 class Windows:
@@ -130,7 +158,7 @@ class Batches:
 
     def __init__(
         self,
-        windows: Windows,
+        windows: Trainable,
         batch_size: int,
         seed: int,
         change: Change | None = None,

@@ -7,6 +7,7 @@ import inspect
 import sys
 from collections.abc import Callable
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 
@@ -14,7 +15,7 @@ from minimega.contract import WrongShape
 from minimega.errors import BadInput, extra
 
 
-def from_torch(f: Callable) -> Callable:
+def from_torch(f: Any) -> Callable:
     """A torch function as a function of arrays that returns (y, back), where `back` runs torch's backward.
 
     f is a `torch.autograd.Function` (the class or its `apply`), or any function of tensors. Arrays go in with
@@ -35,9 +36,10 @@ def from_torch(f: Callable) -> Callable:
     """
     torch = extra("torch")
     name, like = getattr(f, "__name__", type(f).__name__), f
-    function = f if isinstance(f, type) else getattr(f, "__self__", None)
+    function: Any = f if isinstance(f, type) else getattr(f, "__self__", None)
     if isinstance(function, type) and issubclass(function, torch.autograd.Function):
-        name, like, f = function.__name__, function.forward, function.apply
+        made: Any = function
+        name, like, f = made.__name__, made.forward, made.apply
 
     def operation(*arrays):
         tensors = [torch.tensor(np.asarray(a)) for a in arrays]
@@ -134,7 +136,7 @@ def _gives_back(f: Callable, arrays: tuple) -> bool:
     return isinstance(made, tuple) and len(made) == 2 and callable(made[1])
 
 
-def _named(operation: Callable, name: str, like: Callable, skip: str = "") -> Callable:
+def _named(operation: Any, name: str, like: Callable, skip: str = "") -> Callable:
     """Give an operation the name and the arguments of the function that it adapts."""
     operation.__name__, operation.is_adapted = name, True
     try:

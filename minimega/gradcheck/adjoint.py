@@ -6,6 +6,7 @@ piece) or *partial* (the value is the sum over the ranks).
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -86,8 +87,8 @@ def check_adjoint(
     return Adjoint(not faults, left, right, "; ".join(faults) or "the identity holds")
 
 
-def _pair(kind) -> tuple[str, str]:
-    value, gradient = (kind, GRADIENT.get(kind)) if isinstance(kind, str) else kind
+def _pair(kind: Any) -> tuple[str, str]:
+    value, gradient = (kind, GRADIENT.get(kind, "")) if isinstance(kind, str) else kind
     if {value, gradient} - set(GRADIENT):
         raise BadInput(f"check_adjoint: {kind!r} is not a kind; use whole, cut or partial, or a pair of them")
     if (value, gradient) == ("partial", "partial") or (value == "cut") != (gradient == "cut"):

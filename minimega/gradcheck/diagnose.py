@@ -172,20 +172,21 @@ class _Look:
     def evidence(self, places: np.ndarray | None, box: list[np.ndarray]) -> Evidence:
         """Both Jacobians for the outputs at `places` (None: random mixtures of all) and the box's entries."""
         x, y, names = self.x, self.at.y, self.subject.names
-        mixed = places is None or not places.size
-        A, J = self.jacobians(self.mixtures if mixed else self.outputs(places), box)
+        if places is not None and not places.size:
+            places = None
+        A, J = self.jacobians(self.mixtures if places is None else self.outputs(places), box)
         seen = x[self.i][np.ix_(*box)]
-        shape = (A.shape[:1] if mixed else places.shape) + seen.shape
-        whole = seen.size == x[self.i].size and (mixed or places.shape == y.shape)
+        shape = (A.shape[:1] if places is None else places.shape) + seen.shape
+        whole = seen.size == x[self.i].size and (places is None or places.shape == y.shape)
         others = {n: a for j, (n, a) in enumerate(zip(names, x, strict=True)) if j != self.i and whole}
         return Evidence(
             A.reshape(shape),
             J.reshape(shape),
             x=seen,
-            y=None if mixed else y.ravel()[places],
+            y=None if places is None else y.ravel()[places],
             box=box,
             outputs=None
-            if mixed or places.ndim != y.ndim
+            if places is None or places.ndim != y.ndim
             else [np.unique(n) for n in np.unravel_index(places, y.shape)],
             whole=whole,
             lengths=_lengths(names, x, self.i, y),

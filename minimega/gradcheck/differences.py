@@ -49,7 +49,7 @@ class Subject:
     def __init__(self, f: Callable, inputs: tuple):
         layer = f if isinstance(f, Layer) else getattr(f, "__self__", None)
         self.layer = layer if isinstance(layer, Layer) else None
-        self.f = f.loss if self.layer is f and hasattr(f, "loss") else f
+        self.f: Callable = getattr(f, "loss", f) if self.layer is f else f
         self.name = getattr(f, "__name__", type(f).__name__)
         self.evaluations, self.xp = 0, library(*inputs)
         self.inputs = [x if _passed_on(x, self.layer) else np.asarray(to_numpy(x)) for x in inputs]
@@ -97,7 +97,7 @@ class Subject:
         try:
             result = self.f(*self._arguments([self.xp.array(a) for a in self.arrays]))
         except Exception as error:  # a function of Tensors may raise anything when given arrays
-            reason = error
+            reason: Exception | None = error
         else:
             try:
                 value_and_back(self.name, result)
@@ -110,7 +110,7 @@ class Subject:
         except Exception as error:
             raise reason or self.no_operation or error from None
         if not isinstance(made, Tensor):
-            raise reason or self.no_operation
+            raise reason or self.no_operation or CannotJudge(f"{self.name} gives no Tensor")
         return False
 
     def _arguments(self, differentiated: list) -> list:
@@ -124,7 +124,7 @@ class Subject:
         split = len(arrays) - len(self.parameters)
         for p, a in zip(self.parameters, arrays[split:], strict=True):
             p.data, p.grad = a, None
-        self.leaves = [Tensor(a) for a in arrays[:split]] + self.parameters
+        self.leaves = [*(Tensor(a) for a in arrays[:split]), *self.parameters]
         return self.f(*self._arguments(self.leaves[:split]))
 
     def linearize(self, arrays: list) -> Linearized:
@@ -137,13 +137,13 @@ class Subject:
         made = self._call(passed)
         leaves = self.leaves
 
-        def back(dy) -> list:
+        def gradients(dy) -> list:
             for leaf in leaves:
                 leaf.grad = None
             made.backward(dy, keep_graph=True)
             return [None if leaf.grad is None else np.array(to_numpy(leaf.grad)) for leaf in leaves]
 
-        return Linearized(_output(made.data), passed, back, made.data)
+        return Linearized(_output(made.data), passed, gradients, made.data)
 
     def _raw_gradients(self, back: Callable, dy) -> list:
         # a `back` borrowed from another operation may also give gradients of constants that f passes to it
@@ -152,7 +152,7 @@ class Subject:
         )
         count = len(self.inputs)
         most = max(count, positional(self.f))
-        result = each_gradient(self.name, back(dy), self.inputs, most if own else sys.maxsize)[:count]
+        result = each_gradient(self.name, back(dy), tuple(self.inputs), most if own else sys.maxsize)[:count]
         for g in result:
             if isinstance(g, list | tuple | str):
                 check_gradient(self.name, g, ())
@@ -184,7 +184,7 @@ class Subject:
         except Exception:  # f may raise anything when given complex numbers
             return None
         y = np.asarray(to_numpy(y))
-        return y.imag / TINY if y.dtype.kind == "c" and np.isfinite(y).all() else None
+        return np.imag(y) / TINY if y.dtype.kind == "c" and np.isfinite(y).all() else None
 
     def restore(self) -> None:
         """Put the layer's original arrays back into its parameters."""
@@ -244,7 +244,7 @@ def slope(g: Callable[[float], np.ndarray], y0: np.ndarray, size: np.ndarray | N
     >>> slope(lambda t: np.array([abs(t)]), np.zeros(1)).kink
     True
     """
-    size = np.max(np.abs(y0) if size is None else size, initial=0)
+    largest = np.max(np.abs(y0) if size is None else size, initial=0)
     found: list[Slope] = []
     for step in STEP * SHRINK ** np.arange(TRIES):
         steps = step * np.array([1, 0.5, 0.25])
@@ -254,7 +254,7 @@ def slope(g: Callable[[float], np.ndarray], y0: np.ndarray, size: np.ndarray | N
         d = [(r - m) / (2 * t) for r, m, t in zip(right, left, steps, strict=True)]
         first, second = (4 * d[1] - d[0]) / 3, (4 * d[2] - d[1]) / 3  # h^2 gone
         value, error = (16 * second - first) / 15, np.abs(second - first)  # h^4 gone
-        rounding = np.finfo(float).eps * size / steps[-1]
+        rounding = np.finfo(float).eps * largest / steps[-1]
         # right slope minus left slope: halves with the step if y is smooth
         gap = [np.abs(r - 2 * y0 + m) / t for r, m, t in zip(right, left, steps, strict=True)]
         wide = gap[2] > 1e-6 * np.max(np.abs(d[2]) + gap[2], initial=0) + 1e3 * rounding

@@ -229,7 +229,7 @@ class Judge:
         known = [a for a in self.arguments if not a.ok and a not in self.guessed and a.cause in SHARED]
         for a in self.guessed:
             if known:
-                a.candidates = list(dict.fromkeys([known[0].cause, *a.candidates]))
+                a.candidates = list(dict.fromkeys([*known[0].candidates[:1], *a.candidates]))
                 a.detail = f"most likely the same mistake as in {known[0].name}; here: {a.detail}"
 
     def _judge_rounding(self) -> None:
@@ -255,5 +255,5 @@ def _within(analytic, numerical, allowed, judged) -> bool:
     return bool(np.all((np.abs(analytic - numerical) <= allowed)[judged]))
 
 
-def _index(j: int, shape: tuple[int, ...]) -> tuple[int, ...]:
+def _index(j: int | np.integer, shape: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(int(k) for k in np.unravel_index(j, shape))

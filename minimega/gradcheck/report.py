@@ -88,7 +88,10 @@ class Report:
     evaluations: int
     own: bool = True  # False if the function has no backward and the engine's was checked
 
-    ok = property(lambda self: all(a.ok for a in self.arguments))
+    @property
+    def ok(self) -> bool:
+        """Whether every gradient is right."""
+        return all(a.ok for a in self.arguments)
 
     def __str__(self) -> str:
         verdict = "the backward pass is right" if self.ok else "the backward pass is WRONG"

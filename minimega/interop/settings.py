@@ -7,6 +7,7 @@ import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from minimega.errors import BadInput, shown
 from minimega.model import Config
@@ -79,7 +80,7 @@ def read(path: Path) -> Settings:
     for name, only in ONLY.items():
         if (value := content.get(name, only)) != only:
             raise BadInput(f"{path} sets {name} to {shown(value)}, which minimega has no counterpart for")
-    sizes = {ours: _size(path, content, theirs) for theirs, ours in SIZES.items()}
+    sizes: dict[str, Any] = {ours: _size(path, content, theirs) for theirs, ours in SIZES.items()}
     inner = content.get("n_inner")
     function = content.get("activation_function", "gelu_new")
     if not isinstance(function, str) or function not in ACTIVATIONS:

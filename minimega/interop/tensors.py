@@ -2,6 +2,7 @@
 
 import stat
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
@@ -33,7 +34,7 @@ class Tensors:
 
     def __init__(self, folder: Path):
         self.folder = folder
-        self.stored: dict[str, tuple[str, object]] = {}  # by name: the name in its file, and the open file
+        self.stored: dict[str, tuple[str, Any]] = {}  # by name: the name in its file, and the open file
         for name, wanted in _files(folder).items():
             file = _open(folder / name)
             held = set(file.keys())
@@ -99,7 +100,7 @@ def _files(folder: Path) -> dict[str, set[str] | None]:
         files.setdefault(file, set()).add(name)
     if missing := sorted(name for name in files if not (folder / name).is_file()):
         raise BadInput(f"{folder / missing[0]} is missing: {INDEX} names {len(files)} files")
-    return files
+    return {**files}
 
 
 def _open(path: Path):

@@ -7,6 +7,7 @@ their library knows, cut by the same rule; such a file is read back as what it w
 
 import json
 from pathlib import Path
+from typing import Any
 
 from tokenizers import Tokenizer as Library
 
@@ -173,7 +174,7 @@ def written(tokenizer: Tokenizer, context: int) -> dict[str, dict]:
     }
 
 
-def _as_words(tokenizer: Vocabulary) -> dict:
+def _as_words(tokenizer: Any) -> dict:
     special = dict(zip(NAMES, (START, UNKNOWN), strict=True)) | tokenizer.named
     if both := sorted(special.keys() & set(tokenizer.tokens)):
         raise BadInput(f"the vocabulary has {both[0]} as a word too: Hugging Face cannot tell the two apart")

@@ -5,6 +5,7 @@ N texts, S statistics of a text, R resamples.
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -83,7 +84,7 @@ def compare(a: Figure, b: Figure, resamples: int = 1000, seed: int = 0) -> dict:
     """
     if len(a.parts) != len(b.parts):
         raise BadInput(f"{len(a.parts)} texts cannot be paired with {len(b.parts)}: give the same number")
-    found = {"value": b.value, "difference": a.value - b.value}
+    found: dict[str, Any] = {"value": b.value, "difference": a.value - b.value}
     if resamples:
         differences = resampled(a, resamples, seed) - resampled(b, resamples, seed)
         found["interval"] = interval(differences)

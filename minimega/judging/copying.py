@@ -8,6 +8,7 @@ both, memory in the texts alone.
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from minimega.data.tokens import Documents
 from minimega.judging.bootstrap import Figure, mean_of
 from minimega.judging.words import WORD, streamed
 
@@ -99,9 +100,7 @@ class Automaton:
         return [[met[state] for state in states] for states in self.ends]
 
 
-def copied(
-    texts: Sequence[str], documents: Iterable[str | Iterable[str]], least: int = LEAST
-) -> list[Copied]:
+def copied(texts: Sequence[str], documents: Documents, least: int = LEAST) -> list[Copied]:
     """What each text has in common with the training text, whose documents may come in pieces.
 
     Upper and lower case, punctuation and marks count; white space does not.

@@ -12,9 +12,10 @@ B candidates at once, T tokens, V vocabulary.
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from math import log2, prod
+from typing import Any
 
 import numpy as np
 
@@ -93,7 +94,7 @@ class Secret:
         """The text with the secret in it."""
         return self.candidate([0] * len(self.slots))
 
-    def candidate(self, choice: Sequence[int]) -> str:
+    def candidate(self, choice: Iterable[Any]) -> str:
         """The text with these options; zeros give the secret itself."""
         chosen = [options[i] for options, i in zip(self.slots, choice, strict=True)]
         return "".join(a + b for a, b in zip(self.parts, [*chosen, ""], strict=True))

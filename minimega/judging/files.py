@@ -97,11 +97,12 @@ def _text(found: dict, name: str, where: str) -> str | None:
 
 def texts(path: str | Path) -> list[str]:
     """The hypotheses of a file. Raises BadInput if a JSON line has none."""
-    rows = read(path)
-    for n, row in enumerate(rows, 1):
+    found = []
+    for n, row in enumerate(read(path), 1):
         if row.text is None:
             raise BadInput(f"{path}, line {n} has no hypothesis: give it a field of this name")
-    return [row.text for row in rows]
+        found.append(row.text)
+    return found
 
 
 def references(paths: Sequence[str | Path]) -> list[list[str]]:

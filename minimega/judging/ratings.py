@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -40,8 +41,12 @@ def read_key(path: str | Path) -> Key:
     """Read the key of a sheet. Raises BadInput if the file is not one."""
     found = _json(path, KEY, "the key that minimega sheet wrote")
     samples, scales = found.get("samples"), found.get("scales")
-    good = isinstance(samples, list) and isinstance(scales, list) and all(isinstance(s, str) for s in scales)
-    if not good or not all(isinstance(s, dict) and isinstance(s.get("system"), str) for s in samples):
+    if not (
+        isinstance(samples, list)
+        and isinstance(scales, list)
+        and all(isinstance(s, str) for s in scales)
+        and all(isinstance(s, dict) and isinstance(s.get("system"), str) for s in samples)
+    ):
         raise BadInput(f"{path} is damaged: its samples or scales are missing")
     return Key(str(found.get("sheet")), tuple(scales), tuple(s["system"] for s in samples))
 
@@ -130,7 +135,7 @@ def summary(key: Key, raters: Sequence[Ratings], resamples: int = 1000, seed: in
         for s, scale in enumerate(key.scales):
             mine, known = marks[:, owners == system, s], given[:, owners == system, s]
             rated = known.any(axis=0)
-            row = {"mean": None, "texts": int(rated.sum()), "marks": int(known.sum())}
+            row: dict[str, Any] = {"mean": None, "texts": int(rated.sum()), "marks": int(known.sum())}
             if rated.any():
                 figure = bootstrap.mean_of(np.nanmean(mine[:, rated], axis=0))
                 row["mean"] = figure.value

@@ -67,7 +67,8 @@ def judge(
         scores.check(hypotheses, rows)
     if not hypotheses:
         raise BadInput("there are no texts to score: give at least one")
-    figures, chosen = {}, {}
+    figures: dict[str, Figure] = {}
+    chosen: dict = {}
     if references is not None:
         chosen = scores.tokenizers(rows, bleu, rouge)
         figures |= scores.figures(hypotheses, rows, **chosen)
@@ -77,7 +78,10 @@ def judge(
     plain |= {} if alike is None else {"self_bleu": alike}
     if metric is not None:
         name, found = own(metric, hypotheses, rows)
-        (figures if isinstance(found, Figure) else plain)[name] = found
+        if isinstance(found, Figure):
+            figures[name] = found
+        else:
+            plain[name] = found
     return Judged(len(hypotheses), figures, plain, chosen)
 
 

@@ -6,6 +6,7 @@ sacrebleu's figures go from 0 to 100, those of ROUGE from 0 to 1.
 """
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 
@@ -74,6 +75,10 @@ def check(hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> Non
             raise BadInput(f"the reference of hypothesis {n} is empty: give a text, or leave out both")
 
 
+def _of_sums(metric, sums: np.ndarray) -> float:
+    return metric._compute_score_from_stats(sums.tolist()).score
+
+
 def _sacrebleu(hypotheses, references, tokenizer: str) -> dict[str, Figure]:
     metrics = extra("sacrebleu.metrics", "sacrebleu")
     most = max(map(len, references))
@@ -87,7 +92,7 @@ def _sacrebleu(hypotheses, references, tokenizer: str) -> dict[str, Figure]:
         "chrf": metrics.CHRF(),
     }.items():
         parts = np.array(metric._extract_corpus_statistics(hypotheses, columns), np.int64)
-        found[name] = Figure(parts, lambda sums, of=metric: of._compute_score_from_stats(sums.tolist()).score)
+        found[name] = Figure(parts, partial(_of_sums, metric))
     return found
 
 

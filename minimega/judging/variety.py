@@ -54,7 +54,7 @@ def self_bleu(texts: Sequence[str], tokenizer: str = "auto", seed: int = 0) -> f
         return None
     if len(texts) > MOST:
         drawn = np.sort(random.order(random.key(seed, "self-bleu"), len(texts))[:MOST])
-        texts = [texts[i] for i in drawn]
+        texts = [texts[int(i)] for i in drawn]
     chosen = tokenizers([list(texts)], bleu=tokenizer)["bleu"]
     metric = extra("sacrebleu.metrics", "sacrebleu").BLEU(tokenize=chosen, force=True)
     rows = [metric._preprocess_segment(text).split() for text in texts]

@@ -21,7 +21,7 @@ def words(text: str) -> list[str]:
     return WORD.findall(text)
 
 
-def streamed(pieces: str | Iterable[str]) -> Iterator[list[str]]:
+def streamed(pieces: str | Iterable[object]) -> Iterator[list[str]]:
     """The words of a document that comes in pieces, as lists; no word is cut where a piece ends."""
     carry = ""
     for piece in [pieces] if isinstance(pieces, str) else pieces:

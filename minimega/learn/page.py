@@ -1,7 +1,6 @@
 """The functions that a lesson's cells call. Most print or display, and return None."""
 
 import inspect
-import re
 import sys
 import textwrap
 from pathlib import Path
@@ -58,7 +57,7 @@ def show(thing) -> None:
     """Show the current source of a library function or class, with its file and line."""
     thing = inspect.unwrap(thing)
     lines, first = inspect.getsourcelines(thing)
-    path = Path(inspect.getsourcefile(thing)).relative_to(ROOT).as_posix()
+    path = Path(inspect.getsourcefile(thing) or "").relative_to(ROOT).as_posix()
     _show_code(f"`{path}`, line {first}\n\n```python\n{textwrap.dedent(''.join(lines))}```")
 
 
@@ -70,7 +69,7 @@ def _notebook() -> bool:
 
 def _wrapped(text: str, width: int = 100) -> str:
     """Break long lines between words, with the indentation that they have: Jupyter breaks them anywhere."""
-    indents = (re.match(" *", line)[0] for line in text.split("\n"))
+    indents = (line[: len(line) - len(line.lstrip(" "))] for line in text.split("\n"))
     lines = zip(text.split("\n"), indents, strict=True)
     return "\n".join(textwrap.fill(line, width, subsequent_indent=indent) for line, indent in lines)
 

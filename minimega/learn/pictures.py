@@ -1,6 +1,6 @@
 """Pictures for the lessons, drawn with pyplot."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -17,7 +17,7 @@ def picture(columns: int = 1, width: float = 7.0, height: float = 3.6):
     load_matplotlib()
     from matplotlib import pyplot
 
-    how = {"figsize": (width, height), "dpi": 110, "layout": "constrained"}
+    how: dict[str, Any] = {"figsize": (width, height), "dpi": 110, "layout": "constrained"}
     try:
         figure, axes = pyplot.subplots(1, columns, **how)
     except ImportError:  # MPLBACKEND names a backend without a display, or a missing module

@@ -16,7 +16,7 @@ import tempfile
 import traceback
 from contextlib import redirect_stdout
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -56,7 +56,12 @@ def apart(job: dict, ranks: int = 1, limit: float = 30.0) -> tuple[list[Left], s
         launch.check_crowd(ranks, cure=": use fewer")
         line, env = launch.command(argv, ranks) if ranks > 1 else (python(*argv), dict(os.environ))
         with open(folder / "noise", "w", encoding="utf-8") as noise, line_for_ranks() as (_, told):
-            how = {"stdin": subprocess.DEVNULL, "stdout": noise, "stderr": noise, "start_new_session": True}
+            how: dict[str, Any] = {
+                "stdin": subprocess.DEVNULL,
+                "stdout": noise,
+                "stderr": noise,
+                "start_new_session": True,
+            }
             process = subprocess.Popen(line, env=env | told, **how)
             late = False
             try:
@@ -151,7 +156,7 @@ def main(name: str) -> int:
     job = json.loads((folder / "job.json").read_text(encoding="utf-8"))
     sys.path.append(os.getcwd())  # for a learner's own modules; last, so they hide no others
     group = world()
-    kept: dict[str, np.ndarray] = {}
+    kept: dict[str, Any] = {}
     with open(folder / f"{group.rank}.said", "w", encoding="utf-8") as said, redirect_stdout(said):
         try:
             checked = watched(group, seconds=job["patience"])

@@ -28,7 +28,10 @@ class Lesson(NamedTuple):
     question: str
     source: Path
 
-    notebook = property(lambda self: self.source.with_suffix(".ipynb"))
+    @property
+    def notebook(self) -> Path:
+        """The executed notebook beside the source."""
+        return self.source.with_suffix(".ipynb")
 
 
 class Cell(NamedTuple):
@@ -49,8 +52,10 @@ def package() -> None:
     """Make the lessons importable as `minimega_lessons`, even from a checkout that is not installed."""
     if importlib.util.find_spec("minimega_lessons") is None:
         here = folder()
-        where = {"submodule_search_locations": [str(here)]}
-        spec = importlib.util.spec_from_file_location("minimega_lessons", here / "__init__.py", **where)
+        spec = importlib.util.spec_from_file_location(
+            "minimega_lessons", here / "__init__.py", submodule_search_locations=[str(here)]
+        )
+        assert spec and spec.loader  # as for every file that ends in .py
         sys.modules["minimega_lessons"] = module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
 

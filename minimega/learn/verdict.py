@@ -6,10 +6,10 @@ is not written yet, `verdict` says so.
 
 import inspect
 import linecache
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -73,6 +73,7 @@ def _apart(source: str, name: str, judge: Callable, ranks: int, limit: float) ->
     if trouble:
         head, *more = trouble.splitlines()
         return Verdict(False, head, "\n    ".join(more))
+    assert verdicts[0]  # else there was trouble
     return verdicts[0]
 
 
@@ -123,7 +124,7 @@ class Case(NamedTuple):
     """Arguments, the expected value, and the sentence for a wrong one (or a function of the wrong value)."""
 
     arguments: tuple
-    value: object
+    value: Any
     says: str | Callable[[np.ndarray], str]
     tolerance: float = 1e-6
 
@@ -222,7 +223,7 @@ def backward(
     reference: Callable,
     *arrays: tuple[int, ...] | np.ndarray,
     right: str = "every gradient agrees with finite differences of the forward",
-    says: dict[tuple[str, str], str] | None = None,
+    says: Mapping[tuple[str, str | None], str] | None = None,
 ) -> Verdict:
     """Compare f, which returns (y, back), with the reference's y, and its gradients with finite differences.
 
@@ -242,7 +243,7 @@ def backward(
     if not wrong:
         return Verdict(True, right)
     first, fine = wrong[0], [f"d{a.name}" for a in report.arguments if a.ok]
-    sentence = (says or {}).get((first.name, first.cause)) or SAYS[first.cause].format(
+    sentence = (says or {}).get((first.name, first.cause)) or SAYS[first.cause or "unknown"].format(
         dx=f"d{first.name}", x=first.name
     )
     rest = [f"d{a.name}" for a in wrong[1:]]

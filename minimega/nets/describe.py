@@ -6,6 +6,7 @@ B batch, T time, D width, F hidden width, V vocabulary.
 import re
 from collections.abc import Callable
 from itertools import groupby
+from typing import Any
 
 from minimega.attention import Attention
 from minimega.embedding import TextEmbedding
@@ -23,7 +24,7 @@ from minimega.parameter import Parameter
 HEAD = "name", "layer", "output shape", "parameters", ""
 
 
-def _whole(layer: Layer) -> tuple[int, ...]:
+def _whole(layer: Any) -> tuple[int, ...]:
     return layer.weight.whole_shape
 
 
@@ -82,7 +83,8 @@ def _inside(layer: Layer) -> str:
     if isinstance(layer, Around | PreNorm):
         return repr(layer.layer if isinstance(layer, Around) else layer.branch)
     if isinstance(layer, Attention):
-        return f"{widths(layer)[0]}, {layer.core.nhead} heads"
+        core: Any = layer.core
+        return f"{widths(layer)[0]}, {core.nhead} heads"
     if isinstance(layer, Dropout | ReLU):
         return str(layer.p) if isinstance(layer, Dropout) else ""
     return " -> ".join(map(str, widths(layer))) or f"{layer.count():,} parameters"
@@ -163,7 +165,7 @@ def _rows(layer: Layer, axes: str, indent: str, seen: dict[int, str], before: st
         else:
             output = str(part.whole_shape)
         if others:
-            stem, first = re.fullmatch(r"(.*?)(\d+)", name).groups()
+            stem, first = re.findall(r"^(.*?)(\d+)$", name)[0]
             name = f"{stem.removesuffix('s')}s {first} to {int(first) + len(others)}"
         what = repr(part) if isinstance(part, Layer) else "Parameter"
         rows.append((indent + name, what, output, f"{whole:,}" if whole or tied else "", ", ".join(notes)))

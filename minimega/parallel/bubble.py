@@ -39,9 +39,10 @@ def meet(schedule: Schedule) -> None:
                     break  # the sender advances both
                 if a.kind == "send":
                     other = neighbour(a, r, p)
-                    if head[other] != received(a, r, p):
+                    taker = head[other]
+                    if taker is None or taker != received(a, r, p):
                         break
-                    here[other].add((a.what, a.batch, head[other].chunk * p + other))
+                    here[other].add((a.what, a.batch, taker.chunk * p + other))
                     head[other] = next(todo[other], None)
                 elif not {takes(a, r, p, last), own(a)} - {None} <= here[r]:
                     raise ValueError(

@@ -175,7 +175,7 @@ def around(kv, length: int, group: Group) -> Iterator[tuple]:
         last = step == group.size - 1
         coming = None if last else pass_on(kv, j, length, group, "kv")
         yield j, kv
-        kv = None if last else coming()
+        kv = coming() if coming else None
 
 
 def pass_on(x, j: int, length: int, group: Group, label: str) -> Wait:

@@ -8,6 +8,7 @@ so buckets are filled from the last parameter to the first (Li et al. 2020, sect
 import functools
 import operator
 from collections.abc import Iterable
+from typing import Any
 
 from minimega.backend import library
 from minimega.parallel.grid import Grid
@@ -77,7 +78,7 @@ class Reducer:
     bucket = Bucket
     each_part = False  # whether each part of an accumulated batch is summed separately
 
-    def __init__(self, parameters: Iterable[Parameter], grid: Grid, bucket: int = BUCKET):
+    def __init__(self, parameters: Iterable[Parameter], grid: Grid, bucket: float = BUCKET):
         self.grid, self.buckets = grid, []
         open_buckets: dict[tuple, Bucket] = {}  # by kind, the bucket that is being filled
         for p in reversed(list(parameters)):
@@ -109,7 +110,7 @@ class Reducer:
             if p.name in self.bucket_of:
                 p.complete = self.complete
 
-    def complete(self, p: Parameter) -> None:
+    def complete(self, p: Any) -> None:
         """Called by the engine when p's gradient is complete; sends the bucket after its last gradient."""
         bucket = self.bucket_of[p.name]
         bucket.missing.discard(p.name)

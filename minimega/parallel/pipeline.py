@@ -6,12 +6,14 @@ B batch, T time, D width, V vocabulary; p ranks, r one of them, m micro-batches,
 import functools
 from collections.abc import Iterable
 from dataclasses import replace
+from typing import Self, cast
 
 import numpy as np
 
 from minimega.autograd import Tensor, add_up, parameters_later
 from minimega.backend import library
 from minimega.errors import RunFailed
+from minimega.head import Head
 from minimega.layer import Layer, Place, place
 from minimega.model import Model
 from minimega.parallel.data import Reducer
@@ -62,7 +64,7 @@ class Run:
             "receive": self.receive,
         }
 
-    def execute(self, actions: Iterable[Action]) -> "Run":
+    def execute(self, actions: Iterable[Action]) -> Self:
         """Execute the actions in order, wait for all sends, and return the run."""
         for a in actions:
             self.act[a.kind](a)
@@ -183,7 +185,7 @@ class Staged(Model):
         y, (batch, time), last = self.hidden(tokens, at), tokens.shape, self.pipeline.size - 1
         shape = batch, time, self.config.vocab_size
         if self.pipeline.rank == last:
-            y = self.layers["head"].whole(y).data
+            y = cast(Head, self.layers["head"]).whole(y).data
         else:
             y = library(y.data).empty(shape, y.dtype)
         return Tensor(self.pipeline.broadcast(y, root=last, label="logits"))

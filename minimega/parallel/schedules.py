@@ -38,7 +38,12 @@ class Action(NamedTuple):
 
 Schedule = list[list[Action]]  # by rank
 Timed = list[list[tuple[Action, float, float]]]  # by rank: actions, with start and end
-COSTS = {"forward": 1, "backward": 2, "backward-input": 1, "backward-weight": 1}  # messages take no time
+COSTS: dict[str, float] = {
+    "forward": 1,
+    "backward": 2,
+    "backward-input": 1,
+    "backward-weight": 1,
+}  # messages take no time
 Costs = dict[str, float] | Callable[[int, Action], float | None]  # by kind, or by rank and action
 
 
@@ -198,8 +203,8 @@ def times(schedule: Schedule, costs: Costs = COSTS) -> Timed:
         moved = False
         for r in range(p):
             while (a := head[r]) and ((need := takes(a, r, p, last)) is None or need in ready):
-                start = max(clock[r], ready.get(need, 0.0))
-                clock[r] = end = start + cost(r, a)
+                start = max(clock[r], ready[need] if need else 0.0)
+                clock[r] = end = start + (cost(r, a) or 0.0)
                 found[r].append((a, start, end))
                 ready |= dict.fromkeys(gives(a, r, p), end)
                 head[r], moved = next(todo[r], None), True

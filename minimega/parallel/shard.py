@@ -1,5 +1,7 @@
 """The part of a parameter that one of several replicas owns."""
 
+import numpy as np
+
 from minimega.parameter import Parameter
 
 
@@ -18,7 +20,9 @@ class Shard:
     """
 
     def __init__(self, parameter: Parameter, span: slice):
-        self.parameter, self.span, self.kept, self.grad = parameter, span, None, None
+        self.parameter, self.span = parameter, span
+        self.kept: np.ndarray | None = None
+        self.grad: np.ndarray | None = None
 
     name = property(lambda self: self.parameter.name)
     axis = property(lambda self: self.parameter.axis)

@@ -17,6 +17,7 @@ shard of a parameter may be a part of it, or empty.
 import math
 from collections.abc import Callable
 from functools import cached_property
+from typing import Any
 
 from minimega.autograd import Tensor, op
 from minimega.backend import library
@@ -65,7 +66,7 @@ class Stage1(Reducer):
     """
 
     bucket = SharedBucket
-    under_way = None
+    under_way: Any = None  # a bucket, between its message's start and its arrival
 
     def leave(self, bucket):
         """Send a bucket once the one before has arrived: only one is in flight, to save memory.
@@ -92,7 +93,7 @@ class Stage1(Reducer):
             for p, array in zip(b.parameters, self.weights(b).values(), strict=True):
                 p.data[...] = array
 
-    def weights(self, bucket: SharedBucket) -> dict:
+    def weights(self, bucket: Any) -> dict:
         """Gather a bucket's weights, by parameter name."""
         return bucket.joined({shard.name: shard.data for shard in bucket.owned}, "weights")
 
@@ -126,8 +127,10 @@ class Stage3(Stage2):
         self.used_by = {
             name: [b for b in self.buckets if name in self.users[b.parameters[0].name]] for name in layers
         }
-        self.room, self.here = None, ""
-        model.layers = {name: Gathered(layer, self) for name, layer in model.layers.items()}
+        self.room: Any = None  # an array of either library, once a parameter is kept
+        self.here = ""
+        gathered: dict[str, Layer] = {name: Gathered(layer, self) for name, layer in model.layers.items()}
+        model.layers = gathered
 
     def kind(self, p):
         """Also the layers that use p."""
@@ -188,9 +191,8 @@ class Gathered(Around):
             raise RunFailed(f"an activation is not finite: it began in layer {self.name}")
         # The first layer's input needs no gradient: backward needs its weights only to recompute, or for the
         # gradient of the table through its projection.
-        needed = (
-            isinstance(x, Tensor) or isinstance(self.layer, Recomputed) or self.layer.projection is not None
-        )
+        layer: Any = self.layer
+        needed = isinstance(x, Tensor) or isinstance(layer, Recomputed) or layer.projection is not None
         return before_backward(y, call=self.gather) if needed else y
 
     def gather(self) -> None:

@@ -17,15 +17,14 @@ def picture(report: "Report", path: str | PathLike) -> None:
 
     Raises BadInput if the file cannot be written.
     """
-    shown = [a for a in report.arguments if a.analytic is not None and a.analytic.size]
-    heights = [min(2 + 0.25 * (a.analytic.size // max(a.analytic.shape[-1:] or (1,))), 5) for a in shown] or [
-        2
-    ]
+    both = [(a, a.analytic, a.numerical) for a in report.arguments]
+    shown = [(a, g, n) for a, g, n in both if g is not None and n is not None and g.size]
+    heights = [min(2 + 0.25 * (g.size // max(g.shape[-1:] or (1,))), 5) for _, g, _ in shown] or [2]
     figure = new_figure(figsize=(11, 0.6 + sum(heights)), layout="constrained")
     figure.suptitle(f"{report.name}: the backward pass is {'right' if report.ok else 'wrong'}")
     axes = figure.subplots(len(heights), 3, squeeze=False, height_ratios=heights)
-    for row, a in zip(axes, shown, strict=False):
-        _draw(figure, row, a)
+    for row, (a, analytic, numerical) in zip(axes, shown, strict=False):
+        _draw(figure, row, a, analytic, numerical)
     if not shown:
         for axis in axes[0]:
             axis.axis("off")
@@ -36,12 +35,10 @@ def picture(report: "Report", path: str | PathLike) -> None:
         raise BadInput(f"the picture cannot be written to {path}: {error}") from None
 
 
-def _draw(figure, row, a: "Argument") -> None:
+def _draw(figure, row, a: "Argument", analytic: np.ndarray, numerical: np.ndarray) -> None:
     from matplotlib.ticker import MaxNLocator, NullLocator
 
-    back, truth = (
-        np.atleast_2d(g.reshape(-1, g.shape[-1]) if g.ndim else g) for g in (a.analytic, a.numerical)
-    )
+    back, truth = (np.atleast_2d(g.reshape(-1, g.shape[-1]) if g.ndim else g) for g in (analytic, numerical))
     finite = [g[np.isfinite(g)] for g in (back, truth)]
     limit = max(np.max(np.abs(np.concatenate(finite)), initial=0), 1e-300)
     off = back - truth

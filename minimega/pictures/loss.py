@@ -44,7 +44,7 @@ def load_matplotlib() -> None:
         matplotlib.rcParams["backend"] = "agg"
 
 
-def smooth(values: Sequence[float], window: int) -> np.ndarray:
+def smooth(values: Sequence[float] | np.ndarray, window: int) -> np.ndarray:
     """The moving mean of each value over the `window` values around it, fewer at both ends.
 
     Near the start a window takes as many values after a point as before it, so a steep beginning stays steep.
@@ -60,8 +60,8 @@ def smooth(values: Sequence[float], window: int) -> np.ndarray:
 
 def loss_picture(
     path: str | Path,
-    steps: Sequence[int],
-    losses: Sequence[float],
+    steps: Sequence[int] | np.ndarray,
+    losses: Sequence[float] | np.ndarray,
     evals: Sequence[tuple[int, float]] = (),
     lines: Mapping[str, float] | None = None,
     bits: float | None = None,

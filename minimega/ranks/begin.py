@@ -16,6 +16,7 @@ def load_package() -> None:
     """Load this package into sys.modules without searching the path."""
     here = Path(__file__).resolve().parents[1]
     spec = importlib.util.spec_from_file_location("minimega", here / "__init__.py")
+    assert spec and spec.loader  # as for every file that ends in .py
     package = sys.modules["minimega"] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(package)
 

@@ -85,8 +85,8 @@ class Job:
     def __init__(self, line: list[str], env: dict[str, str], ranks: int):
         self.size, self.asked, self.since = ranks, [], 0.0
         self.ranks: list[Rank] = []
-        self.stuck, self.unwritten, self.screen = "", None, bar.Screen()
-        self.begun = time.monotonic()
+        self.stuck, self.screen, self.begun = "", bar.Screen(), time.monotonic()
+        self.unwritten: OSError | None = None
         self.selector = selectors.DefaultSelector()
         # Linux lists the sockets in the order in which they were closed, however late we look at it.
         self.closings, self.closed = select.epoll() if hasattr(select, "epoll") else None, []
@@ -123,7 +123,8 @@ class Job:
             self.mpirun.kill()
             status = self.mpirun.wait()
             for pipe in (self.mpirun.stdout, self.mpirun.stderr, self.selector):
-                pipe.close()
+                if pipe:
+                    pipe.close()
             for number, handler in before.items():
                 signal.signal(number, handler)
         return self._last_words(status)
@@ -151,6 +152,7 @@ class Job:
         """Pass on output and read the ranks' sockets until mpirun and all ranks have ended."""
         sys.stdout and sys.stdout.flush()
         self.banners = {1: Banners(), 2: Banners()}
+        assert self.mpirun.stdout and self.mpirun.stderr  # both are pipes
         open_pipes = {1: self.mpirun.stdout, 2: self.mpirun.stderr}
         for target, pipe in open_pipes.items():
             self.selector.register(pipe, selectors.EVENT_READ, target)

@@ -11,12 +11,12 @@ import traceback
 import zlib
 from array import array
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 try:
     import resource
 except ImportError:  # Windows
-    resource = None
+    resource = None  # type: ignore[assignment]
 
 from minimega.errors import BadInput, RunFailed, pip
 from minimega.ranks import child, lifeline
@@ -239,8 +239,9 @@ def hold() -> None:
 def guard() -> None:
     """In a rank, once MPI runs: an uncaught error ends the whole job, by `fail`."""
     make_usable()
-    if hasattr(sys.stdout, "reconfigure"):
-        sys.stdout.reconfigure(line_buffering=True, write_through=False)  # each line in one write
+    out: Any = sys.stdout
+    if hasattr(out, "reconfigure"):
+        out.reconfigure(line_buffering=True, write_through=False)  # each line in one write
     sys.excepthook = lambda kind, error, where: sys.exit(fail(error))
 
 

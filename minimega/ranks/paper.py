@@ -22,8 +22,10 @@ class Paper(Group):
         super().__init__(name, ranks=range(size) if ranks is None else ranks)
         self.rank, self.size = rank, size
 
-    def split(self, colour: Callable[[int], int], name: str = ""):
+    def split(self, colour: int | Callable[[int], int], name: str = ""):
         """This rank's group among ranks of the same colour; `colour` must be a function."""
+        if not callable(colour):
+            raise TypeError("ranks on paper are split by a function from a rank to its colour")
         same = [r for r in range(self.size) if colour(r) == colour(self.rank)]
         return Paper(len(same), same.index(self.rank), name, [self.ranks[r] for r in same])
 

@@ -6,6 +6,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 _prompt = threading.RLock()  # held by the rank that prompts
 
@@ -61,7 +62,8 @@ class Terminal:
     """The terminal while ranks run: the first run takes it, the last one to end gives it back."""
 
     def __init__(self):
-        self.lock, self.users, self.before = threading.Lock(), 0, ()
+        self.lock, self.users = threading.Lock(), 0
+        self.before: tuple[Any, Any] = (None, None)  # standard output and the hook of breakpoint()
         self.jobs: dict[int, object] = {}  # by thread
 
     @contextmanager

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from itertools import accumulate
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from minimega.backend import library
 from minimega.errors import RunFailed
@@ -180,7 +180,8 @@ def on_ranks(size: int, seconds: float = 60.0) -> Iterator[Run]:
 def _run(f: Callable[[Group], T], size: int, seconds: float) -> list[T]:
     if size == 1:
         return [f(Group("world"))]
-    job, results = Job(size, seconds), [None] * size
+    job = Job(size, seconds)
+    results: list[Any] = [None] * size
     room = Room(job, list(range(size)), "world")
 
     def rank(r: int) -> None:

@@ -38,6 +38,7 @@ class Mpi:
     @functools.cached_property
     def ranks(self) -> list[int]:
         """The world numbers of the communicator's ranks."""
+        assert self.roll  # there is one as soon as there are ranks
         world = self.roll.comm.Get_group()
         return self.comm.Get_group().Translate_ranks(list(range(self.comm.size)), world)
 
@@ -86,8 +87,13 @@ class Mpi:
 
     def _started(self, what: str, peer: int | None, call, *args):
         request = call(*args)
+
         # the closure keeps args: MPI's buffers must live until the wait is over
-        return lambda: (wait_for(request, self._look, what, peer), args)[1]
+        def wait(held: tuple = args):
+            wait_for(request, self._look, what, peer)
+            return held
+
+        return wait
 
     def _look(self, begun: float, what: str, peer: int | None) -> None:
         if self.roll is None:

@@ -10,6 +10,7 @@ import atexit
 import math
 import time
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -34,7 +35,7 @@ def watched(world: Group, seconds: float = 60.0) -> Group:
 class Watch:
     """The notes that ranks exchange; ranks are numbered as in the world."""
 
-    def __init__(self, world: Group, seconds: float):
+    def __init__(self, world: Any, seconds: float):
         self.comm, self.rank, self.size = world.comm.Dup(), world.rank, world.size
         self.roll = world.roll
         self.roll.seconds, self.roll.ends = seconds, True

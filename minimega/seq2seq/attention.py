@@ -3,6 +3,8 @@
 B batch, T tokens of the target, S tokens of the source, D width, H heads, C = D/H width of a head.
 """
 
+from typing import Any
+
 import numpy as np
 
 from minimega.attention import attention, attention_weights, heads_apart
@@ -103,7 +105,7 @@ class Watched(Around):
 
     def forward(self, q, kv, place):
         """What the core returns."""
-        core = self.layer
+        core: Any = self.layer
         heads = core.heads.stop - core.heads.start
         k = (
             wide(kv.data).reshape(*kv.shape[:2], heads, 2, -1)[:, :, :, 0].transpose(0, 2, 1, 3)

@@ -47,6 +47,11 @@ class Pairs:
     def __len__(self) -> int:
         return len(self.stream)
 
+    @property
+    def cut_documents(self) -> bool:
+        """Whether a pair is cut: none ever is."""
+        return False
+
     def moved(self, key: int) -> "Pairs":
         """These windows: each pair is one window, which cannot begin elsewhere."""
         return self

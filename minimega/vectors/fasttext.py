@@ -105,7 +105,7 @@ def _arguments(numbers: Reader) -> tuple[dict[str, int], bool]:
         raise BadInput(f"{numbers.path} has version {version} of FastText's format; this reads 11 and 12")
     known = numbers.take("12i") if new else (magic, *numbers.take("11i"))
     numbers.take("d")
-    a = dict(zip(ARGUMENTS, known, strict=True))
+    a: dict[str, int] = dict(zip(ARGUMENTS, known, strict=True))
     if (
         not 0 < a["width"] <= WIDEST
         or a["bucket"] < 0

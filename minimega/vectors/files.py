@@ -17,8 +17,9 @@ import re
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 import numpy as np
 
@@ -59,7 +60,10 @@ def read(path: str | Path, wanted: Iterable[str] | None = None, limit: int | Non
         found: dict[str, np.ndarray] = {}
         n = twice = 0
         for n, (word, vector) in enumerate(
-            (_of_binary if kind == "binary" else _of_text)(file, path, count, width), 1
+            _of_binary(file, path, count or 0, width)
+            if kind == "binary"
+            else _of_text(file, path, count, width),
+            1,
         ):
             if word in found:
                 twice += 1
@@ -120,7 +124,7 @@ def _opened(path: str | Path) -> Iterator[BinaryIO]:
         with open(path, "rb") as packed:
             if packed.peek(2)[:2] == b"\x1f\x8b":
                 with gzip.open(packed) as file:
-                    yield file
+                    yield cast(BinaryIO, file)
             else:
                 yield packed
     except (EOFError, zlib.error, gzip.BadGzipFile) as why:
@@ -234,6 +238,10 @@ def _check_end(file: BinaryIO, path: str | Path, count: int) -> None:
         raise BadInput(f"{path}: its header is wrong: it says {count} words, and more follow")
 
 
+def _floats(row: bytes) -> np.ndarray:
+    return np.frombuffer(row, "<f4").astype(np.float32)
+
+
 def _of_binary(file: BinaryIO, path: str | Path, count: int, width: int) -> Rows:
     """The words of word2vec's binary format."""
     for n in range(count):
@@ -245,8 +253,8 @@ def _of_binary(file: BinaryIO, path: str | Path, count: int, width: int) -> Rows
         row = file.read(4 * width)
         if len(row) < 4 * width:
             return  # cut short: `_check_count` says so
-        word = _text(letters.lstrip(b"\n"), path, f"word {n + 1}")
-        yield word, lambda row=row: np.frombuffer(row, "<f4").astype(np.float32)
+        word = _text(bytes(letters).lstrip(b"\n"), path, f"word {n + 1}")
+        yield word, partial(_floats, row)
     _check_end(file, path, count)
 
 

@@ -130,7 +130,7 @@ def freeze_again(model: Model, state: dict) -> None:
             try:
                 bits = np.unpackbits(np.frombuffer(bytes.fromhex(text), np.uint8))
             except (TypeError, ValueError):
-                bits = ()
+                bits = np.empty(0, np.uint8)
             if not 0 <= len(bits) - p.whole_shape[0] < 8:
                 raise BadInput(f"state.json is damaged: the frozen rows of {name} are not those of a run")
             p.frozen = bits[: p.whole_shape[0]].astype(bool)

@@ -3,7 +3,7 @@
 B prompts, N tokens of the longest one.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 
@@ -20,7 +20,12 @@ TOGETHER = 64  # prompts continued at once: few enough for any memory
 
 
 def continuations(
-    model: Model, prompts: Sequence[Sequence[int]], ends: Sequence[int], length: int, seed: int = 0, **choice
+    model: Model,
+    prompts: Sequence[Sequence[int]],
+    ends: Collection[int],
+    length: int,
+    seed: int = 0,
+    **choice,
 ) -> list[list[int]]:
     """The tokens with which the model continues each prompt (token ids), up to one of `ends` or `length`.
 

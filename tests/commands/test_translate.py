@@ -45,6 +45,11 @@ def train(pairs):
     return start
 
 
+def test_offsets_that_cut_no_pair_are_said(train, tmp_path, capsys):
+    assert train(tmp_path / "run", "--random-offsets", steps=1) == 0
+    assert "--random-offsets has no effect" in capsys.readouterr().out
+
+
 def test_it_translates(tmp_path, train, pairs, capsys):
     more = ["--d-model", "32", "--nhead", "8", "--train-batch-size", "16", "--lr", "3e-3"]
     assert train(tmp_path / "run", *more, steps=200) == 0

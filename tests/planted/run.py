@@ -246,8 +246,8 @@ RUN = (
     ),
     Mistake(
         "the lock is not released",
-        "        if file is not None:\n            _let_go(folder / NAME, file)\n\n\ndef check_free",
-        "        pass\n\n\ndef check_free",
+        "        if folder and file is not None:\n            _let_go(folder / NAME, file)\n\n",
+        "        pass\n\n",
         ("test_a_finished_run_says_so_and_how_to_go_on",),
     ),
     Mistake(

@@ -65,7 +65,7 @@ VECTORS = (
     ),
     Mistake(
         "a projection is not gathered again for its backward pass",
-        " or self.layer.projection is not None",
+        " or layer.projection is not None",
         "",
         ("cases_embedding.case_each_layout_is_the_serial_model 2",),
     ),

@@ -4,6 +4,7 @@ Letters as in work.py.
 """
 
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from minimega.costs import Job
 from minimega.costs.plan import exchange, state, work
@@ -153,11 +154,11 @@ def stage(job: Job, machine: Machine) -> Stage:
     _, gradient, _ = state.bytes_per_parameter(job.dtype, job.optimizer)
     experts, other = state.held(config, cut, 1 if cut.pp > 2 else 0)
     adding = machine.gpu.move(2 * gradient * (experts + other)) if cut.zero < 2 else 0.0
-    ends = [
+    ends: list[Any] = [
         tuple(sum(w.total for w in part) for part in part_of(config, same, b, machine, job.dtype))
         for part_of in (work.embedding, work.head)
     ]
-    return Stage(n * there, n * (back + again) + adding, exchange.hop(job, machine), *ends, works)
+    return Stage(n * there, n * (back + again) + adding, exchange.hop(job, machine), ends[0], ends[1], works)
 
 
 def work_of(job: Job) -> Layout:

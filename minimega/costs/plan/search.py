@@ -70,7 +70,7 @@ def search(
     '--tp 4 --dp 1 --pp 2 --sequence-parallel'
     """
     best: dict[tuple[int, ...], Plan] = {}
-    least: dict[tuple[int, ...], Plan] = {}
+    least: dict[tuple[int, ...], tuple[float, Job]] = {}
     tried = 0
     for cut in cuts(config, machine, batch, fixed):
         for layout in ways(config, cut, batch, fixed):

@@ -34,7 +34,10 @@ class Work(NamedTuple):
     times: int = 1
     size: str = ""
 
-    total = property(lambda self: self.seconds * self.times)
+    @property
+    def total(self) -> float:
+        """The seconds of all times."""
+        return self.seconds * self.times
 
 
 def product(gpu: Gpu, m: float, n: float, k: float, count: float = 1, dtype: str = "float16") -> float:
@@ -105,7 +108,7 @@ def block(
     def made(name: str, *size: float, count: float = 1) -> Work:
         said = (f"{count:g} of " if count != 1 else "") + " x ".join(f"{x:g}" for x in size)
         flops = 2.0 * size[0] * size[1] * size[2] * count
-        return Work(name, "product", flops, product(gpu, *size, count, dtype), 1, said)
+        return Work(name, "product", flops, product(gpu, size[0], size[1], size[2], count, dtype), 1, said)
 
     def moved(name: str, nbytes: float) -> Work:
         return Work(name, "move", nbytes, gpu.move(nbytes * gpu.traffic))
@@ -170,7 +173,7 @@ def _exchanged(
     if t > 1:
         ways = ("all-gather", "reduce-scatter") if cut.sequence else ("all-reduce",)
         each = {kind: collective(machine, kind, whole, t) for kind in ways}
-        if not backward:
+        if behind is None:
             found += [Work(kind, "tensor", whole, seconds, branches) for kind, seconds in each.items()]
         else:
             again = {"all-gather", "reduce-scatter"} if cut.sequence else {"all-reduce"}

@@ -48,7 +48,9 @@ def _patterns(e: Evidence) -> Iterator[str]:
 
 
 def _named_factors(e: Evidence, factors: np.ndarray) -> str:
-    known = {"x": e.x, **e.others} | ({"y": e.y} if e.unit and e.y.shape == e.x.shape else {})
+    known: dict[str, np.ndarray] = {"x": e.x, **e.others} | (
+        {"y": e.y} if e.y is not None and e.y.shape == e.x.shape else {}
+    )
     for (name, values), (form, power) in itertools.product(
         known.items(), (("{}", 1), ("1 / {}", -1), ("{}^2", 2), ("1 / {}^2", -2))
     ):
@@ -62,7 +64,7 @@ def _named_factors(e: Evidence, factors: np.ndarray) -> str:
     return f", the same along axis {flat[0]}" if flat else ""
 
 
-def explain_shape(g: np.ndarray | None, shape: tuple[int, ...], fits: Callable) -> list[Finding]:
+def explain_shape(g: np.ndarray, shape: tuple[int, ...], fits: Callable) -> list[Finding]:
     """Why a gradient's shape differs from its argument's: a missing sum, an axis order, or the shape alone.
 
     `fits(g)` says whether an array of the right shape is the right gradient.

@@ -65,6 +65,8 @@ def rank_one(e: Evidence) -> str | None:
             of_y = e.y is not None and e.y.shape == e.x.shape and (e.y > 0).all()
             term = "softmax(x)" if e.scalar else "y * sum(dy * y)" if of_y else "softmax(x) * sum(dy)"
             return f"the term {term} over {_axes(e, axes)} is missing or wrong"
+    if e.y is None:
+        return None
     for a in e.y_axes:
         if any(e.small(e.D - e.D.mean(axis=b, keepdims=True)) for b in e.x_axes if e.J.shape[b] > 2):
             continue  # a plain sum of x
@@ -106,7 +108,7 @@ def path(e: Evidence) -> str | None:
         ones = e.along((e.p + e.x.ndim - 1,), lacks.reshape(e.D.shape)) if e.x.ndim else lacks
         if (ones.sum(axis=-1) <= 1).all() and e.x.size > 2 and e.there(e.A).mean() > 0.5:
             return "a term that reaches one entry of each row is missing"
-    if e.unit and e.y.shape == e.x.shape and e.x.size > 1:
+    if e.y is not None and e.y.shape == e.x.shape and e.x.size > 1:
         diagonal = np.eye(e.x.size, dtype=bool)
         factors = [np.broadcast_to(a, e.x.shape) for a in e.others.values() if fits(a, e.x)]
         if any(e.same(np.diag(e.J.reshape(D.shape)), f.ravel()) for f in factors):
