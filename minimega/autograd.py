@@ -16,7 +16,7 @@ from typing import Any, ParamSpec, Protocol, overload
 import numpy as np
 
 from minimega.backend import base_of, library
-from minimega.contract import check_gradient, each_gradient, positional, value_and_back
+from minimega.contract import called, check_gradient, each_gradient, positional, value_and_back
 from minimega.precision import finite, narrow, wide, widened
 from minimega.tensor import Tensor
 
@@ -118,7 +118,8 @@ def backward(y: Tensor, dy=None, keep_graph: bool = False) -> None:
         if made.back is None:
             raise RuntimeError(f"{made.name}: an earlier backward released it; pass keep_graph=True there")
         gradients = (_computed(dx, made, user) for dx, user in arrived.pop(id(made)))
-        dxs = made.back(functools.reduce(operator.add, gradients))  # never in place: some return dy itself
+        dy = functools.reduce(operator.add, gradients)  # never in place: some return dy itself
+        dxs = called(made.name, made.back, dy)
         dxs = each_gradient(made.name, dxs, made.inputs, made.most)
         # only now the previous operation's weight gradients: they overlap with this one's communication
         _add_up(waiting, uses)
@@ -142,7 +143,7 @@ def _computed(dx, x: Tensor | Operation, user: str):
     Gradients of 16-bit activations are rounded to 16 bits, like the activations. Those of parameters stay
     float32: many are added up, and they update float32 weights.
     """
-    dx = dx() if callable(dx) else dx
+    dx = called(user, dx) if callable(dx) else dx
     check_gradient(user, dx, x.shape)
     return wide(dx) if x.learned else narrow(dx, x)
 

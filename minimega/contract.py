@@ -33,6 +33,15 @@ def value_and_back(name: str, returned) -> tuple:
     return returned
 
 
+def called(name: str, back: Callable, *dy):
+    """What `back` returns; an error inside it is raised with the operation's name as a note."""
+    try:
+        return back(*dy)
+    except Exception as error:
+        error.add_note(f"in the backward of {name}")
+        raise
+
+
 def each_gradient(name: str, given, inputs: tuple, most: int) -> tuple:
     """The gradients that `back` returned, as a tuple.
 
@@ -44,6 +53,11 @@ def each_gradient(name: str, given, inputs: tuple, most: int) -> tuple:
     """
     gradients = given if isinstance(given, tuple) else (given,)
     needed = max((i for i, x in enumerate(inputs, 1) if x is not None), default=0)
+    if given is None and needed:
+        raise WrongOperation(
+            f"the back of {name} returned nothing: does it end with `return`? It must return the gradient\n"
+            f"of each positional argument, in a tuple if there are several; (None,) says that there is none."
+        )
     if not needed <= len(gradients) <= most:
         arguments = needed if len(gradients) < needed else most
         found = f"{_count(len(gradients), 'gradient')} for {_count(arguments, 'argument')}"
@@ -57,7 +71,7 @@ def each_gradient(name: str, given, inputs: tuple, most: int) -> tuple:
 
 def check_gradient(name: str, dx, shape: tuple[int, ...]) -> None:
     """Raise WrongOperation if a gradient is not an array, WrongShape if it lacks the shape of its value."""
-    if not hasattr(dx, "shape"):
+    if not hasattr(dx, "nbytes"):  # a Tensor has none
         raise WrongOperation(
             f"the back of {name} gave {_described(dx)} for a gradient. It must return an array, None, or a\n"
             f"function that returns the array; for several arguments, a tuple of these."

@@ -339,6 +339,38 @@ def test_back_must_give_a_gradient_for_each_tensor(gradients, found):
     assert a.grad is None and b.grad is None
 
 
+def named(name, f):
+    f.__name__ = name
+    return f
+
+
+def test_a_back_that_returns_nothing_or_a_tensor_is_told_so():
+    def forgets(x):
+        def back(dy):
+            2 * dy
+
+        return 2 * x, back
+
+    x = Tensor(np.ones(2))
+    with pytest.raises(WrongOperation, match="back of forgets returned nothing: does it end with `return`"):
+        op(forgets)(x).sum().backward()
+    with pytest.raises(WrongOperation, match=r"back of double gave a Tensor of shape \(2,\) for a gradient"):
+        op(named("double", lambda x: (2 * x, lambda dy: Tensor(2 * dy))))(x).sum().backward()
+    op(named("none", lambda x: (2 * x, lambda dy: (None,))))(x).sum().backward()
+    assert x.grad is None
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_an_error_inside_a_back_names_the_operation(late):
+    def wrong(dy):
+        return dy @ np.ones((3, 3))
+
+    f = named("sums", lambda x: (x.sum(axis=0), lambda dy: (lambda: wrong(dy)) if late else wrong(dy)))
+    with pytest.raises(ValueError, match="mismatch") as error:
+        op(f)(Tensor(np.ones((2, 2)))).backward(np.ones(2))
+    assert error.value.__notes__ == ["in the backward of sums"]
+
+
 @pytest.mark.parametrize("late", [False, True])
 @pytest.mark.parametrize("learned", [False, True])
 def test_gradients_of_a_wrong_shape_or_kind_are_refused_by_the_name_of_the_operation(late, learned):

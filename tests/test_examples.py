@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from minimega.ranks import launch
+from tests.test_ladder import code_lines
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 LIMIT = 60  # seconds
@@ -184,6 +185,15 @@ def test_the_languages_have_exactly_one_translation_and_can_be_written_to_a_file
     english = "two quiet birds took the white kings behind the hill"  # word by word: hill behind bird-two
     nessic = "amun kata kelu sulu sedar rogani nimor lo ta na mapar oro"  # quiet king-s white the (object)
     assert told[english] == nessic  # (past) take-many away
+
+
+def test_two_moons(tmp_path):
+    picture, source = tmp_path / "moons.png", EXAMPLES / "moons.py"
+    said = example([sys.executable, str(source), str(picture)])
+    steps = re.findall(r"step (\d+): loss ([\d.]+), accuracy ([\d.]+)%", said)
+    assert [step for step, *_ in steps] == ["50", "100", "150", "200"]
+    assert float(steps[-1][1]) < 0.03 and float(steps[-1][2]) >= 98  # 0.0035, 100.0
+    assert picture.stat().st_size > 10_000 and code_lines(source) <= 25
 
 
 def test_the_floor(tmp_path):
