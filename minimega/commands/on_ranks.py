@@ -4,6 +4,7 @@ from collections.abc import Callable
 from types import SimpleNamespace as Options
 
 from minimega.backend import device
+from minimega.commands import auto_layout
 from minimega.commands.options import layout_of
 from minimega.errors import BadInput
 from minimega.parallel.grid import Grid, grid
@@ -18,15 +19,22 @@ def on_ranks(o: Options, body: Callable[[Grid], int]) -> int:
     """Call body(grid) on the ranks that the options ask for; return its exit status.
 
     Uses the ranks that mpirun or srun started, else starts them with the same command line. Replaces
-    `--dp auto` in `o` with a number. Raises BadInput if the layout does not fit the ranks.
+    `--layout auto`, and else `--dp auto`, in `o` with what they mean. Raises BadInput if the layout does not
+    fit the ranks.
     """
-    given, cut = launch.ranks_given(), layout_of(o)
+    given, words = launch.ranks_given(), o.words
+    if getattr(o, "layout", "given") == "auto":
+        if given is None:
+            words = [*words, *auto_layout.settle(o)]
+        else:
+            auto_layout.among(o, start_world(device(o.device), o.threads))
+    cut = layout_of(o)
     if o.dp == "auto":
         o.dp = automatic(given, cut, o)
         cut = layout_of(o)
     if given is None and cut.ranks > 1:
         launch.check_crowd(cut.ranks, o.oversubscribe)
-        return launch.start(o.words, cut.ranks, o.threads)
+        return launch.start(words, cut.ranks, o.threads)
     world = start_world(device(o.device), o.threads)
     world = watched(world) if o.check_collectives else world
     return body(grid(world, cut))

@@ -139,6 +139,7 @@ GROUPS: dict[str, tuple[Option, ...]] = {
         Option("config", str, None, f"{ALL} embed", "a TOML file of options", PATH),
     ),
     "ranks": (
+        Option("layout", ("given", "auto"), "given", TRAIN, "auto: the fastest cut for this machine"),
         Option("tp", int, 1, f"{HOLD} embed", "tensor parallelism: ranks that split each layer", FROM_1),
         Option("dp", int, 1, HOLD, "data parallelism: replicas that split the batch", FROM_1, also="auto"),
         Option("pp", int, 1, MEMORY, "pipeline parallelism: ranks that split the list of layers", FROM_1),

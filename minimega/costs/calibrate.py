@@ -6,14 +6,18 @@ load on the machine changes little; messages and several threads by the clock on
 """
 
 import itertools
+import json
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
 from minimega import ops
 from minimega.attention import attention
+from minimega.backend import keep_memory
 from minimega.costs import Job
 from minimega.costs.here import WIDTHS, passes, update
 from minimega.costs.part import part
@@ -27,8 +31,10 @@ from minimega.norm import layer_norm
 from minimega.optim import AdamW, sum_of_squares
 from minimega.parallel.layout import Layout
 from minimega.parameter import Parameter
+from minimega.ranks import launch
 from minimega.ranks.group import Group
 from minimega.ranks.launch import cores
+from minimega.ranks.mpi import world as start_world
 from minimega.train import Alone, Recipe, train_step
 
 ROWS, ACROSS = (16, 256, 2048), (32, 128, 512)
@@ -187,3 +193,16 @@ def alone(job: Job, rates: Rates) -> float:
     """The seconds of a core for a step without messages."""
     own = part(job)
     return job.layout.parts * sum(map(sum, passes(own, rates))) + update(own, rates) + rates.per_step
+
+
+def main(out: str) -> None:
+    """Measure on the ranks that mpirun started, and let the first one write the rates as JSON."""
+    keep_memory()
+    group = start_world()
+    rates = measure(group, launch.share())
+    if group.rank == 0:
+        Path(out).write_text(json.dumps(rates.as_dict()), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
