@@ -11,8 +11,8 @@ import numpy as np
 from minimega.commands.options import layout_of, model_config
 from minimega.costs import Job, kept
 from minimega.costs.calibrate import measure
-from minimega.costs.choose import choose, why
-from minimega.costs.memory import machine_memory
+from minimega.costs.choose import Way, choose, reason
+from minimega.costs.memory import machine_memory, size
 from minimega.costs.rates import Rates
 from minimega.errors import BadInput
 from minimega.ranks import launch
@@ -99,3 +99,19 @@ def use(o: Options, chosen: dict) -> list[str]:
         name = f"--{key.replace('_', '-')}"
         words += ([name] if value else []) if isinstance(value, bool) else [name, str(value)]
     return words
+
+
+def why(found: list[Way], has: int | None) -> list[str]:
+    """What was chosen and why, in at most three lines: the choice, and why the next two lose."""
+    first, *rest = found
+    of_all = f" of {size(has)}" if has else ""
+    cut = first.layout
+    said = f"{cut}" + f" --micro-batches {cut.micro_batches}" * (cut.pp > 1)
+    said += f" --accumulate {cut.accumulate}" * (cut.accumulate > 1)
+    said += f" --recompute {cut.recompute}" * (cut.recompute != "none")
+    lines = [f"{said}: {_ms(first)} per step, {size(first.need)}{of_all}"]
+    return lines + [f"not {way.layout}: {_ms(way)}, {reason(first, way)}" for way in rest[:2]]
+
+
+def _ms(way: Way) -> str:
+    return f"{1e3 * way.step.seconds:.3g} ms"

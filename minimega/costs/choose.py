@@ -10,7 +10,7 @@ from itertools import product
 from minimega.costs import Job
 from minimega.costs.here import Step, step
 from minimega.costs.kept import of
-from minimega.costs.memory import needs, size
+from minimega.costs.memory import needs
 from minimega.costs.rates import Rates
 from minimega.errors import BadInput
 from minimega.model import RECOMPUTE
@@ -123,22 +123,6 @@ def choose(
 def _cut(way: Way) -> tuple[int, ...]:
     cut = way.layout
     return cut.tp, cut.cp, cut.dp, cut.pp
-
-
-def why(found: list[Way], has: int | None) -> list[str]:
-    """What was chosen and why, in at most three lines: the choice, and why the next two lose."""
-    first, *rest = found
-    of_all = f" of {size(has)}" if has else ""
-    cut = first.layout
-    said = f"{cut}" + f" --micro-batches {cut.micro_batches}" * (cut.pp > 1)
-    said += f" --accumulate {cut.accumulate}" * (cut.accumulate > 1)
-    said += f" --recompute {cut.recompute}" * (cut.recompute != "none")
-    lines = [f"{said}: {_ms(first)} per step, {size(first.need)}{of_all}"]
-    return lines + [f"not {way.layout}: {_ms(way)}, {reason(first, way)}" for way in rest[:2]]
-
-
-def _ms(way: Way) -> str:
-    return f"{1e3 * way.step.seconds:.3g} ms"
 
 
 def reason(best: Way, other: Way) -> str:

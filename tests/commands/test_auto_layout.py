@@ -9,7 +9,7 @@ from minimega.commands import auto_layout
 from minimega.commands.cli import main, parse
 from minimega.commands.train import check_shape
 from minimega.costs import Job, kept
-from minimega.costs.choose import choose, cuts, why
+from minimega.costs.choose import choose, cuts
 from minimega.costs.here import step
 from minimega.costs.rates import Rates, Table
 from minimega.errors import BadInput
@@ -70,7 +70,7 @@ def test_slow_messages_favour_what_sends_little():
     for message, first in ((1e-6, "--tp 1 --dp 2"), (1.0, "--tp 1 --dp 1")):
         found = choose(job, [1, 2], [made_up(1), made_up(2, message=message)], None)
         assert str(found[0].layout).startswith(first), message
-    assert "since its messages take" in "\n".join(why(found, None))
+    assert "since its messages take" in "\n".join(auto_layout.why(found, None))
 
 
 def test_what_does_not_fit_is_not_chosen():
