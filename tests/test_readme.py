@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from minimega.commands.cli import parse
+from minimega.commands.cli import main, parse
+from minimega.learn import shelf
 from minimega.parallel.layout import FEATURES, REFUSED, allowed
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -74,17 +75,37 @@ def test_the_figures_of_the_readme_are_those_of_the_table_of_features():
     assert number[0] in " ".join(README.split()) and number[1] in text("README.zh-CN.md")
 
 
+def test_the_lessons_are_as_many_as_the_readme_says():
+    lessons = re.findall(r"^- \[\d\d", README, re.MULTILINE)
+    assert f"\n{len(lessons)} lessons of 15 minutes" in README and len(lessons) == len(shelf.lessons())
+
+
+def test_measured_memory_agrees_with_the_formulas_as_the_readme_says(capsys):
+    (line,) = (line for line in commands("README.md") if line[1:2] == ["memory"])
+    assert main(line[1:]) == 0
+    off = [float(x) for x in re.findall(r"([+-]\d+\.\d)%$", capsys.readouterr().out, re.MULTILINE)]
+    assert len(off) > 10 and max(map(abs, off)) <= 0.1
+
+
+def test_each_section_has_one_picture():
+    sections = re.split(r"^## ", README, flags=re.MULTILINE)[1:]
+    shown = {part.split("\n")[0]: len(re.findall(r"^!\[", part, re.MULTILINE)) for part in sections}
+    assert {name for name, pictures in shown.items() if pictures != 1} == {"The files", "Where to go on"}
+
+
 def parts(page: str) -> dict[str, list]:
     """What must be equal in the two languages."""
     words = text(page)
     links = [link for link in re.findall(r"\]\(([^)]+)\)", words) if not link.startswith("README")]
-    plain = re.sub(r"```.*?```|!?\[[^]]*\]\([^)]*\)|^    .*$", "", words, flags=re.DOTALL | re.MULTILINE)
+    plain = re.sub(
+        r"```.*?```|<img.*?>|!?\[[^]]*\]\([^)]*\)|^    .*$", "", words, flags=re.DOTALL | re.MULTILINE
+    )
     plain = re.sub(r"[\d,]+ (?:more )?lines|[\d,]+ 行", "", " ".join(plain.split()))  # see test_size.py
     figures = re.findall(r"\d[\d,.]*\d|\d", re.sub(r"(\d+) 万", lambda m: f"{m[1]}0,000", plain))
     return {
         "commands": sorted(commands(page)),
         "python": python_blocks(page),
-        "pictures": re.findall(r"!\[[^]]*\]\(([^)]+)\)", words),
+        "pictures": re.findall(r"(?:!\[[^]]*\]\(|<img src=.)([^)\"]+)", words),
         "links": sorted(links),
         "figures": sorted(set(figures)),
         "sections": [len(re.findall(r"^##? ", words, re.MULTILINE))],
@@ -115,7 +136,8 @@ def test_every_file_of_the_package_stands_in_the_tree():
 @pytest.mark.parametrize("page", [*FRONTS, "CONTRIBUTING.md", *GUIDES])
 def test_every_link_leads_somewhere(page):
     path = ROOT / page
-    for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", text(page)):
+    links = re.findall(r"(?:\]\(|<img src=.)([^)#\"]+)", text(page))
+    for target in links:
         assert target.startswith("https://") or (path.parent / target).exists(), target
 
 
