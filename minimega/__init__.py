@@ -6,7 +6,7 @@ The public names, in the order in which data passes through them:
         open_corpus        a text to train on: tales, tales-zh, pydoc, a file or a folder
         train_tokenizer    a tokenizer made from texts: characters, words or byte pairs
         tokenize           the tokens of documents, as one array on disk
-        Windows            the windows of a stream of tokens: inputs, and the next token of each as target
+        Windows            windows of a stream of tokens: inputs, and as targets the next tokens
         Batches            windows in a random order that seed and step decide
         masking_for        hides tokens as BERT does
     autograd
@@ -202,7 +202,6 @@ ELSEWHERE = {
     "manual_seed": "what draws takes a seed: model.draw(seed=0)",
     "rand": "use mm.Tensor(np.random.rand(...))",
     "randn": "use mm.Tensor(np.random.randn(...))",
-    "tensor": "use mm.Tensor(array)",
     "zeros": "use mm.Tensor(np.zeros(...))",
 }
 
@@ -229,4 +228,5 @@ def __getattr__(name: str):
 
 def __dir__() -> list[str]:
     """What is here, and what is imported later: for dir, help and the Tab key."""
-    return sorted({*globals(), *__all__, "__version__"})
+    own = {"ELSEWHERE", "LATER", "TYPE_CHECKING", "minimega", "sys"}
+    return sorted({*globals(), *__all__, "__version__"} - own)

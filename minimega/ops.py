@@ -174,6 +174,9 @@ def reshape(x, *shape: int):
 @op
 def transpose(x, *axes: int):
     """The axes in another order (reversed if none is given)."""
+    axes = axes[0] if len(axes) == 1 and isinstance(axes[0], tuple | list) else axes
+    if axes and sorted(a % x.ndim for a in axes) != list(range(x.ndim)):
+        raise ValueError(f"transpose takes all {x.ndim} axes in their new order, as NumPy's: not {axes}")
     order = tuple(range(x.ndim)[a] for a in axes) or tuple(reversed(range(x.ndim)))
     back_again = tuple(int(i) for i in np.argsort(order))
     return x.transpose(order), lambda dy: dy.transpose(back_again)

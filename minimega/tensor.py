@@ -9,6 +9,11 @@ from minimega.backend import library, to_numpy
 
 # What other frameworks call it: the end of an error message.
 ELSEWHERE = {
+    **dict.fromkeys(("argmax", "argmin", "argsort", "min", "std", "var"), "use .data, which is the array"),
+    **dict.fromkeys(("astype", "double", "float", "half", "long"), "use Tensor(x.data.astype(...))"),
+    **dict.fromkeys(("clone", "copy"), "use Tensor(x.data.copy())"),
+    **dict.fromkeys(("cuda", "device", "to"), "it lives where its array does: cupy.asarray moves that"),
+    "requires_grad": "every Tensor gets a gradient; constants are plain arrays",
     "view": "use .reshape",
     "permute": "use .transpose",
     "unsqueeze": "index with None: x[:, None]",
@@ -48,6 +53,8 @@ class Tensor:
 
     def __init__(self, data, maker=None):
         self.data = np.asarray(data) if library(data) is np else data
+        if self.data.dtype.kind in "OSU":  # objects and texts
+            raise TypeError(f"a Tensor holds numbers, not {type(data).__name__}s")
         self.grad, self.maker, self.complete = None, maker, None
 
     @property
@@ -168,7 +175,9 @@ class Tensor:
         return self.operations["reshape"](self, *shape)
 
     def transpose(self, *axes: int) -> "Tensor":
-        """The axes in another order (reversed if none is given)."""
+        """The axes in another order (reversed if none is given): all of them, as NumPy's."""
+        if axes == (0, 1) and self.ndim == 2:  # torch would swap them
+            raise ValueError("transpose(0, 1) changes nothing: the axes are in their new order; use .T")
         return self.operations["transpose"](self, *axes)
 
     @property

@@ -99,3 +99,29 @@ def test_a_model_that_is_not_drawn_says_so():
     model = gpt(Config(vocab_size=9, d_model=8, nhead=2))
     with pytest.raises(BadInput, match=r"^embedding.tokens has no values yet: call draw"):
         model(np.zeros((1, 3), int))
+
+
+def test_what_a_torch_user_types_has_a_hint():
+    x = Tensor([[1.0, 2.0]])
+    for name in ("argmax", "clone", "cuda", "to", "device", "requires_grad", "astype", "view"):
+        with pytest.raises(AttributeError, match=f"^Tensor has no {name}: "):
+            getattr(x, name)
+
+
+def test_only_numbers_make_a_tensor():
+    for data in ("text", None, [None, 1], b"x", {}):
+        with pytest.raises(TypeError, match="a Tensor holds numbers, not "):
+            Tensor(data)
+    assert Tensor(np.ones(2, "bfloat16")).shape == (2,)
+
+
+def test_transpose_is_numpys_and_says_so_where_torch_differs():
+    x = Tensor(np.arange(6.0).reshape(1, 2, 3))
+    assert (
+        x.transpose((2, 0, 1)).shape == x.transpose(2, 0, 1).shape == x.transpose(-1, 0, 1).shape == (3, 1, 2)
+    )
+    with pytest.raises(ValueError, match="takes all 3 axes in their new order"):
+        x.transpose(1, 2)
+    with pytest.raises(ValueError, match=r"use \.T$"):
+        x[0].transpose(0, 1)
+    assert x[0].transpose(1, 0).shape == x[0].T.shape == (3, 2)

@@ -183,6 +183,8 @@ def open_folder(folder: Path, overwrite: bool) -> None:
 
 def newest(run: Path) -> Path:
     """The newest checkpoint of a run's folder, which `latest` names. Raises BadInput if there is none."""
+    if run.is_file():
+        raise BadInput(f"{run} is no model: give a run's folder or a .safetensors in one")
     if not run.is_dir():
         raise BadInput(f"{run}: no such run folder")
     try:

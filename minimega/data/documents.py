@@ -13,6 +13,12 @@ from minimega.errors import BadInput
 BLOCK = 2**20  # bytes that are read at once
 
 
+def check_several(documents) -> None:
+    """Raise BadInput for one text in the place of documents: each of its characters would be one."""
+    if isinstance(documents, str | bytes):
+        raise BadInput("documents are a list of texts, and this is a single one: put it into a list, [text]")
+
+
 @dataclass(frozen=True)
 class Document:
     """Part of a text or of a file, from `begin` to `end`: characters of a text, bytes of a file."""

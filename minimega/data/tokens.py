@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from minimega.data.documents import check_several
 from minimega.data.scripts import SPACELESS
 from minimega.errors import BadInput, naming
 
@@ -96,6 +97,9 @@ class Tokenizer:
 
     def _with(self, named: dict[str, int]) -> "Tokenizer":
         raise NotImplementedError
+
+    def __repr__(self) -> str:
+        return f"Tokenizer({self.kind}, {self.size} tokens)"
 
     @property
     def specials(self) -> tuple[str, ...]:
@@ -197,6 +201,7 @@ def train(
     """
     if kind not in KINDS:
         raise BadInput(f"there is no tokenizer {kind!r}. Choose one of: {', '.join(KINDS)}.")
+    check_several(documents)
     named = {name: i for i, name in enumerate(checked(specials), len(NAMES))}
     special = len(NAMES) + len(named)
     least = special + (256 if kind == "bpe" else 1)  # a byte-level vocabulary has all bytes
@@ -236,15 +241,11 @@ def load(path: str | Path) -> Tokenizer:
 
 
 def _texts(document: str | Iterable[Piece], kind: str) -> Iterator[Piece]:
-    """A document in parts that no token crosses, however its pieces were cut.
-
-    In memory at once: one piece, and the text since the last place where this kind may be cut.
-    """
+    """A document in parts that no token crosses, however its pieces were cut; one part is in memory."""
     carry = ""
     for piece in [document] if isinstance(document, str) else document:
         if isinstance(piece, Special):
-            yield carry
-            yield piece
+            yield from (carry, piece)
             carry = ""
             continue
         text = carry + piece

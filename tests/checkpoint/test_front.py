@@ -109,3 +109,47 @@ def test_arrays_that_do_not_fit_are_named_and_change_nothing(model):
         np.testing.assert_array_equal(a, before[name])
     with pytest.raises(BadInput, match=r"; and \d+ more$"):
         model.load_state_dict({})
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (
+            lambda folder, model, words: mm.load(None),
+            "load reads a folder, named by a str or a Path, not None",
+        ),
+        (lambda folder, model, words: mm.load(""), "not ''"),
+        (lambda folder, model, words: mm.load(folder / "tokenizer.json"), "tokenizer.json is no model"),
+        (
+            lambda folder, model, words: mm.load(folder, device="gpu"),
+            "device is 'gpu'; it must be cpu or cuda",
+        ),
+        (
+            lambda folder, model, words: mm.load(folder, dtype="bfloat17"),
+            "dtype is 'bfloat17'; it must be one",
+        ),
+        (
+            lambda folder, model, words: mm.load(folder, dtype=int),
+            "dtype is 'int64'; it must be one of float16",
+        ),
+        (lambda folder, model, words: mm.save("", model), "save writes a folder"),
+        (lambda folder, model, words: mm.save(model, "m"), "save writes a folder, named by a str or a Path"),
+        (lambda folder, model, words: mm.save("m.safetensors", model), "give the folder, not m.safetensors"),
+        (lambda folder, model, words: mm.save("m", words, model), "not a Vocabulary, Model"),
+        (lambda folder, model, words: mm.save("m", model, "words"), "not a Model, str"),
+        (lambda folder, model, words: mm.save("m", mm.gpt(model.config)), "has no values yet: call draw"),
+    ],
+)
+def test_what_is_no_argument_is_refused_in_a_sentence(tmp_path, monkeypatch, model, tokenizer, call, said):
+    monkeypatch.chdir(tmp_path)
+    mm.save("there", model, tokenizer)
+    with pytest.raises(BadInput) as told:
+        call(tmp_path / "there", model, tokenizer)
+    assert said in str(told.value) and str(told.value).count("\n") <= 1
+    assert [f.name for f in tmp_path.iterdir()] == ["there"]
+
+
+def test_a_dtype_may_be_numpys(tmp_path, model):
+    mm.save(tmp_path / "a", model)
+    for dtype in ("float64", np.float64, np.dtype("float64")):
+        assert mm.load(tmp_path / "a", dtype=dtype)[0].state_dict()["norm.weight"].dtype == np.float64

@@ -548,3 +548,13 @@ def test_a_perfect_model_scores_the_floor_on_chinese_windows(kind, context, tmp_
             start = np.flatnonzero(stream[: begin + place + 1] == START)[-1]
             losses.append(chance[(*stream[start + 1 : begin + place + 1].tolist(), int(y[place]))])
     assert np.mean(losses) == pytest.approx(tales.floor(), rel=1e-12)
+
+
+def test_a_single_text_is_not_a_list_of_documents():
+    for text in ("Long ago", b"Long ago"):
+        with pytest.raises(BadInput, match=r"put it into a list, \[text\]"):
+            train("word", text)
+
+
+def test_a_tokenizer_says_what_it_is():
+    assert repr(train("char", ["a b"])) == "Tokenizer(char, 5 tokens)"
