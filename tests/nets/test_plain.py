@@ -77,6 +77,9 @@ def test_dropout_in_a_net_needs_a_place():
     assert abs((at(1) == 0).mean() - 0.75) < 0.05  # the two drop other entries: their names differ
     assert (at(1) == at(1)).all() and (at(1) != at(2)).any()
     np.testing.assert_allclose(at(1)[at(1) != 0], 4 * whole[at(1) != 0], rtol=1e-6)
+    two = mm.Sequential(mm.Dropout(0.5), mm.Dropout(0.5))
+    ones = np.ones((40, 50))
+    assert abs((two(ones, mm.place(ones, training=True)).data == 0).mean() - 0.75) < 0.05
     images = normal(2, 3, 4, 5)
     assert_gradients(mm.Dropout(0.5).named("d"), images, mm.place(images, key=1, training=True))
 
@@ -216,6 +219,18 @@ def test_the_two_ways_to_give_parameters_are_one():
         return [p.data for p in own.values()]
 
     assert all((a == b).all() for a, b in zip(trained(True), trained(False), strict=True))
+
+
+def test_weights_step_along_the_last_gradient_alone():
+    w = mm.Parameter((2,), std=1.0)
+    optimizer = mm.SGD([w], lr=0.5)
+    w.draw(seed=0)
+    for _ in range(2):
+        before = w.data.copy()
+        optimizer.zero_grad()
+        (w * np.array([1.0, 2.0])).sum().backward()
+        optimizer.step()
+        np.testing.assert_allclose(w.data - before, [-0.5, -1.0], rtol=1e-6)
 
 
 def test_an_optimizer_takes_lists_and_joined_dicts_and_single_parameters():

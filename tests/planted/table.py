@@ -2,6 +2,7 @@
 
 from tests.planted.interop import INTEROP
 from tests.planted.judging import JUDGING
+from tests.planted.nets import NETS
 from tests.planted.objectives import OBJECTIVES
 from tests.planted.parallel import PARALLEL
 from tests.planted.run import RUN
@@ -9,4 +10,4 @@ from tests.planted.seq2seq import SEQ2SEQ
 from tests.planted.texts import TEXTS
 from tests.planted.vectors import VECTORS
 
-MISTAKES = (*INTEROP, *JUDGING, *OBJECTIVES, *PARALLEL, *RUN, *TEXTS, *VECTORS, *SEQ2SEQ)
+MISTAKES = (*INTEROP, *JUDGING, *NETS, *OBJECTIVES, *PARALLEL, *RUN, *TEXTS, *VECTORS, *SEQ2SEQ)
