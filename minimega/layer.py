@@ -14,7 +14,7 @@ from minimega.autograd import Tensor, in_layer, recompute
 from minimega.backend import library
 from minimega.errors import BadInput
 from minimega.ops import dropout
-from minimega.parameter import Parameter
+from minimega.parameter import ByName, Parameter
 from minimega.ranks.uncut import Uncut
 
 
@@ -173,7 +173,7 @@ class Layer:
                 for p in every:
                     p.name = "" if anew else p.name
                 self.named(self.name)
-        return {p.name: p for p in every}
+        return ByName({p.name: p for p in every})
 
     def summary(self) -> None:
         """Print a table: each layer's output shape and parameters (tied? cut?), then their total and bytes.

@@ -10,7 +10,7 @@ import numpy as np
 
 from minimega.backend import library
 from minimega.errors import BadInput, shown
-from minimega.parameter import Parameter
+from minimega.parameter import ALIKE, Parameter
 from minimega.precision import HALF, check_eps, narrow, wide
 
 
@@ -53,10 +53,7 @@ class Optimizer:
                 raise BadInput(f"{kind} takes parameters, such as layer.parameters(), not {shown(p)}")
             p.name = p.name or f"parameter{i}"
             if p.name in (other.name for other in every[:i]):
-                raise BadInput(
-                    f"{kind} was given two parameters named {p.name}: put their layers into one Sequential "
-                    f'or Layer,\nor name each layer when you make it: Linear(2, 16).named("first")'
-                )
+                raise BadInput(ALIKE.format(p.name))
         return every
 
     def zero_grad(self) -> None:

@@ -9,6 +9,11 @@ from minimega import random
 from minimega.autograd import Tensor
 from minimega.errors import BadInput
 
+ALIKE = (
+    "two parameters are named {}: put their layers into one Sequential or Layer, "
+    'or name each layer\nwhen you make it: Linear(2, 16).named("first")'
+)
+
 
 class Parameter(Tensor):
     """A leaf that is learned. Its whole shape is known from the start; `draw` allocates its data.
@@ -109,3 +114,20 @@ class Parameter(Tensor):
             data += self.std * random.normal(random.key(seed, "parameter", self.name), places)
         self.data, self.grad = data.astype(dtype), None
         return self
+
+
+class ByName(dict[str, Parameter]):
+    """Parameters by name. `a | b` joins those of two layers, and refuses two that have the same name.
+
+    >>> w, v = Parameter((2,)), Parameter((3,))
+    >>> list(ByName(w=w) | ByName(v=v) | {"w": w})
+    ['w', 'v']
+    """
+
+    def __or__(self, other) -> "ByName":
+        for name in self.keys() & other.keys():
+            if self[name] is not other[name]:
+                raise BadInput(ALIKE.format(name))
+        return ByName({**self, **other})
+
+    __ior__ = __or__  # type: ignore[assignment, misc]  # else `a |= b` would drop the parameters of a

@@ -266,7 +266,11 @@ def test_an_optimizer_keeps_frozen_rows():
         (lambda: mm.SGD([mm.Tensor(np.ones(2))]), "not .*Tensor"),
         (
             lambda: mm.SGD([p for _ in range(2) for p in mm.Linear(2, 2).parameters().values()]),
-            r'two parameters named weight: .*\n.*named\("first"\)',
+            r'two parameters are named weight: .*\n.*named\("first"\)',
+        ),
+        (
+            lambda: mm.Linear(2, 2).parameters() | mm.Linear(2, 2).parameters(),
+            "two parameters are named (weight|bias)",
         ),
     ],
 )
