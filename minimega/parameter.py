@@ -124,10 +124,10 @@ class ByName(dict[str, Parameter]):
     ['w', 'v']
     """
 
-    def __or__(self, other) -> "ByName":
+    def __or__(self, other) -> "ByName":  # type: ignore[override]
         for name in self.keys() & other.keys():
             if self[name] is not other[name]:
                 raise BadInput(ALIKE.format(name))
         return ByName({**self, **other})
 
-    __ior__ = __or__  # type: ignore[assignment, misc]  # else `a |= b` would drop the parameters of a
+    __ior__ = __or__  # else `a |= b` would drop the parameters of a
