@@ -218,6 +218,17 @@ CHAPTERS: dict[str, dict[str, Command]] = {
             "pp micro-batches pipeline picture trace num-steps",
         ),
     },
+    "Large runs": {
+        "plan": Command(
+            "plan a run on many GPUs: what fits, how fast it is, and why",
+            (
+                "minimega plan --model-type megatron-turing-nlg --gpus 2240",
+                "minimega plan --model-type gpt3-175b --gpus 1024 --tokens 300e9 --price 2",
+            ),
+            "gpus gpu model-type num-layers d-model nhead context vocab-size train-batch-size tokens price "
+            "tp pp dp micro-batch-size recompute json explain scaling published picture trace",
+        ),
+    },
     "The shell": {
         "completion": Command(
             "print a script with which the Tab key completes what you type",

@@ -33,6 +33,7 @@ from minimega.vectors.contextual import POOLS
 DTYPES = "float16", "bfloat16", "float32", "float64"
 TRAIN, WRITE, BUILD, USE = "train", "generate", "train bench timeline memory", "generate evaluate"
 ANSWER = f"{WRITE} score sheet"
+SHAPE = f"{BUILD} plan"
 PIPE, RANKS = "train timeline", "train timeline generate evaluate fill score reshard"
 CUT, MEMORY = "train reshard", f"{RANKS} memory"
 MANY, HOLD = f"{RANKS} vectors", f"{MEMORY} vectors"
@@ -61,6 +62,10 @@ BEGUN: dict[str, Any] = {"shown": "the start token alone", "told": {"embed": "no
 GREEDY: dict[str, Any] = {"by": {"score": 0.0}}
 BESIDE: dict[str, Any] = {"shown": "beside the page", "told": {"ratings": "required"}}
 
+CHOSEN: dict[str, Any] = {"by": {"plan": None}, "told": {"plan": "chosen"}}
+MANY_TOKENS: dict[str, Any] = {"by": {"plan": None}, "told": {"plan": "4 million tokens"}}
+HALF: dict[str, Any] = {"by": {"plan": None}, "told": {"plan": "16 bits"}}
+
 # fmt: off
 GROUPS: dict[str, tuple[Option, ...]] = {
     "text": (
@@ -69,7 +74,7 @@ GROUPS: dict[str, tuple[Option, ...]] = {
         Option("eval-filename", str, None, f"{EVAL} prepare", "the text to evaluate on", PATH, **HELD_OUT),
         Option("tales", int, 12000, "train vectors", "number of tales to generate", FROM_1),
         Option("tokenizer", WORDS, None, "train vectors", "how text becomes tokens", **KIND),
-        Option("vocab-size", int, None, BUILD, "maximum vocabulary size", FROM_1, **SIZE),
+        Option("vocab-size", int, None, SHAPE, "maximum vocabulary size", FROM_1, **SIZE),
         Option("word-dropout", float, 0.0, TRAIN, "share of input tokens hidden in training", BELOW_1),
         Option("span-mask", float, 0.0, TRAIN, "share of input tokens hidden in whole spans", BELOW_1),
         Option("random-offsets", bool, False, TRAIN, "each epoch cuts long documents at other places"),
@@ -85,30 +90,30 @@ GROUPS: dict[str, tuple[Option, ...]] = {
     ),
     "model": (
         Option("size", int, None, BUILD, "one dial: N layers; width, heads, batch, lr follow", TO_128, "2"),
-        Option("model-type", tuple(SHAPES), "tiny", BUILD, "a named shape; the options below override it"),
-        Option("d-model", int, None, BUILD, "width: features per token", FROM_1, **TOLD),
-        Option("d-embedding", int, 0, BUILD, "factorised embedding: width of its table; 0: none", FROM_0),
-        Option("nhead", int, None, BUILD, "attention heads per block", FROM_1, **TOLD),
-        Option("num-layers", int, None, BUILD, "number of blocks", FROM_1, **TOLD),
-        Option("context", int, None, BUILD, "context length in tokens", FROM_1, **TOLD),
-        Option("d-hidden", int, None, BUILD, "hidden width of the MLPs", FROM_1, shown="4 times d-model"),
+        Option("model-type", tuple(SHAPES), "tiny", SHAPE, "a named shape; the options below override it"),
+        Option("d-model", int, None, SHAPE, "width: features per token", FROM_1, **TOLD),
+        Option("d-embedding", int, 0, SHAPE, "factorised embedding: width of its table; 0: none", FROM_0),
+        Option("nhead", int, None, SHAPE, "attention heads per block", FROM_1, **TOLD),
+        Option("num-layers", int, None, SHAPE, "number of blocks", FROM_1, **TOLD),
+        Option("context", int, None, SHAPE, "context length in tokens", FROM_1, **TOLD),
+        Option("d-hidden", int, None, SHAPE, "hidden width of the MLPs", FROM_1, shown="4 times d-model"),
         Option("dropout", float, 0.0, BUILD, "dropout probability in training", BELOW_1),
         Option("activation", tuple(ACTIVATIONS), "gelu", BUILD, "activation function of the MLPs"),
-        Option("norm-position", tuple(NORM_POSITIONS), "pre", BUILD, "LayerNorm before or after each branch"),
+        Option("norm-position", tuple(NORM_POSITIONS), "pre", SHAPE, "LayerNorm before or after each branch"),
         Option("norm-eps", float, 1e-5, BUILD, "added to the variance in LayerNorm", ABOVE_0),
-        Option("positions", tuple(POSITIONS), "learned", BUILD, "position encoding"),
-        Option("untied", bool, False, BUILD, "give the head its own matrix instead of the embedding's"),
-        Option("head-bias", bool, False, BUILD, "give the head a bias"),
-        Option("no-attention", bool, False, BUILD, "blocks without attention: no token sees another"),
+        Option("positions", tuple(POSITIONS), "learned", SHAPE, "position encoding"),
+        Option("untied", bool, False, SHAPE, "give the head its own matrix instead of the embedding's"),
+        Option("head-bias", bool, False, SHAPE, "give the head a bias"),
+        Option("no-attention", bool, False, SHAPE, "blocks without attention: no token sees another"),
         Option("source-length", int, None, TRAIN, "translate: its part of --context", FROM_1, "half"),
         Option("encoder-layers", int, None, TRAIN, "translate: those of --num-layers", FROM_1, "half"),
-        Option("experts", int, 0, BUILD, "experts per block, in place of its MLP; 0: none", FROM_0),
-        Option("top-k-experts", int, 2, BUILD, "experts per token", FROM_1),
+        Option("experts", int, 0, SHAPE, "experts per block, in place of its MLP; 0: none", FROM_0),
+        Option("top-k-experts", int, 2, SHAPE, "experts per token", FROM_1),
         Option("balance", float, 0.01, BUILD, "weight of the experts' load-balancing loss", FROM_0),
     ),
     "training": (
         Option("objective", OBJECTIVES, "causal", TRAIN, "next token; masked ones; completions of prompts"),
-        Option("train-batch-size", int, 16, BUILD, "sequences per optimizer step", FROM_1),
+        Option("train-batch-size", int, 16, SHAPE, "sequences per optimizer step", FROM_1, **MANY_TOKENS),
         Option("accumulate", int, 1, PIPE, "gradient accumulation: equal parts of the batch", FROM_1),
         Option("num-epochs", int, 3, "train vectors", "passes over the text", FROM_1),
         Option("num-steps", int, None, "train bench timeline", "optimizer steps", FROM_1, **STEPS),
@@ -122,7 +127,8 @@ GROUPS: dict[str, tuple[Option, ...]] = {
         Option("eps", float, 1e-8, TRAIN, "added to the denominator by Adam and AdaGrad", ABOVE_0),
         Option("weight-decay", float, 0.01, TRAIN, "decay of matrices; not of biases or norms", FROM_0),
         Option("clip", float, 1.0, TRAIN, "maximum global gradient norm; 0: no clipping", FROM_0),
-        Option("dtype", DTYPES, "float32", BUILD, "number type; 16 bits: weights, activations, messages"),
+        Option("dtype", DTYPES, "float32", SHAPE,
+               "number type; 16 bits: weights, activations, messages", **HALF),
         Option("seed", int, 0, SEEDED, "random seed", FROM_0),
         Option("init-from", str, None, TRAIN, "start a new run from the weights of this run folder", PATH),
     ),
@@ -132,7 +138,8 @@ GROUPS: dict[str, tuple[Option, ...]] = {
         Option("overwrite", bool, False, FOLDER, "replace the run (or model) in --save-dir"),
         Option("eval-every", int, 0, TRAIN, "steps between evaluations; 0: at each epoch's end", FROM_0),
         Option("save-every", int, 0, TRAIN, "steps between checkpoints; 0: at each epoch's end", FROM_0),
-        Option("recompute", RECOMPUTE, "none", PIPE, "activations that backward recomputes"),
+        Option("recompute", RECOMPUTE, "none", f"{PIPE} plan",
+               "activations that backward recomputes", **CHOSEN),
         Option("keep", int, 2, TRAIN, "number of checkpoints to keep", FROM_1),
         Option("eval-batch-size", int, 16, "train evaluate", "sequences per evaluation batch", FROM_1),
         Option("device", ("cpu", "cuda"), "cpu", f"{ALL} embed", "where the arrays live"),
@@ -140,16 +147,25 @@ GROUPS: dict[str, tuple[Option, ...]] = {
     ),
     "ranks": (
         Option("layout", ("given", "auto"), "given", TRAIN, "auto: the fastest cut for this machine"),
-        Option("tp", int, 1, f"{HOLD} embed", "tensor parallelism: ranks that split each layer", FROM_1),
-        Option("dp", int, 1, HOLD, "data parallelism: replicas that split the batch", FROM_1, also="auto"),
-        Option("pp", int, 1, MEMORY, "pipeline parallelism: ranks that split the list of layers", FROM_1),
+        Option("tp", int, 1, f"{HOLD} embed plan",
+               "tensor parallelism: ranks that split each layer", FROM_1, **CHOSEN),
+        Option("dp", int, 1, f"{HOLD} plan",
+               "data parallelism: replicas that split the batch", FROM_1, also="auto", **CHOSEN),
+        Option("pp", int, 1, f"{MEMORY} plan",
+               "pipeline parallelism: ranks that split the list of layers", FROM_1, **CHOSEN),
         Option("pipeline", tuple(PIPELINES), "1f1b", ORDER, "pipeline schedule"),
-        Option("micro-batches", int, None, ORDER, "micro-batches in the pipeline", FROM_1, "same as --pp"),
-        Option("virtual-stages", int, None, ORDER, "stages per rank", FROM_1, "2 if interleaved, else 1"),
-        Option("cp", int, 1, RANKS, "context parallelism: ranks that split each sequence", FROM_1),
-        Option("ep", int, 1, RANKS, "expert parallelism: replicas that split the experts", FROM_1),
-        Option("zero", int, 0, CUT, "replicas shard: 1 Adam's state, 2 also gradients, 3 also weights", TO_3),
-        Option("sequence-parallel", bool, False, RANKS, "between layers, --tp ranks split the tokens"),
+        Option("micro-batches", int, None, f"{ORDER} plan", "micro-batches in the pipeline", FROM_1,
+               "same as --pp", told={"plan": "chosen"}),
+        Option("virtual-stages", int, None, f"{ORDER} plan", "stages per rank", FROM_1,
+               "2 if interleaved, else 1", told={"plan": "chosen"}),
+        Option("cp", int, 1, f"{RANKS} plan",
+               "context parallelism: ranks that split each sequence", FROM_1, **CHOSEN),
+        Option("ep", int, 1, f"{RANKS} plan",
+               "expert parallelism: replicas that split the experts", FROM_1, **CHOSEN),
+        Option("zero", int, 0, f"{CUT} plan",
+               "replicas shard: 1 Adam's state, 2 also gradients, 3 also weights", TO_3, **CHOSEN),
+        Option("sequence-parallel", bool, False, f"{RANKS} plan",
+               "between layers, --tp ranks split the tokens"),
         Option("threads", int, None, f"{MANY} bench embed", "BLAS threads per rank", FROM_1, "measured"),
         Option("oversubscribe", bool, False, f"{MANY} doctor embed", "allow more than 8 ranks per core"),
         Option("check-collectives", bool, False, MANY, "stop if collectives do not match, and say where"),
@@ -185,7 +201,7 @@ GROUPS: dict[str, tuple[Option, ...]] = {
         Option("sheet-filename", str, "sheet.html", "sheet", "the page to write", PATH),
         Option("key", str, None, "sheet ratings", "file that says whose each text is", PATH, **BESIDE),
         Option("samples", int, 20, "sheet", "texts of each system on the page", FROM_1),
-        Option("json", bool, False, "evaluate score ratings fill prepare", "print one JSON object"),
+        Option("json", bool, False, "evaluate score ratings fill prepare plan", "print one JSON object"),
     ),
     "contextual vectors": (
         Option("texts", str, None, "embed", "a file of texts, one per line", PATH),
@@ -196,9 +212,20 @@ GROUPS: dict[str, tuple[Option, ...]] = {
     "gradient check": (
         Option("shapes", str, None, "gradcheck", "argument shapes, such as 3x4,4x5", SOME, "required"),
     ),
+    "plan": (
+        Option("gpus", int, None, "plan", "number of GPUs", FROM_1, "required"),
+        Option("gpu", str, "a100-80gb", "plan", "their kind, or a .toml file that describes it", SOME),
+        Option("micro-batch-size", int, None, "plan", "sequences of a micro-batch", FROM_1, "chosen"),
+        Option("tokens", float, None, "plan", "tokens to train on", ABOVE_0, "20 per parameter"),
+        Option("price", float, None, "plan", "price of an hour of a GPU", FROM_0),
+        Option("explain", bool, False, "plan", "show each formula with its numbers and its source"),
+        Option("scaling", bool, False, "plan", "the best plan for 1 to 10,000 GPUs"),
+        Option("published", bool, False, "plan", "what others measured beside what we predict"),
+    ),
     "pictures": (
-        Option("picture", str, None, "gradcheck timeline", "draw the result to this PNG file", PATH),
-        Option("trace", str, None, "timeline", "write a trace for ui.perfetto.dev to this JSON file", PATH),
+        Option("picture", str, None, "gradcheck timeline plan", "draw the result to this PNG file", PATH),
+        Option("trace", str, None, "timeline plan",
+               "write a trace for ui.perfetto.dev to this JSON file", PATH),
     ),
     "word vectors": (
         Option("vectors", str, None, TRAIN, "start the embedding from these word vectors", PATH),

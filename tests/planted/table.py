@@ -1,5 +1,6 @@
 """All planted mistakes."""
 
+from tests.planted.costs import COSTS
 from tests.planted.interop import INTEROP
 from tests.planted.judging import JUDGING
 from tests.planted.nets import NETS
@@ -10,4 +11,4 @@ from tests.planted.seq2seq import SEQ2SEQ
 from tests.planted.texts import TEXTS
 from tests.planted.vectors import VECTORS
 
-MISTAKES = (*INTEROP, *JUDGING, *NETS, *OBJECTIVES, *PARALLEL, *RUN, *TEXTS, *VECTORS, *SEQ2SEQ)
+MISTAKES = (*COSTS, *INTEROP, *JUDGING, *NETS, *OBJECTIVES, *PARALLEL, *RUN, *TEXTS, *VECTORS, *SEQ2SEQ)

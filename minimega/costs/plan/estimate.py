@@ -122,16 +122,14 @@ def estimate(job: Job, machine: Machine) -> Plan:
     cut, config = job.layout, job.config
     one = stage(job, machine)
     m, p, v = cut.parts, cut.pp, cut.virtual_stages
-    extra = max(sum(one.last), sum(one.first)) if p > 1 else sum(one.last) + sum(one.first)
+    ends = sorted((sum(one.first), sum(one.last)))
     hop = 2 * v * one.message  # there and back, of each chunk
     exchanged, messages = exchange.gradients(job, machine)
-    seconds = _by_kind(job, machine, one)
-    seconds["ends"] = extra
-    seconds = {kind: m * each for kind, each in seconds.items()}
+    seconds = {kind: m * each for kind, each in _by_kind(job, machine, one).items()}
+    # The slower end holds up each micro-batch. The other adds to the way of the first one there and back.
+    seconds["ends"] = m * ends[1] + ends[0] * (1 if p > 1 else m)
     seconds["pipeline"] = m * hop
-    even = (
-        config.num_layers / p / state.layers(config, cut)
-    )  # the fullest rank may have a block more than others
+    even = config.num_layers / p / state.layers(config, cut)  # some ranks may have a block less
     seconds["bubble"] = (p - 1) / v * (one.inner * even + hop)
     if cut.pipeline == "zero-bubble":
         seconds["bubble"] *= 1 / 3  # ZB-H1: Qi et al. 2023, section 2.1

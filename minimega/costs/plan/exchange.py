@@ -28,14 +28,14 @@ def hop(job: Job, machine: Machine) -> float:
     cut, gpu = job.layout, machine.gpu
     if cut.pp == 1:
         return 0.0
-    whole = _width(job)
+    whole = width(job)
     far = cut.tp * cut.cp * cut.dp >= gpu.per_node or machine.gpus > gpu.per_node
     link = gpu.between if far else gpu.inside
     gathered = 0.0 if cut.sequence else collective(machine, "all-gather", whole, cut.tp)
     return link.seconds(whole / cut.tp) + gathered
 
 
-def _width(job: Job) -> float:
+def width(job: Job) -> float:
     """The bytes of a micro-batch's hidden states."""
     item = state.bytes_per_parameter(job.dtype, job.optimizer)[0]
     return item * job.micro_batch * -(-job.config.context // job.layout.cp) * job.config.d_model
@@ -98,7 +98,7 @@ def inside(job: Job, works: tuple[tuple[Work, ...], ...]) -> dict[str, Messages]
             found[kind] = Messages(times * calls, times * nbytes, times * wire)
     if cut.pp > 1:
         sends = 2 * cut.parts * cut.virtual_stages
-        found["pipeline"] = Messages(sends, sends * _width(job) / cut.tp, sends * _width(job) / cut.tp)
+        found["pipeline"] = Messages(sends, sends * width(job) / cut.tp, sends * width(job) / cut.tp)
     return found
 
 

@@ -84,6 +84,11 @@ class Gpu:
     zero3: float = 0.2  # share of `between` that ZeRO-3's many small gathers reach
     source: str = ""
 
+    @property
+    def half(self) -> str:
+        """The 16-bit dtype that training takes: bfloat16 if the GPU has it."""
+        return "bfloat16" if "bfloat16" in dict(self.peak) else "float16"
+
     def flops(self, dtype: str) -> float:
         """The peak for products of this dtype."""
         return dict(self.peak)[dtype]

@@ -14,7 +14,7 @@ from minimega.costs.plan.machine import Machine
 from minimega.costs.plan.state import worst
 from minimega.errors import BadInput
 from minimega.model import Config
-from minimega.parallel.layout import Layout
+from minimega.parallel.layout import REFUSED, Layout
 
 MOST = 64  # sequences of a micro-batch
 
@@ -191,6 +191,15 @@ def _impossible(config: Config, machine: Machine, batch: int, fixed: Fixed) -> s
     if fixed.dp and batch % fixed.dp:
         why = "choose a `dp` that divides it"
         return f"`train_batch_size` {batch} cannot be split over {fixed.dp} replicas: {why}"
+    if (fixed.pp or 1) > 1 and (fixed.zero or 0) > 1:
+        why = next(why for (a, b), why in REFUSED.items() if a.endswith("pp") and b.endswith(f"{fixed.zero}"))
+        return f"`pp` and `zero` {fixed.zero} do not combine: {why}"
+    if (fixed.ep or 1) > max(config.experts, 1) or config.experts % (fixed.ep or 1):
+        return f"{config.experts} experts cannot be cut over {fixed.ep} GPUs: `ep` must divide `experts`"
+    stages = (fixed.pp or 1) * (fixed.virtual_stages or 1)
+    if fixed.virtual_stages and fixed.pp and config.num_layers % stages:
+        why = "`pp` times `virtual_stages` must divide `num_layers`"
+        return f"{config.num_layers} layers cannot be cut into {stages} equal stages: {why}"
     given = {name: value for name, value in vars(fixed).items() if value not in (None, 1, False)}
     said = " with " * bool(given) + ", ".join(f"`{name}` {value}" for name, value in given.items())
     why = "no cut divides both the batch and the model; change `train_batch_size` or `gpus`"
@@ -205,8 +214,13 @@ def reason(best: Plan, other: Plan) -> str:
     worst_kinds = [k for k in sorted(more, key=lambda k: -more[k]) if more[k] > 0.2 * max(more.values())][:2]
     if longer < 5e-4:
         return "as fast, but needs more memory"
-    words = " and ".join(f"{WORDS[k]} (+{100 * more[k] / best.iteration_seconds:.1f}%)" for k in worst_kinds)
+    named = WORDS | ({"products": "stages of unequal size"} if _uneven(other) else {})
+    words = " and ".join(f"{named[k]} (+{100 * more[k] / best.iteration_seconds:.1f}%)" for k in worst_kinds)
     return f"{100 * longer:.1f}% slower: {words}"
+
+
+def _uneven(plan: Plan) -> bool:
+    return plan.job.config.num_layers % plan.job.layout.pp > 0
 
 
 WORDS = {
