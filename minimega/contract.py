@@ -54,10 +54,7 @@ def each_gradient(name: str, given, inputs: tuple, most: int) -> tuple:
     gradients = given if isinstance(given, tuple) else (given,)
     needed = max((i for i, x in enumerate(inputs, 1) if x is not None), default=0)
     if given is None and needed:
-        raise WrongOperation(
-            f"the back of {name} returned nothing: does it end with `return`? It must return the gradient\n"
-            f"of each positional argument, in a tuple if there are several; (None,) says that there is none."
-        )
+        raise WrongOperation(f"the back of {name} returned nothing; (None,) says that there is no gradient")
     if not needed <= len(gradients) <= most:
         arguments = needed if len(gradients) < needed else most
         found = f"{_count(len(gradients), 'gradient')} for {_count(arguments, 'argument')}"

@@ -248,8 +248,7 @@ class Dropout(Layer):
         if x.ndim < 2:
             raise BadInput(f"{self.name or 'Dropout'}: expected (B, ..., D) in training, got {x.shape}")
         inner = [library(x.data).arange(n) for n in x.shape[1:]]
-        if x.ndim == 3:
-            inner[0] = place.local_positions
+        inner[0] = place.local_positions if x.ndim == 3 else inner[0]
         inner = [at.reshape(-1, *[1] * i) for i, at in enumerate(reversed(inner))][::-1]
         return dropout(x, keep=place.keep(self.name, self.p, *inner), p=self.p)
 

@@ -59,10 +59,9 @@ class Linear(Layer):
     cuts: tuple[int | None, int | None] = (None, None)  # the axes along which weight and bias are cut
 
     def __init__(self, d_in: int, d_out: int, bias: bool = True, std: float | None = None):
-        along, bias_along = self.cuts
         std = max(d_in, 1) ** -0.5 if std is None else std
-        self.weight = Parameter((d_in, d_out), std=std, axis=along)
-        self.bias = Parameter((d_out,), axis=bias_along) if bias else None
+        self.weight = Parameter((d_in, d_out), std=std, axis=self.cuts[0])
+        self.bias = Parameter((d_out,), axis=self.cuts[1]) if bias else None
 
     def forward(self, x, place=None):
         """(..., I) -> (..., O)."""

@@ -89,10 +89,8 @@ def matmul(a, b):
     if a.ndim < 2 or b.ndim < 2:
         raise ValueError(f"matmul wants matrices, or stacks of them: {a.shape} @ {b.shape}")
     if a.shape[-1] != b.shape[-2]:
-        raise BadInput(
-            f"matmul: {a.shape} @ {b.shape}: the left has {a.shape[-1]} columns, and the right must have "
-            f"as many rows, not {b.shape[-2]}"
-        )
+        sizes = f"{a.shape[-1]} columns on the left, {b.shape[-2]} rows on the right"
+        raise BadInput(f"matmul: {a.shape} @ {b.shape}: {sizes}")
 
     def back(dy):
         return (

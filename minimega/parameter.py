@@ -9,10 +9,7 @@ from minimega import random
 from minimega.autograd import Tensor
 from minimega.errors import BadInput
 
-ALIKE = (
-    "two parameters are named {}: put their layers into one Sequential or Layer, "
-    'or name each layer\nwhen you make it: Linear(2, 16).named("first")'
-)
+ALIKE = 'two parameters are named {}: put their layers into a Sequential, or name one: layer.named("b")'
 
 
 class Parameter(Tensor):

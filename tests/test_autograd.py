@@ -352,7 +352,7 @@ def test_a_back_that_returns_nothing_or_a_tensor_is_told_so():
         return 2 * x, back
 
     x = Tensor(np.ones(2))
-    with pytest.raises(WrongOperation, match="back of forgets returned nothing: does it end with `return`"):
+    with pytest.raises(WrongOperation, match="back of forgets returned nothing; "):
         op(forgets)(x).sum().backward()
     with pytest.raises(WrongOperation, match=r"back of double gave a Tensor of shape \(2,\) for a gradient"):
         op(named("double", lambda x: (2 * x, lambda dy: Tensor(2 * dy))))(x).sum().backward()

@@ -266,7 +266,7 @@ def test_an_optimizer_keeps_frozen_rows():
         (lambda: mm.SGD([mm.Tensor(np.ones(2))]), "not .*Tensor"),
         (
             lambda: mm.SGD([p for _ in range(2) for p in mm.Linear(2, 2).parameters().values()]),
-            r'two parameters are named weight: .*\n.*named\("first"\)',
+            r'two parameters are named weight: .*named\("b"\)',
         ),
         (
             lambda: mm.Linear(2, 2).parameters() | mm.Linear(2, 2).parameters(),
@@ -312,7 +312,10 @@ WRONG = [
     (lambda: mm.Dropout(0.5)(np.ones(3), mm.place(np.ones(3), training=True)), "^Dropout: expected"),
     (lambda: mm.Linear(2.5, 3), r"a parameter cannot have the shape \(2.5, 3\)"),
     (lambda: mm.Linear(0, 3), r"a parameter cannot have the shape \(0, 3\)"),
-    (lambda: mm.Tensor(normal(2, 3)) @ normal(4, 5), r"^matmul: \(2, 3\) @ \(4, 5\): the left has 3 columns"),
+    (
+        lambda: mm.Tensor(normal(2, 3)) @ normal(4, 5),
+        r"^matmul: \(2, 3\) @ \(4, 5\): 3 columns on the left, 4 rows on the right",
+    ),
     (
         lambda: mm.gpt(mm.Config(vocab_size=5, d_model=8, nhead=2)).draw().layers["head"](normal(1, 2, 6)),
         r"^head: expected \(..., 8\), got \(1, 2, 6\)$",
