@@ -20,6 +20,10 @@ RULE = """`--size N` is one dial: a model of N layers, and what fits it. `--size
 - learning rate: 0.001 sqrt(2 / N), that is 1 / sqrt(width), as nanochat scales that of AdamW. GPT-3 (Brown et
   al. 2020, table 2.1) takes 0.0006 at width 768 and 0.00025 at width 1536; the rule gives 0.00041 and 0.00029
 
+In short runs on the tales (50 steps, context 32) the rule's rate, and four times that, gave held-out losses
+of 3.16 and 1.60 at N = 2, 1.74 and 1.27 at N = 4, and 1.25 and 1.47 at N = 6: the best rate falls with the
+width, and a small model in a short run can take a higher `--lr`.
+
 `--model-type` and single options win over it. `--context` stays at 128 tokens and the run at `--num-epochs`,
 so a larger model makes fewer, larger steps. Parameters: with the vocabulary of the tales (231 tokens) and
 with that of GPT-2 (50,257). Steps, operations and time: for one epoch of the tales, on one core that does
