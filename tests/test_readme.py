@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from minimega.commands.cli import main, parse
+from minimega.commands.cli import main, overview, parse
 from minimega.learn import shelf
 from minimega.parallel.layout import FEATURES, REFUSED, allowed
 
@@ -85,6 +85,12 @@ def test_measured_memory_agrees_with_the_formulas_as_the_readme_says(capsys):
     assert main(line[1:]) == 0
     off = [float(x) for x in re.findall(r"([+-]\d+\.\d)%$", capsys.readouterr().out, re.MULTILINE)]
     assert len(off) > 10 and max(map(abs, off)) <= 0.1
+
+
+def test_every_command_has_a_line_in_the_guide_to_runs():
+    commands = re.findall(r"^  ([\w-]+) {2,}(\S.*)$", overview(), re.MULTILINE)
+    rows = re.findall(r"^\| `([\w-]+)` \| (.*) \|$", text("docs/runs.md"), re.MULTILINE)
+    assert len(rows) > 20 and dict(rows) == dict(commands)
 
 
 def test_each_section_has_one_picture():

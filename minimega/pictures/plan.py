@@ -105,7 +105,14 @@ def _memory(axis: "Axes", memory: dict[str, float], has: float, layers: int) -> 
         left, bottom, width, height = box
         if width > 0.12 and height > 0.06:
             said = f"{name}\n{sizes[i] / GIB:.1f} GiB"
-            axis.text(left + width / 2, bottom + height / 2, said, ha="center", va="center", fontsize=9)
+            label = {
+                "facecolor": "white",
+                "edgecolor": "none",
+                "alpha": 0.8,
+                "pad": 2,
+            }  # on lines and dark fields
+            middle = left + width / 2, bottom + height / 2
+            axis.text(*middle, said, ha="center", va="center", fontsize=9, bbox=label)
     axis.set(xlim=(0, wide), ylim=(0, 1), xticks=[], yticks=[])
     fits = "" if total <= has else ": it does not fit"
     said = f"memory of a GPU: {total / GIB:.1f} of {has / GIB:.1f} GiB{fits}; {layers} layers of its stage"
