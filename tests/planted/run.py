@@ -376,4 +376,28 @@ RUN = (
         "text = self.drawn",
         ("test_the_launcher_draws_what_a_rank_tells",),
     ),
+    Mistake(
+        "a streamed character comes before its last byte",
+        "whole = len(text) - text.endswith(BROKEN)",
+        "whole = len(text)",
+        ("test_only_what_is_uncertain_waits",),
+    ),
+    Mistake(
+        "a streamed text goes out past the beginning of its stop",
+        "if text.endswith(stop[:n])), 0)",
+        "if text == stop[:n]), 0)",
+        ("test_only_what_is_uncertain_waits",),
+    ),
+    Mistake(
+        "a streamed text loses the space that joins two tokens",
+        "self.tail = [token]\n",
+        "self.tail = []\n",
+        ("test_the_pieces_are_the_text[-whitespace]",),
+    ),
+    Mistake(
+        "a terminal's line is one column too long",
+        "if self.at and self.at + len(space) + takes > self.columns:",
+        "if self.at and self.at + len(space) + takes > self.columns + 1:",
+        ("test_lines_are_broken_between_words",),
+    ),
 )
