@@ -210,8 +210,8 @@ RUN = (
     ),
     Mistake(
         "--cp on resuming keeps the threads of fewer ranks",
-        'for name in ("tp", "cp", "dp", "pp"))',
-        'for name in ("tp", "dp", "pp"))',
+        'getattr(kept, name) for name in ("tp", "cp", "dp", "pp"))',
+        'getattr(kept, name) for name in ("tp", "dp", "pp"))',
         ("test_other_ranks_choose_anew",),
     ),
     Mistake(
