@@ -91,7 +91,7 @@ clean:
 	@touch $@ .venv/installed
 
 .venv/installed-docs: .venv/bin/python pyproject.toml constraints.txt
-	@echo "installing the packages that build the documentation ..."
+	@echo "installing the packages that build the documentation (a minute) ..."
 	@.venv/bin/python $(PIP) -e '.[docs]'
 	@touch $@
 

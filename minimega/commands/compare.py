@@ -28,6 +28,7 @@ from minimega.commands.rounding import Off, off
 from minimega.commands.texts import batches, read_texts
 from minimega.errors import BadInput, RunFailed
 from minimega.ranks import child, launch
+from minimega.ranks.colour import judged
 from minimega.ranks.job import line_for_ranks
 
 PLURAL = {"weight": "weights", "velocity": "velocities", "mean": "means", "square": "squares"}
@@ -158,11 +159,12 @@ class Comparison:
         furthest = max(x.share for kind in (found | trained).values() for x in kind.values())
         furthest = max([furthest, *(x.share for _, x in logs.values())])
         if bug:
-            say(f"\nverdict: a bug: up to {furthest:,.3g} times what rounding explains. {bug}")
+            word, why = "a bug", f": up to {furthest:,.3g} times what rounding explains. {bug}"
         elif furthest:
-            say(f"\nverdict: rounding: no distance is above {_percent(furthest)} of what rounding explains")
+            word, why = "rounding", f": no distance is above {_percent(furthest)} of what rounding explains"
         else:
-            say("\nverdict: equal")
+            word, why = "equal", ""
+        say(f"\nverdict: {judged(word, not bug)}{why}")
         return 1 if bug else 0
 
     def one_batch(self) -> dict[str, dict[str, Off]]:
@@ -184,7 +186,7 @@ class Comparison:
         )
         made = []
         for run, out in zip(self.runs, (self.work / "a.npz", self.work / "b.npz"), strict=True):
-            with busy(f"computing the batch as {run} does"):
+            with busy(f"computing the batch as {out.stem.upper()} does"):
                 failed = measure(run, self.newest, batch, out)
             if failed:
                 raise RunFailed(f"the ranks of {run} failed")

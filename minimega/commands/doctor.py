@@ -17,6 +17,7 @@ from minimega.commands.progress import busy
 from minimega.costs.memory import size
 from minimega.errors import BadInput, pip
 from minimega.ranks import launch, transport
+from minimega.ranks.colour import judged
 from minimega.ranks.group import Group
 from minimega.ranks.job import line_for_ranks
 from minimega.ranks.mpi import world
@@ -35,8 +36,9 @@ def run(options: SimpleNamespace | None = None) -> int:
     ranks = getattr(options, "ranks", None) or 2
     launch.check_crowd(ranks, getattr(options, "oversubscribe", False))
     steps = [_python(), _numpy(), *_ranks(ranks), *_gpu()]
-    for what, found, cure, _ in steps:
-        say(f"{what:<14} {found}: {cure or 'ok'}")
+    for what, found, cure, needed in steps:
+        advice = judged(cure, False) if needed else cure
+        say(f"{what:<14} {found}: {advice or judged('ok', True)}")
     return int(any(cure and needed for _, _, cure, needed in steps))
 
 

@@ -1,5 +1,6 @@
 """`minimega gradcheck`: checks the backward pass of a function in a user's file."""
 
+import re
 from types import SimpleNamespace as Options
 
 import numpy as np
@@ -10,7 +11,10 @@ from minimega.errors import BadInput
 from minimega.gradcheck import check
 from minimega.gradcheck.adapters import adapted
 from minimega.gradcheck.differences import Subject
+from minimega.ranks.colour import judged
 from minimega.ranks.streams import say
+
+VERDICT = re.compile(r"(?<=the backward pass is )(right|WRONG)|(?<=\): )(right|WRONG)", re.MULTILINE)
 
 
 def run(o: Options) -> int:
@@ -27,7 +31,7 @@ def run(o: Options) -> int:
             raise problem
         with busy(f"checking {o.target}"):
             report = check(f, *arrays, seed=o.seed)
-    say(str(report))
+    say(VERDICT.sub(lambda word: judged(word[0], word[0] == "right"), str(report)))
     if o.picture:
         with busy(f"drawing {o.picture}"):
             report.picture(o.picture)

@@ -230,7 +230,24 @@ Names may also be written with underscores. Abbreviations are not accepted. A TO
 the same names, and one file may serve several commands. The command line wins over the file (a `--size` or
 `--model-type` typed there over all that the file says of what it sets), the file over the shape of
 `--model-type`, that over `--size`, and `--size` over the defaults. `--flag false` turns off a flag that the
-file turned on."""
+file turned on.
+
+`minimega COMMAND --help` shows the same for one command: two examples, the common options, then the others.
+
+The Tab key completes commands, options and their values. In bash:
+
+    minimega completion bash > ~/.minimega.bash
+    echo 'source ~/.minimega.bash' >> ~/.bashrc
+
+In zsh, where the second line has to come after `compinit`:
+
+    minimega completion zsh > ~/.minimega.zsh
+    echo 'eval "$(<~/.minimega.zsh)"' >> ~/.zshrc
+
+Then open a new terminal. After an update of minimega, repeat the first line.
+
+On a terminal, what takes over a second shows how far it is, and headings, errors and verdicts are in colour.
+`NO_COLOR=1` turns colour off; `FORCE_COLOR=1` keeps it in a pipe. Files and pipes get neither."""
 
 
 def as_markdown() -> str:

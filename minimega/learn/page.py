@@ -11,6 +11,7 @@ from minimega.errors import BadInput, RunFailed
 from minimega.learn import sandbox as stage
 from minimega.learn import shelf
 from minimega.learn.verdict import Verdict, verdict
+from minimega.ranks.colour import coloured
 from minimega.ranks.streams import say
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -37,7 +38,7 @@ def check(number: int, function) -> None:
 def line(number: str, found: Verdict) -> str:
     """The verdict as printed, with "passed" or "not yet" in colour on a terminal or in a notebook."""
     word = "passed" if found.ok else "not yet"
-    if sys.stdout.isatty() or _notebook():
+    if coloured(sys.stdout) or _notebook():
         word = f"\033[{32 if found.ok else 31}m{word}\033[0m"
     text = str(found)
     return text if text.startswith("not written yet") else f"Lesson {number} {word}: {text}"

@@ -23,6 +23,17 @@ def coloured(stream: TextIO) -> bool:
     return shown and os.environ.get("TERM") != "dumb"
 
 
+def judged(text: str, ok: bool, stream: TextIO | None = None) -> str:
+    """A verdict: green if all is well, else red."""
+    return paint(text, "green" if ok else "red", stream or sys.stdout)
+
+
+def error(message: str) -> str:
+    """An error as it is written to standard error, with the program's name in red."""
+    before, name, after = message.partition("minimega:")
+    return f"{before}{paint(name, 'red', sys.stderr)}{after}"
+
+
 def paint(text: str, how: str, stream: TextIO) -> str:
     """The text in bold, green, red or yellow, if the stream is shown in colour; else the text.
 

@@ -19,6 +19,7 @@ from pathlib import Path
 from minimega.errors import OUTPUT
 from minimega.ranks import bar, child, lifeline
 from minimega.ranks.banners import Banners
+from minimega.ranks.colour import error
 
 PATIENCE = 4.0  # seconds without progress after a signal until all ranks are killed
 CLEANUP = 2.0  # seconds for mpirun to end once its ranks are gone
@@ -251,7 +252,7 @@ class Job:
         if left and (text or (said and not any(left in r.state.get("said", "") for r in self.ranks))):
             text = "\n".join(filter(None, [text, left]))
         if text:
-            _write(2, f"{text}\n".encode())
+            _write(2, f"{error(text)}\n".encode())
         return status if status >= 0 else 128 - status
 
     def _death(self, lost: list[Rank], status: int) -> tuple[str, int]:

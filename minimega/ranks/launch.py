@@ -20,6 +20,7 @@ except ImportError:  # Windows
 
 from minimega.errors import BadInput, RunFailed, pip
 from minimega.ranks import child, lifeline
+from minimega.ranks.colour import error
 from minimega.ranks.job import Job
 from minimega.ranks.streams import make_usable, tell
 
@@ -263,14 +264,14 @@ def last_words(text: str, status: int) -> int:
     if mpi is None or not mpi.Is_initialized() or mpi.COMM_WORLD.size == 1:
         given = _given()
         if not given or given[2] == "0":  # before MPI runs, all ranks fail alike
-            tell(text)
+            tell(error(text))
         return status
     world = mpi.COMM_WORLD
     alike = _alike(world, text)
     if not alike:
-        tell(f"rank {world.rank} of {world.size}: {text}")
+        tell(error(f"rank {world.rank} of {world.size}: {text}"))
     elif world.rank == 0:
-        tell(text)
+        tell(error(text))
     if alike is None:
         time.sleep(0.1)  # lets mpirun pass the text on before it kills all ranks
         world.Abort(status)

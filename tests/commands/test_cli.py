@@ -37,30 +37,6 @@ BAD = [
     ("sample RUN", "unknown command 'sample'; use generate"),
     ("help trian", "unknown command 'trian'; did you mean train?"),
     ("--lr 1 train", "unknown command '--lr'; the command comes first"),
-    ("TRAIN", "did you mean train?"),
-    ("--hlep", "did you mean --help?"),
-    ("-help", "did you mean --help?"),
-    ("--versoin", "did you mean --version?"),
-    ("train --hlep", "train has no option --hlep; did you mean --help?"),
-    ("memory --hepl", "did you mean --help?"),
-    ("train -help", "did you mean --help? Type minimega train --help"),
-    ("train --help=lr", "did you mean --help? Type minimega train --help"),
-    ("train help", "unexpected argument 'help'; did you mean --help?"),
-    ("train -H", "train has no option -H"),
-    ("train --", "unexpected argument '--'; see minimega train --help"),
-    ("train -", "unexpected argument '-'; see minimega train --help"),
-    ("completion", "completion needs bash|zsh"),
-    ("completion bahs", "completion is for bash or zsh, not 'bahs'; did you mean bash?"),
-    ("completion ZSH", "did you mean zsh?"),
-    ("completion fish", "completion is for bash or zsh, not 'fish'"),
-    ("completion bash zsh", "unexpected argument 'zsh'"),
-    ("autocomplete", "use completion"),
-    ("learn opne 3", "unknown action 'opne' of learn; did you mean open?"),
-    ("learn 3", "did you mean learn open 3?"),
-    ("learn start 99", "there is no lesson '99'"),
-    ("train --lr 0,001", "did you mean 0.001?"),
-    ("train --num-steps 20k", "did you mean 20000?"),
-    ("train --lr=", "--lr is ''"),
     ("compare --tp 2 a b", "compare does not take --tp; it is an option of train"),
     ("compare", "compare needs RUN_A: minimega compare RUN_A RUN_B"),
     ("compare a", "compare needs RUN_B: minimega compare RUN_A RUN_B"),
@@ -143,12 +119,45 @@ BAD = [
 ]
 
 
+MEANT = [  # what was probably meant
+    ("TRAIN", "did you mean train?"),
+    ("--hlep", "did you mean --help?"),
+    ("-help", "did you mean --help?"),
+    ("--versoin", "did you mean --version?"),
+    ("train --hlep", "train has no option --hlep; did you mean --help?"),
+    ("memory --hepl", "did you mean --help?"),
+    ("train -help", "did you mean --help? Type minimega train --help"),
+    ("train --help=lr", "did you mean --help? Type minimega train --help"),
+    ("train help", "unexpected argument 'help'; did you mean --help?"),
+    ("train -H", "train has no option -H"),
+    ("train --", "unexpected argument '--'; see minimega train --help"),
+    ("train -", "unexpected argument '-'; see minimega train --help"),
+    ("completion", "completion needs bash|zsh"),
+    ("completion bahs", "completion is for bash or zsh, not 'bahs'; did you mean bash?"),
+    ("completion ZSH", "did you mean zsh?"),
+    ("completion fish", "completion is for bash or zsh, not 'fish'"),
+    ("completion bash zsh", "unexpected argument 'zsh'"),
+    ("autocomplete", "use completion"),
+    ("learn opne 3", "unknown action 'opne' of learn; did you mean open?"),
+    ("learn 3", "did you mean learn open 3?"),
+    ("learn start 99", "there is no lesson '99'"),
+    ("train --lr 0,001", "did you mean 0.001?"),
+    ("train --num-steps 20k", "did you mean 20000?"),
+    ("train --lr=", "--lr is ''"),
+]
+
+
 @pytest.mark.parametrize(("words", "says"), BAD, ids=[words for words, _ in BAD])
 def test_bad_input_is_one_clear_sentence(words, says, capsys):
     assert cli.main(words.split()) == 2
     out, err = capsys.readouterr()
     assert out == "" and err.startswith("minimega: ") and says in err
     assert len(err.splitlines()) == 1 and "Traceback" not in err
+
+
+@pytest.mark.parametrize(("words", "says"), MEANT, ids=[words for words, _ in MEANT])
+def test_what_was_meant_is_named(words, says, capsys):
+    test_bad_input_is_one_clear_sentence(words, says, capsys)
 
 
 def minimega(*words, **more):

@@ -81,6 +81,11 @@ def test_bash_offers_every_command_and_every_option(scripts):
     assert set(BUILT_IN) <= offered_by_bash(scripts, "train --train-filename ")
 
 
+def test_a_flag_is_completed_as_a_flag(scripts):
+    """Else zsh takes the next option for its value."""
+    assert '"--resume[resume the run in --save-dir (default\\: off)]"' in (scripts / ".zsh").read_text()
+
+
 @pytest.mark.skipif(not shutil.which("zsh"), reason="needs zsh")
 @pytest.mark.parametrize(
     ("line", "shows"),

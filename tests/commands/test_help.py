@@ -106,3 +106,26 @@ def test_headings_alone_are_painted(capsys, monkeypatch):
         assert cli.main([*words, "--help"]) == 0
         shown = capsys.readouterr().out
         assert re.sub(r"\033\[1m(.*?)\033\[0m", r"\1", shown) == expected != shown
+
+
+def test_errors_and_verdicts_are_painted_and_nothing_else(capsys, monkeypatch, tmp_path):
+    """In a pipe they have no codes at all; with colour, the same text with a word in red or green."""
+    (tmp_path / "f.py").write_text(
+        "def right(x):\n    return x * x, lambda dy: 2 * x * dy\n\n\n"
+        "def wrong(x):\n    return x * x, lambda dy: x * dy\n"
+    )
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    cases = [
+        (["trian"], 2, {"\033[31mminimega:\033[0m"}),
+        (["gradcheck", f"{tmp_path}/f.py:right", "--shapes", "2x3"], 0, {"\033[32mright\033[0m"}),
+        (["gradcheck", f"{tmp_path}/f.py:wrong", "--shapes", "2x3"], 1, {"\033[31mWRONG\033[0m"}),
+    ]
+    for words, status, painted in cases:
+        monkeypatch.setenv("FORCE_COLOR", "1")
+        assert cli.main(words) == status
+        coloured_text = "".join(capsys.readouterr())
+        assert set(re.findall(r"\033\[3\dm.*?\033\[0m", coloured_text)) == painted
+        monkeypatch.setenv("NO_COLOR", "1")
+        assert cli.main(words) == status
+        assert re.sub(r"\033\[\d+m", "", coloured_text) == "".join(capsys.readouterr())
+        monkeypatch.delenv("NO_COLOR")

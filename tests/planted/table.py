@@ -1,5 +1,6 @@
 """All planted mistakes."""
 
+from tests.planted.command_line import COMMAND_LINE
 from tests.planted.costs import COSTS
 from tests.planted.interop import INTEROP
 from tests.planted.judging import JUDGING
@@ -11,4 +12,5 @@ from tests.planted.seq2seq import SEQ2SEQ
 from tests.planted.texts import TEXTS
 from tests.planted.vectors import VECTORS
 
-MISTAKES = (*COSTS, *INTEROP, *JUDGING, *NETS, *OBJECTIVES, *PARALLEL, *RUN, *TEXTS, *VECTORS, *SEQ2SEQ)
+PARTS = (COMMAND_LINE, COSTS, INTEROP, JUDGING, NETS, OBJECTIVES, PARALLEL, RUN, TEXTS, VECTORS, SEQ2SEQ)
+MISTAKES = tuple(mistake for part in PARTS for mistake in part)
