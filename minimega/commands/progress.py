@@ -30,13 +30,13 @@ def busy(what: str, speaks: bool = True) -> Iterator[None]:
     done = threading.Event()
 
     def draw() -> None:
-        if not done.wait(DELAY):
-            begun = time.monotonic() - DELAY
-            with _bar(None, "{desc}") as line:
-                while True:
-                    line.set_description_str(f"{what} ... {time.monotonic() - begun:.0f} s")
-                    if done.wait(OFTEN):
-                        return
+        begun = time.monotonic()
+        if done.wait(DELAY) or (line := _bar(None, "{desc}")) is None:
+            return
+        while not done.is_set():
+            line.set_description_str(f"{what} ... {time.monotonic() - begun:.0f} s")
+            done.wait(OFTEN)
+        line.close()
 
     if not speaks or not columns():
         yield

@@ -3,6 +3,7 @@
 import os
 import shutil
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -44,12 +45,17 @@ class Screen:
     """The launcher's side: one line below the output, on a terminal alone."""
 
     def __init__(self):
-        self.columns, self.drawn = columns(), ""
+        self.columns, self.drawn, self.begun = columns(), "", time.monotonic()
 
     def take(self, state: dict) -> None:
         """Draw what a rank's state says of a bar; most ranks say nothing."""
         if "bar" in state:
             self.draw(state.pop("bar"))
+
+    def wait(self, what: str) -> None:
+        """Draw what is waited for since the beginning, after a second, if there is a terminal."""
+        if self.columns and (past := time.monotonic() - self.begun) > 1:
+            self.draw(f"{what} ... {past:.0f} s")
 
     def draw(self, text: str) -> None:
         """Draw a text in place of the last one; "" removes it."""

@@ -24,7 +24,6 @@ from minimega.ranks.colour import error
 PATIENCE = 4.0  # seconds without progress after a signal until all ranks are killed
 CLEANUP = 2.0  # seconds for mpirun to end once its ranks are gone
 TICK = 0.25
-STARTING = 1.0  # seconds until the terminal shows that ranks are still starting
 SIGNALS = [getattr(signal, s) for s in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1") if hasattr(signal, s)]
 
 
@@ -86,7 +85,7 @@ class Job:
     def __init__(self, line: list[str], env: dict[str, str], ranks: int):
         self.size, self.asked, self.since = ranks, [], 0.0
         self.ranks: list[Rank] = []
-        self.stuck, self.screen, self.begun = "", bar.Screen(), time.monotonic()
+        self.stuck, self.screen = "", bar.Screen()
         self.unwritten: OSError | None = None
         self.selector = selectors.DefaultSelector()
         # Linux lists the sockets in the order in which they were closed, however late we look at it.
@@ -171,8 +170,8 @@ class Job:
                         self.selector.unregister(key.data.line)
                 elif not self._pass_on(key.fileobj, key.data):
                     self.selector.unregister(open_pipes.pop(key.data))
-            if len(self.ranks) < self.size and (past := time.monotonic() - self.begun) > STARTING:
-                self.screen.draw(f"starting {self.size} ranks ... {past:.0f} s")
+            if len(self.ranks) < self.size:
+                self.screen.wait(f"starting {self.size} ranks")
             if self.asked and not self.stuck:
                 self._check_that_ranks_get_on()
             if self.mpirun.poll() is not None:
