@@ -33,7 +33,7 @@ def commands(page: str) -> list[list[str]]:
     programs = r"(?:make|source|minimega|mpirun|\.venv/bin/\w+)"
     lines = re.findall(rf"^    (?:\$ )?({programs} .*)$", words, re.MULTILINE)
     lines += re.findall(r"`((?:\.venv/bin/|make )[^`]*)`", re.sub(r"^    .*$", "", words, flags=re.MULTILINE))
-    return [shlex.split(line.replace("| ", " "), comments=True) for line in lines]
+    return [shlex.split(re.split(r" [>|] ", line)[0], comments=True) for line in lines]
 
 
 def test_the_python_of_the_readme_prints_what_it_says(capsys):
