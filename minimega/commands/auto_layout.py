@@ -15,6 +15,7 @@ from minimega.costs.choose import Way, choose, reason
 from minimega.costs.memory import machine_memory, size
 from minimega.costs.rates import Rates
 from minimega.errors import BadInput
+from minimega.parallel.layout import Layout
 from minimega.ranks import launch
 from minimega.ranks.group import Group, first_text
 from minimega.ranks.streams import say
@@ -105,13 +106,21 @@ def why(found: list[Way], has: int | None) -> list[str]:
     """What was chosen and why, in at most three lines: the choice, and why the next two lose."""
     first, *rest = found
     of_all = f" of {size(has)}" if has else ""
-    cut = first.layout
-    said = f"{cut}" + f" --micro-batches {cut.micro_batches}" * (cut.pp > 1)
-    said += f" --accumulate {cut.accumulate}" * (cut.accumulate > 1)
-    said += f" --recompute {cut.recompute}" * (cut.recompute != "none")
+    said = described(first.layout)
     lines = [f"{said}: {_ms(first)} per step, {size(first.need)}{of_all}"]
-    return lines + [f"not {way.layout}: {_ms(way)}, {reason(first, way)}" for way in rest[:2]]
+    return lines + [f"not {described(way.layout)}: {_ms(way)}, {reason(first, way)}" for way in rest[:2]]
 
 
 def _ms(way: Way) -> str:
     return f"{1e3 * way.step.seconds:.3g} ms"
+
+
+def described(cut: Layout) -> str:
+    """A layout as options, with how it splits the batch.
+
+    >>> described(Layout(pp=2, micro_batches=4))
+    '--tp 1 --dp 1 --pp 2 --micro-batches 4'
+    """
+    said = f"{cut}" + f" --micro-batches {cut.micro_batches}" * (cut.pp > 1)
+    said += f" --accumulate {cut.accumulate}" * (cut.accumulate > 1)
+    return said + f" --recompute {cut.recompute}" * (cut.recompute != "none")

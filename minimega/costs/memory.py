@@ -94,7 +94,10 @@ def workspace(own: Part) -> int:
     logit = item if kept == item else item + kept  # in float32, and rounded
     slope = hidden * (4 * item + (item - kept))  # in 16 bits, dy is there twice: rounded, and in float32
     logits = n * piece.vocabulary * logit if "head" in own.model.layers else 0
-    return int(max(slope, attention, logits) + 2 * width * item)
+    adding = 0  # to a gradient: its part and the sum, while other micro-batches are held
+    if own.job.layout.pp > 1:
+        adding = 2 * item * max(p.local_size for p in own.model.parameters().values()) + 4 * width * item
+    return int(max(slope, attention, logits) + 2 * width * item + adding)
 
 
 def memory(job: Job, rank: int = 0) -> dict[str, int]:
