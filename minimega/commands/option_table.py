@@ -214,7 +214,8 @@ GROUPS: dict[str, tuple[Option, ...]] = {
     ),
     "plan": (
         Option("gpus", int, None, "plan", "number of GPUs", FROM_1, "required"),
-        Option("gpu", str, "a100-80gb", "plan", "their kind, or a .toml file that describes it", SOME),
+        Option("gpu", str, "a100-80gb", "plan", "their kind, here, or a .toml file that describes it", SOME),
+        Option("calibrate", bool, False, "plan", "measure this machine anew, for --gpu here"),
         Option("micro-batch-size", int, None, "plan", "sequences of a micro-batch", FROM_1, "chosen"),
         Option("tokens", float, None, "plan", "tokens to train on", ABOVE_0, "20 per parameter"),
         Option("price", float, None, "plan", "price of an hour of a GPU", FROM_0),

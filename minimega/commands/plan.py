@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace as Options
 
+from minimega.commands import plan_here
 from minimega.commands import plan_tables as tables
 from minimega.commands import plan_text as text
 from minimega.commands.options import model_config
@@ -36,6 +37,8 @@ def run(o: Options) -> int:
     for path, ending in ((o.picture, ".png"), (o.trace, ".json")):
         if path and (not path.endswith(ending) or not Path(path).absolute().parent.is_dir()):
             raise BadInput(f"{path} cannot be written: name a {ending} file in a folder that exists")
+    if o.calibrate or plan_here.is_here(o.gpu):
+        return plan_here.run(o)
     gpu = gpu_of(o)
     config = model_config(o, o.vocab_size or VOCABULARY)
     if o.scaling:

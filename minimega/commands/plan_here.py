@@ -31,14 +31,16 @@ def _rates_in(path: Path) -> bool:
     return "[[rates]]" in path.read_text(encoding="utf-8", errors="replace")
 
 
-def rates_of(name: str, renew: bool) -> list[Rates]:
+def rates_of(name: str, renew: bool, quiet: bool = False) -> list[Rates]:
     """The rates that `--gpu` names; measured if they were never, or with `--calibrate`."""
-    path = kept.default_path() if name == "here" else Path(name)
-    found = [] if renew else kept.known() if name == "here" else kept.read(path)
+    path = Path(name) if name.endswith(".toml") else kept.default_path()
+    found = [] if renew else kept.read(path) if name.endswith(".toml") else kept.known()
     if not found:
-        say("measuring this machine for about ten seconds")
+        if not quiet:
+            say("measuring this machine for about ten seconds")
         found, where = kept.renewed(path)
-        say(f"kept in {where}" if where else f"{path} could not be written")
+        if not quiet:
+            say(f"kept in {where}\n" if where else f"{path} could not be written\n")
     return found
 
 
@@ -47,7 +49,7 @@ def run(o: Options) -> int:
 
     Raises BadInput if no layout fits.
     """
-    rates, has = rates_of(o.gpu, o.calibrate), machine_memory()
+    rates, has = rates_of(o.gpu, o.calibrate, o.json), machine_memory()
     config = model_config(o, o.vocab_size or VOCABULARY)
     fixed = frozenset(field for field, key in FIELDS.items() if key in o.given and getattr(o, key) != "auto")
     mine = {field: getattr(o, FIELDS[field]) for field in fixed}
