@@ -13,7 +13,7 @@ from minimega.costs.rates import Rates
 from minimega.errors import BadInput, RunFailed
 from minimega.ranks import child, launch
 
-HEAD = """# What this machine reaches, measured by minimega; `minimega plan --gpu FILE` reads it.
+HEAD = """# What this machine reaches, measured by minimega: a description of a GPU that the planner reads.
 # rates: for each number of ranks the seconds of every operation, as [rows, width, seconds]; of a message, its
 # bytes are the rows.
 """
@@ -91,7 +91,7 @@ def read(path: Path) -> list[Rates]:
         raise BadInput(f"{path} cannot be read: {error.strerror}") from None
     except (ValueError, KeyError, TypeError, AttributeError):
         raise BadInput(
-            f"{path} has no rates of a machine: `minimega plan --calibrate` writes such a file"
+            f"{path} has no rates of a machine: the planner's `calibrate` writes such a file"
         ) from None
 
 
