@@ -21,6 +21,7 @@ GUIDES = [
     {"The options": "options.md"},
     {"The gradient checker": "gradcheck.md"},
     {"Parallelism": "parallelism.md"},
+    {"Planning a large run": "planning.md"},
     {"Language": "language.md"},
     {"How to add an operation": "add-an-operation.md"},
 ]

@@ -51,6 +51,14 @@ def example(line: list[str], env: dict | None = None, limit: int = LIMIT) -> str
             ["1024      46 MB            3.0 MB", "4096      refused          12 MB", "loss: 4.1782, "],
         ),
         (
+            "plan_530b",
+            [
+                "selective    38.0 s    55.8 GiB: fits",
+                "none         37.4 s    88.3 GiB: does not fit",
+                "134,400 of 280 ranks, 49.6539 s\nby the formulas: 49.6539 s, 11.7% of it the bubble",
+            ],
+        ),
+        (
             "train_3d",
             [
                 "the whole model: 165,632 parameters, loss 5.372355730054",

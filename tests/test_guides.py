@@ -7,7 +7,7 @@ import pytest
 from tests.guide import ROOT, differences
 
 
-@pytest.mark.parametrize("page", ["first-hour"])
+@pytest.mark.parametrize("page", ["first-hour", "planning"])
 def test_a_session_answers_as_the_page_says(page, tmp_path):
     pytest.importorskip("mpi4py", reason="needs mpi4py and an MPI: pip install mpi4py mpich")
     (tmp_path / "docs").symlink_to(ROOT / "docs")

@@ -9,12 +9,14 @@ from minimega.commands import plan_here
 from minimega.commands import plan_tables as tables
 from minimega.commands import plan_text as text
 from minimega.commands.options import model_config
+from minimega.costs.kept import renewed
 from minimega.costs.plan import Fixed, Found, Gpu, Machine, Plan, named, read, search
 from minimega.costs.plan.explain import explain
 from minimega.costs.plan.published import compared, rows
 from minimega.costs.plan.scaling import scaling
+from minimega.costs.plan.search import fewest
 from minimega.costs.plan.trace import step, trace
-from minimega.errors import BadInput, naming
+from minimega.errors import BadInput, RunFailed, naming
 from minimega.model import Config
 from minimega.ranks.streams import say
 
@@ -30,6 +32,12 @@ def run(o: Options) -> int:
 
     Raises BadInput if a GPU is unknown, a cut is impossible or a file cannot be written.
     """
+    if o.calibrate:
+        where = renewed()[1]
+        if not where:
+            raise RunFailed("the rates were measured, but the user's cache folder cannot be written")
+        say(f"the rates of this machine: {where}; minimega plan --gpu {where} uses them")
+        return 0
     if o.published:
         found = [compared(row, ranked=True) for row in rows()]
         say(json.dumps([tables.of_row(c) for c in found], indent=1) if o.json else tables.published(found))
@@ -51,11 +59,18 @@ def run(o: Options) -> int:
     batch = batch_of(o, config)
     machine = Machine(gpu, o.gpus)
     plan, others = plan_of(o, config, machine, batch)
+    least = None if plan.fits else fewest(config, machine, batch, plan.job.dtype)
     tokens = o.tokens or TOKENS_PER_PARAMETER * plan.parameters
     if o.json:
-        say(json.dumps(text.as_object(plan, others, tokens, o.price), indent=1))
+        say(json.dumps(text.as_object(plan, others, tokens, o.price) | {"fewest_gpus": least}, indent=1))
     else:
         say(text.plan(plan, others, tokens, o.price))
+        if not plan.fits:
+            say(
+                f"\nthe fewest GPUs, doubled, on which it fits: {least}"
+                if least
+                else "\nit fits no number of GPUs"
+            )
         if o.explain:
             say("\n" + text.explained(explain(plan)))
     if o.trace:

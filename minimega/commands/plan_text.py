@@ -60,8 +60,8 @@ def plan(p: Plan, others: Found, tokens: float, price: float | None) -> str:
         table([f"  {k}", f"{n / GIB:.2f} GiB", ""] for k, n in p.memory.items() if n and k != "total")
     )
     if not p.fits:
-        over = "it does not fit, and no way to run this cut needs less" if others.plans else "no cut fits"
-        lines += [f"  {over}: {(whole - gpu.memory) / GIB:.1f} GiB too much"]
+        over = "this cut does not fit" if others.plans else "no cut fits"
+        lines += [f"  {over}: {(whole - gpu.memory) / GIB:.1f} GiB too much at the least"]
     seconds = p.iteration_seconds
     lines += ["", f"a step: {duration(seconds)}"]
     shares = [(KINDS[k], s) for k, s in p.seconds.items() if s > 5e-4 * seconds]
@@ -80,12 +80,13 @@ def plan(p: Plan, others: Found, tokens: float, price: float | None) -> str:
 def summary(p: Plan, tokens: float, price: float | None) -> list[str]:
     """Rates, days and cost, a line each."""
     peak = p.machine.gpu.flops(p.job.dtype) / 1e12
-    share = f"{100 * p.tflops / peak:.0f}% of {peak:.0f}"
+    share = f"{100 * p.tflops / peak:.0f}% of {peak:.3g}"
     days = p.days(tokens)
+    digits = 0 if days >= 100 else 2
     lines = [
-        f"{p.tflops:.0f} TFLOP/s per GPU with recomputation ({share}), MFU {100 * p.mfu:.1f}%, "
+        f"{p.tflops:.3g} TFLOP/s per GPU with recomputation ({share}), MFU {100 * p.mfu:.1f}%, "
         f"bubble {100 * p.bubble:.1f}%",
-        f"{billions(tokens)} tokens: {days:.3g} days, {days * 24 * p.gpus:,.0f} GPU-hours",
+        f"{billions(tokens)} tokens: {days:,.{digits}f} days, {days * 24 * p.gpus:,.0f} GPU-hours",
     ]
     if price is not None:
         lines[-1] += f", {days * 24 * p.gpus * price:,.0f} at {price:g} per GPU-hour"

@@ -33,8 +33,8 @@ SHEETS = (
     ("l40s", 48, 362, 183, 864, 32, 12.5, 142, 8, "NVIDIA L40S data sheet, 2023"),
     ("h100-80gb", 80, 989.4, 494.7, 3350, 450, 50, 132, 8, "H100 SXM data sheet, 2022; DGX H100"),
     ("h200-141gb", 131.3, 989.4, 494.7, 4800, 450, 50, 132, 8, "H200 SXM data sheet, 2023; DGX H200"),
-    ("b200-180gb", 167.6, 2250, 1125, 8000, 900, 50, 148, 8, "NVIDIA DGX B200 data sheet, 2024"),
-    ("mi300x-192gb", 178.8, 1307.4, 653.7, 5300, 448, 50, 304, 8, "AMD MI300X data sheet, 2023"),
+    ("b200", 167.6, 2250, 1125, 8000, 900, 50, 148, 8, "NVIDIA DGX B200 data sheet, 2024"),
+    ("mi300x", 178.8, 1307.4, 653.7, 5300, 448, 50, 304, 8, "AMD MI300X data sheet, 2023"),
 )
 # fmt: on
 # Megatron-LM of 2019: each element-wise step a kernel of its own, and no message beside computing.

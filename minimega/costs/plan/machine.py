@@ -86,8 +86,8 @@ class Gpu:
 
     @property
     def half(self) -> str:
-        """The 16-bit dtype that training takes: bfloat16 if the GPU has it."""
-        return "bfloat16" if "bfloat16" in dict(self.peak) else "float16"
+        """The dtype that training takes: the first of bfloat16, float16, float32 that the GPU has."""
+        return next(d for d in ("bfloat16", "float16", "float32", "float64") if d in dict(self.peak))
 
     def flops(self, dtype: str) -> float:
         """The peak for products of this dtype."""
@@ -152,6 +152,7 @@ def read(path: str) -> Gpu:
         "between_efficiency",
         "source",
     )
+    told.pop("rates", None)  # of `--layout auto`, measured (costs/kept.py)
     for key in told:
         if key not in (*needed, *may):
             raise BadInput(f"{path} sets {key}, which no GPU has{nearest(key, (*needed, *may))}")

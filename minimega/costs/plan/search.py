@@ -91,6 +91,21 @@ def search(
     return Found(sorted(best.values(), key=_order), large)
 
 
+def fewest(config: Config, machine: Machine, batch: int, dtype: str) -> int | None:
+    """The first of twice, four times, ... as many GPUs on which some cut fits; None if none does.
+
+    The batch is that of `machine`, and grows if there are more GPUs than sequences.
+    """
+    for gpus in (machine.gpus * 2**n for n in range(1, 14)):
+        sequences = batch if batch % gpus == 0 or gpus < batch else gpus
+        try:
+            if search(config, replace(machine, gpus=gpus), sequences, dtype).plans:
+                return gpus
+        except BadInput:
+            continue
+    return None
+
+
 def _order(plan: Plan) -> tuple[float, float]:
     return plan.iteration_seconds, plan.memory["total"]
 
