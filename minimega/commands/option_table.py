@@ -221,7 +221,6 @@ GROUPS: dict[str, tuple[Option, ...]] = {
         Option("price", float, None, "plan", "price of an hour of a GPU", FROM_0),
         Option("explain", bool, False, "plan", "show each formula with its numbers and its source"),
         Option("scaling", bool, False, "plan", "the best plan for 1 to 10,000 GPUs"),
-        Option("calibrate", bool, False, "plan", "measure this machine for --layout auto and --gpu"),
         Option("published", bool, False, "plan", "what others measured beside what we predict"),
     ),
     "pictures": (

@@ -9,14 +9,13 @@ from minimega.commands import plan_here
 from minimega.commands import plan_tables as tables
 from minimega.commands import plan_text as text
 from minimega.commands.options import model_config
-from minimega.costs.kept import renewed
 from minimega.costs.plan import Fixed, Found, Gpu, Machine, Plan, named, read, search
 from minimega.costs.plan.explain import explain
 from minimega.costs.plan.published import compared, rows
 from minimega.costs.plan.scaling import scaling
 from minimega.costs.plan.search import fewest
 from minimega.costs.plan.trace import step, trace
-from minimega.errors import BadInput, RunFailed, naming
+from minimega.errors import BadInput, naming
 from minimega.model import Config
 from minimega.ranks.streams import say
 
@@ -32,12 +31,6 @@ def run(o: Options) -> int:
 
     Raises BadInput if a GPU is unknown, a cut is impossible or a file cannot be written.
     """
-    if o.calibrate:
-        where = renewed()[1]
-        if not where:
-            raise RunFailed("the rates were measured, but the user's cache folder cannot be written")
-        say(f"the rates of this machine: {where}; minimega plan --gpu {where} uses them")
-        return 0
     if o.published:
         found = [compared(row, ranked=True) for row in rows()]
         say(json.dumps([tables.of_row(c) for c in found], indent=1) if o.json else tables.published(found))
@@ -66,11 +59,8 @@ def run(o: Options) -> int:
     else:
         say(text.plan(plan, others, tokens, o.price))
         if not plan.fits:
-            say(
-                f"\nthe fewest GPUs, doubled, on which it fits: {least}"
-                if least
-                else "\nit fits no number of GPUs"
-            )
+            on = f"the fewest GPUs, doubled, on which it fits: {least}" if least else "no number of GPUs fits"
+            say(f"\n{on}")
         if o.explain:
             say("\n" + text.explained(explain(plan)))
     if o.trace:
