@@ -39,7 +39,7 @@ def commands(page: str) -> list[list[str]]:
 def test_the_python_of_the_readme_prints_what_it_says(capsys):
     (block,) = python_blocks("README.md")
     exec(block, {})
-    assert re.search(r"\)  # (.*)\n", block)[1] in capsys.readouterr().out
+    assert re.search(r"^# \.\.\. (.*)\n", block, re.MULTILINE)[1] in capsys.readouterr().out
 
 
 def test_the_python_of_the_guide_to_operations_runs(capsys):
