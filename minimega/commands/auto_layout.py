@@ -83,9 +83,15 @@ def chosen_for(o: Options, ranks: list[int], rates: list[Rates], has: int | None
 
     What the command line gives is not chosen.
     """
-    config = model_config(o, o.vocab_size or VOCABULARY).as_gpt()
+    if o.device != "cpu":
+        raise BadInput(
+            "--layout auto knows the rates of this machine's cores, not of a GPU: give --tp, --dp, --pp"
+        )
+    config = model_config(o, o.vocab_size or VOCABULARY)
     fixed = frozenset(field for field, key in FIELDS.items() if key in o.given and getattr(o, key) != "auto")
-    job = Job(config, layout_of(o), o.train_batch_size, o.dtype, o.optimizer)
+    if config.kind != "gpt":  # an encoder-decoder refuses them
+        fixed |= {"cp", "sequence"}
+    job = Job(config.as_gpt(), layout_of(o), o.train_batch_size, o.dtype, o.optimizer)
     found = choose(job, ranks, rates, has, fixed)
     return why(found, has), {key: getattr(found[0].layout, field) for field, key in FIELDS.items()}
 

@@ -75,25 +75,20 @@ def cuts(job: Job, ranks: int, fixed: frozenset[str] = frozenset()) -> Iterator[
 
 
 def ways(job: Job, ranks: int, rates: list[Rates], has: int | None, fixed: frozenset[str]) -> list[Way]:
-    """The ways that fit in `has` bytes, those that spend time to save memory only if no other does."""
-    every = list(cuts(job, ranks, fixed))
-    least = min((cut.accumulate for cut in every), default=1)
-    plain = [
-        cut
-        for cut in every
-        if cut.accumulate == least
-        and cut.recompute in (job.layout.recompute, "none")
-        and (cut.zero < 2 or "zero" in fixed)
-    ]
-    for some in (plain, every):
-        found = []
-        for cut in some:
-            way = replace(job, layout=cut)
-            need = needs(way, ranks)
-            if has is None or need <= has:
-                found.append(Way(cut, step(way, of(rates, ranks)), need))
-        if found:
-            return found
+    """The ways that fit in `has` bytes.
+
+    Fewer sequences at a time, ZeRO 2 and 3, and recomputation are tried in this order, only if nothing fits
+    without them.
+    """
+    tiers: dict[tuple, list[Layout]] = {}
+    for cut in cuts(job, ranks, fixed):
+        tier = RECOMPUTE.index(cut.recompute), cut.accumulate, cut.zero > 1
+        tiers.setdefault(tier, []).append(cut)
+    for _, some in sorted(tiers.items()):
+        needed = {cut: needs(replace(job, layout=cut), ranks) for cut in some}
+        fits = [cut for cut in some if has is None or needed[cut] <= has]
+        if fits:
+            return [Way(cut, step(replace(job, layout=cut), of(rates, ranks)), needed[cut]) for cut in fits]
     return []
 
 

@@ -1,6 +1,9 @@
 """`--layout auto`: which layout, why, and by which rates. Whether it is the fastest: tests/costs/quiet.py."""
 
 import json
+import os
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
@@ -74,7 +77,7 @@ def test_slow_messages_favour_what_sends_little():
 
 
 def test_what_does_not_fit_is_not_chosen():
-    job = Job(Config(vocab_size=64, context=32, d_model=128, num_layers=8), batch=16)
+    job = Job(Config(vocab_size=64, context=32, num_layers=2), batch=4)
     rates = [made_up(1), made_up(2)]
     plain = choose(job, [2], rates, None)[0]
     less = choose(job, [2], rates, int(0.7 * plain.need))[0]
@@ -131,6 +134,54 @@ def test_a_broken_file_is_no_rates(tmp_path, text):
     with pytest.raises(BadInput, match="has no rates of a machine"):
         kept.read(path)
     assert kept.known(path) == [] and kept.known(tmp_path / "none.toml") == []
+
+
+@pytest.mark.parametrize("start", [["mpirun", "-n", "2"], []])
+def test_a_run_on_ranks(tmp_path, start):
+    """Ranks that mpirun started, or that the run starts itself, one for each core."""
+    pytest.importorskip("mpi4py", reason="needs mpi4py and an MPI: pip install mpi4py mpich")
+    cores = launch.cores()
+    (tmp_path / "minimega").mkdir()
+    (tmp_path / "minimega/here.toml").write_text(kept.text([made_up(1, cores), made_up(2, cores)]))
+    env = {key: text for key, text in os.environ.items() if key not in sum(launch.GIVEN, ())}
+    line = [
+        sys.executable,
+        "-m",
+        "minimega",
+        "train",
+        "--layout",
+        "auto",
+        "--tales",
+        "30",
+        "--num-steps",
+        "1",
+    ]
+    line += [*SMALL, "--save-dir", str(tmp_path / "run")]
+    if start:
+        line = [launch.find_mpi().mpirun, *start[1:], *line]
+    ended = subprocess.run(
+        line, env=env | {"XDG_CACHE_HOME": str(tmp_path)}, capture_output=True, text=True, timeout=120
+    )
+    assert ended.returncode == 0, ended.stderr
+    ranks = 2 if start else min(cores, 2)
+    assert ended.stdout.startswith(f"--tp 1 --dp {ranks}: ") and "held out" in ended.stdout
+    kept_options = (tmp_path / "run/config.toml").read_text()
+    assert 'layout = "given"' in kept_options and f"\ndp = {ranks}\n" in kept_options
+
+
+def test_a_gpu_has_other_rates(rates, capsys):
+    o = parse("train", ["--layout", "auto", *SMALL])
+    o.device = "cuda"
+    with pytest.raises(BadInput, match="not of a GPU"):
+        auto_layout.settle(o)
+
+
+def test_an_encoder_decoder_is_not_cut_as_it_refuses(rates, tmp_path, capsys):
+    (tmp_path / "chat.jsonl").write_text("")
+    told = ["--objective", "translate", "--train-filename", str(tmp_path / "chat.jsonl")]
+    o = parse("train", ["--layout", "auto", *told, *SMALL])
+    auto_layout.settle(o)
+    assert o.cp == 1 and not o.sequence_parallel
 
 
 def test_bad_words(capsys):
