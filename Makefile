@@ -5,7 +5,7 @@ PYTHON ?=
 PIP = -m pip install -qq --disable-pip-version-check --no-input -c constraints.txt
 TESTS = OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1
 
-.PHONY: help demo types test lessons notebooks test-lessons docs parity campaign planted lint clean
+.PHONY: help demo types wheel test lessons notebooks test-lessons docs parity campaign planted lint clean
 .DELETE_ON_ERROR:
 
 help:
@@ -17,6 +17,7 @@ help:
 	@echo "make campaign     run the commands with random options for ten minutes, and print what no user should see"
 	@echo "make planted      plant mistakes in the source, one at a time, and print those that no test notices"
 	@echo "make lint         check style and format of the code"
+	@echo "make wheel        install the package from a wheel into an empty environment, and use it"
 	@echo "make types        check the types of the package, and what an editor shows of it"
 	@echo "make notebooks    execute lessons/*.py into lessons/*.ipynb"
 	@echo "make test-lessons execute the lessons, and test the notebooks and the exercises"
@@ -53,6 +54,9 @@ campaign: .venv/installed-dev
 
 planted: .venv/installed-dev
 	@.venv/bin/python -m tests.planted
+
+wheel: .venv/installed-dev
+	@.venv/bin/python -m tests.wheel
 
 types: .venv/installed-types
 	@.venv/bin/python -m tests.check_types

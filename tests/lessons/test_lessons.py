@@ -195,5 +195,6 @@ def test_the_lessons_travel_in_the_wheel(tmp_path):
     wanted |= {
         f"minimega_lessons/{p.name}" for p in (ROOT / "lessons").glob("*") if p.suffix in (".py", ".ipynb")
     }
+    wanted.add("minimega/py.typed")
     assert wanted <= inside
     assert not any(name.startswith("lessons/") for name in inside)

@@ -113,11 +113,14 @@ def test_nobody_is_told_to_install_a_package_that_is_not_this_one():
         *(ROOT / "docs").rglob("*.md"),
         *ROOT.glob("*.md"),
         *ROOT.glob("*.toml"),
+        *(ROOT / "examples").glob("*.py"),
+        *(ROOT / ".github").rglob("*.yml"),
+        *(ROOT / name for name in ("Makefile", "CITATION.cff", ".ci/run")),
     ]
     texts += [path for path in (ROOT / "tests").rglob("*.py") if path != Path(__file__)]
     for path in texts:
         text = path.read_text(encoding="utf-8")
-        assert not re.search(r"pip install[^\n`]*minimega\b|minimega\[", text), path
+        assert not re.search(r"pip install[^\n`]*minimega\b|minimega\[|pip\([\"']minimega", text), path
     assert re.search(r'^name = "minimegatron"', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
     assert mm.__version__ == metadata.version("minimegatron")
 
