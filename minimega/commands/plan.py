@@ -22,6 +22,7 @@ from minimega.ranks.streams import say
 TOKENS_OF_A_STEP = 2**22  # if no batch is given: about those of GPT-3 (Brown et al. 2020, table 2.1)
 TOKENS_PER_PARAMETER = 20  # if no number of tokens is given: Hoffmann et al. 2022, table 3
 VOCABULARY = 51200  # GPT-2's, padded, as in the Megatron papers
+MOST = 1_000_000  # GPUs
 LONG = 16384  # from this context on, a search may cut sequences too
 CUT = "tp", "pp", "dp", "cp", "ep"
 
@@ -49,10 +50,13 @@ def run(o: Options) -> int:
         return 0
     if o.gpus is None:
         raise BadInput("plan needs --gpus: how many there are, as in --gpus 64")
+    if o.gpus > MOST:
+        raise BadInput(f"`gpus` is {o.gpus}; a plan is for at most {MOST:,}")
     batch = batch_of(o, config)
     machine = Machine(gpu, o.gpus)
     plan, others = plan_of(o, config, machine, batch)
     least = None if plan.fits else fewest(config, machine, batch, plan.job.dtype)
+    drawn = step(plan) if o.trace or o.picture else None
     tokens = o.tokens or TOKENS_PER_PARAMETER * plan.parameters
     if o.json:
         say(json.dumps(text.as_object(plan, others, tokens, o.price) | {"fewest_gpus": least}, indent=1))
@@ -63,15 +67,15 @@ def run(o: Options) -> int:
             say(f"\n{on}")
         if o.explain:
             say("\n" + text.explained(explain(plan)))
-    if o.trace:
+    if drawn and o.trace:
         with naming(o.trace):
-            Path(o.trace).write_text(json.dumps(trace(plan)), encoding="utf-8")
+            Path(o.trace).write_text(json.dumps(trace(plan, drawn)), encoding="utf-8")
         _note(o, f"the trace, for ui.perfetto.dev: {o.trace}")
-    if o.picture:
+    if drawn and o.picture:
         from minimega.pictures.plan import picture  # needs matplotlib, which takes long to import
 
         layers = -(-config.num_layers // plan.job.layout.pp)
-        picture(o.picture, plan.memory, gpu.memory, layers, step(plan).timed)
+        picture(o.picture, plan.memory, gpu.memory, layers, drawn.timed)
         _note(o, f"the picture: {o.picture}")
     return 0
 

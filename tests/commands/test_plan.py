@@ -2,6 +2,7 @@
 
 import json
 import time
+import tracemalloc
 from itertools import pairwise
 
 import pytest
@@ -137,10 +138,57 @@ def test_a_wrong_description_of_a_gpu_is_one_sentence(text, says, tmp_path, caps
         (["--gpus", "8", "--picture", "plan.svg"], "cannot be written"),
         (["--gpus", "8", "--trace", "no/such/folder/plan.json"], "cannot be written"),
         (["--gpus", "9223372036854775808"], "--gpus is"),
+        (["--gpus", "9223372036854775807"], "at most 1,000,000"),
+        (
+            [
+                "--gpus",
+                "2",
+                "--pp",
+                "2",
+                "--virtual-stages",
+                "2",
+                "--num-layers",
+                "4",
+                "--micro-batches",
+                "3",
+                "--train-batch-size",
+                "3",
+            ],
+            "3 micro-batches cannot be interleaved over 2 ranks",
+        ),
+        (
+            ["--gpus", "1", "--train-batch-size", "1000000", "--micro-batch-size", "1", "--trace", "no.json"],
+            "too long to draw",
+        ),
     ],
 )
 def test_bad_input_is_one_sentence(words, says, capsys):
     assert says in refused(capsys, *words)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--gpus", "1000000", "--train-batch-size", "1000000"],
+        ["--gpus", "1", "--train-batch-size", "9223372036854775807"],
+        ["--gpus", "64", "--num-layers", "9223372036854775807"],
+        ["--gpus", "64", "--d-model", "4611686018427387904", "--nhead", "64"],
+        ["--gpus", "999983"],  # a prime
+        ["--gpus", "8", "--context", "1048576"],
+    ],
+)
+def test_huge_numbers_are_planned_at_once(words, capsys):
+    start = time.process_time()
+    planned(capsys, *words)
+    assert time.process_time() - start < 5
+
+
+def test_no_array_is_allocated(capsys):
+    tracemalloc.start()
+    planned(capsys, *NLG[1:], "--gpus", "2240", "--train-batch-size", "1920")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 50e6  # of a model of terabytes
 
 
 def test_every_gpu_of_the_table_can_be_planned_for(capsys):

@@ -65,3 +65,51 @@ def test_a_search_gives_cuts_that_fit_best_first_and_says_why_others_lose():
     assert all("slower" in reason or "memory" in reason for reason in found.reasons()[1:])
     only = search(Config(51200, 2048, 12288, 96, 96), Machine(A100, 64), 64, fixed=Fixed(tp=8, pp=8))
     assert [str(plan.job.layout)[:14] for plan in only.plans] == ["--tp 8 --dp 1 "]
+
+
+def test_experts_are_cut_counted_and_sent():
+    config = Config(51200, 2048, 4096, 32, 32, experts=8)
+    alone, cut = (
+        estimate(Job(config, Layout(dp=8, ep=ep, zero=1), 64, "bfloat16"), Machine(A100, 8)) for ep in (1, 8)
+    )
+    experts = 32 * 8 * 2 * 4096 * 4 * 4096
+    assert alone.memory["weights"] - cut.memory["weights"] == pytest.approx(2 * experts * 7 / 8)
+    assert "expert" not in alone.messages
+    # rows there and back, forward and backward, 2 of each token
+    rows = 2 * 2048 * 4096 * 2 * (64 // 8)
+    assert cut.messages["expert"].nbytes == 32 * 4 * rows
+    assert cut.seconds["expert"] > 0 and cut.seconds["data"] < alone.seconds["data"]
+
+
+def test_a_ring_cuts_activations_and_sends_keys_and_values():
+    config = Config(51200, 32768, 4096, 32, 32)
+    alone, ring = (
+        estimate(Job(config, Layout(cp=cp, recompute="selective"), 1, "bfloat16"), Machine(A100, cp))
+        for cp in (1, 4)
+    )
+    assert ring.memory["activations"] == pytest.approx(alone.memory["activations"] / 4, rel=0.05)
+    assert ring.messages["context"].calls > 0 and ring.iteration_seconds < 0.5 * alone.iteration_seconds
+
+
+@pytest.mark.parametrize("zero", [0, 1, 2, 3])
+def test_zero_sends_what_rajbhandari_says(zero):
+    # section 7: 2 numbers a parameter, and 3 in stage 3 (there forward and backward gather the weights)
+    cut = Layout(dp=64, zero=zero, recompute="full")
+    plan = estimate(Job(SMALL, cut, 64, "float16"), Machine(A100, 64))
+    numbers = plan.messages["data"].nbytes / 2
+    assert numbers == pytest.approx((3 if zero == 3 else 2) * parameters(SMALL), rel=1e-9)
+
+
+def test_more_of_anything_never_takes_less_time():
+    job = Job(Config(51200, 2048, 4096, 32, 16), Layout(tp=4, pp=2, micro_batches=8), 8, "bfloat16")
+    base = estimate(job, Machine(A100, 8)).iteration_seconds
+    for bigger in (
+        replace(job, batch=16),
+        replace(job, config=replace(job.config, num_layers=20)),
+        replace(job, config=replace(job.config, d_model=4608, d_hidden=4 * 4608)),
+        replace(job, config=replace(job.config, vocab_size=128000)),
+        replace(job, layout=replace(job.layout, recompute="full")),
+    ):
+        assert estimate(bigger, Machine(A100, 8)).iteration_seconds > base
+    slower = replace(A100, inside=replace(A100.inside, bandwidth=A100.inside.bandwidth / 2))
+    assert estimate(job, Machine(slower, 8)).iteration_seconds > base

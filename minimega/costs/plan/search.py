@@ -16,7 +16,7 @@ from minimega.errors import BadInput
 from minimega.model import Config
 from minimega.parallel.layout import REFUSED, Layout
 
-MOST = 64  # sequences of a micro-batch
+MOST = 64  # sequences of a micro-batch, and chunks of a rank
 
 
 @dataclass(frozen=True)
@@ -151,7 +151,7 @@ def ways(config: Config, cut: Layout, batch: int, fixed: Fixed) -> Iterator[Layo
     ZeRO.
     """
     share = batch // cut.dp
-    sizes = [b for b in divisors(share) if b <= MOST]
+    sizes = [b for b in range(1, MOST + 1) if share % b == 0]
     if fixed.micro_batch_size:
         sizes = [b for b in [fixed.micro_batch_size] if share % b == 0]
     elif fixed.micro_batches:
@@ -184,7 +184,8 @@ def _stages(config: Config, cut: Layout, m: int, fixed: Fixed) -> list[int]:
     """
     possible = [1]
     if cut.pp > 1 and config.num_layers % cut.pp == 0 and m % cut.pp == 0:
-        possible = divisors(config.num_layers // cut.pp)
+        each = config.num_layers // cut.pp
+        possible = [v for v in range(1, min(each, MOST) + 1) if each % v == 0]
     wanted = fixed.virtual_stages
     return possible if wanted is None else [v for v in possible if v == wanted]
 
@@ -211,6 +212,12 @@ def _impossible(config: Config, machine: Machine, batch: int, fixed: Fixed) -> s
         return f"`pp` and `zero` {fixed.zero} do not combine: {why}"
     if (fixed.ep or 1) > max(config.experts, 1) or config.experts % (fixed.ep or 1):
         return f"{config.experts} experts cannot be cut over {fixed.ep} GPUs: `ep` must divide `experts`"
+    m = fixed.micro_batches or (batch // fixed.micro_batch_size if fixed.micro_batch_size else 0)
+    dp = gpus // whole if not fixed.dp and all((fixed.tp, fixed.pp)) else fixed.dp or 1
+    m = m if fixed.micro_batches else m // dp
+    if (fixed.virtual_stages or 1) > 1 and fixed.pp and m % fixed.pp:
+        why = "their number must be a multiple of `pp`"
+        return f"{m} micro-batches cannot be interleaved over {fixed.pp} ranks: {why}"
     stages = (fixed.pp or 1) * (fixed.virtual_stages or 1)
     if fixed.virtual_stages and fixed.pp and config.num_layers % stages:
         why = "`pp` times `virtual_stages` must divide `num_layers`"

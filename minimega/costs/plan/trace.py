@@ -9,9 +9,10 @@ from typing import NamedTuple
 from minimega.costs import Job
 from minimega.costs.plan import exchange, state
 from minimega.costs.plan.estimate import Plan
+from minimega.errors import BadInput
 from minimega.parallel.schedules import Action, Timed, times
 
-MOST = 2_000_000  # events of a trace
+MOST = 300_000  # actions of a step that is drawn
 
 
 class Step(NamedTuple):
@@ -26,9 +27,14 @@ class Step(NamedTuple):
 
 
 def step(plan: Plan) -> Step:
-    """The schedule of the plan's pipeline with the plan's seconds for each action, each with its message."""
+    """The schedule of the plan's pipeline with the plan's seconds for each action, each with its message.
+
+    Raises BadInput if there are too many actions to list.
+    """
     cut, one = plan.job.layout, plan.stage
     p, v = cut.pp, cut.virtual_stages
+    if (count := 2 * p * v * cut.parts) > MOST:
+        raise BadInput(f"a step of {count:,} actions is too long to draw: plan a smaller `train_batch_size`")
     blocks = _blocks(plan)
 
     def cost(r: int, a: Action) -> float | None:
@@ -59,7 +65,7 @@ def _blocks(plan: Plan) -> list[int]:
     return [each + (r < more) for r in range(plan.job.layout.pp)]
 
 
-def trace(plan: Plan) -> dict:
+def trace(plan: Plan, made: Step | None = None) -> dict:
     """The step of one replica in the Trace Event Format (Google 2016), as `minimega timeline --trace` writes
     them.
 
@@ -67,7 +73,7 @@ def trace(plan: Plan) -> dict:
     pipeline the replicas add up their gradients, and the optimizer updates the weights. A counter shows the
     memory of the rank.
     """
-    cut, made = plan.job.layout, step(plan)
+    cut, made = plan.job.layout, made or step(plan)
     found: list[dict] = []
     for r, actions in enumerate(made.timed):
         name = f"pipeline rank {r}, GPUs {r * cut.tp}-{(r + 1) * cut.tp - 1}"
