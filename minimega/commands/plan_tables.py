@@ -35,7 +35,9 @@ def published(found: list[Compared]) -> str:
     """The table of predicted beside published, and how far off we are by source and by kind of GPU."""
     lines, by = [], defaultdict(list)
     for title in dict.fromkeys(c.row.source for c in found):
-        rows = [["", "unit", "published", "predicted", "calculon", "time", "GiB", "rank", "b", "v", ""]]
+        rows: list[list[object]] = [
+            ["", "unit", "published", "predicted", "calculon", "time", "GiB", "rank", "b", "v", ""]
+        ]
         for c in (c for c in found if c.row.source == title):
             told, by_gpu = of_row(c), by[c.row.gpu]
             by_gpu.append(c)
@@ -97,7 +99,9 @@ def scaling(config: Config, gpu: Gpu, rows: list[At]) -> str:
     """The table of scaling, and where each kind of parallelism stops paying."""
     first = next((at.plan for at in rows if at.plan), None)
     head = f"{billions(parameters(config))} parameters on {gpu.name}, {rows[0].batch} sequences a step"
-    lines = [["GPUs", "tp", "pp", "dp", "seconds", "TFLOP/s", "MFU", "bubble", "of ideal", ""]]
+    lines: list[list[object]] = [
+        ["GPUs", "tp", "pp", "dp", "seconds", "TFLOP/s", "MFU", "bubble", "of ideal", ""]
+    ]
     for at in rows:
         count = f"{at.gpus}" + f" of {at.asked}" * (at.gpus != at.asked)
         if at.plan is None:

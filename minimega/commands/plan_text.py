@@ -23,17 +23,17 @@ KINDS = {
 }
 
 
-def table(rows: Iterable[Sequence[str]], left: int = 1) -> str:
+def table(rows: Iterable[Sequence[object]], left: int = 1) -> str:
     """Rows as text; all columns but the first `left` and the last are right-aligned."""
-    rows = [[*map(str, row)] for row in rows]
-    last = max(map(len, rows)) - 1
-    widths = [max(len(row[i]) for row in rows if i < len(row)) for i in range(last + 1)]
+    cells = [[*map(str, row)] for row in rows]
+    last = max(map(len, cells)) - 1
+    widths = [max(len(row[i]) for row in cells if i < len(row)) for i in range(last + 1)]
     return "\n".join(
         "  ".join(
             cell.ljust(widths[i]) if i < left or i == last else cell.rjust(widths[i])
             for i, cell in enumerate(row)
         ).rstrip()
-        for row in rows
+        for row in cells
     )
 
 
@@ -97,7 +97,7 @@ def alternatives(p: Plan, others: Found) -> list[str]:
     """The best cuts, a line each, with the reason why it is not the best; and the smallest that does not
     fit.
     """
-    rows = [["  tp", "pp", "dp", "seconds", "GiB", "", ""]]
+    rows: list[list[object]] = [["  tp", "pp", "dp", "seconds", "GiB", "", ""]]
     for other, reason in zip(others.plans[:SHOWN], others.reasons(), strict=False):
         tp, pp, dp, cp, ep = cut_of(other)
         more = "".join(f" cp {cp}" * (cp > 1) + f" ep {ep}" * (ep > 1))

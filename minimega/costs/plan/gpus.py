@@ -14,6 +14,8 @@ Shares that training reaches, and where they come from:
     over the network
 """
 
+from typing import Any
+
 from minimega.costs.plan.machine import GIB, Gpu, Link
 from minimega.errors import BadInput, nearest, shown
 
@@ -38,7 +40,7 @@ SHEETS = (
 )
 # fmt: on
 # Megatron-LM of 2019: each element-wise step a kernel of its own, and no message beside computing.
-SOFTWARE = {"v100": {"traffic": 3.0, "overlap": False}}
+SOFTWARE: dict[str, dict[str, Any]] = {"v100": {"traffic": 3.0, "overlap": False}}
 
 
 def _gpu(sheet: tuple) -> Gpu:

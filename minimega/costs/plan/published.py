@@ -12,7 +12,7 @@ Rows marked `fitted` set a constant of gpus.py or machine.py; all others test it
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from minimega.costs.plan.estimate import Plan
 from minimega.costs.plan.gpus import GPUS
@@ -120,8 +120,9 @@ _V100_HEADS = ((16, 82), (24, 80), (32, 77))
 _V100_STRONG = ((1, 1.0), (2, 1.64), (4, 2.34), (8, 2.98))
 ALONE = 39  # TFLOP/s of one V100, section 5.1.1
 
-EIGHT = {"tp": 8, "zero": 0}
-FULL, SELECTIVE = {"recompute": "full", "sequence": False}, {"recompute": "selective", "sequence": True}
+EIGHT: dict[str, Any] = {"tp": 8, "zero": 0}
+FULL: dict[str, Any] = {"recompute": "full", "sequence": False}
+SELECTIVE: dict[str, Any] = {"recompute": "selective", "sequence": True}
 
 
 def rows() -> Iterator[Row]:

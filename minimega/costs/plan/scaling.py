@@ -99,7 +99,8 @@ def _alone(config: Config, gpu: Gpu, dtype: str, batch: int, kind: str, size: in
     if size > sizes[kind] or (kind != "pp" and sizes[kind] % size):
         what = {"tp": "heads", "pp": "layers", "dp": "sequences of a step"}[kind]
         return f"there are {sizes[kind]} {what}"
-    fixed = Fixed(**{"tp": 1, "pp": 1, "dp": 1, kind: size})
+    size_of = {"tp": 1, "pp": 1, "dp": 1} | {kind: size}
+    fixed = Fixed(tp=size_of["tp"], pp=size_of["pp"], dp=size_of["dp"])
     roomy = replace(gpu, memory=math.inf)
     return search(config, Machine(roomy, size), batch, dtype, fixed).plans[0]
 
