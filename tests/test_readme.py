@@ -139,6 +139,12 @@ def test_every_file_of_the_package_stands_in_the_tree():
     assert missing == []
 
 
+def test_every_example_stands_in_the_tree():
+    listed = README[README.index("\n    examples/  ") : README.index("\n    docs/  ")]
+    names = [path.stem for path in (ROOT / "examples").glob("*.py") if path.stem != "common"]
+    assert [name for name in names if not re.search(rf"\b{name}\b", listed)] == []
+
+
 @pytest.mark.parametrize("page", [*FRONTS, "CONTRIBUTING.md", *GUIDES])
 def test_every_link_leads_somewhere(page):
     path = ROOT / page
