@@ -5,7 +5,8 @@ follows one rule, never the printed time: of micro-batches and virtual stages, t
 
 Rows marked `fitted` set a constant of gpus.py or machine.py; all others test it:
 
-    products 0.75, RAMP 128      A100: Narayanan et al. 2021, table 1
+    products 0.75, RAMP 128      A100: Narayanan et al. 2021, table 1 (alone 0.735), and the layer times of
+                                 Korthikanti et al. 2022, table 4 (alone 0.76)
     zero3 0.2                    A100: the 174.6 billion rows with ZeRO-3 of its table 2
     traffic 3, NVLink 0.55       V100: the rows of Shoeybi et al. 2019, figure 5, without data parallelism
 """
