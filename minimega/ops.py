@@ -13,6 +13,7 @@ step (a + b) does the same by itself. `@op` rounds y and passes a float32 dy; th
 """
 
 import math
+from typing import Any
 
 import numpy as np
 
@@ -172,10 +173,10 @@ def reshape(x, *shape: int):
 @op
 def transpose(x, *axes: int):
     """The axes in another order (reversed if none is given)."""
-    axes = axes[0] if len(axes) == 1 and isinstance(axes[0], tuple | list) else axes
-    if axes and sorted(a % x.ndim for a in axes) != list(range(x.ndim)):
-        raise ValueError(f"transpose takes all {x.ndim} axes in their new order, as NumPy's: not {axes}")
-    order = tuple(range(x.ndim)[a] for a in axes) or tuple(reversed(range(x.ndim)))
+    given: Any = axes[0] if len(axes) == 1 and isinstance(axes[0], tuple | list) else axes
+    if given and sorted(a % x.ndim for a in given) != list(range(x.ndim)):
+        raise ValueError(f"transpose takes all {x.ndim} axes in their new order, as NumPy's: not {given}")
+    order = tuple(range(x.ndim)[a] for a in given) or tuple(reversed(range(x.ndim)))
     back_again = tuple(int(i) for i in np.argsort(order))
     return x.transpose(order), lambda dy: dy.transpose(back_again)
 

@@ -127,4 +127,5 @@ class ByName(dict[str, Parameter]):
                 raise BadInput(ALIKE.format(name))
         return ByName({**self, **other})
 
-    __ior__ = __or__  # else `a |= b` would drop the parameters of a
+    # else `a |= b` would drop the parameters of a
+    __ior__ = __or__  # pyright: ignore[reportAssignmentType]
