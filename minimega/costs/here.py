@@ -141,14 +141,14 @@ def attention(own: Part, rates: Rates) -> tuple[float, float]:
     """Attention between its projections: forward and backward; for the ring, block by block."""
     c, s = own.job.config, own.piece
     width, cp = c.d_model / c.nhead, own.job.layout.cp
-    count, side = s.batch * s.heads, s.tokens
-    if cp > 1:  # 2 p + 1 blocks of half of a rank's tokens each; backward computes the weights again
-        count, side = count * (2 * cp + 1), s.tokens / 2
+    count, side, blocks = s.batch * s.heads, s.tokens, 1
+    if cp > 1:  # blocks of half of a rank's tokens each; backward computes the weights again
+        side, blocks = s.tokens / 2, 2 * cp + 1
 
     def at(end: str) -> float:
         """A straight line over the width of a head, between the two that were measured."""
         low, high = (rates.seconds(f"attention {c}{end}", count, side) for c in WIDTHS)
-        return max(low + (high - low) * (width - WIDTHS[0]) / (WIDTHS[1] - WIDTHS[0]), low / 2)
+        return blocks * max(low + (high - low) * (width - WIDTHS[0]) / (WIDTHS[1] - WIDTHS[0]), low / 2)
 
     there, back = at(""), at(" back")
     return (there, back) if cp == 1 else (there, back + there)

@@ -42,7 +42,7 @@ def measured_here() -> list[Rates]:
             out = Path(folder) / "rates.json"
             words = ["-m", "minimega.costs.calibrate", str(out)]
             try:
-                line, env = launch.command(words, ranks, max(1, launch.cores() // ranks))
+                line, env = launch.command(words, ranks, threads=1)
             except BadInput:
                 if ranks > 1:
                     break

@@ -73,6 +73,7 @@ def test_a_measurement_knows_every_operation(monkeypatch):
     """A short one, on one rank: times grow with sizes, and a step is no shorter than its operations."""
     monkeypatch.setattr(calibrate, "ROWS", (16, 512))
     monkeypatch.setattr(calibrate, "ACROSS", (32, 256))
+    monkeypatch.setattr(calibrate, "VOCABULARIES", (64, 512))
     monkeypatch.setattr(calibrate, "HEADS", (2, 16))
     monkeypatch.setattr(calibrate, "SIDES", (16, 64))
     monkeypatch.setattr(calibrate, "NUMBERS", (1 << 10, 1 << 16))

@@ -114,7 +114,7 @@ def measured(jobs: list[Job], ranks: int, steps: int) -> list[tuple[float, float
         path.write_text(json.dumps(told))
         root = Path(__file__).parents[2]
         line, env = launch.command(
-            [str(root / "tests/costs/quiet.py"), "measure", str(path), "--steps", str(steps)], ranks
+            [str(root / "tests/costs/quiet.py"), "measure", str(path), "--steps", str(steps)], ranks, 1
         )
         subprocess.run(line, env=env | {"PYTHONPATH": str(root)}, check=True)
         return json.loads(path.read_text())
