@@ -90,6 +90,7 @@ from minimega.data.corpus import open_corpus
 from minimega.data.tokens import tokenize, train as train_tokenizer
 from minimega.data.windows import Batches, Windows
 from minimega.data.masked import masking_for
+from minimega.elsewhere.attributes import PACKAGE, lacks
 from minimega.autograd import Tensor, backward, no_grad, op, recompute, saved_bytes
 from minimega.ops import concatenate, gelu, log_softmax, relu, softmax, tanh
 from minimega.parameter import Parameter
@@ -191,19 +192,6 @@ LATER = {
     "stream": "minimega.writing.write",
     "write": "minimega.writing.write",
 }
-# What other libraries call it: the end of an error message.
-ELSEWHERE = {
-    "DataLoader": "use mm.Batches",
-    "Module": "use mm.Layer",
-    "Trainer": "use mm.train_step",
-    "Variable": "use mm.Tensor",
-    "array": "use mm.Tensor(array)",
-    "from_pretrained": "use mm.load(folder)",
-    "manual_seed": "what draws takes a seed: model.draw(seed=0)",
-    "rand": "use mm.Tensor(np.random.rand(...))",
-    "randn": "use mm.Tensor(np.random.randn(...))",
-    "zeros": "use mm.Tensor(np.zeros(...))",
-}
 
 
 def __getattr__(name: str):
@@ -220,8 +208,7 @@ def __getattr__(name: str):
         except PackageNotFoundError:  # run from its source
             found = "unknown"
     else:
-        said = f": {ELSEWHERE[name]}" if name in ELSEWHERE else ""
-        raise AttributeError(f"minimega has no {name}{said}", name=name, obj=sys.modules[__name__])
+        raise AttributeError(lacks("minimega", name, PACKAGE), name=name, obj=sys.modules[__name__])
     globals()[name] = found
     return found
 

@@ -7,6 +7,7 @@ import numpy as np
 
 from minimega.autograd import op
 from minimega.backend import library
+from minimega.errors import BadInput
 from minimega.ids import check_targets
 from minimega.layer import Layer
 from minimega.linear import linear
@@ -26,8 +27,9 @@ def cross_entropy(
 ):
     """-log softmax(logits)[target], summed over the counted tokens, divided by count: (..., V), (...) -> ().
 
-    A target of -1 is not counted; raises BadInput if another is not a token id. `count` is the number of
-    counted tokens in the whole batch, of which these may be a part; by default they are counted here.
+    A target of -1 is not counted. `count` is the number of counted tokens in the whole batch, of which these
+    may be a part; by default they are counted here. Raises BadInput if another target is not a token id, or
+    the shapes do not fit.
 
     If the vocabulary is cut over the ranks of a group, `first` is the first token of this rank's logits and
     `vocabulary` the size of all of it (by default the ranks ask each other). Three numbers per token travel
@@ -38,8 +40,11 @@ def cross_entropy(
     >>> round(float(loss), 4), back(1.0).round(2).tolist()      # log 4; the second token is not counted
     (1.3863, [[0.25, -0.75, 0.25, 0.25], [0.0, 0.0, 0.0, 0.0]])
     """
-    xp = library(logits)
-    shape, ids = logits.shape, targets.ravel()  # (N,)
+    xp, shape = library(logits), logits.shape
+    if getattr(targets, "shape", None) != shape[:-1]:
+        found = getattr(targets, "shape", f"a {type(targets).__name__}, no array")
+        raise BadInput(f"expected targets {shape[:-1]}, as there are logits, got {found}")
+    ids = targets.ravel()  # (N,)
     if vocabulary is None:
         vocabulary = int(group.all_reduce(np.array(first + shape[-1]), "max", label="cross-entropy"))
     check_targets(targets, vocabulary)

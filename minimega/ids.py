@@ -13,6 +13,8 @@ from minimega.errors import BadInput
 def check_window(tokens, at, vocabulary: int, context: int) -> None:
     """Raise BadInput if a model of these sizes cannot take tokens (B, T) at this place."""
     low = high = last = -1
+    if tokens.ndim != 2:
+        raise BadInput(f"expected tokens (B, T), got {tokens.shape}")
     if tokens.size:
         _check_integers("token ids", tokens)
         low, high, last = _numbers(tokens.min(), tokens.max(), at.positions.max())

@@ -5,13 +5,14 @@ B batch, T time, D width.
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
 from minimega import random
 from minimega.autograd import Tensor, in_layer, recompute
 from minimega.backend import library
+from minimega.elsewhere.attributes import LAYER, lacks
 from minimega.errors import BadInput
 from minimega.ops import dropout
 from minimega.parameter import ByName, Parameter
@@ -24,10 +25,8 @@ class Place:
 
     Samples and tokens are numbered in the whole step's batch and in the text's window, however they are cut
     over ranks. `recall(layer, k, v)` returns the keys and values to attend to: a cache adds those of earlier
-    tokens. Under context parallelism, `attend` replaces `attention` (see parallel/context.py).
-
-    A layer with its own loss stores its value in `extra`, under the layer's name. That value is a mean
-    over the `sequences` of the whole step.
+    tokens. Under context parallelism, `attend` replaces `attention` (see parallel/context.py). A layer with
+    its own loss stores its value in `extra`, under the layer's name: a mean over the `sequences` of the step.
     """
 
     samples: np.ndarray  # (B,) numbers of the sequences
@@ -65,11 +64,14 @@ def place(tokens, start: int = 0, **known) -> Place:
     """The place of a whole batch (B, T): samples from 0, positions from `start`; `known` sets other fields.
 
     A layer called without a place takes this one, so nothing is dropped out. To train with dropout, hand it
-    a place with `training=True` and another `key` at each step. Only the first two axes of `tokens` count.
+    one with `training=True` and another `key` at each step. Only the first two axes of `tokens` count.
+    Raises BadInput if `tokens` is no array.
 
     >>> place(np.zeros((2, 3), int), start=5).local_positions.tolist()
     [5, 6, 7]
     """
+    if not hasattr(tokens, "shape"):
+        raise BadInput(f"expected an array, such as tokens (B, T), not a {type(tokens).__name__}")
     xp, (batch, time) = library(tokens), (*tokens.shape, 1)[:2]
     return Place(xp.arange(batch), xp.arange(start, start + time), **known)
 
@@ -81,8 +83,7 @@ class Layer:
     `__init__` sets them, and named by their path from the outermost layer that is used.
 
     A plain layer, one outside of a Model, draws itself at first use: in float32, from seed 0 and each
-    parameter's name. Call `draw` before that for another seed or dtype. (Inputs of float64 are computed in
-    float64, whatever the weights are.)
+    parameter's name. Call `draw` before that for another seed or dtype. (float64 inputs give float64.)
 
     >>> class Net(Layer):
     ...     def __init__(self, d_model):
@@ -115,6 +116,11 @@ class Layer:
         from minimega.nets.describe import line
 
         return line(self)
+
+    if not TYPE_CHECKING:  # which would take any name for an attribute
+
+        def __getattr__(self, name: str):
+            raise AttributeError(lacks(type(self).__name__, name, LAYER), name=name, obj=self)
 
     def forward(self, *inputs, **options) -> Tensor:
         """The output for these inputs. Each layer says which it takes: most take x (B, T, D) and a Place."""
@@ -189,7 +195,8 @@ class Layer:
         shape = getattr(x, "shape", ())
         if shape[-1:] != (width,) or (axes != "..." and len(shape) != 3):
             found = shape if hasattr(x, "shape") else f"a {type(x).__name__}, no array"
-            raise BadInput(f"{self.name or type(self).__name__}: expected ({axes}, {width}), got {found}")
+            name = self.name if self.name[:1].isalpha() else f"{type(self).__name__} {self.name}".rstrip()
+            raise BadInput(f"{name}: expected ({axes}, {width}), got {found}")
 
     def draw(self, seed: int = 0, dtype: str = "float32", xp=np) -> Self:
         """Draw every parameter's initial values, a pure function of the seed and the name; returns itself."""

@@ -6,23 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from minimega.backend import library, to_numpy
-
-# What other frameworks call it: the end of an error message.
-ELSEWHERE = {
-    **dict.fromkeys(("argmax", "argmin", "argsort", "min", "std", "var"), "use .data, which is the array"),
-    **dict.fromkeys(("astype", "double", "float", "half", "long"), "use Tensor(x.data.astype(...))"),
-    **dict.fromkeys(("clone", "copy"), "use Tensor(x.data.copy())"),
-    **dict.fromkeys(("cuda", "device", "to"), "it lives where its array does: cupy.asarray moves that"),
-    "requires_grad": "every Tensor gets a gradient; constants are plain arrays",
-    "view": "use .reshape",
-    "permute": "use .transpose",
-    "unsqueeze": "index with None: x[:, None]",
-    "squeeze": "use .reshape",
-    "detach": "use Tensor(x.data)",
-    "cpu": "use .numpy()",
-    "abs": "use (x * x).sqrt()",
-    "zero_grad": "set .grad to None",
-}
+from minimega.elsewhere.attributes import TENSOR, lacks
 
 
 class Tensor:
@@ -256,8 +240,7 @@ class Tensor:
     if not TYPE_CHECKING:  # which would take any name for an attribute
 
         def __getattr__(self, name: str):
-            said = f": {ELSEWHERE[name]}" if name in ELSEWHERE else ""
-            raise AttributeError(f"{type(self).__name__} has no {name}{said}")
+            raise AttributeError(lacks(type(self).__name__, name, TENSOR), name=name, obj=self)
 
 
 def _data(other):

@@ -11,6 +11,7 @@ from importlib.metadata import version
 import pytest
 
 import minimega as mm
+from minimega.elsewhere.attributes import PACKAGE
 
 ROW = re.compile(r"^ {8}(\w+) {2,}(\S.*)$", re.M)
 HEAVY = ("safetensors", "tokenizers", "matplotlib", "tqdm", "mpi4py", "minimega.gradcheck", "numpy.random")
@@ -76,8 +77,8 @@ def test_a_name_that_is_not_here_says_what_is(name, hint):
 
 
 def test_what_other_libraries_have_is_named_only_where_it_is_missing():
-    assert not set(mm.ELSEWHERE) & set(dir(mm))
-    for hint in mm.ELSEWHERE.values():
+    assert not set(PACKAGE) & set(dir(mm))
+    for hint in PACKAGE.values():
         for name in re.findall(r"mm\.(\w+)", hint):
             assert name in mm.__all__
 

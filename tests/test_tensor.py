@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 from minimega import ops
+from minimega.elsewhere.attributes import TENSOR
 from minimega.errors import BadInput
 from minimega.model import Config, gpt
 from minimega.parameter import Parameter
-from minimega.tensor import ELSEWHERE, Tensor
+from minimega.tensor import Tensor
 
 TWO = ("add", "sub", "mul", "truediv", "matmul", "pow")
 
@@ -88,7 +89,7 @@ def test_printing():
     assert repr(w.draw(0)) == "Parameter([[0.],\n           [0.]], dtype=float32, named 'w')"
 
 
-@pytest.mark.parametrize("name", ELSEWHERE)
+@pytest.mark.parametrize("name", TENSOR)
 def test_a_method_of_another_framework_is_named(name):
     with pytest.raises(AttributeError, match=rf"Tensor has no {name}: "):
         getattr(Tensor(np.ones(2)), name)

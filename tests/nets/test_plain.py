@@ -295,7 +295,7 @@ WRONG = [
     (lambda: mm.MLP(4, 8, "swish"), "activation is 'swish'; it can be gelu or relu or gelu-erf"),
     (
         lambda: mm.Sequential(mm.Linear(2, 3), mm.Linear(4, 1))(normal(5, 2)),
-        r"^1: expected \(..., 4\), got \(5, 3\)$",
+        r"^Linear 1: expected \(..., 4\), got \(5, 3\)$",
     ),
     (lambda: mm.Sequential([mm.Linear(2, 3)]), "part 0 is a list, no layer"),
     (

@@ -1,0 +1,1 @@
+"""What other frameworks call it: the end of an error message."""
