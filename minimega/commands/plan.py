@@ -134,9 +134,9 @@ def plan_of(o: Options, config: Config, machine: Machine, batch: int) -> tuple[P
     fixed, dtype = fixed_of(o), dtype_of(o, machine.gpu)
     mine = search(config, machine, batch, dtype, fixed)
     free = replace(fixed, **dict.fromkeys(("tp", "pp", "dp", "ep", "virtual_stages")))
-    free = replace(free, micro_batches=None, micro_batch_size=None, cp=None if fixed.cp is None else 1)
+    free = replace(free, micro_batches=None, micro_batch_size=None)
     others = mine if free == fixed else search(config, machine, batch, dtype, free)
     if mine.plans:
-        return mine.plans[0], others
+        return mine.plans[0], others.joined(mine.plans[0])
     smallest = min(mine.too_large.values(), key=lambda plan: plan.memory["total"])
     return smallest, others

@@ -108,8 +108,8 @@ def hardware_flops(job: Job) -> float:
     return model_flops(job) + tokens * c.num_layers * again
 
 
-def estimate(job: Job, machine: Machine) -> Plan:
-    """The plan of a job on a machine.
+def estimate(job: Job, machine: Machine, memory: dict[str, float] | None = None) -> Plan:
+    """The plan of a job on a machine. `memory`, if it is known, is that of the fullest GPU.
 
     >>> from minimega.costs.plan.gpus import GPUS
     >>> chunks = {"pipeline": "interleaved", "virtual_stages": 3}
@@ -138,7 +138,7 @@ def estimate(job: Job, machine: Machine) -> Plan:
     seconds["data"] = exchanged
     seconds["optimizer"] = exchange.optimizer(job, machine)
     messages = exchange.inside(job, one.works) | messages
-    memory = state.worst(job, machine.gpu)[1]
+    memory = memory or state.worst(job, machine.gpu)[1]
     return Plan(job, machine, state.parameters(config), memory, messages, seconds, one)
 
 

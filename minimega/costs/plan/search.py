@@ -16,6 +16,7 @@ from minimega.errors import BadInput
 from minimega.model import Config
 from minimega.parallel.layout import REFUSED, Layout
 
+TOKENS_OF_A_RANK = 4096  # of a sequence, at the least, where a search cuts sequences
 MOST = 64  # sequences of a micro-batch, and chunks of a rank
 
 
@@ -44,6 +45,13 @@ class Found:
     too_large: dict[tuple[int, ...], Plan] = field(
         repr=False
     )  # the smallest plan of each cut that fits in no way
+
+    def joined(self, plan: Plan) -> "Found":
+        """With one more plan, in its place, unless it is slower than the same cut's."""
+        others = {cut_of(p): p for p in self.plans}
+        if not plan.fits or _order(others.get(cut_of(plan), plan)) < _order(plan):
+            return self
+        return Found(sorted((others | {cut_of(plan): plan}).values(), key=_order), self.too_large)
 
     def reasons(self) -> list[str]:
         """Why each plan but the first loses to the first, in the order of `plans`."""
@@ -76,13 +84,14 @@ def search(
         for layout in ways(config, cut, batch, fixed):
             tried += 1
             job = Job(config, layout, batch, dtype)
-            total = worst(job, machine.gpu)[1]["total"]
+            memory = worst(job, machine.gpu)[1]
+            total = memory["total"]
             key = layout.tp, layout.pp, layout.dp, layout.cp, layout.ep
             if total > machine.gpu.memory:
                 if key not in best and (key not in least or total < least[key][0]):
                     least[key] = total, job
                 continue
-            plan = estimate(job, machine)
+            plan = estimate(job, machine, memory)
             if key not in best or _order(plan) < _order(best[key]):
                 best[key] = plan
     if not tried:
@@ -128,13 +137,12 @@ def cuts(config: Config, machine: Machine, batch: int, fixed: Fixed) -> Iterator
     """The sizes of the groups that use all GPUs and divide what they cut."""
     gpus = machine.gpus
     most = max(machine.gpu.per_node, 1)
+    rings = [c for c in divisors(gpus) if c <= max(1, config.context // TOKENS_OF_A_RANK)]
     heads = config.nhead if config.attention else config.d_hidden
     for tp in _either(fixed.tp, [t for t in divisors(gpus) if most % t == 0]):
         if heads % tp or gpus % tp:
             continue
-        for pp, cp in product(
-            _either(fixed.pp, divisors(gpus // tp)), _either(fixed.cp, divisors(gpus // tp))
-        ):
+        for pp, cp in product(_either(fixed.pp, divisors(gpus // tp)), _either(fixed.cp, rings)):
             if gpus % (tp * pp * cp) or pp > config.num_layers or cp > config.context // 2 + 1:
                 continue
             dp = gpus // (tp * pp * cp)
