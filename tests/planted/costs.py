@@ -33,4 +33,34 @@ COSTS = (
         "return model_flops(job)",
         ("test_operations_of_a_step_by_hand",),
     ),
+    Mistake(
+        "the formula forgets what a stage has sent and MPI may still read",
+        "if len(sent) > 2 * p * v:",
+        "if sent:",
+        ("test_planted_an_operation_that_hoards",),
+    ),
+    Mistake(
+        "the last stage sends activations on",
+        'ways = {"x": v - (r == cut.pp - 1), "dx": v - (r == 0)}',
+        'ways = {"x": v, "dx": v - (r == 0)}',
+        ("test_planted_a_message_too_many", "test_planted_an_operation_that_hoards"),
+    ),
+    Mistake(
+        "a bucket in flight has no sum that comes",
+        "self.flying[id(b)] = b.size + self.result(b)",
+        "self.flying[id(b)] = b.size",
+        ("test_planted_a_bucket_that_keeps_its_gradients",),
+    ),
+    Mistake(
+        "ranks that share a machine's memory count once",
+        "return sum(sorted(needs_by_rank(job))[-here:])",
+        "return sum(sorted(needs_by_rank(job))[-1:])",
+        ("test_each_rank_of_a_layout_is_counted",),
+    ),
+    Mistake(
+        "the slowest way is chosen",
+        "fastest = min(way.step.seconds for way in found)",
+        "fastest = max(way.step.seconds for way in found)",
+        ("test_slow_messages_favour_what_sends_little",),
+    ),
 )
