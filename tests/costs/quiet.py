@@ -11,6 +11,7 @@ replayed at their own costs. The calibration knows none of the shapes below: all
 
 import argparse
 import json
+import math
 import subprocess
 import tempfile
 import time
@@ -75,35 +76,48 @@ def possible(job: Job) -> bool:
 
 
 def measure(path: str, steps: int) -> None:
-    """On ranks: the shortest of some steps of each job in a file, in seconds on the wall and of a core."""
+    """On ranks: the shortest of some steps of each job in a file, in seconds on the wall and of a core.
+
+    The jobs take turns, so that what else the machine does slows all of them alike.
+    """
     keep_memory()
-    group, found = world(), []
-    for told in json.loads(Path(path).read_text()):
-        job = Job(Config(**told["config"]), Layout(**told["layout"]), told["batch"])
+    group = world()
+    jobs = [
+        Job(Config(**told["config"]), Layout(**told["layout"]), told["batch"])
+        for told in json.loads(Path(path).read_text())
+    ]
+    crowd, runs = max(1.0, group.size / launch.cores()), []
+    for job in jobs:
         g = grid(group, job.layout)
         watch = Stopwatch(g.pipeline)
         model, team = build(job.config, g, run=watch.run)
         team.draw(model)
-        adam = AdamW()
-        ids = np.arange(job.batch * job.config.context).reshape(job.batch, -1) * 7919 % job.config.vocab_size
-        wall, cpu = [], []
-        for _ in range(1 + steps):
-            group.barrier()
-            begun, core = time.perf_counter(), time.process_time()
-            train_step(model, adam, Recipe(9), 1, ids, ids, team=team)
-            wall.append(float(group.all_reduce(np.array(time.perf_counter() - begun), "max")))
-            core = float(group.all_reduce(np.array(time.process_time() - core))) / group.size
-            cpu.append(core * max(1.0, group.size / launch.cores()))
-            if job.layout.pp > 1:
-                events = watch.gathered()
-                work = sum(e.cost for rank in events for e in rank) / len(events)
-                alone = max(end for rank in times(orders(events), costs(events)) for *_, end in rank)
-                crowd = max(1.0, group.size / launch.cores())
-                passed = max(alone, crowd * work) * job.layout.accumulate
-                cpu[-1] = passed + crowd * max(core - work * job.layout.accumulate, 0.0)
-        found.append((min(wall[1:]), float(group.all_reduce(np.array(min(cpu[1:])))) / group.size))
+        runs.append((job, watch, model, team, AdamW()))
+    found = [(math.inf, math.inf)] * len(jobs)
+    for turn in range(1 + steps):
+        for n, run in enumerate(runs):
+            both = one_step(group, *run, crowd)
+            if turn:  # the first warms up
+                found[n] = tuple(map(min, both, found[n]))
     if group.rank == 0:
         Path(path).write_text(json.dumps(found))
+
+
+def one_step(group, job: Job, watch: Stopwatch, model, team, adam, crowd: float) -> tuple[float, float]:
+    """A step's seconds on the wall, and those of a core that it would take; see the head of this file."""
+    ids = np.arange(job.batch * job.config.context).reshape(job.batch, -1) * 7919 % job.config.vocab_size
+    group.barrier()
+    begun, core = time.perf_counter(), time.process_time()
+    train_step(model, adam, Recipe(9), 1, ids, ids, team=team)
+    wall = float(group.all_reduce(np.array(time.perf_counter() - begun), "max"))
+    core = float(group.all_reduce(np.array(time.process_time() - core))) / group.size
+    if job.layout.pp == 1:
+        return wall, core * crowd
+    events, parts = watch.gathered(), job.layout.accumulate
+    work = sum(e.cost for rank in events for e in rank) / len(events)
+    alone = max(end for rank in times(orders(events), costs(events)) for *_, end in rank)
+    cpu = parts * max(alone, crowd * work) + crowd * max(core - parts * work, 0.0)
+    return wall, float(group.all_reduce(np.array(cpu))) / group.size
 
 
 def measured(jobs: list[Job], ranks: int, steps: int) -> list[tuple[float, float]]:
