@@ -9,6 +9,10 @@ Rows marked `fitted` set a constant of gpus.py or machine.py; all others test it
                                  Korthikanti et al. 2022, table 4 (alone 0.76)
     zero3 0.2                    A100: the 174.6 billion rows with ZeRO-3 of its table 2
     traffic 3, NVLink 0.55       V100: the rows of Shoeybi et al. 2019, figure 5, without data parallelism
+
+Checked against a second text: table 2 of Narayanan et al. and Smith et al. (examples/ of
+github.com/cli99/llm-analysis) and table 5 of Korthikanti et al. (calculon's validation.py). Not checked
+against one: the rows of 7.5, 39.1 and 310.1 billion of table 1, and 4 GPUs of Shoeybi et al.'s table 8.
 """
 
 from collections.abc import Iterator
