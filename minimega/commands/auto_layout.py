@@ -42,6 +42,8 @@ def settle(o: Options) -> list[str]:
     """
     most = launch.cores()
     try:
+        if o.launch == "threads":
+            raise BadInput("the rates of this machine are those of MPI ranks, not of threads")
         launch.find_mpi()
     except BadInput as why_not:
         most = 1

@@ -36,9 +36,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.flush()  # a closed pipe raises here, not at exit
         return status
     except BadInput as error:
-        return _say(str(error), 2)
+        return _say(str(error), 2, error)
     except RunFailed as error:
-        return _say(str(error), 1)
+        return _say(str(error), 1, error)
     except KeyboardInterrupt as why:
         return _say(str(why) or "stopped", 128 + getattr(why, "number", signal.SIGINT))
     except BrokenPipeError:
@@ -46,9 +46,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     except MemoryError as error:
         why = f": {error}" if str(error) else ""
-        return _say(f"out of memory{why}\nUse a smaller batch, --context or model.", 1)
+        return _say(f"out of memory{why}\nUse a smaller batch, --context or model.", 1, error)
     except OSError as error:
-        return _say(in_words(error), 1)
+        return _say(in_words(error), 1, error)
 
 
 def run(argv: list[str]) -> int:
@@ -173,5 +173,7 @@ def _about_unknown(command: str, word: str, argv: Sequence[str]) -> str:
     return f"{command} has no option {typed[:60]}{meant}"
 
 
-def _say(message: str, status: int) -> int:
-    return launch.last_words("minimega: " + "\n".join(as_options(message).splitlines()[:3]), status)
+def _say(message: str, status: int, error: BaseException | None = None) -> int:
+    # A rank that is a thread is named by a note: see ranks/threads.py.
+    where = "".join(f"{note.removeprefix('on ')}: " for note in getattr(error, "__notes__", ()))
+    return launch.last_words(f"{where}minimega: " + "\n".join(as_options(message).splitlines()[:3]), status)

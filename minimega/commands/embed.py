@@ -40,7 +40,7 @@ def run(o: Options) -> int:
             where = f"line {number} of {o.texts}" if o.texts else "--prompt"
             raise BadInput(f"{where} is empty: a text needs at least one token")
     o.model_filename = o.run
-    return on_ranks(o, lambda grid: _embed(o, path, texts, grid))
+    return on_ranks(o, lambda o, grid: _embed(o, path, texts, grid))
 
 
 def _embed(o: Options, path: Path, texts: list[str], grid: Grid) -> int:

@@ -64,7 +64,7 @@ def run(o: Options) -> int:
 
     Raises BadInput if the text or the model cannot be used, and RunFailed if the loss is not finite.
     """
-    return on_ranks(o, lambda grid: _evaluate(o, grid))
+    return on_ranks(o, _evaluate)
 
 
 def _evaluate(o: Options, grid: Grid) -> int:

@@ -25,7 +25,7 @@ def run(o: Options) -> int:
 
     Raises BadInput if the model cannot be used or the text has no gap.
     """
-    return on_ranks(o, lambda grid: _fill(o, grid))
+    return on_ranks(o, _fill)
 
 
 def _fill(o: Options, grid: Grid) -> int:

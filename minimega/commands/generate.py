@@ -50,9 +50,9 @@ def run(o: Options) -> int:
         if len(o.prompt.encode()) > PASSED and layout_of(o).ranks > 1:
             raise BadInput(f"a prompt of over {PASSED:,} bytes cannot be passed to several ranks: shorten it")
         o.words = [*o.words, f"--prompt={o.prompt}"]  # the ranks that we start have no standard input
-        return on_ranks(o, lambda grid: _generate(o, grid, o.prompt))
+        return on_ranks(o, lambda o, grid: _generate(o, grid, o.prompt))
     mpirun = o.prompt == STDIN
-    return on_ranks(o, lambda grid: _generate(o, grid, shared_prompt(grid) if mpirun else o.prompt))
+    return on_ranks(o, lambda o, grid: _generate(o, grid, shared_prompt(grid) if mpirun else o.prompt))
 
 
 def read_prompt() -> str:

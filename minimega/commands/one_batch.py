@@ -37,7 +37,7 @@ def measure(run: Path, weights: Path, batch: Path, out: Path) -> int:
     """Start the ranks of this run's layout and compute the batch there; return the exit status."""
     o = options.complete("train", options.read(str(run / "config.toml")))
     o.words = ["-m", "minimega.commands.one_batch", *map(str, (run, weights, batch, out))]
-    return on_ranks(o, lambda grid: _measure(o, grid, weights, batch, out))
+    return on_ranks(o, lambda o, grid: _measure(o, grid, weights, batch, out))
 
 
 def _measure(o: Options, grid: Grid, weights: Path, batch: Path, out: Path) -> int:

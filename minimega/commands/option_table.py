@@ -61,7 +61,6 @@ RUN: dict[str, Any] = {"shown": "required", "told": {"score": "none"}}
 BEGUN: dict[str, Any] = {"shown": "the start token alone", "told": {"embed": "none"}}
 GREEDY: dict[str, Any] = {"by": {"score": 0.0}}
 BESIDE: dict[str, Any] = {"shown": "beside the page", "told": {"ratings": "required"}}
-
 CHOSEN: dict[str, Any] = {"by": {"plan": None}, "told": {"plan": "chosen"}}
 MANY_TOKENS: dict[str, Any] = {"by": {"plan": None}, "told": {"plan": "4 million tokens"}}
 HALF: dict[str, Any] = {"by": {"plan": None}, "told": {"plan": "16 bits"}}
@@ -168,6 +167,8 @@ GROUPS: dict[str, tuple[Option, ...]] = {
                "between layers, --tp ranks split the tokens"),
         Option("threads", int, None, f"{MANY} bench embed", "BLAS threads per rank", FROM_1, "measured"),
         Option("oversubscribe", bool, False, f"{MANY} doctor embed", "allow more than 8 ranks per core"),
+        Option("launch", ("mpi", "threads"), None, f"{MANY} embed",
+               "ranks are MPI processes, or threads of one process", shown="mpi if there is one"),
         Option("check-collectives", bool, False, MANY, "stop if collectives do not match, and say where"),
         Option("ranks", int, 2, "doctor", "number of ranks to try", FROM_1),
     ),

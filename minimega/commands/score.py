@@ -33,7 +33,7 @@ def run(o: Options) -> int:
     if o.secret and not o.model_filename:
         raise BadInput("--secret asks a run: give --model-filename too")
     if o.model_filename or sources.is_run(o.compare):
-        return on_ranks(o, lambda grid: _score(o, grid))
+        return on_ranks(o, _score)
     return _score(o, None)
 
 

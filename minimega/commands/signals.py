@@ -8,6 +8,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 
 from minimega.ranks import lifeline
 from minimega.ranks.job import signal_name
@@ -33,9 +34,55 @@ def ending() -> Iterator[None]:
         yield
 
 
+class Relay:
+    """Passes the main thread's signal on to ranks that are threads; `takers` of them wait for one."""
+
+    def __init__(self):
+        self.asked, self.takers, self.lock = [], 0, threading.Lock()
+
+    @contextmanager
+    def taking(self) -> Iterator[list[int]]:
+        """A context in which a rank takes the signal; yields the list to which its number is added."""
+        with self.lock:
+            self.takers += 1
+        try:
+            yield self.asked
+        finally:
+            with self.lock:
+                self.takers -= 1
+
+
+_relay: ContextVar[Relay | None] = ContextVar("relay", default=None)
+
+
+@contextmanager
+def relayed() -> Iterator[None]:
+    """For ranks that are threads started inside: the first signal is that of their `interruptible`.
+
+    If no rank is inside one, it raises Stopped here, in the main thread. A second one acts as usual.
+    """
+    relay = Relay()
+
+    def pass_on(number):
+        if not relay.takers:
+            raise Stopped(number)
+        relay.asked.append(number)
+
+    token = _relay.set(relay)
+    try:
+        with _first(pass_on):
+            yield
+    finally:
+        _relay.reset(token)
+
+
 @contextmanager
 def interruptible() -> Iterator[list[int]]:
     """Yield a list to which the first signal appends its number. A second one acts as usual."""
+    if relay := _relay.get():
+        with relay.taking() as asked:
+            yield asked
+        return
     asked: list[int] = []
     with _first(asked.append):
         yield asked

@@ -37,8 +37,10 @@ def settle(o: Options, world: Group, config: Config, rows: int | None = None) ->
         threads, why = o.threads, "--threads" if "threads" in o.given else "as in the run so far"
     elif told := _told(blas.info()[0]["internal_api"]):
         threads, why = told
-    elif (most := launch.share()) == 1:
+    elif (most := max(1, launch.cores() // world.size) if world.in_process else launch.share()) == 1:
         threads, why = 1, "cores / ranks" if world.size > 1 else "one core"
+    elif world.in_process and world.rank:  # the number is one for all: the first rank measures
+        threads, why = 1, "measured"
     else:
         rows = rows or max(1, o.train_batch_size // (o.dp * layout_of(o).parts)) * config.context // o.cp
         threads, why = measured(blas, most, (rows, config.d_model, config.d_hidden or 4 * config.d_model), o)

@@ -39,7 +39,7 @@ def run(o: Options) -> int:
         if path and (not path.endswith(ending) or not Path(path).absolute().parent.is_dir()):
             raise BadInput(f"{path} cannot be written: name a {ending} file in a folder that exists")
     check_shape(o)
-    return on_ranks(o, lambda grid: _timeline(o, grid))
+    return on_ranks(o, _timeline)
 
 
 def _timeline(o: Options, grid: Grid) -> int:

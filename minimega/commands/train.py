@@ -37,7 +37,7 @@ def run(o: Options) -> int:
     check_type(device(o.device), o.dtype)
     if not o.init_from:
         check_shape(o)
-    return on_ranks(o, lambda grid: _train(o, newest, grid))
+    return on_ranks(o, lambda o, grid: _train(o, newest, grid))
 
 
 def check_shape(o: Options) -> None:

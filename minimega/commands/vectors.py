@@ -36,7 +36,7 @@ def run(o: Options) -> int:
     if not built_in and (is_run(o.source) or (Path(o.source).is_file() and files.is_vectors(o.source))):
         save(open_vectors(o.source, o.limit), target)
         return 0
-    return on_ranks(o, lambda grid: _train(o, target, grid))
+    return on_ranks(o, lambda o, grid: _train(o, target, grid))
 
 
 def save(vectors: Vectors, target: Path) -> None:

@@ -43,6 +43,7 @@ class Group:
     """
 
     rank, size = 0, 1
+    in_process = False  # whether the ranks are threads of this process, not processes
 
     def __init__(self, name: str = "self", counter: Counter | None = None, ranks: Sequence[int] = (0,)):
         self.name, self.ranks = name, tuple(ranks)

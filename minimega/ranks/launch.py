@@ -144,6 +144,10 @@ def set_threads(threads: int | None = None) -> None:
     os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], os.environ | wanted)
 
 
+class NoMpi(BadInput):
+    """There is no MPI that can start ranks."""
+
+
 class Mpi(NamedTuple):
     """The MPI that mpi4py uses, and the path of its mpirun."""
 
@@ -153,18 +157,16 @@ class Mpi(NamedTuple):
 
 
 def find_mpi() -> Mpi:
-    """The MPI of this environment; raises BadInput, with what to do, if none can start ranks."""
+    """The MPI of this environment; raises NoMpi, with what to do, if none can start ranks."""
     if sys.platform == "win32":
-        raise BadInput(
+        raise NoMpi(
             "on Windows the MPICH and Open MPI packages are empty stubs: "
             "use WSL (Windows' own Linux), or one rank"
         )
     asked = subprocess.run(child.python("-c", ASK_MPI4PY), capture_output=True, text=True)
     if asked.returncode:
         reason = (asked.stderr.strip().splitlines() or ["no reason given"])[-1]
-        raise BadInput(
-            f"more than one rank needs mpi4py and an MPI, but: {reason}\nTo install both: {INSTALL}"
-        )
+        raise NoMpi(f"MPI ranks need mpi4py and an MPI, but: {reason}\nTo install both: {INSTALL}")
     vendor, version = asked.stdout.strip().split("|")
     tried = []
     for folder in (Path(sys.prefix, "bin"), Path(sys.executable).parent, None):
@@ -174,7 +176,7 @@ def find_mpi() -> Mpi:
                 tried.append(found)
                 if _vendor_of(found) == vendor:
                     return Mpi(vendor, version, found)
-    raise BadInput(
+    raise NoMpi(
         f"mpi4py uses {vendor} {version}, but its mpirun was not found"
         + (f" (another MPI's: {', '.join(tried)})" if tried else "")
         + f".\nInstall {vendor}'s mpirun, or reinstall both: {INSTALL}"
@@ -226,7 +228,7 @@ def start(argv: list[str], ranks: int, threads: int | None = None) -> int:
 
     The ranks' output passes through. The first Ctrl-C or SIGTERM goes to all ranks as SIGUSR1, so a run can
     save at the end of its step. A second one, or ranks that make no progress after it, end the job. Each rank
-    has `threads` threads; None: cores/ranks. Raises BadInput if there is no MPI.
+    has `threads` threads; None: cores/ranks. Raises NoMpi if there is no MPI.
     """
     return Job(*command(argv, ranks, threads), ranks).status
 

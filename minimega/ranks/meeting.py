@@ -10,7 +10,8 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from minimega.errors import RunFailed
 from minimega.ranks.rollcall import named, place
@@ -22,6 +23,10 @@ class Ended(BaseException):
     """Raised on a rank that waits when another one has failed; no program should catch it."""
 
 
+class Apart(RunFailed):
+    """Ranks do not meet; the message names them."""
+
+
 class Job:
     """State shared by the ranks of one run: who waits where, who has ended, and the first failure."""
 
@@ -30,15 +35,36 @@ class Job:
         self.lock = threading.Lock()
         self.waits: dict[int, tuple[str, threading.Event]] = {}  # by rank: for what, and until when
         self.ended: set[int] = set()
+        self.ending: set[int] = set()  # ranks that were told to end: once each
         self.threads: dict[int, int] = {}  # by rank: the thread's number
-        self.failed: tuple[int, BaseException] | None = None
-        self.paused = 0  # ranks at a debugger's prompt
+        self.failed: tuple[int, BaseException] | None = None  # the first failure
+        self.errors: dict[int, BaseException] = {}  # by rank: all of them
+        self.paused = 0  # ranks at a debugger's prompt, or in long work that was announced
 
     def fail(self, rank: int, error: BaseException) -> None:
         """Note the first failure: all ranks that wait end."""
         with self.lock:
+            self.errors[rank] = error
             if self.failed is None:
                 self.failed = rank, error
+
+    def tell_to_end(self, rank: int) -> bool:
+        """Whether Ended is to be raised on this rank: True once, so that none interrupts its cleaning up."""
+        with self.lock:
+            first = rank not in self.ending
+            self.ending.add(rank)
+            return first
+
+    @contextmanager
+    def pause(self) -> Iterator[None]:
+        """A context in which no time limit runs."""
+        with self.lock:
+            self.paused += 1
+        try:
+            yield
+        finally:
+            with self.lock:
+                self.paused -= 1
 
     def wait(self, rank: int, until: threading.Event, what: str, missing: Callable[[], list[int]]) -> None:
         """Wait until the event is set; `missing` lists the ranks that must come first.
@@ -52,7 +78,7 @@ class Job:
             self.waits[rank] = f"{what}, {place()}", until
         try:
             while not until.wait(POLL):
-                if self.failed:
+                if self.failed and self.tell_to_end(rank):
                     raise Ended
                 if self.paused:
                     begun = time.monotonic()
@@ -75,7 +101,7 @@ class Job:
                 by_place.setdefault(self._where(r), []).append(r)
         within = f" within {self.seconds:g} s" if late else ""
         lines = [f"{named(ranks)} {where}" for where, ranks in by_place.items()]
-        raise RunFailed("\n".join([f"{named(absent)} did not come{within}:", *lines]))
+        raise Apart("\n".join([f"{named(absent)} did not come{within}:", *lines]))
 
     def _where(self, rank: int) -> str:
         if rank in self.ended:
@@ -114,7 +140,7 @@ class Room:
             meeting.given[rank], meeting.said[rank] = given, (what, place())
             if len({said for said, _ in meeting.said.values()}) > 1:
                 entered = [f"rank {self.ranks[r]} entered {', '.join(meeting.said[r])}" for r in meeting.said]
-                raise RunFailed("\n".join(["ranks do not meet in one collective:", *sorted(entered)]))
+                raise Apart("\n".join(["ranks do not meet in one collective:", *sorted(entered)]))
             last = len(meeting.given) == size
             if last:
                 del self.meetings[number]
@@ -143,7 +169,7 @@ class Room:
             there, seen = found
             x, y = (array, there) if sends else (there, array)
             if x.nbytes != y.nbytes:
-                raise RunFailed(f"{what}: {x.nbytes} bytes are sent and {y.nbytes} expected, at {place()}")
+                raise Apart(f"{what}: {x.nbytes} bytes are sent and {y.nbytes} expected, at {place()}")
             y.view("uint8")[...] = x.view("uint8")
             seen.set()
             done.set()

@@ -1,6 +1,5 @@
 """One terminal for ranks that are threads: whole lines, and one debugger's prompt at a time."""
 
-import io
 import pdb
 import sys
 import threading
@@ -11,31 +10,54 @@ from typing import Any
 _prompt = threading.RLock()  # held by the rank that prompts
 
 
-class Lines(io.TextIOBase):
-    """A text stream for threads: each thread's text goes out line by line, so lines stay whole."""
+class Lines:
+    """A text stream for threads: each thread's text goes out line by line, so lines stay whole.
+
+    A thread that flushes within a line has begun it: the lines of others wait until it is ended.
+    """
 
     def __init__(self, stream):
-        self.stream, self.kept, self.lock = stream, threading.local(), threading.Lock()
+        self.stream, self.lock = stream, threading.Lock()
+        self.kept: dict[int, str] = {}  # by thread: what is not written yet
+        self.within: int | None = None  # the thread that has begun a line
 
     def write(self, text: str) -> int:
         """Write the whole lines of this thread, and keep the rest."""
-        begun = getattr(self.kept, "text", "") + text
-        lines, newline, self.kept.text = begun.rpartition("\n")
-        if newline:
-            with self.lock:
-                self.stream.write(lines + newline)
+        me = threading.get_ident()
+        with self.lock:
+            self.kept[me] = self.kept.get(me, "") + text
+            if self.within in (None, me):
+                self._put(me)
         return len(text)
 
     def flush(self) -> None:
-        """Flush the stream below; an unfinished line stays."""
-        self.stream.flush()
+        """Write what this thread has of a line, if no other has begun one; flush the stream below."""
+        me = threading.get_ident()
+        with self.lock:
+            if self.kept.get(me) and self.within in (None, me):
+                self.stream.write(self.kept[me])
+                self.kept[me], self.within = "", me
+            self.stream.flush()
 
     def finish(self) -> None:
         """Write this thread's unfinished line."""
-        if rest := getattr(self.kept, "text", ""):
-            self.kept.text = ""
-            with self.lock:
-                self.stream.write(rest)
+        me = threading.get_ident()
+        with self.lock:
+            if self.within in (None, me):
+                self._put(me, end=True)
+            elif me in self.kept:
+                self.stream.write(self.kept.pop(me))
+
+    def _put(self, me: int, end: bool = False) -> None:
+        lines, newline, rest = self.kept.pop(me, "").rpartition("\n")
+        self.stream.write(lines + newline + rest * end)
+        if rest and not end:
+            self.kept[me] = rest
+        if (newline or end) and self.within == me:  # the others' turn
+            self.within = None
+            for other in list(self.kept):
+                if "\n" in self.kept[other]:
+                    self._put(other)
 
     def __getattr__(self, name: str):
         return getattr(self.stream, name)
@@ -50,12 +72,8 @@ class Prompt(pdb.Pdb):
 
     def interaction(self, *args) -> None:
         """Prompt, alone."""
-        with _prompt:
-            self.job.paused += 1
-            try:
-                super().interaction(*args)
-            finally:
-                self.job.paused -= 1
+        with _prompt, self.job.pause():
+            super().interaction(*args)
 
 
 class Terminal:

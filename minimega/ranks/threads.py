@@ -6,18 +6,19 @@ x the array that goes in, y the one that is filled; `counts` numbers of elements
 """
 
 import contextvars
+import ctypes
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from itertools import accumulate
 from typing import Any, Protocol, TypeVar
 
 from minimega.backend import library
-from minimega.errors import RunFailed
 from minimega.ranks.counter import Counter
 from minimega.ranks.group import Group
 from minimega.ranks.launch import cores
-from minimega.ranks.meeting import Ended, Job, Room
+from minimega.ranks.meeting import Apart, Ended, Job, Room
 from minimega.ranks.mpi import Ranks
 from minimega.ranks.prompts import TERMINAL
 
@@ -124,14 +125,16 @@ def _broadcast(given: list, root: int) -> None:
 class Threads(Ranks):
     """A group of ranks that are threads; it counts, cuts and checks as `Ranks` over MPI does."""
 
+    in_process = True
+
     def __init__(self, memory: Memory, name: str, counter: Counter, ranks: Sequence[int]):
         Group.__init__(self, name, counter, ranks)
         self.ways, self.cuts = (memory, memory), {}
         self.rank, self.size = memory.rank, len(ranks)
 
     def busy(self, what):
-        """Nothing: a rank that waits sees where this one is."""
-        return nullcontext()
+        """A context in which the ranks that wait have no time limit."""
+        return self.ways[0].room.job.pause()
 
     def _cut(self, colour: int, name: str) -> Group:
         memory, name = self.ways[0], name or self.name
@@ -182,6 +185,7 @@ def _run(f: Callable[[Group], T], size: int, seconds: float) -> list[T]:
         return [f(Group("world"))]
     job = Job(size, seconds)
     results: list[Any] = [None] * size
+    over = threading.Event()  # set whenever a rank has ended
     room = Room(job, list(range(size)), "world")
 
     def rank(r: int) -> None:
@@ -198,6 +202,7 @@ def _run(f: Callable[[Group], T], size: int, seconds: float) -> list[T]:
             del TERMINAL.jobs[job.threads[r]]
             with job.lock:
                 job.ended.add(r)
+            over.set()
 
     contexts = [contextvars.copy_context() for _ in range(size)]
     threads = [
@@ -207,23 +212,34 @@ def _run(f: Callable[[Group], T], size: int, seconds: float) -> list[T]:
     with TERMINAL.taken() as lines:
         for thread in threads:
             thread.start()
-        _join(threads, job)
+        _join(job, over)
     if job.failed:
         r, error = job.failed
-        if not isinstance(error, RunFailed):  # which names its ranks
+        alike = len(job.errors) == size and len({repr(e) for e in job.errors.values()}) == 1
+        if not alike and not isinstance(error, Apart):
             error.add_note(f"on rank {r} of {size}")
         raise error
     return results
 
 
-def _join(threads: list[threading.Thread], job: Job) -> None:
-    """Wait for all; once a rank has failed, wait briefly for the others, which end at their next wait."""
+def _join(job: Job, over: threading.Event) -> None:
+    """Wait until all ranks have ended; once one has failed, only briefly: the others end at their next wait.
+
+    After a signal, which the main thread takes, the ranks end at once, unless they are in a long call of C.
+    A signal that interrupts Thread.join makes it take the thread for ended (CPython issue 89437), so it
+    is not used.
+    """
     try:
-        for thread in threads:
-            while thread.is_alive() and not job.failed:
-                thread.join(0.02)
-    except BaseException as error:  # a signal, which the main thread takes
+        while len(job.ended) < job.size and not job.failed:
+            over.wait(0.02)
+            over.clear()
+    except BaseException as error:
         job.fail(-1, error)
+        for r, ident in job.threads.items():
+            if job.tell_to_end(r):
+                ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(ident), ctypes.py_object(Ended))
         raise
-    for thread in threads:
-        thread.join(PATIENCE)
+    finally:
+        end = time.monotonic() + PATIENCE
+        while len(job.ended) < job.size and time.monotonic() < end:
+            time.sleep(0.002)

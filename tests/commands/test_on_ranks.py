@@ -7,7 +7,6 @@ import pytest
 from minimega.commands import on_ranks
 from minimega.commands.cli import main, parse
 from minimega.commands.options import layout_of
-from minimega.errors import BadInput
 from minimega.ranks import launch
 
 
@@ -41,7 +40,7 @@ def test_dp_auto_takes_the_cores_that_divide_the_batch(cores, words, replicas, m
 
 def test_dp_auto_without_an_mpi_is_one_rank_that_says_why(monkeypatch, capsys):
     def none():
-        raise BadInput("more than one rank needs mpi4py and an MPI, but: none\nTo install both: ...")
+        raise launch.NoMpi("MPI ranks need mpi4py and an MPI, but: none\nTo install both: ...")
 
     monkeypatch.setattr(launch, "cores", lambda: 4)
     monkeypatch.setattr(launch, "find_mpi", none)
@@ -61,9 +60,7 @@ def test_dp_auto_without_an_mpi_is_one_rank_that_says_why(monkeypatch, capsys):
     ]
     assert main(["train", "--dp", "auto", *small]) == 0
     said = capsys.readouterr().out
-    assert said.startswith(
-        "--dp auto: one rank, since more than one rank needs mpi4py and an MPI, but: none\n"
-    )
+    assert said.startswith("--dp auto: one rank, since MPI ranks need mpi4py and an MPI, but: none\n")
     assert "held out: loss" in said and "world:" not in said
 
 

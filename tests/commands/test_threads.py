@@ -99,7 +99,9 @@ def test_all_ranks_take_the_number_of_the_first(shell):
     """If each rank measured for itself, different numbers of threads would round differently."""
     shell.setattr(threads, "in_turn", lambda counts, seconds: {n: 1 / n for n in counts})
     for told in (1, 2):
-        first = SimpleNamespace(size=2, broadcast=lambda x, label, told=told: np.array(told))
+        first = SimpleNamespace(
+            size=2, in_process=False, broadcast=lambda x, label, told=told: np.array(told)
+        )
         o = parse("train", SMALL.split())
         threads.settle(o, first, Config(vocab_size=9))
         assert o.threads == threads.used() == told
