@@ -64,7 +64,6 @@ BESIDE: dict[str, Any] = {"shown": "beside the page", "told": {"ratings": "requi
 CHOSEN: dict[str, Any] = {"by": {"plan": None}, "told": {"plan": "chosen"}}
 MANY_TOKENS: dict[str, Any] = {"by": {"plan": None}, "told": {"plan": "4 million tokens"}}
 HALF: dict[str, Any] = {"by": {"plan": None}, "told": {"plan": "16 bits"}}
-
 # fmt: off
 GROUPS: dict[str, tuple[Option, ...]] = {
     "text": (
