@@ -25,6 +25,7 @@ from minimega.model import SHAPES, Config
 from minimega.optim import OPTIMIZERS
 from minimega.parallel.layout import FEATURES, REFUSED, Layout
 from minimega.precision import check_eps
+from minimega.ranks import launch
 from minimega.seq2seq.model import EncoderDecoder
 
 
@@ -105,6 +106,8 @@ def complete(command: str, given: dict[str, object]) -> SimpleNamespace:
         raise BadInput(f"--train-batch-size {o.train_batch_size} {parts}")
     if command == "timeline" and o.pp == 1:
         raise BadInput("timeline shows a pipeline: choose --pp 2 or more, as in --pp 2 --micro-batches 8")
+    if "oversubscribe" in of_command(command) and launch.ranks_given() is None:
+        launch.check_crowd(layout_of(o).ranks, o.oversubscribe)  # before what takes time for each rank
     if steps:
         check_layout(o)
     if command in ("reshard", "import-hf", "export-hf") and not o.save_dir:
