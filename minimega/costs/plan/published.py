@@ -3,7 +3,8 @@
 Each row is asked as a user would ask: with what its table prints, and nothing else. What it does not print
 follows one rule, never the printed time: of micro-batches and virtual stages, the fastest that fits.
 
-Rows marked `fitted` set a constant of gpus.py or machine.py; all others test it:
+Rows marked `fitted` set a constant of gpus.py or machine.py. The others set none, but all rows were seen
+while the formulas were chosen:
 
     products 0.75, RAMP 128      A100: Narayanan et al. 2021, table 1 (alone 0.735), and the layer times of
                                  Korthikanti et al. 2022, table 4 (alone 0.76)
