@@ -1,17 +1,17 @@
 """Real GPUs: what their data sheets say, and the shares of it that training reaches.
 
 Peaks are of dense products with float32 sums (data sheets also print twice as much, for sparse ones).
-`between` is a GPU's share of its node's network cards: a DGX A100 has eight of 200 Gbit/s for eight GPUs, 25
-GB/s each.
+`between` is a GPU's share of its node's network cards: a DGX A100 has eight of 200 Gbit/s for eight GPUs,
+25 GB/s each.
 
 Shares that training reaches, and where they come from:
 
-    NVLINK 0.75      all-reduce of nccl-tests on a DGX A100: about 230 of 300 GB/s for large messages
-    INFINIBAND 0.8   the same over many nodes: about 20 of 25 GB/s per card
+    NVLINK 0.75      users of nccl-tests on A100 report 200 to 208 of 300 GB/s (its issues 149 and 178)
+    INFINIBAND 0.8   over nodes: 85 to 96 of 100 GB/s on four cards (issue 119), less on many nodes
     OLD_NVLINK 0.55  V100 with the NCCL of 2019: see published.py
     PCIE 0.7         about 22 of 32 GB/s, through the host
-    latencies        NCCL's own table (src/graph/tuning.cc, hwLat): 3.4 us per step of a ring over NVLink, 14
-    over the network
+    latencies        NCCL's own table (src/graph/tuning.cc, hwLat), for a step of a ring: 3.4 us over
+                     NVLink, 14 us over the network
 """
 
 from typing import Any
