@@ -3,7 +3,6 @@
 import functools
 from dataclasses import fields, replace
 from pathlib import Path
-from unittest.mock import patch
 
 import numpy as np
 from safetensors import safe_open
@@ -25,6 +24,7 @@ from minimega.train import train_step
 from tests.mpi import cases_model, cases_pipeline
 from tests.mpi.equal import Case
 from tests.mpi.ranks import sizes
+from tests.mpi.together import once, planted
 
 # A layer for each stage of the longest pipeline.
 CASES = {
@@ -105,7 +105,7 @@ def part(array, p):
     return (piece if p.span is None else piece.reshape(-1)[p.span]).copy()
 
 
-@functools.cache
+@once
 def serial(case: Case):
     """The weights of one rank after a step, and its optimizer."""
     model, optimizer = case.model(), AdamW()
@@ -113,7 +113,7 @@ def serial(case: Case):
     return {name: p.data for name, p in model.parameters().items()}, optimizer
 
 
-@functools.cache
+@once
 def second_step(case: Case) -> dict:
     """The step after it."""
     model, optimizer = case.model(), AdamW()
@@ -140,11 +140,11 @@ def case_any_layout_reads_the_checkpoint_of_any_other(group):
                 if group.size == 8 and (n + m) % 5:  # of 15 layouts each is read by 3, and reads 3
                     continue
                 far = b.differs(folder / "step-1", stage=m // 2 % 2)
-                assert not far, (vars(a.options), vars(b.options), far)
+                assert not far, (vars(a.options), vars(b.layout), far)
                 if m in to_go_on:
                     to_go_on.remove(m)
                     record, want = b.next_step(folder / "step-1"), second_step(b.case)
-                    assert all(abs(record[k] - want[k]) < 1e-10 for k in ("loss", "grad_norm")), b.options
+                    assert all(abs(record[k] - want[k]) < 1e-10 for k in ("loss", "grad_norm")), b.layout
             group.barrier()
     assert not to_go_on
 
@@ -225,17 +225,17 @@ def raised(act, kind=OSError) -> str:
 def case_a_rank_that_fails_stops_all_and_leaves_what_was_there(group):
     """A full disk on the first or the last rank, at any moment: one error everywhere, and nothing is lost."""
     cut = Cut(group, (1, 1, False, group.size))
-    moments = [(r, "minimega.checkpoint.checkpoint.write") for r in (0, group.size - 1)]
-    moments += [(0, f"pathlib.Path.{name}") for name in ("mkdir", "rename", "write_text")]
+    moments = [(r, checkpoint, "write") for r in (0, group.size - 1)]
+    moments += [(0, Path, name) for name in ("mkdir", "rename", "write_text")]
     with workspace(None, group) as folder:
         cut.save(folder, 1, group)
-        for rank, moment in moments:
+        for rank, *moment in moments:
             model, optimizer, _ = cut.holding()
 
             def full(*_, rank=rank, **__):
                 raise OSError(28, f"No space left for rank {rank}")
 
-            with patch(moment, full) if group.rank == rank else patch("minimega.commands.doctor.run", full):
+            with planted(group, lambda at=moment, full=full: [(*at, full)] if group.rank == rank else []):  # noqa: B023
                 said = raised(lambda: checkpoint.save(folder, model, optimizer, {"step": 2}, world=group))  # noqa: B023
             assert said.startswith(f"[Errno 28] No space left for rank {rank}"), (said, moment)
             group.barrier()
@@ -267,7 +267,9 @@ def case_planted_mistakes_are_noticed(group):
         def by_nobody(self, rank, pieces):
             return [p for p in right[0](self, rank, pieces) if not p.name.startswith(table)]
 
-        with patch.object(Division, "of", by_nobody):  # each end assumes that the other one writes it
+        with planted(
+            group, lambda: [(Division, "of", by_nobody)]
+        ):  # each end assumes that the other one writes it
             assert "pieces were written instead of" in raised(lambda: save(2))
 
         def in_one_place(owned):
@@ -276,7 +278,7 @@ def case_planted_mistakes_are_noticed(group):
             first = {p: p._replace(bounds=((0, 24), (0, 36))) if p.name == matrix else p for p in held}
             return {first[p]: array for p, array in held.items()}
 
-        with patch.object(checkpoint, "weights", in_one_place):
+        with planted(group, lambda: [(checkpoint, "weights", in_one_place)]):
             assert "is damaged: its parts hold" in raised(lambda: save(2))
         assert run_folder.newest(folder).name == "step-1"
 
@@ -288,7 +290,7 @@ def case_planted_mistakes_are_noticed(group):
                 return piece._replace(bounds=((0, 24), (other, other + 36)))
             return piece
 
-        with patch.object(checkpoint, "piece_of", exchanged):
+        with planted(group, lambda: [(checkpoint, "piece_of", exchanged)]):
             save(2)
         assert anywhere(alone.differs(folder / "step-2"))
 
@@ -302,7 +304,7 @@ def case_planted_mistakes_are_noticed(group):
                 else piece
             )
 
-        with patch.object(checkpoint, "piece_of", of_the_first_stage):
+        with planted(group, lambda: [(checkpoint, "piece_of", of_the_first_stage)]):
             assert anywhere(cut.differs(folder / "step-1"))
 
         group.barrier()

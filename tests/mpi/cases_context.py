@@ -1,10 +1,8 @@
 """Cut sequences equal the serial model: ring attention on ranks, and every layout with --cp."""
 
-from contextlib import ExitStack
 from dataclasses import replace
 from itertools import product
 from types import SimpleNamespace
-from unittest.mock import patch
 
 import numpy as np
 
@@ -25,7 +23,8 @@ from minimega.train import train_step
 from tests.mpi.cases_model import Ring, assert_copies_are_equal
 from tests.mpi.cases_pipeline import SCHEDULES
 from tests.mpi.equal import PAIRS, Case, assert_equal, assert_used_alike, compare, serial
-from tests.mpi.ranks import sizes
+from tests.mpi.ranks import processes, sizes
+from tests.mpi.together import planted
 
 PLAIN = 1, 1, False, 1
 LAYOUTS = {  # by the number of ranks: (tp, dp, sequence parallelism, pp, cp)
@@ -184,6 +183,7 @@ def case_what_a_rank_holds_is_what_the_planner_says(group):
 
 
 @sizes(2, 3)
+@processes
 def case_checked_collectives_change_nothing(group):
     g = grid(watched(group), Layout(cp=group.size))
     assert_equal(on(g, factors=frozenset({"dropout"})), g)
@@ -270,9 +270,7 @@ def case_planted_mistakes_differ_from_the_serial_model(group):
     case = on(g, factors=frozenset({"dropout"}))
     serial(case)
     for plant, differs in PLANTED.items():
-        with ExitStack() as stack:
-            for where, name, wrong in plant():
-                stack.enter_context(patch.object(where, name, wrong))
+        with planted(group, plant):
             found = compare(case, g)
         worst = group.all_reduce(np.array(found[differs]), "max")
         assert worst > 1e6, (plant.__name__, differs, worst)

@@ -3,10 +3,8 @@
 N tokens, E experts, k experts a token, D width.
 """
 
-from contextlib import ExitStack
 from dataclasses import replace
 from itertools import product
-from unittest.mock import patch
 
 import numpy as np
 
@@ -16,7 +14,7 @@ from minimega.checkpoint import checkpoint
 from minimega.commands.texts import workspace
 from minimega.costs import messages
 from minimega.errors import BadInput
-from minimega.experts import from_experts, route, to_experts
+from minimega.experts import from_experts, route, to_experts, top
 from minimega.gradcheck import check_adjoint
 from minimega.layer import Place, place
 from minimega.model import Model, gpt
@@ -29,8 +27,8 @@ from minimega.parallel.pipeline import staged
 from minimega.parallel.tensor import SequenceParallel, TensorParallel
 from minimega.ranks.group import pieces
 from minimega.train import train_step
+from tests.mpi import together
 from tests.mpi.cases_model import assert_copies_are_equal
-from tests.mpi.cases_planted import apply
 from tests.mpi.equal import PAIRS, Case, assert_equal, assert_used_alike, compare, distance, serial
 from tests.mpi.ranks import sizes
 
@@ -138,13 +136,13 @@ def case_sequences_cut_over_a_context(group):
 
 def chosen_by_layer(case: Case) -> list[np.ndarray]:
     """What the serial model chooses for a step's batch: (B, T, k) for each layer."""
-    found, right = [], experts.top
+    found = []
 
     def noted(probs, k):
-        found.append(right(probs, k))
+        found.append(top(probs, k))
         return found[-1]
 
-    with patch.object(experts, "top", noted), no_grad():
+    with together.replaced(experts, "top", noted), no_grad():
         replace(case, schedule="1f1b", v=1).model().hidden(case.data()[0])
     return [ids.reshape(case.batch, 8, -1) for ids in found]
 
@@ -333,8 +331,7 @@ def case_planted_mistakes_differ_from_the_serial_model(group):
         how = ("interleaved", 2) if layout == "pipeline" else ("1f1b", 1)
         case = on(g, frozenset(factors), "float64", *how)
         serial(case)  # before anything is planted
-        with ExitStack() as stack:
-            apply(stack, plant)
+        with together.planted(group, plant):
             wrong = compare(case, g)
         worst = float(group.all_reduce(np.array(wrong.get(differs, 0.0)), "max"))
         assert worst > 1e6, (name, differs, worst, {n for n, x in wrong.items() if x > 1})
@@ -346,7 +343,7 @@ def case_the_balance_of_a_sequence_cut_twice_is_summed_over_both_groups(group):
     case = on(g)
     assert_equal(case, g)
     for summed, over in ONE_OF_TWO.items():
-        with patch.object(SequenceParallel, "over_tokens", over):
+        with together.planted(group, lambda over=over: [(SequenceParallel, "over_tokens", over)]):
             wrong = compare(case, g)
         worst = float(group.all_reduce(np.array(wrong[ROUTER]), "max"))
         assert worst > 1e6, (f"summed over the ranks of the {summed} alone", worst)

@@ -12,7 +12,7 @@ import numpy as np
 
 from minimega.ranks.group import Counter
 from minimega.ranks.mpi import Ranks
-from tests.mpi.ranks import sizes
+from tests.mpi.ranks import processes, sizes
 
 
 class FakeArray(np.ndarray):
@@ -166,6 +166,7 @@ def gpu_group(comm, xp):
 
 
 @sizes(2, 3, 4)
+@processes
 def case_without_cuda_in_mpi_arrays_go_through_the_host(group):
     with cupy() as xp:  # one GPU for several ranks, and the trial of MPI fails: there is no CuPy
         gpu, how = gpu_group(NoGpuArrays(group.comm.Dup()), xp)
@@ -175,6 +176,7 @@ def case_without_cuda_in_mpi_arrays_go_through_the_host(group):
 
 
 @sizes(2, 3, 4)
+@processes
 def case_with_a_gpu_each_nccl_carries_the_collectives(group):
     with cupy(gpus=group.size, nccl=True) as xp:
         FakeNccl.comm = group.comm.Dup()
@@ -186,6 +188,7 @@ def case_with_a_gpu_each_nccl_carries_the_collectives(group):
 
 
 @sizes(2)
+@processes
 def case_an_mpi_that_knows_cuda_takes_arrays_as_they_are(group):
     from minimega.ranks.transport import Mpi
 

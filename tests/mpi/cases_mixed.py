@@ -24,6 +24,7 @@ from tests.mpi.adjoint import assert_whole
 from tests.mpi.cases_traffic import counted
 from tests.mpi.equal import PAIRS, STEPS, Case, assert_equal
 from tests.mpi.ranks import sizes
+from tests.mpi.together import planted
 
 SLOTS = "master", "mean", "square"
 LAYOUTS = {  # by the number of ranks: (tp, dp, sequence parallelism, pp)
@@ -129,14 +130,11 @@ def case_planted_mistakes_in_the_scale_are_caught(group):
             super().__init__(model, batches, count, reducer)
 
     def on_one_stage(parameters, scale):
-        right[train](parameters, scale if g.pipeline.rank else 1.0)
+        right(parameters, scale if g.pipeline.rank else 1.0)
 
-    case, right = on(g, "float16"), {teams: teams.Run, train: train.unscale}
+    case, right = on(g, "float16"), train.unscale
     equal.serial(case)
     for module, name, wrong in ((teams, "Run", Forgotten), (train, "unscale", on_one_stage)):
-        setattr(module, name, wrong)
-        try:
+        with planted(group, lambda plant=(module, name, wrong): [plant]):
             far = [n for n, x in equal.compare(case, g).items() if not x <= 1]
-        finally:
-            setattr(module, name, right[module])
         assert group.all_reduce(np.array(len(far))) > 0, f"not caught: {name}"

@@ -21,6 +21,7 @@ from tests.mpi import equal
 from tests.mpi.adjoint import assert_whole
 from tests.mpi.equal import PAIRS, STEPS, Case, assert_equal, assert_used_alike
 from tests.mpi.ranks import sizes
+from tests.mpi.together import planted
 
 LAYOUTS = {  # by the number of ranks: (tp, dp, sequence parallelism, pp)
     2: [(1, 1, False, 2)],
@@ -197,11 +198,8 @@ def case_planted_mistakes_are_caught(group):
         ("gpipe", teams, "Run", SwappedOrder),
         ("zero-bubble", teams, "Run", SkippedHalf),
     ):
-        right, case = getattr(where, name), on(g, schedule)
+        case = on(g, schedule)
         equal.serial(case)
-        setattr(where, name, wrong)
-        try:
+        with planted(group, lambda plant=(where, name, wrong): [plant]):
             far = [n for n, x in equal.compare(case, g).items() if not x <= 1]
-        finally:
-            setattr(where, name, right)
         assert group.all_reduce(np.array(len(far))) > 0, f"not caught: {wrong.__name__}"

@@ -3,9 +3,6 @@
 Those in the regions alone are in `cases_regions`. D width, V vocabulary.
 """
 
-from contextlib import ExitStack
-from unittest.mock import patch
-
 import numpy as np
 
 from minimega import attention, autograd, embedding, layer, linear, train
@@ -19,6 +16,7 @@ from minimega.parallel.grid import Grid, grid
 from minimega.parallel.layout import Layout
 from minimega.parallel.tensor import SequenceParallel
 from minimega.ranks import group as comm
+from tests.mpi import together
 from tests.mpi.cases_model import assert_copies_are_equal, on
 from tests.mpi.equal import compare, serial
 from tests.mpi.ranks import sizes
@@ -276,11 +274,6 @@ LAYOUTS = {  # by the number of ranks
 }
 
 
-def apply(stack: ExitStack, plant) -> None:
-    for where, name, wrong in plant():
-        stack.enter_context(patch.object(where, name, wrong))
-
-
 @sizes(2, 4)
 def case_planted_mistakes_differ_from_the_serial_model(group):
     for name, (layout, factors, differs, plant) in PLANTED.items():
@@ -288,8 +281,7 @@ def case_planted_mistakes_differ_from_the_serial_model(group):
         case = on(g, factors)
         serial(case)  # before anything is planted
         right = compare(case, g)
-        with ExitStack() as stack:
-            apply(stack, plant)
+        with together.planted(group, plant):
             wrong = compare(case, g)
         worst = {n: float(group.all_reduce(np.array(x), "max")) for n, x in wrong.items()}
         assert max(right.values()) <= 1, name
@@ -301,8 +293,7 @@ def case_planted_mistakes_part_the_copies(group):
     for plant in (norms_unsummed_over_the_tokens, clipped_by_the_norm_of_the_own_pieces):
         layout, factors, *_ = PLANTED[plant.__name__]
         g, caught = grid(group, Layout(*LAYOUTS[group.size][layout])), 0
-        with ExitStack() as stack:
-            apply(stack, plant)
+        with together.planted(group, plant):
             try:
                 assert_copies_are_equal(on(g, factors, "float32"), g)
             except AssertionError:

@@ -4,7 +4,6 @@ import tracemalloc
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import product
-from unittest.mock import patch
 
 import numpy as np
 
@@ -21,7 +20,8 @@ from minimega.train import train_step
 from tests.mpi.adjoint import assert_whole
 from tests.mpi.cases_model import Ring, grids, on
 from tests.mpi.equal import PAIRS, STEPS, Case, assert_equal, assert_used_alike, compare
-from tests.mpi.ranks import sizes
+from tests.mpi.ranks import processes, sizes
+from tests.mpi.together import planted
 
 STAGES = 1, 2, 3
 FACTORS = frozenset({"dropout", "deep"}), frozenset({"accumulate", "uneven", "untied", "full"})
@@ -206,12 +206,13 @@ def case_planted_mistakes_are_caught(group):
             g = grid(group, Layout(tp, group.size // tp))
             case = replace(on(g, frozenset(factors)), zero=stage)
             assert_equal(case, g)
-            with patch.object(where, attribute, wrong):
+            with planted(group, lambda plant=(where, attribute, wrong): [plant]):
                 far = group.all_reduce(np.array(compare(case, g)[differs]), "max")
             assert far > 1e6, (name, far)
 
 
 @sizes(2, 4)
+@processes
 def case_what_a_rank_holds_is_what_the_formula_says(group):
     """By the arrays, between steps and at the peak of a step of two parts; by what NumPy allocated."""
     config = Config(vocab_size=300, context=4, d_model=128, nhead=2, num_layers=4)

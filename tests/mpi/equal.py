@@ -11,10 +11,8 @@ for the float32 masters of the weights after SGD. AdamW is left out there, whose
 gradients that are partly rounding.
 """
 
-import functools
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from unittest.mock import patch
 
 import numpy as np
 
@@ -22,6 +20,7 @@ from minimega import experts, random
 from minimega.commands import rounding
 from minimega.costs import Job
 from minimega.data.windows import Windows
+from minimega.experts import top
 from minimega.layer import Recomputed
 from minimega.model import Config, Model, gpt
 from minimega.optim import SGD, AdamW, unscale
@@ -35,6 +34,7 @@ from minimega.sample import generate, next_logits
 from minimega.seq2seq.model import EncoderDecoder
 from minimega.train import Alone, Recipe, evaluate, train_step
 from tests.mpi.adjoint import assert_whole
+from tests.mpi.together import once, replaced
 
 LIMITS = {"float64": 1e-10, "float32": 2e-6, **{d.name: 4 * rounding.eps(d.name) for d in HALF}}
 LR, STEPS, HEAD = {"SGD": 0.5, "AdamW": 0.01}, 3, 3  # HEAD: its width
@@ -191,7 +191,7 @@ def outcome(case: Case, grid: Grid | None = None, bucket: int = 700) -> dict[str
     return {name: np.asarray(value) for name, value in found.items()}
 
 
-@functools.cache
+@once
 def serial(case: Case) -> dict[str, np.ndarray]:
     """The outcome on one rank, in one part, with nothing computed twice."""
     factors = case.factors - {"accumulate", "recompute", "selective", "full"}
@@ -207,14 +207,14 @@ def choices():
 
     By their logits, which is where rounding happens; however small both probabilities are.
     """
-    gaps, top = [], experts.top
+    gaps = []
 
     def noted(probs, k):
         ranked = np.log(-np.sort(-probs, axis=-1))
         gaps.append(float((ranked[..., k - 1] - ranked[..., k]).min(initial=1)))
         return top(probs, k)
 
-    with patch.object(experts, "top", noted):
+    with replaced(experts, "top", noted):
         yield gaps
 
 

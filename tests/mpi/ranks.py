@@ -1,8 +1,8 @@
-"""Runs cases on ranks: `mpirun -n 4 python ranks.py cases_comm.case_a cases_regions.case_b ...`.
+"""Runs cases on ranks of MPI: `mpirun -n 4 python ranks.py cases_comm.case_a cases_regions.case_b ...`.
 
-A case is a function of the group of all ranks, in a file `cases_*.py` beside this one. Rank 0 writes
-`ok NAME` when all ranks are through. What fails, or hangs for longer than LIMIT, ends the job with its
-traceback.
+A case is a function of the group of all ranks, in a file `cases_*.py` beside this one. The ranks may be
+processes or threads (test_threads.py): see together.py for what threads share. Rank 0 writes `ok NAME` when
+all ranks are through. What fails, or hangs for longer than LIMIT, ends the job with its traceback.
 """
 
 import faulthandler
@@ -17,6 +17,7 @@ from minimega.ranks.mpi import world
 
 sys.path.insert(0, str(Path(__file__).parents[2]))  # ranks start without it, as they do for a user
 
+SIZES = 1, 2, 3, 4, 8
 LIMIT = 240  # seconds for one case: for hangs, not for a busy machine
 
 
@@ -28,6 +29,18 @@ def sizes(*numbers: int):
         return case
 
     return mark
+
+
+def processes(case):
+    """Marks a case that measures a process for each rank, or MPI itself."""
+    case.processes = True
+    return case
+
+
+def of_processes(name: str) -> bool:
+    """Whether only ranks of MPI can pass it."""
+    file, case = name.split(".")
+    return hasattr(getattr(importlib.import_module(f"tests.mpi.{file}"), case), "processes")
 
 
 def cases(ranks: int) -> list[str]:

@@ -1,4 +1,4 @@
-"""Every case of `cases_*.py`, on 1, 2, 3, 4 and 8 ranks: one mpirun per number of ranks."""
+"""Cases on ranks of MPI: a few in `make test`, all in `make test-ranks` (as threads: test_threads.py)."""
 
 import subprocess
 from pathlib import Path
@@ -8,17 +8,39 @@ import pytest
 pytest.importorskip("mpi4py", reason="cases among ranks need mpi4py and an MPI: pip install mpi4py mpich")
 
 from minimega.ranks import launch
-from tests.mpi.ranks import cases
+from tests.mpi.ranks import SIZES, cases, of_processes
 
 HERE = Path(__file__).parent
 LIMIT = 1200  # seconds for one mpirun; a case has its own limit in ranks.py
 
+FEW = (  # and all that measure processes
+    "cases_comm.",  # every kind of message
+    "cases_regions.",  # the adjoint identity, with planted mistakes
+    "cases_chat.case_the_loss",  # steps in every layout
+    "cases_pipeline.case_weights_that_are_not_finite",  # an error on one rank stops all
+    "cases_model.case_a_rank_without_a_piece",
+    "cases_checkpoint.case_a_rank_that_fails",
+    "cases_pipeline.case_planted_mistakes",
+    "cases_timeline.case_clocks",
+)
 
-@pytest.mark.parametrize("ranks", [1, 2, 3, 4, 8])
-def test_cases(ranks):
-    todo, failed = cases(ranks), []
+
+@pytest.mark.parametrize("ranks", [2, 4])
+def test_a_few_cases(ranks):
+    run([name for name in cases(ranks) if name.startswith(FEW) or of_processes(name)], ranks)
+
+
+@pytest.mark.ranks
+@pytest.mark.parametrize("ranks", SIZES)
+def test_all_cases(ranks):
+    run(cases(ranks), ranks)
+
+
+def run(todo: list[str], ranks: int) -> None:
+    """Run cases on so many ranks; a case that ends the job is followed by a job for those after it."""
+    failed = []
     assert len(todo) > 10
-    while todo:  # a case that ends the job is followed by a job for those after it
+    while todo:
         done, said = through(ranks, todo)
         assert todo[: len(done)] == done
         failed += [f"{name} on {ranks} ranks:\n{said}" for name in todo[len(done) : len(done) + 1]]

@@ -1,12 +1,10 @@
-"""Ranks as threads: the collectives, the model on them, and what happens when they do not meet."""
+"""Ranks as threads: a step on them, and what happens when they do not meet (the cases: tests/mpi)."""
 
-import importlib
 import os
 import subprocess
 import sys
 import threading
 import time
-import warnings
 
 import numpy as np
 import pytest
@@ -18,21 +16,6 @@ from minimega.parallel.grid import grid
 from minimega.parallel.layout import Layout
 from minimega.parallel.team import build
 from minimega.ranks.threads import on_ranks
-from tests.mpi.ranks import cases
-
-# These measure one process per rank, or replace functions of a module, which all threads would see.
-OF_PROCESSES = ("planted", "gpu", "checked_collectives", "holds", "timeline", "memory", "experts.case_a_step")
-
-
-@pytest.mark.parametrize("ranks", [2, 3, 4])
-@pytest.mark.parametrize("file", ["cases_comm", "cases_regions"])
-def test_the_cases_of_messages_and_regions_hold_on_threads(ranks, file):
-    names = [n for n in cases(ranks) if n.startswith(file) and not any(o in n for o in OF_PROCESSES)]
-    assert names
-    with on_ranks(ranks) as run, warnings.catch_warnings():
-        for name in names:
-            run(getattr(importlib.import_module(f"tests.mpi.{file}"), name.partition(".")[2]))
-
 
 SHAPE = {"vocab_size": 24, "context": 8, "d_model": 16, "nhead": 4, "num_layers": 2, "dropout": 0.1}
 
