@@ -9,6 +9,8 @@ from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
+import numpy as np
+
 from minimega.costs import Job
 from minimega.costs.activations import block, items
 from minimega.costs.activations import kept as activations_of
@@ -117,6 +119,9 @@ def memory(job: Job, rank: int = 0) -> dict[str, int]:
     return held(job, rank) | {"recomputed": int(none - kept), "workspace": workspace(own)}
 
 
+MANY = (
+    8  # pipeline ranks above which only some are computed: each holds a micro-batch less than the one before
+)
 DEEP = 300  # layers above which the need is computed from two shallower models: it is a straight line
 
 
@@ -136,7 +141,9 @@ def needs_by_rank(job: Job) -> list[int]:
         times = (layers - few) // (more - few)
         return [a + times * (b - a) for a, b in zip(some, all_of, strict=True)]
     ranks = cut.tp * cut.cp * cut.dp  # of a stage
-    return [sum(memory(job, r * ranks).values()) for r in range(cut.pp) for _ in range(ranks)]
+    marks = sorted({0, 1, cut.pp // 2, cut.pp - 2, cut.pp - 1} if cut.pp > MANY else range(cut.pp))
+    found = [sum(memory(job, r * ranks).values()) for r in marks]  # between them, a straight line
+    return [int(n) for n in np.interp(range(cut.pp), marks, found) for _ in range(ranks)]
 
 
 def at_once(config: Config, zero: int, ranks: int) -> tuple[int, int]:

@@ -216,6 +216,12 @@ def test_a_deep_model_is_a_straight_line():
     assert memory.needs_by_rank(deep) == pytest.approx(exact, rel=1e-3)
 
 
+def test_the_ranks_of_a_long_pipeline_are_on_a_straight_line():
+    long = Job(Config(vocab_size=70, context=12, d_model=16, nhead=2, num_layers=24), Layout(pp=12), batch=24)
+    exact = [sum(memory.memory(long, r).values()) for r in range(12)]
+    assert memory.needs_by_rank(long) == pytest.approx(exact, rel=0.03)
+
+
 def test_what_cannot_fit_is_told_with_the_nearest_shape():
     config = Config(**SHAPES["megatron-turing-nlg"])
     with pytest.raises(BadInput) as error:
