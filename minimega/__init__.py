@@ -91,6 +91,7 @@ from minimega.data.tokens import tokenize, train as train_tokenizer
 from minimega.data.windows import Batches, Windows
 from minimega.data.masked import masking_for
 from minimega.elsewhere.attributes import PACKAGE, lacks
+from minimega.elsewhere.modules import answer
 from minimega.autograd import Tensor, backward, no_grad, op, recompute, saved_bytes
 from minimega.ops import concatenate, gelu, log_softmax, relu, softmax, tanh
 from minimega.parameter import Parameter
@@ -110,6 +111,8 @@ from minimega.sample import fill, generate
 from minimega.seq2seq.beam import beam_search
 from minimega.errors import BadInput, RunFailed
 # ruff: isort: on
+
+answer(sys.modules)
 
 if TYPE_CHECKING:  # LATER, for editors and type checkers
     from minimega.checkpoint.front import load, save
@@ -215,5 +218,5 @@ def __getattr__(name: str):
 
 def __dir__() -> list[str]:
     """What is here, and what is imported later: for dir, help and the Tab key."""
-    own = {"ELSEWHERE", "LATER", "TYPE_CHECKING", "minimega", "sys"}
+    own = {"ELSEWHERE", "LATER", "TYPE_CHECKING", "answer", "minimega", "sys"}
     return sorted({*globals(), *__all__, "__version__"} - own)

@@ -3,7 +3,7 @@
 B batch, T time, D width.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
@@ -208,11 +208,13 @@ class Layer:
         """The arrays of all parameters by name: this rank's own arrays, not copies."""
         return {name: p.data for name, p in self.parameters().items()}
 
-    def load_state_dict(self, arrays: dict) -> None:
+    def load_state_dict(self, arrays: Mapping) -> None:
         """Copy arrays into the parameters of their names, which keep their dtype if they are drawn.
 
         Raises BadInput, and changes nothing, if a name is missing or unexpected or a shape is wrong.
         """
+        if not isinstance(arrays, Mapping):
+            raise BadInput(f"load_state_dict takes arrays by name, not a {type(arrays).__name__}")
         own = self.parameters()
         shapes = {name: tuple(s.stop - s.start for s in p.piece) for name, p in own.items()}
         wrong = [f"{name} is missing" for name in own.keys() - arrays.keys()]

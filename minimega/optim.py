@@ -9,11 +9,13 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 
 from minimega.backend import library
+from minimega.elsewhere.keywords import renamed
 from minimega.errors import BadInput, shown
 from minimega.parameter import ALIKE, Parameter
 from minimega.precision import HALF, check_eps, narrow, wide
 
 
+@renamed
 class Optimizer:
     """Updates weights in place from their gradients; `state` holds what it keeps per weight, by name.
 

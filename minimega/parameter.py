@@ -12,6 +12,10 @@ from minimega.errors import BadInput
 ALIKE = 'two parameters are named {}: put their layers into a Sequential, or name one: layer.named("b")'
 
 
+class NotDrawn(BadInput, AttributeError):
+    """A parameter has no values yet: an AttributeError, so that copy, pickle and hasattr do without them."""
+
+
 class Parameter(Tensor):
     """A leaf that is learned. Its whole shape is known from the start; `draw` allocates its data.
 
@@ -62,7 +66,7 @@ class Parameter(Tensor):
 
         def __getattr__(self, name: str):
             if name == "data":
-                raise BadInput(
+                raise NotDrawn(
                     f"{self.name or 'this parameter'} has no values yet: call draw(seed=0) on its model"
                 )
             return super().__getattr__(name)
@@ -70,10 +74,7 @@ class Parameter(Tensor):
     @property
     def drawn(self) -> bool:
         """Whether it has values."""
-        try:
-            return self.data is not None
-        except BadInput:
-            return False
+        return hasattr(self, "data")
 
     def __repr__(self) -> str:
         if not self.drawn:

@@ -7,8 +7,10 @@ import numpy as np
 
 from minimega.backend import library, to_numpy
 from minimega.elsewhere.attributes import TENSOR, lacks
+from minimega.elsewhere.keywords import renamed
 
 
+@renamed
 class Tensor:
     """An array that knows how it was made.
 

@@ -13,6 +13,8 @@ TENSOR = {
     "detach": "use Tensor(x.data)",
     "cpu": "use .numpy()",
     "abs": "use (x * x).sqrt()",
+    "sigmoid": "use 1 / (1 + (-x).exp())",
+    "numel": "use .size",
     "zero_grad": "set .grad to None",
 }
 LAYER = {
@@ -33,7 +35,22 @@ PACKAGE = {
     "Module": "use mm.Layer",
     "Trainer": "use mm.train_step",
     "Variable": "use mm.Tensor",
-    "array": "use mm.Tensor(array)",
+    **dict.fromkeys(("array", "asarray", "from_numpy", "as_tensor"), "use mm.Tensor(array)"),
+    **dict.fromkeys(
+        ("float16", "float32", "float64", "int64", "long"), 'NumPy names the dtypes: draw(dtype="float64")'
+    ),
+    **dict.fromkeys(
+        ("device", "cuda"), "an array lives where it was made: draw(xp=cupy) puts the weights on a GPU"
+    ),
+    "CrossEntropyLoss": "use mm.cross_entropy(logits, targets)",
+    "sigmoid": "use 1 / (1 + (-x).exp())",
+    "Sigmoid": "a function will do in a Sequential: lambda x: 1 / (1 + (-x).exp())",
+    "functional": "functions stand directly in mm: mm.relu, mm.cross_entropy",
+    "GPT": "use mm.gpt(mm.Config(...))",
+    "Transformer": "use mm.gpt(mm.Config(...)), or mm.EncoderDecoder",
+    "compile": "there is nothing to compile: NumPy computes at once",
+    "arange": "use np.arange; mm.Tensor(array) collects a gradient",
+    "ones": "use mm.Tensor(np.ones(...))",
     "from_pretrained": "use mm.load(folder)",
     "manual_seed": "what draws takes a seed: model.draw(seed=0)",
     "nn": "layers stand directly in mm: mm.Linear, mm.Sequential",

@@ -1,6 +1,7 @@
 """Sequential: layers and functions one after another; the activations, as layers."""
 
 from collections.abc import Callable, Iterator
+from typing import Self
 
 from minimega.autograd import Tensor
 from minimega.errors import BadInput
@@ -13,6 +14,7 @@ class Sequential(Layer):
 
     A part is a layer, or a function of a Tensor such as `relu`. Layers are named by their place: "0", "2".
     A place, if one is given, goes to every layer (`Dropout` needs one in training: see `place`).
+    `append` adds a part.
 
     >>> import numpy as np
     >>> from minimega.linear import Linear
@@ -22,12 +24,20 @@ class Sequential(Layer):
     """
 
     def __init__(self, *layers: Callable):
-        for i, part in enumerate(layers):
-            if not callable(part) or isinstance(part, type):
-                made = f": write {part.__name__}(...)" if isinstance(part, type) else ""
-                found = f"the class {part.__name__}" if isinstance(part, type) else f"a {type(part).__name__}"
-                raise BadInput(f"Sequential(layer, function, ...): part {i} is {found}, no layer{made}")
-        self.layers = list(layers)
+        self.layers: tuple[Callable, ...] = ()  # not a list: a layer put into that would not be named
+        for part in layers:
+            self.append(part)
+
+    def append(self, part: Callable) -> Self:
+        """Add a part at the end, and return this layer. An optimizer made before does not know the part."""
+        if not callable(part) or isinstance(part, type):
+            made = f": write {part.__name__}(...)" if isinstance(part, type) else ""
+            made = ": write Sequential(*layers)" if isinstance(part, list | tuple) else made
+            found = f"the class {part.__name__}" if isinstance(part, type) else f"a {type(part).__name__}"
+            n = len(self.layers)
+            raise BadInput(f"Sequential(layer, function, ...): part {n} is {found}, no layer{made}")
+        self.layers, self.ready = (*self.layers, part), False
+        return self
 
     def __len__(self) -> int:
         return len(self.layers)

@@ -1,5 +1,8 @@
 """Plain layers: called on arrays without a place, drawn at first use, trained by their own optimizer."""
 
+import copy
+import pickle
+
 import numpy as np
 import pytest
 
@@ -354,3 +357,37 @@ class Forgets(mm.Linear):
 
 def test_a_layer_that_hides_its_weight_is_found():
     assert not check(Forgets(3, 2), normal(4, 3)).ok
+
+
+def test_a_part_appended_after_the_first_use_is_named_by_its_place():
+    net = mm.Sequential(mm.Linear(2, 3), mm.relu)
+    net(normal(1, 2))
+    net.append(mm.Linear(3, 3)).append(mm.Linear(3, 3))
+    net(normal(1, 2))
+    assert list(net.parameters())[::2] == ["0.weight", "2.weight", "3.weight"]
+    assert not np.array_equal(net[2].weight.data, net[3].weight.data)
+    outer = mm.Sequential(net)
+    outer(normal(1, 2))
+    net.append(mm.Linear(3, 1))
+    assert outer(normal(1, 2)).shape == (1, 1) and "0.4.weight" in outer.parameters()
+    with pytest.raises(mm.BadInput, match=r"part 5 is a list, no layer: write Sequential\(\*layers\)"):
+        net.append([mm.relu])
+
+
+@pytest.mark.parametrize("again", [copy.deepcopy, lambda layer: pickle.loads(pickle.dumps(layer))])
+@pytest.mark.parametrize("drawn", [False, True])
+@pytest.mark.parametrize("make", [Net, lambda: mm.gpt(mm.Config(vocab_size=9, d_model=8, nhead=2))])
+def test_a_layer_can_be_copied_before_and_after_it_is_drawn(make, drawn, again):
+    layer = make().draw(seed=3) if drawn else make()
+    twin = again(layer)
+    for one in (layer, twin):
+        one if drawn else one.draw(seed=3)
+    mine, other = layer.parameters(), twin.parameters()
+    assert list(mine) == list(other) and all(np.array_equal(mine[n].data, other[n].data) for n in mine)
+    assert not any(mine[n] is other[n] for n in mine) and len(twin.leaves()) == len(layer.leaves())
+
+
+@pytest.mark.parametrize("wrong", [None, [], "weight", 3, np.ones(3)])
+def test_a_state_that_is_no_dict_is_refused(wrong):
+    with pytest.raises(mm.BadInput, match="load_state_dict takes arrays by name, not a"):
+        mm.Linear(2, 3).load_state_dict(wrong)
