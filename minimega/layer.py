@@ -228,8 +228,7 @@ class Layer:
             more = f"; and {len(wrong) - 5} more" * (len(wrong) > 5)
             raise BadInput(f"these arrays do not fit: {'; '.join(sorted(wrong)[:5])}{more}")
         for name, p in own.items():
-            dtype = p.dtype if p.drawn else None
-            p.data, p.grad = library(arrays[name]).array(arrays[name], dtype), None
+            p.data, p.grad = library(arrays[name]).array(arrays[name], p.dtype if p.drawn else None), None
 
 
 class Dropout(Layer):
