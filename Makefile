@@ -5,13 +5,14 @@ PYTHON ?=
 PIP = -m pip install -qq --disable-pip-version-check --no-input -c constraints.txt
 TESTS = OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1
 
-.PHONY: help demo types wheel test test-ranks lessons notebooks test-lessons docs parity campaign planted lint clean
+.PHONY: help demo types wheel test test-ranks examples lessons notebooks test-lessons docs parity campaign planted lint clean
 .DELETE_ON_ERROR:
 
 help:
 	@echo "make demo         train the default model on the built-in tales, on all cores, and print what it writes (minutes)"
 	@echo "make test         run the test suite"
 	@echo "make test-ranks   run every test of parallel training on every number of ranks, as threads and on MPI"
+	@echo "make examples     run the examples that train a model, and test what they show"
 	@echo "make lessons      open the lessons in Jupyter, as copies of your own in my-lessons/"
 	@echo "make docs         build the guides and the API pages in build/docs"
 	@echo "make parity       compare with torch and transformers (installs both, in .venv-parity)"
@@ -30,10 +31,13 @@ demo: .venv/installed
 	@.venv/bin/minimega generate --model-filename runs/demo
 
 test: .venv/installed-dev
-	@$(TESTS) .venv/bin/python -m pytest -n 2 --dist worksteal -m "not lessons and not ranks"
+	@$(TESTS) .venv/bin/python -m pytest -n 2 --dist worksteal -m "not lessons and not ranks and not figures"
 
 test-ranks: .venv/installed-dev
 	@$(TESTS) .venv/bin/python -m pytest -n 2 --dist worksteal -m ranks tests/mpi
+
+examples: .venv/installed-dev
+	@$(TESTS) .venv/bin/python -m pytest -n 2 --dist worksteal -m figures tests/test_examples.py
 
 # The first lesson that is not done yet. A copy that exists is never overwritten.
 lessons: .venv/installed-lessons

@@ -1,4 +1,7 @@
-"""The examples run as their docstrings say, each with a time limit, and print the right lines."""
+"""The examples run as their docstrings say, each with a time limit, and print the right lines.
+
+Those that train a model for half a minute do so in `make examples`; `make test` runs them for a few steps.
+"""
 
 import json
 import re
@@ -94,6 +97,54 @@ def test_the_530_billion_model_is_planned():
     assert simulated == formula
 
 
+SHORT = {  # what a few steps replace in the source, and how the lines begin that the figures are read from
+    "tales_zh": ([("else 400", "else 4"), ("tales=6000", "tales=200")], ["best bigram", "first sentence"]),
+    "label_words": (
+        [("default=300", "default=6"), ("default=100", "default=6")],
+        ["always the most common kind", "the vectors of the embedding", "the hidden states after block 2"],
+    ),
+    "classify_texts": (
+        [("default=500", "default=6"), ("default=600", "default=20")],
+        ["always the more common answer", "mean of the vectors", "mean of the hidden states after block 2"],
+    ),
+    "word_vectors": (
+        [("(3000, 160)", "(3000, 4)"), ("for n in (1, 2, 3)", "for n in (1,)")],
+        ["of the five words nearest to people", "from the vectors"],
+    ),
+    "fill_gaps": (
+        [("else 400", "else 4"), ("tales=8000", "tales=200")],
+        ["  the best reader of both sides", "  the causal model", "  the masked model"],
+    ),
+    "finetune_dialogue": (
+        [("(2000, 64, 500, 650)", "(60, 16, 4, 4)")],
+        ["trained on tales alone", "fine-tuned, --loss-on answers", "fine-tuned, --loss-on all"],
+    ),
+    "records": ([("(1300, 2600, 64, 60)", "(4, 60, 16, 2)")], ["2 held-out records", "2 summaries"]),
+    "few_shot": ([("(800, 400)", "(4, 10)")], ["1 layer of 16", "2 layers of 64", "a perfect reader"]),
+    "translate": (
+        [("pairs[:4000], pairs[4000:], steps=1000", "pairs[:40], pairs[4190:], steps=4")],
+        ["40 pairs to learn from, 10 held out", "encoder-decoder", "decoder-only", "  held out: "],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SHORT)
+def test_a_few_steps_of(name, tmp_path):
+    for package in {"records": ["rouge_score"], "translate": ["sacrebleu"]}.get(name, []):
+        pytest.importorskip(package, reason="needs the extra eval")
+    source, (shorter, begins) = (EXAMPLES / f"{name}.py").read_text(encoding="utf-8"), SHORT[name]
+    for long, short in shorter:
+        assert source.count(long) == 1, long
+        source = source.replace(long, short)
+    for path in EXAMPLES.glob("*.py"):  # some import another
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    (tmp_path / f"{name}.py").write_text(source, encoding="utf-8")
+    said = example([sys.executable, str(tmp_path / f"{name}.py")])
+    for begin in begins:
+        assert re.search(rf"^{begin}", said, re.M), said
+
+
+@pytest.mark.figures
 def test_a_small_model_writes_chinese():
     said = example([sys.executable, str(EXAMPLES / "tales_zh.py")], limit=240)
     assert int(re.search(r"(\d+)% of the way down", said)[1]) >= 85  # 92
@@ -108,6 +159,7 @@ def shares(said: str, begin: str) -> list[float]:
     return [float(x) for x in re.findall(r"([\d.]+)%", re.search(rf"^{begin}.*$", said, re.M)[0])]
 
 
+@pytest.mark.figures
 def test_hidden_states_label_words_that_the_model_does_not_know():
     said = example([sys.executable, str(EXAMPLES / "label_words.py")], limit=240)
     known, unknown = shares(said, "always the most common kind")
@@ -118,6 +170,7 @@ def test_hidden_states_label_words_that_the_model_does_not_know():
     assert known > 95 and unknown > 80  # 99.8, 89.9
 
 
+@pytest.mark.figures
 def test_hidden_states_classify_texts_by_the_order_of_their_words():
     said = example([sys.executable, str(EXAMPLES / "classify_texts.py")], limit=240)
     assert shares(said, "always the more common answer")[0] < 55  # 48.5
@@ -125,6 +178,7 @@ def test_hidden_states_classify_texts_by_the_order_of_their_words():
     assert shares(said, "mean of the hidden states after block 2")[0] > 90  # 100
 
 
+@pytest.mark.figures
 def test_word_vectors_put_people_near_people_and_help_a_model():
     said = example([sys.executable, str(EXAMPLES / "word_vectors.py")], limit=240)
     found = {
@@ -136,6 +190,7 @@ def test_word_vectors_put_people_near_people_and_help_a_model():
     assert loss["from the vectors"] < loss["from nothing"] - 0.03  # 1.335, 1.420
 
 
+@pytest.mark.figures
 def test_a_masked_model_fills_gaps():
     said = example([sys.executable, str(EXAMPLES / "fill_gaps.py")], limit=240)
     assert shares(said, "  the best reader from the left") == [75.8]
@@ -145,6 +200,7 @@ def test_a_masked_model_fills_gaps():
     assert shares(said, "  the masked model")[0] > 65  # 72.0
 
 
+@pytest.mark.figures
 def test_a_model_of_tales_learns_to_answer_questions():
     said = example([sys.executable, str(EXAMPLES / "finetune_dialogue.py")], limit=600)
     assert shares(said, "trained on tales alone")[0] == 0
@@ -153,6 +209,7 @@ def test_a_model_of_tales_learns_to_answer_questions():
     assert everything > 10  # 22.1
 
 
+@pytest.mark.figures
 def test_reports_state_the_facts_of_their_record_in_its_style():
     pytest.importorskip("rouge_score", reason="needs the extra eval")
     said = example([sys.executable, str(EXAMPLES / "records.py")], limit=600)
@@ -162,6 +219,7 @@ def test_reports_state_the_facts_of_their_record_in_its_style():
     assert own > 0.9 and lead < 0.6  # 1.000, 0.508
 
 
+@pytest.mark.figures
 def test_larger_models_learn_a_task_from_examples_in_the_prompt():
     said = example([sys.executable, str(EXAMPLES / "few_shot.py")], limit=600)
     small, middle, large, perfect = (
@@ -174,6 +232,7 @@ def test_larger_models_learn_a_task_from_examples_in_the_prompt():
     assert perfect == [4.2, 62.5, 71.9, 84.2, 95.0]
 
 
+@pytest.mark.figures
 def test_two_languages(tmp_path):
     picture = tmp_path / "attention.png"
     said = example([sys.executable, str(EXAMPLES / "translate.py"), "--picture", str(picture)], limit=400)
