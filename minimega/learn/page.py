@@ -95,8 +95,8 @@ def ranks(count: int, program: str, limit: float = 30.0) -> list[dict[str, np.nd
     """Run a program on `count` ranks, print what each rank prints, and return the arrays that each kept.
 
     The program can use `np`, `mm` and `group` (all ranks); `keep(name=array)` returns an array to the cell.
-    Raises RanksFailed if a rank raises, the ranks enter different collectives, no MPI is installed, or they
-    take longer than `limit` seconds.
+    The ranks are threads of a process of their own. Raises RanksFailed if a rank raises, the ranks enter
+    different collectives, there are too many for the cores, or they take longer than `limit` seconds.
 
     >>> ranks(1, "print(group.rank, 'of', group.size); keep(x=np.ones(2))")
     rank 0 | 0 of 1
@@ -105,7 +105,7 @@ def ranks(count: int, program: str, limit: float = 30.0) -> list[dict[str, np.nd
     job = {"program": textwrap.dedent(program), "patience": limit / 3}
     try:
         left, trouble = stage.apart(job, count, limit)
-    except BadInput as error:  # no MPI is installed
+    except BadInput as error:  # too many ranks
         raise RanksFailed(str(error)) from None
     for rank, one in enumerate(left):
         for said in one.said.splitlines():

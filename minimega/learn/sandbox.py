@@ -1,8 +1,8 @@
-"""Run a learner's code in its own processes: one, or one per rank, always with a time limit.
+"""Run a learner's code in its own process, always with a time limit; ranks are threads of it.
 
-`apart` starts the processes and reads the files they leave in a folder. `main` is what each process does: run
-a program with a `group`, or define a learner's function and pass it to a judge. Each rank's output goes to
-its own file, so it can be printed rank by rank.
+`apart` starts the process and reads the files that it leaves in a folder. `main` is what the process does: on
+each rank run a program with a `group`, or define a learner's function and pass it to a judge. Each rank's
+output goes to its own file, so it can be printed rank by rank.
 """
 
 import ast
@@ -15,6 +15,7 @@ import sys
 import tempfile
 import traceback
 from contextlib import redirect_stdout
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,16 +26,18 @@ from minimega.errors import BadInput, RunFailed
 from minimega.learn import shelf
 from minimega.ranks import launch
 from minimega.ranks.child import python
+from minimega.ranks.group import Group
 from minimega.ranks.job import line_for_ranks
-from minimega.ranks.mpi import world
-from minimega.ranks.watch import watched
+from minimega.ranks.meeting import Apart, Ended
+from minimega.ranks.prompts import Lines
+from minimega.ranks.threads import on_ranks
 
-APART = "ranks do not meet"  # how a watched group's error begins
+APART = "ranks do not meet"  # how the error begins of a rank that the others have missed
 CELL = "your cell"  # the file name of a learner's code in error messages
 
 
 class Left(NamedTuple):
-    """What one process left: its output, kept arrays, verdict and error, and whether it ended normally."""
+    """What one rank left: its output, kept arrays, verdict and error, and whether it ended normally."""
 
     said: str
     kept: dict[str, np.ndarray]
@@ -44,17 +47,16 @@ class Left(NamedTuple):
 
 
 def apart(job: dict, ranks: int = 1, limit: float = 30.0) -> tuple[list[Left], str]:
-    """Run the job on `ranks` processes; returns what each left, and a sentence about any failure (or "").
+    """Run the job on `ranks` ranks; returns what each left, and a sentence about any failure (or "").
 
-    No process outlives this call, even if it hangs, takes longer than `limit` seconds, or the cell is
-    interrupted. Raises BadInput if no MPI is installed.
+    The process does not outlive this call, even if it hangs, takes longer than `limit` seconds, or the cell
+    is interrupted. Raises BadInput if there are too many ranks for the cores.
     """
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        (folder / "job.json").write_text(json.dumps(job), encoding="utf-8")
-        argv = ["-m", "minimega.learn", name]
+        (folder / "job.json").write_text(json.dumps(job | {"ranks": ranks}), encoding="utf-8")
         launch.check_crowd(ranks, cure=": use fewer")
-        line, env = launch.command(argv, ranks) if ranks > 1 else (python(*argv), dict(os.environ))
+        line = python("-m", "minimega.learn", name)
         with open(folder / "noise", "w", encoding="utf-8") as noise, line_for_ranks() as (_, told):
             how: dict[str, Any] = {
                 "stdin": subprocess.DEVNULL,
@@ -62,7 +64,7 @@ def apart(job: dict, ranks: int = 1, limit: float = 30.0) -> tuple[list[Left], s
                 "stderr": noise,
                 "start_new_session": True,
             }
-            process = subprocess.Popen(line, env=env | told, **how)
+            process = subprocess.Popen(line, env=os.environ | told, **how)
             late = False
             try:
                 process.wait(limit)
@@ -76,7 +78,7 @@ def apart(job: dict, ranks: int = 1, limit: float = 30.0) -> tuple[list[Left], s
 
 def _end(process: subprocess.Popen) -> None:
     if process.poll() is None:
-        process.terminate()  # mpirun ends its ranks
+        process.terminate()
         try:
             process.wait(5)
         except subprocess.TimeoutExpired:
@@ -150,32 +152,67 @@ def define(source: str, given: dict | None = None) -> dict:
     return names
 
 
+said: ContextVar[Any] = ContextVar("said")  # the file of what this rank prints
+
+
+class Said(Lines):
+    """Standard output while ranks run: each writes to its own file."""
+
+    def __init__(self):
+        super().__init__(None)
+
+    def write(self, text: str) -> int:
+        """Write to this rank's file."""
+        return said.get().write(text)
+
+    def flush(self) -> None:
+        """Flush this rank's file."""
+        said.get().flush()
+
+    def finish(self) -> None:
+        """Nothing is kept back."""
+
+
 def main(name: str) -> int:
-    """Run the job in this folder, as one of the processes of `apart`; the exit status."""
+    """Run the job in this folder, as the process of `apart`; the exit status."""
     folder = Path(name)
     job = json.loads((folder / "job.json").read_text(encoding="utf-8"))
     sys.path.append(os.getcwd())  # for a learner's own modules; last, so they hide no others
-    group = world()
+    launch.hold()
+    module = None
+    if "program" not in job:
+        shelf.package()
+        module = importlib.import_module(job["module"])
+    try:
+        with redirect_stdout(Said()), on_ranks(job["ranks"], job["patience"]) as run:
+            run(lambda group: _on_rank(folder, job, module, group))
+    except BaseException:  # each rank has told its own
+        return 1
+    return 0
+
+
+def _on_rank(folder: Path, job: dict, module: Any, group: Group) -> None:
     kept: dict[str, Any] = {}
-    with open(folder / f"{group.rank}.said", "w", encoding="utf-8") as said, redirect_stdout(said):
+    with open(folder / f"{group.rank}.said", "w", encoding="utf-8") as file:
+        said.set(file)
         try:
-            checked = watched(group, seconds=job["patience"])
-            if "program" in job:
+            if module is None:
                 linecache.cache[CELL] = (0, None, job["program"].splitlines(keepends=True), CELL)
-                names = {"np": np, "mm": mm, "group": checked, "keep": kept.update}
+                names = {"np": np, "mm": mm, "group": group, "keep": kept.update}
                 exec(compile(job["program"], CELL, "exec"), names)
             else:
-                shelf.package()
-                module = importlib.import_module(job["module"])
                 names = define(job["source"], getattr(module, "GIVEN", None))
                 if job["name"] not in names:
                     raise BadInput(f"the cell defines no {job['name']}")
                 judge, f = getattr(module, job["judge"]), names[job["name"]]
-                verdict = judge(f, checked) if group.size > 1 else judge(f)
+                verdict = judge(f, group) if group.size > 1 else judge(f)
                 (folder / f"{group.rank}.verdict").write_text(json.dumps(verdict), encoding="utf-8")
+        except Ended:  # another rank has failed
+            raise
         except BaseException as error:
             words = what_happened(error)
+            if isinstance(error, Apart) and not words.startswith(APART):
+                words = f"{APART}: {words}"
             (folder / f"{group.rank}.error").write_text(words, encoding="utf-8")
-            return launch.last_words(words, 1)
+            raise
     np.savez(folder / f"{group.rank}.npz", **kept)
-    return 0

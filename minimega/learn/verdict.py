@@ -54,9 +54,9 @@ def verdict_apart(number: str, source: str, limit: float = 60.0) -> Verdict:
 def on_ranks(f: Callable, ranks: int, on_rank: Callable, limit: float = 30.0) -> Verdict:
     """Run f on several ranks; `on_rank(f, group)`, from the exercise's file, judges it on each of them.
 
-    The source of f's cell is sent to the ranks. Every collective is watched, so ranks that enter different
-    ones end with a message; `on_rank` must call f the same way on all ranks. It may return at the first wrong
-    value while other ranks go on: its verdict wins over their complaint that it is missing.
+    The source of f's cell is sent to a process whose threads are the ranks. Ranks that enter different
+    collectives end with a message; `on_rank` must call f the same way on all ranks. It may return at the
+    first wrong value while other ranks go on: its verdict wins over their complaint that it is missing.
     """
     return _apart(source_of(f), f.__name__, on_rank, ranks, limit)
 

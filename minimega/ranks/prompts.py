@@ -90,7 +90,8 @@ class Terminal:
         with self.lock:
             self.users += 1
             if self.users == 1:
-                self.before, self.lines = (sys.stdout, sys.breakpointhook), Lines(sys.stdout)
+                self.before = sys.stdout, sys.breakpointhook
+                self.lines = sys.stdout if isinstance(sys.stdout, Lines) else Lines(sys.stdout)
                 sys.stdout, sys.breakpointhook = self.lines, self.hook
         try:
             yield self.lines

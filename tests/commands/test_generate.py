@@ -135,7 +135,7 @@ def on_terminal(run, *words, columns=20, until=None, stop=None) -> tuple[str, in
     """What a terminal of this width shows; `stop` is a signal that is sent when it shows `until`."""
     first, second = pty.openpty()
     ioctl(second, termios.TIOCSWINSZ, pack("HHHH", 24, columns, 0, 0))
-    env = {k: v for k, v in os.environ.items() if k not in ("COLUMNS", "LINES")}
+    env = {k: v for k, v in os.environ.items() if k not in ("COLUMNS", "LINES")} | {"NO_COLOR": "1"}
     line = [sys.executable, "-m", "minimega", "generate", "--model-filename", run, *words]
     job = subprocess.Popen(line, stdin=subprocess.DEVNULL, stdout=second, stderr=second, env=env)
     os.close(second)
@@ -180,10 +180,11 @@ def test_a_terminal_shows_lines_of_its_width(words):
     assert status == 0 and max(len(line) for line in beams.split("\n")) <= 20
 
 
-def test_a_terminal_shows_a_text_as_it_is_written(words):
+@pytest.mark.parametrize("ranks", [(), ("--tp", "2", "--launch", "threads")])
+def test_a_terminal_shows_a_text_as_it_is_written(words, ranks):
     """Ctrl-C after its first words: what was written stays, and the message has a line of its own."""
     more = ["--generate-sentence-length", "1000000", "--temperature", "2", "--generate-num-sentences", "1"]
-    said, status = on_terminal(words, *more, until=b"fox", stop=signal.SIGINT)
+    said, status = on_terminal(words, *more, *ranks, until=b"fox", stop=signal.SIGINT)
     assert status == 128 + signal.SIGINT
     assert "fox" in said and said.endswith("\nminimega: stopped\n") and "Traceback" not in said
 

@@ -13,11 +13,6 @@ from minimega.learn.verdict import on_ranks, verdict, verdict_apart
 from tests.learn.on_ranks import judge_sum, judge_sum_twice
 
 
-@pytest.fixture
-def mpi():
-    pytest.importorskip("mpi4py", reason="needs mpi4py and an MPI: pip install mpi4py mpich")
-
-
 @pytest.mark.parametrize(
     ("source", "says"),
     [
@@ -41,7 +36,7 @@ def test_a_cell_is_judged_apart(source, says):
     assert "Traceback" not in str(found)
 
 
-def test_ranks_say_and_keep_in_their_order(mpi, capsys):
+def test_ranks_say_and_keep_in_their_order(capsys):
     kept = ranks(
         3, "print(group.rank, 'here')\nprint('of', group.size)\nkeep(x=group.all_reduce(np.ones(2)))"
     )
@@ -58,7 +53,8 @@ def test_ranks_say_and_keep_in_their_order(mpi, capsys):
             r"^rank 1 of 2: ZeroDivisionError at line 1, `if group",
         ),
         ("x = y", r"^NameError at line 1, `x = y`: name 'y' is not defined$"),
-        ("if group.rank == 1: group.barrier()", "^ranks do not meet in one collective"),
+        ("if group.rank == 1: group.barrier()", "^ranks do not meet: rank 0 did not come"),
+        ("group.barrier() if group.rank else group.all_reduce(np.ones(1))", "^ranks do not meet in one coll"),
         ("while group.rank == 1: pass", r"^no end of ranks? (0, )?1 within 8 s: waiting for a message"),
         (
             "if group.rank == 1:\n    import os\n    os._exit(3)\ngroup.barrier()",
@@ -66,7 +62,7 @@ def test_ranks_say_and_keep_in_their_order(mpi, capsys):
         ),
     ],
 )
-def test_a_rank_that_fails_ends_the_cell(mpi, program, says, capsys):
+def test_a_rank_that_fails_ends_the_cell(program, says, capsys):
     limit = 8 if "while" in program else 30
     with pytest.raises(RanksFailed, match=says) as error:
         ranks(2, program, limit)
@@ -74,13 +70,19 @@ def test_a_rank_that_fails_ends_the_cell(mpi, program, says, capsys):
     assert "Traceback" not in str(error.value)
 
 
-def test_without_an_mpi_a_cell_says_what_to_install(monkeypatch):
+def test_a_cell_on_ranks_needs_no_mpi(monkeypatch):
     def command(*_):
         raise BadInput("there is no mpirun here")
 
     monkeypatch.setattr(stage.launch, "command", command)
-    with pytest.raises(RanksFailed, match=r"^there is no mpirun here$"):
-        ranks(2, "")
+    assert [kept["n"] for kept in ranks(2, "keep(n=group.size)")] == [2, 2]
+    with pytest.raises(RanksFailed, match=r"more than 8 per core"):
+        ranks(10_000, "")
+
+
+def test_ranks_that_print_parts_of_lines_keep_their_own_files(capsys):
+    ranks(2, "for n in range(3):\n    print(group.rank, end='', flush=True)\n    group.barrier()\nprint()")
+    assert capsys.readouterr().out == "rank 0 | 000\nrank 1 | 111\n"
 
 
 SUM = "def total(x, group): return {}"
@@ -96,14 +98,14 @@ SUM = "def total(x, group): return {}"
         ("...", False, "^not written yet: the sum is still"),
     ],
 )
-def test_a_function_is_judged_on_ranks(mpi, body, ok, says):
+def test_a_function_is_judged_on_ranks(body, ok, says):
     f = stage.define(SUM.format(body))["total"]
     with np.errstate(all="ignore"):
         found = on_ranks(f, 2, judge_sum)
     assert found.ok == ok and re.search(says, found.sentence), found
 
 
-def test_what_a_rank_finds_comes_before_that_others_miss_it(mpi):
+def test_what_a_rank_finds_comes_before_that_others_miss_it():
     f = stage.define(SUM.format("group.all_reduce(x) + (group.rank == 1)"))["total"]
     found = on_ranks(f, 3, judge_sum_twice)
     assert found.sentence == "on rank 1 of 3: this is not the sum over the ranks", found

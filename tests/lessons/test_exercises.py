@@ -13,12 +13,6 @@ pytestmark = pytest.mark.lessons
 NUMBERS = [lesson.number for lesson in shelf.lessons()]
 
 
-def need_ranks(number: str) -> None:
-    """Skip where the exercise is judged on ranks, and there is no MPI."""
-    if hasattr(shelf.exercise(number), "on_ranks"):
-        pytest.importorskip("mpi4py", reason="needs mpi4py and an MPI: pip install mpi4py mpich")
-
-
 def lines_of(number: str) -> set[str]:
     """The lines of a solution that its stub does not have."""
     found = shelf.exercise(number)
@@ -43,7 +37,6 @@ def test_the_exercise_is_whole(number):
 
 @pytest.mark.parametrize("number", NUMBERS)
 def test_the_solution_passes_and_the_stub_is_not_written_yet(number):
-    need_ranks(number)
     found = shelf.exercise(number)
     solved = judge(number, found.SOLUTION)
     assert solved.ok, solved
@@ -56,7 +49,6 @@ def test_the_solution_passes_and_the_stub_is_not_written_yet(number):
 @pytest.mark.parametrize("gives", ["1.0", "(1.0, 2.0, 3.0, 4.0)"])
 def test_an_answer_of_another_form_hears_of_the_form(number, gives):
     """Whatever the function or its back returns, the judge itself never raises."""
-    need_ranks(number)
     found = shelf.exercise(number)
     sources = [f"def {shelf.wanted(number)}(*args, **options):\n    return {gives}\n"]
     if "def back(" in found.SOLUTION:
@@ -72,7 +64,6 @@ def test_an_answer_of_another_form_hears_of_the_form(number, gives):
     [pytest.param(n, w, id=f"{n}: {w.mistake}") for n, wrongs in WRONG.items() for w in wrongs],
 )
 def test_a_wrong_answer_hears_why(number, wrong):
-    need_ranks(number)
     found = judge(number, wrong.source)
     assert not found.ok
     assert re.search(wrong.says, found.sentence), found

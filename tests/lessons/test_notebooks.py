@@ -13,8 +13,6 @@ pytestmark = [pytest.mark.lessons, pytest.mark.filterwarnings("default")]
 
 @pytest.mark.parametrize("lesson", shelf.lessons(), ids=lambda lesson: lesson.name)
 def test_a_lesson_runs_and_its_notebook_is_in_step(lesson):
-    if "ranks(" in lesson.source.read_text(encoding="utf-8"):
-        pytest.importorskip("mpi4py", reason="needs mpi4py and an MPI: pip install mpi4py mpich")
     assert build.out_of_step(lesson, build.execute(lesson)) == ""
 
 
