@@ -59,13 +59,13 @@ _relay: ContextVar[Relay | None] = ContextVar("relay", default=None)
 def relayed() -> Iterator[None]:
     """For ranks that are threads started inside: the first signal is that of their `interruptible`.
 
-    If no rank is inside one, it raises Stopped here, in the main thread. A second one acts as usual.
+    If no rank is inside one, it ends this block, as in `ending`. A second one acts as usual.
     """
     relay = Relay()
 
     def pass_on(number):
         if not relay.takers:
-            raise Stopped(number)
+            raise KeyboardInterrupt if number == signal.SIGINT else Stopped(number)
         relay.asked.append(number)
 
     token = _relay.set(relay)
