@@ -17,6 +17,7 @@ import numpy as np
 
 from minimega.backend import base_of, library
 from minimega.contract import called, check_gradient, each_gradient, positional, value_and_back
+from minimega.elsewhere.keywords import arguments, either
 from minimega.precision import finite, narrow, wide, widened
 from minimega.tensor import Tensor
 
@@ -78,12 +79,11 @@ def op(f: Callable | None = None, *, exact: bool = False) -> Any:
     """
     if f is None:
         return functools.partial(op, exact=exact)
-    name, most = f.__name__, positional(f)
+    name, most, f = f.__name__, positional(f), either(f)
 
     @functools.wraps(f)
     def call(*args, **options):
-        if any(isinstance(a, Tensor) for a in options.values()):
-            raise TypeError(f"{name} takes Tensors by position, not by keyword")
+        arguments(name, args, options, Tensor)
         arrays = [a.data if isinstance(a, Tensor) else a for a in args]
         y, back = value_and_back(name, f(*arrays, **options))
         if not exact:

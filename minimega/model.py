@@ -8,6 +8,7 @@ from typing import Any, ClassVar, cast
 
 from minimega.attention import Attention, check_heads
 from minimega.autograd import Tensor
+from minimega.elsewhere.keywords import renamed
 from minimega.embedding import SinusoidalEmbedding, TextEmbedding
 from minimega.errors import BadInput
 from minimega.experts import Experts
@@ -20,6 +21,7 @@ from minimega.parameter import Parameter
 from minimega.ranks.uncut import Uncut
 
 
+@renamed
 @dataclass(frozen=True)
 class Config:
     """The shape of a model: everything that decides its parameters and its function.

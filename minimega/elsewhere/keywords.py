@@ -1,14 +1,17 @@
 """Arguments under the names that other frameworks give them."""
 
+import difflib
 import re
 from collections.abc import Callable
 from functools import wraps
 from inspect import signature
-from typing import TypeVar
+from typing import Any, TypeVar, cast
 
+Function = TypeVar("Function", bound=Callable[..., Any])
 Kind = TypeVar("Kind", bound=type)
 
 SAME = {"dim": "axis", "keepdim": "keepdims"}  # these are taken as well
+NUMPY = ("out", "dtype")  # np.sum(tensor) passes these on as None
 INSTEAD = {
     "requires_grad": "every Tensor gets a gradient; constants are plain arrays",
     "dtype": 'give an array: np.asarray(numbers, "float32")',
@@ -17,6 +20,12 @@ INSTEAD = {
     "momentum": "use mm.Momentum(parameters, lr, beta1=0.9)",
     "amsgrad": "there is no such variant here",
     "learning_rate": "write lr=0.01",
+    "n_layer": "write num_layers",
+    "n_head": "write nhead",
+    "n_embd": "write d_model",
+    "hidden_size": "write d_model",
+    "block_size": "write context",
+    "n_positions": "write context",
 }
 
 
@@ -36,19 +45,47 @@ def renamed(kind: Kind) -> Kind:
     for name, method in list(vars(kind).items()):
         if name == "__init__":
             kind.__init__ = _explained(method)
-        elif callable(method) and name[0] != "_" and {*SAME.values()} & {*signature(method).parameters}:
-            setattr(kind, name, _both(method))
+        elif callable(method) and name[0] != "_":
+            setattr(kind, name, either(method))
     return kind
 
 
-def _both(method: Callable) -> Callable:
-    @wraps(method)
-    def either(*inputs, **options):
-        if SAME.keys() & options:
-            options = {SAME.get(name, name): value for name, value in options.items()}
-        return method(*inputs, **options)
+def either(function: Function) -> Function:
+    """The function, which takes `dim` for its `axis` too; itself if it has no axis.
 
-    return either
+    >>> either(lambda x, axis=None: axis)(1, dim=0)
+    0
+    """
+    known = signature(function).parameters
+    if "axis" not in known or "dim" in known:
+        return function
+
+    @wraps(function)
+    def both(*inputs, **options):
+        if options:
+            options = {
+                SAME.get(name, name): value for name, value in options.items() if not _idle(name, value)
+            }
+        return function(*inputs, **options)
+
+    return cast(Function, both)
+
+
+def _idle(name: str, value) -> bool:
+    return name in NUMPY and value is None
+
+
+def arguments(name: str, inputs: tuple, options: dict, kind: type) -> None:
+    """Raise TypeError if a Tensor (`kind`) stands where an operation does not look for one.
+
+    >>> arguments("concatenate", ([1, 2],), {}, int)
+    Traceback (most recent call last):
+    TypeError: concatenate takes Tensors one by one, not in a list: concatenate(*tensors)
+    """
+    if any(isinstance(a, kind) for a in options.values()):
+        raise TypeError(f"{name} takes Tensors by position, not by keyword")
+    if inputs and isinstance(inputs[0], list | tuple) and any(isinstance(a, kind) for a in inputs[0]):
+        raise TypeError(f"{name} takes Tensors one by one, not in a list: {name}(*tensors)")
 
 
 def _explained(init: Callable) -> Callable:
@@ -58,9 +95,11 @@ def _explained(init: Callable) -> Callable:
             init(self, *inputs, **options)
         except TypeError as why:
             found = re.search(r"unexpected keyword argument '(\w+)'", str(why))
-            if found and found[1] in INSTEAD and found[1] in options:
-                kind = type(self).__name__
-                raise TypeError(f"{kind} has no argument {found[1]}: {INSTEAD[found[1]]}") from None
-            raise
+            if not found or found[1] not in options:
+                raise
+            name, known = found[1], list(signature(init).parameters)[1:]
+            near = [INSTEAD[name]] if name in INSTEAD else difflib.get_close_matches(name, known, 1, 0.7)
+            instead = f": {near[0]}" if name in INSTEAD else f"; did you mean {near[0]}?" if near else ""
+            raise TypeError(f"{type(self).__name__} has no argument {name}{instead}") from None
 
     return explain

@@ -15,6 +15,7 @@ B batch, S tokens of the source, T tokens of the target, D width.
 from dataclasses import dataclass, fields, replace
 from typing import Any, ClassVar
 
+from minimega.elsewhere.keywords import renamed
 from minimega.embedding import SinusoidalEmbedding, TextEmbedding, sinusoids
 from minimega.errors import BadInput
 from minimega.layer import Layer, Place
@@ -24,6 +25,7 @@ from minimega.ops import concatenate
 from minimega.seq2seq.attention import PAD, CrossAttention, both_ways, visible
 
 
+@renamed
 @dataclass(frozen=True)
 class EncoderDecoder(Config):
     """The shape of an encoder-decoder; `gpt` builds it (Vaswani et al. 2017, figure 1).
