@@ -5,7 +5,9 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -185,6 +187,27 @@ def test_each_rank_has_its_own_options(monkeypatch):
 
     monkeypatch.setattr("minimega.commands.evaluate._evaluate", body)
     assert main(["evaluate", "--model-filename", "x", "--dp", "3", "--eval-batch-size", "4", *THREADS]) == 6
+
+
+def test_ranks_set_no_warning_filters(tmp_path, monkeypatch):
+    """They would be those of all ranks: warnings.catch_warnings is not for threads."""
+    set_by = []
+
+    def noted(act):
+        def on_a_rank(*args, **options):
+            if threading.current_thread() is not threading.main_thread():
+                module = sys._getframe(1).f_globals["__name__"]
+                set_by.extend([module] * module.startswith("minimega"))
+            return act(*args, **options)
+
+        return on_a_rank
+
+    for name in ("simplefilter", "filterwarnings", "catch_warnings", "resetwarnings"):
+        monkeypatch.setattr(warnings, name, noted(getattr(warnings, name)))
+    train(tmp_path / "run", "--tp", "2", *THREADS)
+    for words in ("evaluate", "generate"):
+        assert main([words, "--model-filename", str(tmp_path / "run"), "--tp", "2", *THREADS]) == 0
+    assert set_by == []
 
 
 def test_long_work_that_is_announced_is_waited_for(monkeypatch):

@@ -4,6 +4,38 @@ from tests.planted import Mistake
 
 PARALLEL = (
     Mistake(
+        "ranks that are threads share their options",
+        "body(Options(**vars(o)), grid(world, cut))",
+        "body(o, grid(world, cut))",
+        ("test_each_rank_has_its_own_options",),
+    ),
+    Mistake(
+        "a signal does not reach ranks that are threads",
+        "        relay.asked.append(number)",
+        "        relay.asked",
+        ("test_a_signal_saves_at_the_end_of_the_step",),
+        hangs=True,
+    ),
+    Mistake(
+        "the time limit runs while a rank announces long work",
+        "                if self.paused:",
+        "                if self.paused < 0:",
+        ("test_long_work_that_is_announced_is_waited_for",),
+    ),
+    Mistake(
+        "a rank that differs is not named",
+        "        if not alike and not isinstance(error, Apart):",
+        "        if alike and not isinstance(error, Apart):",
+        ("test_an_error_is_one_sentence_that_names_the_rank_if_ranks_differ",),
+    ),
+    Mistake(
+        "one rank begins a sum before all have come",
+        "last = len(meeting.given) == size",
+        "last = len(meeting.given) >= max(1, size - 1) and not meeting.done.is_set()",
+        ("test_what_each_rank_returns", "test_a_step_on_threads_is_the_serial_one"),
+        hangs=True,
+    ),
+    Mistake(
         "each rank acts on its own signal",
         'return int(self.grid.world.all_reduce(np.array(asked[0] if asked else 0), "max", label="signal"))',
         "return asked[0] if asked else 0",

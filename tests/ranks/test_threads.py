@@ -5,17 +5,18 @@ import subprocess
 import sys
 import threading
 import time
+from contextvars import ContextVar
 
 import numpy as np
 import pytest
 
 import minimega as mm
-from minimega import random
 from minimega.errors import RunFailed
 from minimega.parallel.grid import grid
 from minimega.parallel.layout import Layout
 from minimega.parallel.team import build
 from minimega.ranks.threads import on_ranks
+from tests.ranks import stress
 
 SHAPE = {"vocab_size": 24, "context": 8, "d_model": 16, "nhead": 4, "num_layers": 2, "dropout": 0.1}
 
@@ -49,23 +50,10 @@ def test_a_step_on_threads_is_the_serial_one(layout):
         np.testing.assert_allclose(loss_and_norm, serial, rtol=1e-12)
 
 
-def test_a_step_has_the_same_bits_each_time_however_late_a_rank_comes(monkeypatch):
-    """Random sleeps before collectives find a torn read, or a result that depends on the order of arrival."""
-    from minimega.ranks.threads import Memory
-
-    meet, calls = Memory.meet, iter(range(10**9))
-
-    def late(self, *how):
-        time.sleep(0.002 * float(random.uniform(random.key(7, "late"), np.array(next(calls)))))
-        return meet(self, *how)
-
-    layout = Layout(tp=2, dp=2, sequence=True)
-    with on_ranks(4) as run:
-        first = run(lambda group: step(group, layout))
-        assert len(set(first)) == 1
-        monkeypatch.setattr(Memory, "meet", late)
-        for _ in range(5):
-            assert run(lambda group: step(group, layout)) == first
+@pytest.mark.parametrize("layout", stress.LAYOUTS, ids=str)
+def test_a_step_has_the_same_bits_each_time_however_late_a_rank_comes(layout):
+    """The long form is python -m tests.ranks.stress."""
+    assert stress.sets_of_bits(layout, 3, slow=True) == 1
 
 
 def test_what_each_rank_returns():
@@ -194,6 +182,37 @@ def test_what_a_rank_sets_is_its_own():
 
     with on_ranks(2) as run:
         assert run(no_gradient) == [True, False]
+
+
+def test_a_context_variable_is_a_ranks_own():
+    told = ContextVar("told", default=0)
+    told.set(7)
+
+    def f(group):
+        before = told.get()
+        told.set(group.rank)
+        group.barrier()
+        return before, told.get()
+
+    with on_ranks(3) as run:
+        assert run(f) == [(7, 0), (7, 1), (7, 2)]
+    assert told.get() == 7
+
+
+def test_a_line_that_was_begun_is_ended_before_others_are_written(capsys):
+    def f(group):
+        if group.rank == 0:
+            print("begun", end="", flush=True)
+        group.barrier()
+        if group.rank == 1:
+            print("of another rank")
+        group.barrier()
+        if group.rank == 0:
+            print(", ended")
+
+    with on_ranks(2) as run:
+        run(f)
+    assert capsys.readouterr().out == "begun, ended\nof another rank\n"
 
 
 def test_lines_stay_whole(capsys):
