@@ -15,7 +15,7 @@ import numpy as np
 
 from minimega.backend import device
 from minimega.commands.options import model_config
-from minimega.commands.progress import busy
+from minimega.commands.progress import each
 from minimega.costs import Job, activations
 from minimega.costs import memory as plan
 from minimega.costs.measured import measured_block, measured_stage, measured_state
@@ -28,7 +28,7 @@ from minimega.parallel.schedules import SCHEDULES
 from minimega.parallel.tensor import SequenceParallel, TensorParallel
 from minimega.parallel.zero import state_bytes
 from minimega.ranks.paper import Paper
-from minimega.ranks.streams import say
+from minimega.ranks.streams import say, tell
 
 
 def run(o: Options) -> int:
@@ -44,13 +44,39 @@ def run(o: Options) -> int:
         f"d_hidden {config.d_hidden}, in {o.dtype}; of one rank of each group\n"
     )
     n = max(o.dp, 4) if o.dp != "auto" else 4
-    for rows in (items(config, batch), modes(config, o, t), stages(config, o, p), states(config, o, n)):
-        with busy("measuring"):
-            text = table(rows)
-        say(text, end="\n\n")
+    took = [
+        found for found in (_of_block(config, o), _of_stage(config, o, p), _of_state(config)) if _fits(found)
+    ]
+    if max(took, default=0) > LARGE:
+        tell("measuring takes minutes and gigabytes of memory; a smaller shape or batch takes less")
+    for rows, count in (
+        (items(config, batch), 0),
+        (modes(config, o, t), 1 + 3 * len(RECOMPUTE)),
+        (stages(config, o, p), 1 + len(SCHEDULES)),
+        (states(config, o, n), 5),
+    ):
+        say(table(each(rows, "measuring", count or None)), end="\n\n")
     say(NOTES)
     return 0
 
+
+def _of_block(config: Config, o: Options) -> int:
+    return needs(Job(replace(config, num_layers=1), batch=o.train_batch_size, dtype=o.dtype))
+
+
+def _of_stage(config: Config, o: Options, p: int) -> int:
+    return needs(Job(replace(config, num_layers=2 * p), batch=1, dtype=o.dtype)) * p
+
+
+def _of_state(config: Config) -> int:
+    return 24 * gpt(config).count()
+
+
+def _fits(count: int) -> bool:
+    return count < (machine_memory() or np.inf) / 2
+
+
+LARGE = 1e9  # bytes: a measurement that needs more takes minutes
 
 NOTES = """The formulas differ from the paper in the size of numbers, in dropout masks (none are kept) and as
 the first table says. With --sequence-parallel the gathered (whole) inputs of qkv and up are kept, which saves
@@ -90,8 +116,7 @@ def items(config: Config, batch: int) -> Rows:
 def modes(config: Config, o: Options, t: int) -> Rows:
     """The bytes of one block on one rank, by layout and recomputation."""
     batch, xp = o.train_batch_size, device(o.device)
-    block = Job(replace(config, num_layers=1), batch=batch, dtype=o.dtype)
-    fits = needs(block) < (machine_memory() or np.inf) / 2
+    fits = _fits(_of_block(config, o))
     yield "one block on one rank", "paper, 16 bit", "formula here", "measured", "off"
     for (ranks, sequence), recompute in product(((1, False), (t, False), (t, True)), RECOMPUTE):
         kept = activations.block(config, batch, recompute, ranks, sequence)
@@ -105,9 +130,9 @@ def modes(config: Config, o: Options, t: int) -> Rows:
 def stages(config: Config, o: Options, p: int) -> Rows:
     """The bytes of the first stage of a pipeline, which holds most, with 2 p micro-batches."""
     v, m, batch, xp = 2, 2 * p, 1, device(o.device)
+    fits = _fits(_of_stage(config, o, p))
     config = replace(config, num_layers=v * p)
     one = activations.block(config, batch)
-    fits = needs(Job(config, batch=batch, dtype=o.dtype)) * p < (machine_memory() or np.inf) / 2
     yield (
         f"first of {p} stages, {v * p} layers, {m} micro-batches of {batch}",
         "paper, 16 bit", "formula here", "measured", "off",
@@ -127,9 +152,9 @@ def states(config: Config, o: Options, n: int) -> Rows:
     count, xp = gpt(config).count(), device(o.device)
     table = config.vocab_size * (config.d_embedding or config.d_model) + config.d_embedding * config.d_model
     papers = 16, 4 + 12 / n, 2 + 14 / n, 16 / n  # bytes per parameter in 16-bit training with Adam, section 5
-    fits = 24 * count < (machine_memory() or np.inf) / 2
+    fits = _fits(_of_state(config))
     yield f"state on one of {n} replicas, {count:,} parameters", "paper, 16 bit", "here", "measured", "off"
-    for stage, each in enumerate(papers):
+    for stage, paper in enumerate(papers):
         at_once = plan.at_once(config, stage, n)[0]
         found = None
         if fits:
@@ -139,7 +164,7 @@ def states(config: Config, o: Options, n: int) -> Rows:
             found, at_once = sum(state.most.values()), state.at_once
         tied = table * config.tied
         formula = sum(state_bytes(stage, count, n, *((at_once, tied) if stage else ())).values())
-        yield f"--zero {stage}", _size(each * count), _size(formula), *_beside(found, formula)
+        yield f"--zero {stage}", _size(paper * count), _size(formula), *_beside(found, formula)
 
 
 def most_held(schedule: str, p: int, m: int, v: int) -> int:

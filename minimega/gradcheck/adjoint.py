@@ -20,7 +20,7 @@ GRADIENT = {  # the default kind of the gradient, by the kind of the value
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Adjoint:
     """Both sides of the identity, and in `detail` how they differ; `error` is relative to the larger side."""
 
@@ -33,6 +33,8 @@ class Adjoint:
 
     def __str__(self) -> str:
         return f"<A x, y> = {self.left:.12g}, <x, At y> = {self.right:.12g}: {self.detail}"
+
+    __repr__ = __str__
 
 
 def check_adjoint(

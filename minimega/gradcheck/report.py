@@ -8,7 +8,7 @@ import numpy as np
 from minimega.gradcheck.causes import Finding
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Argument:
     """The result for the gradient of one argument.
 
@@ -61,6 +61,8 @@ class Argument:
         ]
         return "\n".join(lines)
 
+    __repr__ = __str__  # what a prompt and a notebook show
+
 
 def _digits(entry: tuple) -> tuple:
     """The two numbers of an entry, with enough digits to tell them apart.
@@ -76,7 +78,7 @@ def _digits(entry: tuple) -> tuple:
     return at, *texts
 
 
-@dataclass
+@dataclass(repr=False)
 class Report:
     """The result of one check: its arguments in order, the inputs first, then a layer's parameters.
 
@@ -99,6 +101,8 @@ class Report:
             verdict += f", but it is the engine's: {self.name} returns no (y, back)"
         lines = [f"{self.name}: {verdict} ({self.evaluations} evaluations of the forward)"]
         return "\n".join(lines + [str(a) for a in self.arguments])
+
+    __repr__ = __str__
 
     def picture(self, path: str | PathLike) -> None:
         """Draw each gradient from `back`, the one from finite differences, and the difference, to a PNG.

@@ -133,6 +133,15 @@ def test_the_command(capsys):
     assert "too large to try here" in capsys.readouterr().out
 
 
+def test_a_long_measurement_is_announced(capsys, monkeypatch):
+    small = ["memory", "--d-model", "16", "--nhead", "2", "--context", "8", "--train-batch-size", "1"]
+    assert cli.main(small) == 0
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(memory, "LARGE", 1e4)
+    assert cli.main(small) == 0
+    assert capsys.readouterr().err.startswith("measuring takes minutes and gigabytes")
+
+
 def test_what_cannot_be_shared_out_is_refused(capsys):
     assert cli.main(["memory", "--tp", "3"]) == 2
     assert "4 heads cannot be cut over 3 ranks" in capsys.readouterr().err
