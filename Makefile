@@ -5,7 +5,7 @@ PYTHON ?=
 PIP = -m pip install -qq --disable-pip-version-check --no-input -c constraints.txt
 TESTS = OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1
 
-.PHONY: help demo types wheel test test-ranks examples lessons notebooks test-lessons docs parity campaign planted lint clean
+.PHONY: help demo types wheel test test-ranks examples lessons notebooks test-lessons docs parity campaign planted mutants lint clean
 .DELETE_ON_ERROR:
 
 help:
@@ -18,6 +18,7 @@ help:
 	@echo "make parity       compare with torch and transformers (installs both, in .venv-parity)"
 	@echo "make campaign     run the commands with random options for ten minutes, and print what no user should see"
 	@echo "make planted      plant mistakes in the source, one at a time, and print those that no test notices"
+	@echo "make mutants      change the lessons' solutions by machine, and print the changes that a judge lets pass (half an hour)"
 	@echo "make lint         check style and format of the code"
 	@echo "make wheel        install the package from a wheel into an empty environment, and use it"
 	@echo "make types        check the types of the package, and what an editor shows of it"
@@ -62,6 +63,9 @@ campaign: .venv/installed-dev
 
 planted: .venv/installed-dev
 	@.venv/bin/python -m tests.planted
+
+mutants: .venv/installed-dev
+	@$(TESTS) .venv/bin/python -W ignore -m tests.lessons.mutants
 
 wheel: .venv/installed-dev
 	@.venv/bin/python -m tests.wheel

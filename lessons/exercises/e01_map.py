@@ -56,12 +56,13 @@ def draw_map(rows: list[tuple[str, tuple, int]]) -> None:
 
 
 SENTENCE = {"B": 1, "T": 5, "D": 32, "H": 4, "V": 231}  # the lesson's own
+MORE = {"B": 2, "T": 9, "D": 15, "H": 5, "V": 11}
 OTHER = {"B": 3, "T": 7, "D": 12, "H": 2, "V": 50}  # all different, and no product of some equals another
 
 
 def judge(shapes) -> Verdict:
     """Traced through a real model, in the order of the data: the first that differs is the verdict."""
-    for sizes in (OTHER, SENTENCE):
+    for sizes in (OTHER, SENTENCE, MORE):
         if verdict := _differs(shapes, sizes):
             return verdict
     return Verdict(True, "these are the shapes of a real model, for the sentence above and for other sizes")
@@ -69,7 +70,7 @@ def judge(shapes) -> Verdict:
 
 def _differs(shapes, sizes: dict[str, int]) -> Verdict | None:
     """What is wrong first, in the order of the data; None if nothing is."""
-    given = written(shapes(**sizes), "what your function returns")
+    given = written(shapes(*sizes.values()), "what your function returns")
     if not isinstance(given, dict):
         return Verdict(False, "your function should return a dict: a name and a shape for each station")
     for name, real in _real(**sizes).items():
@@ -80,7 +81,7 @@ def _differs(shapes, sizes: dict[str, int]) -> Verdict | None:
             written(length, f'a part of the shape of "{name}"')
         if shape != real:
             at = ", ".join(f"{letter} = {n}" for letter, n in sizes.items())
-            says = _says(name, shape, real, sizes, shapes(**SENTENCE)[name])
+            says = _says(name, shape, real, sizes, shapes(*SENTENCE.values())[name])
             return Verdict(False, says, f"for {at}: {name} {shape}; the model's are {real}")
     return None
 

@@ -1,6 +1,6 @@
 """Lesson 02: a derivative by a central difference."""
 
-from minimega.learn.verdict import Case, Verdict, values
+from minimega.learn.verdict import Case, Verdict, values, written
 
 TASK = "Write slope(f, x): the derivative of f at the number x, by a central difference."
 
@@ -18,6 +18,9 @@ def slope(f, x):
 
 
 DROWNED = "the step is so small that rounding drowns the difference"
+BENDS = "the step is so large that the curve bends within it"
+FAR = "right for a line, but at x = {} a curve bends within your step: it grows faster than x"
+SPREAD = [0.5 + 0.13 * n for n in range(12)]  # rounding is luck: these together have none
 
 
 def line(x):
@@ -28,22 +31,50 @@ def cube(x):
     return x * x * x
 
 
+def at_all(slope):
+    """The slope of f at each of several x."""
+    return lambda f, xs: [written(slope(f, x), "what your function gives") for x in xs]
+
+
 def judge(slope) -> Verdict:
     """Each case is one that a typical mistake gets wrong."""
-    return values(
+    found = values(
         slope,
         [
             Case((line, 0.5), 3.0, _about_a_line, 1e-2),
             Case((line, 0.5), 3.0, DROWNED, 1e-7),
             Case((abs, 0.0), 0.0, "right for a line, but your two points are not symmetric around x"),
-            Case((cube, 1.0), 3.0, "the step is so large that the curve bends within it", 1e-8),
+            Case((cube, 1.0), 3.0, BENDS, 1e-8),
             Case((line, 1e6), 3.0, "right near 1, but at x = 1000000 your step is lost in rounding", 1e-8),
             Case(
                 (line, -1e6), 3.0, "right at x = 1000000, but at -1000000 your step is lost in rounding", 1e-8
             ),
+            Case((cube, 1e6), 3e12, FAR.format("1000000"), 1e-8),
+            Case((cube, -1e3), 3e6, FAR.format("-1000"), 1e-8),
+            Case(
+                (line, 1e-6),
+                3.0,
+                "right near 1, but near 0 your step is so small that rounding drowns it",
+                1e-8,
+            ),
+        ],
+        "",
+    )
+    if not found.ok:
+        return found
+    return values(
+        at_all(slope),
+        [
+            Case((line, SPREAD), [3.0] * 12, f"eight digits are correct, and ten could be: {DROWNED}", 5e-10),
+            Case((cube, SPREAD), [3 * x * x for x in SPREAD], _about_a_curve, 5e-10),
         ],
         "about ten digits are correct, for a line and a curve, near 1 and far away",
     )
+
+
+def _about_a_curve(got) -> str:
+    off = got - [3 * x * x for x in SPREAD]  # the curve bends the same way at all of them
+    return f"eight digits are correct, and ten could be: {BENDS if (off > 0).all() else DROWNED}"
 
 
 def _about_a_line(got) -> str:

@@ -1,6 +1,7 @@
 """Lesson 03: the backward of a linear layer."""
 
-from minimega.learn.verdict import Verdict, backward
+from minimega.learn.again import OTHERS, SHAPES, again
+from minimega.learn.verdict import Verdict, backward, draw
 from minimega.linear import linear
 
 TASK = "Write back(dy), the backward of y = x w + b: dx, dw and db, each with the shape of its input."
@@ -31,7 +32,7 @@ WRONG_LETTER = "dx sums over the wrong letter of w (the shapes fit by coincidenc
 
 
 def judge(f) -> Verdict:
-    """N is 4 and I equals O, so that a transposed matrix is seen as one, not as a wrong shape."""
+    """First I equals O, to see a transposed matrix as one, not as a wrong shape; then no sizes are equal."""
     found = backward(
         f,
         linear,
@@ -50,4 +51,8 @@ def judge(f) -> Verdict:
     )
     if "axes in the order" in found.detail:  # the sums are right, and the result lies on its side
         found = found._replace(sentence=found.sentence.replace(WRONG_LETTER, "dx is transposed"))
-    return found
+    others = {
+        OTHERS: (draw(4, (4, 3)), draw(5, (3, 3)), draw(6, (3,))),
+        SHAPES: (draw(7, (2, 5)), draw(8, (5, 7)), draw(9, (7,))),
+    }
+    return again(found, f, linear, others)

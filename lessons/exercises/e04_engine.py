@@ -77,6 +77,10 @@ GRAPHS = [
         "y = b * a, b = x + a, a = x * x",
         {"x": [], "a": [("x", 2.0)] * 2, "b": [("x", 1.0), ("a", 1.0)], "y": [("b", 4.0), ("a", 6.0)]},
     ),
+    Graph(
+        "y = a - b, b = 3 a x, a = -2 x",
+        {"x": [], "a": [("x", -2.0)], "b": [("a", 1.5), ("x", -3.0)], "y": [("a", 1.0), ("b", -1.0)]},
+    ),
     Graph("a ladder, y = x + x eight times", LADDER),
 ]
 
@@ -120,6 +124,9 @@ def _differs(backward, graph: Graph) -> Verdict | None:
             shown = "there is none" if value is None else f"it is {float(value):g}"
             detail = f"{graph.says}: the gradient of {name} should be {wanted[name]:g}; {shown}"
             return Verdict(False, _says(name, value, graph, wanted, calls), detail)
+    if strange := [key for key in got if key not in nodes.values()]:
+        says = f"{strange[0]} is in your dict, and y does not depend on it: was it left by an earlier call?"
+        return Verdict(False, says, graph.says)
     name, times = Counter(name for name, _ in calls).most_common(1)[0]
     if times > 1:
         says = f"the gradients are right, but the back of {name} is called {times} times: once per path to y"
@@ -128,6 +135,22 @@ def _differs(backward, graph: Graph) -> Verdict | None:
     if times > 10:
         says = f"the gradients are right, but {name} is visited {times} times, again on each path to it"
         return Verdict(False, says, graph.says)
+    return _again(backward, graph, nodes)
+
+
+def _again(backward, graph: Graph, nodes: dict[str, Node]) -> Verdict | None:
+    """The same graph once more, from each of its nodes: what an earlier call found must not count."""
+    for last in [*nodes, list(nodes)[-1]]:
+        wanted = _wanted(
+            Graph(graph.says, {n: graph.slopes[n] for n in list(nodes)[: list(nodes).index(last) + 1]})
+        )
+        got = written(backward(nodes[last]), "gradients")
+        for name in reversed(wanted):
+            value = got.get(nodes[name], 0.0)
+            if not isclose(float(value), wanted[name]):
+                detail = f"{graph.says}, from {last}: {name} should get {wanted[name]:g}, not {value:g}"
+                says = "right the first time, but not when it is called again: is something kept?"
+                return Verdict(False, says, detail)
     return None
 
 

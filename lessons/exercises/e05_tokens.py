@@ -3,7 +3,8 @@
 import numpy as np
 
 from minimega.embedding import embedding
-from minimega.learn.verdict import Verdict, backward, sharper, which
+from minimega.learn.again import OTHERS, SHAPES, again
+from minimega.learn.verdict import Verdict, backward, draw, sharper, which
 
 TASK = "Write back(dy), the backward of y = table[ids]: dtable, with the shape of the table."
 
@@ -49,6 +50,11 @@ def judge(f) -> Verdict:
             ("table", "zero"): "dtable is zero, even in rows of tokens that occur in the text",
         },
     )
+    others = {
+        OTHERS: (draw(1, (6, 4)), (IDS + 3) % 6),
+        SHAPES: (draw(2, (3, 7)), np.array([[1, 0], [1, 1], [0, 0], [1, 0], [0, 1]])),
+    }
+    found = again(found, f, lambda table, ids: embedding(table, ids), others)
     if found.ok or found.sentence == KEPT or not found.sentence.startswith(("dtable", "some row")):
         return found
     return sharper(found, _closer(f))

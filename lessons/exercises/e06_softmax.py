@@ -5,7 +5,8 @@ import itertools
 import numpy as np
 
 from minimega.head import cross_entropy
-from minimega.learn.verdict import Verdict, backward, sharper
+from minimega.learn.again import OTHERS, SHAPES, again
+from minimega.learn.verdict import Verdict, backward, draw, sharper
 from minimega.ops import softmax
 
 TASK = "Write back(dy), the backward of the mean cross-entropy: dlogits, where some tokens do not count."
@@ -58,6 +59,19 @@ def judge(f) -> Verdict:
             ("logits", "stateful"): "dlogits differs when back is called again: what has changed?",
         },
     )
+    others = {
+        OTHERS: (-LOGITS, np.array([-1, 1, -1, 2, 0])),
+        SHAPES: (draw(1, (3, 7)), np.array([6, 0, 3])),
+        "a target of -3 does not count either, as none below 0 does, and {} is wrong": (
+            draw(2, (6, 5)),
+            np.array([-3, 4, -1, 0, -2, -5]),
+        ),
+        "right for small logits; with some of 1000 {} is wrong": (
+            np.array([[1000.0, 1000.5], [999.5, 1000.0], [-1000.0, -999.0]]),
+            np.array([0, 1, 0]),
+        ),
+    }
+    found = again(found, f, lambda logits, targets: cross_entropy(logits, np.maximum(targets, -1)), others)
     if found.ok or not found.sentence.startswith("dlogits"):
         return found
     return sharper(found, _mistake(f))

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from minimega.learn.verdict import Verdict, backward, sharper, which
+from minimega.learn.again import OTHERS, SHAPES, again
+from minimega.learn.verdict import Verdict, backward, draw, sharper, which
 from minimega.norm import layer_norm
 
 TASK = "Write back(dy), the backward of y = xhat w + b with xhat = (x - mean) r: dx, dw and db."
@@ -59,6 +60,13 @@ def judge(f) -> Verdict:
             ("b", "scale"): "db is a mean over the rows; each row used b in full, so their parts add up",
         },
     )
+    others = {
+        OTHERS: (X * X, B, W),
+        SHAPES: (draw(1, (3, 5)), draw(2, (5,)), draw(3, (5,))),
+        "right where the variance is large; where it is as small as eps, {} is wrong": (X / 500, W, B),
+        "right for the usual eps; with eps = 0.5, {} is wrong": (X, W, B, 0.5),
+    }
+    found = again(found, f, layer_norm, others)
     term = next((says for begin, says in TERMS.items() if found.detail.startswith(begin)), "")
     name = found.sentence.split()[0]
     return found if found.ok or name not in ("dx", "dw") else sharper(found, _mistake(f, name) or term)

@@ -3,7 +3,8 @@
 import numpy as np
 
 from minimega.attention import attention, attention_weights
-from minimega.learn.verdict import Verdict, backward, sharper, which
+from minimega.learn.again import OTHERS, SHAPES, again
+from minimega.learn.verdict import Verdict, backward, draw, sharper, which
 
 TASK = "Write back(dy), the backward of attention of one head, from the weights w on: dq, dk and dv."
 
@@ -71,6 +72,12 @@ def judge(f) -> Verdict:
             ): "dv has w the wrong way round: row t of w belongs to query t, not to value t",
         },
     )
+    others = {
+        OTHERS: (K, V, Q),
+        SHAPES: tuple(draw(n, (3, 7)) for n in range(3)),
+        "right for several tokens; for a single one, {} is wrong": tuple(draw(n, (1, 2)) for n in range(3)),
+    }
+    found = again(found, f, one_head, others)
     name = found.sentence.split()[0]
     return found if found.ok or name not in ("dq", "dk", "dv") else sharper(found, _mistake(f, name))
 

@@ -4,6 +4,7 @@ import numpy as np
 
 from minimega import random
 from minimega.attention import self_attention
+from minimega.learn.again import OTHERS, SHAPES, again
 from minimega.learn.verdict import Verdict, backward, sharper, which
 from minimega.linear import linear
 from minimega.norm import layer_norm
@@ -37,20 +38,31 @@ def block(x, attention, mlp, norm1, norm2):
 
 def judge(f) -> Verdict:
     """The checker finds what is wrong; the values show which wire it is."""
-    four, x = _four(), _draw(1, 3, 4)
+    four, x = _four(), _draw(2, 3, 4)
     right = "the value is a pre-norm block's, and dx agrees with finite differences of it"
     found = backward(lambda x: f(x, *four), lambda x: (_forward(x, *four)["right"], None), x, right=right)
+    others = {OTHERS: (_draw(3, 2, 3, 4)[0],), SHAPES: (_draw(3, 5, 4),)}
+    plain = [_bent(w) for w in _draw(4, 6, 6)]  # none of them is a norm: what a norm would hide shows
+    for these, calls in (
+        (four, others),
+        (plain, {"right for one attention, mlp and norms; for others {} is wrong": (_draw(2, 5, 6),)}),
+    ):
+        found = again(found, lambda x, t=these: f(x, *t), lambda x, t=these: _right(x, *t), calls)
     if found.ok:
         return found
     if found.sentence.startswith("the forward"):
         got, known = f(x, *four)[0], _forward(x, *four)
     elif found.sentence.startswith("dx "):
-        dy = _draw(1, 3, 4) + 1
+        dy = _draw(2, 3, 4) + 1
         got, known = f(x, *four)[1](dy), _backward(x, dy, *four)
         found = found._replace(detail=found.detail.split("; ")[-1])
     else:
         return found
     return sharper(found, which(got, known.items()))
+
+
+def _right(x, *four):
+    return _forward(x, *four)["right"], lambda dy: _backward(x, dy, *four)["right"]
 
 
 def _forward(x, attention, mlp, norm1, norm2) -> dict[str, np.ndarray]:
@@ -93,6 +105,7 @@ def _backward(x, dy, attention, mlp, norm1, norm2) -> dict[str, np.ndarray]:
     early = dy + back_mlp(back_norm2(dy))
     bare = dy + back_mlp(dy)
     return {
+        "right": dh + first(dh),
         "dx lacks both residual paths: what goes around passes its gradient on unchanged": first(second),
         "dx lacks the residual path around attention": first(dh),
         "dx lacks the residual path around the mlp": second + first(second),
@@ -123,6 +136,16 @@ def _backward(x, dy, attention, mlp, norm1, norm2) -> dict[str, np.ndarray]:
 def _draw(*shape: int) -> np.ndarray:
     key = random.key(10, "exercise", str(shape))
     return random.normal(key, np.arange(int(np.prod(shape)))).reshape(shape)
+
+
+def _bent(w):
+    """tanh(x w) as a function that returns its value and its back."""
+
+    def f(x):
+        y = np.tanh(x @ w)
+        return y, lambda dy: (dy * (1 - y * y)) @ w.T
+
+    return f
 
 
 def _four():

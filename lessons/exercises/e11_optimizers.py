@@ -4,7 +4,7 @@ import re
 
 import numpy as np
 
-from minimega.learn.verdict import Case, Verdict, unlike, values, which, written
+from minimega.learn.verdict import Case, Verdict, draw, unlike, values, which, written
 from minimega.optim import AdamW
 
 TASK = "Write adamw(w, g, mean, square, n, ...): step n, which returns the new w, mean and square."
@@ -33,6 +33,7 @@ def judge(f) -> Verdict:
     """Each case is one in which a typical mistake shows, and those of the cases after it do not."""
 
     def parts(*arguments):
+        arguments = [a.copy() if isinstance(a, np.ndarray) else a for a in arguments]  # f may update in place
         got = written(f(*arguments), "what your function returns")
         if isinstance(got, (tuple, list)) and len(got) == 3:
             w, mean, square = got
@@ -44,6 +45,9 @@ def judge(f) -> Verdict:
         _case(NOTHING, NOTHING, 1, 0.0, 0.0, _first),
         _case(MEAN, SQUARE / 100, 3, 0.3, 0.0, _with_eps),
         _case(MEAN, SQUARE, 3, 0.0, 0.5, _with_decay),
+        _others(draw(1, (2,)), 5, (0.03, 0.5, 0.7, 0.2, 0.3), "lr, betas, eps and decay"),
+        _others(draw(2, (3, 4)), 2, (0.3, 0.8, 0.6, 0.1, 0.2), "shapes"),
+        _others(draw(3, (5,)), 1, (0.3, 0.0, 0.0, 0.1, 0.0), "betas, which may be 0"),
     ]
     right = "late, at the first step, with a large eps and with decay: w, mean and square are AdamW's"
     with np.errstate(all="ignore"):
@@ -58,6 +62,16 @@ def judge(f) -> Verdict:
 def _case(mean, square, n, eps, decay, says) -> Case:
     arguments = (W, G, mean, square, n, LR, BETA1, BETA2, eps, decay)
     return Case(arguments, _means(G, mean, square) + (_adamw(*arguments),), says)
+
+
+def _others(w, n, rates, what: str) -> Case:
+    """Everything at once, for other numbers."""
+    g, mean, square = -w / 3, w * w - 1, abs(w) + 0.1
+    lr, beta1, beta2, eps, decay = rates
+    means = beta1 * mean + (1 - beta1) * g, beta2 * square + (1 - beta2) * g * g
+    arguments = (w, g, mean, square, n, *rates)
+    says = f"right at first, but not for other {what}: does a number stand where a letter belongs?"
+    return Case(arguments, (*means, _adamw(*arguments)), says)
 
 
 def _adamw(w, g, mean, square, n, lr, beta1, beta2, eps, decay) -> np.ndarray:

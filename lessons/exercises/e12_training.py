@@ -44,6 +44,13 @@ UNEVEN = [(1.0, targets(6, 6, token=2)), (3.0, targets(2, 2, token=9))]
 PADDED = [(1.0, targets(6, 8)), (3.0, targets(2, 8))]
 STARTS = [(1.0, targets(6, 8)), (3.0, targets(2, 8, token=0))]
 EMPTY = [*PADDED, (0.0, targets(0, 8))]
+# Several rows, of which the first, the last and the longest tell nothing of the others.
+ROWS = np.array([[4, 4, 4, -1, -1], [4, -1, -1, -1, -1], [4, 4, 4, 4, -1], [-7, -1, -2, -1, -1]])  # 8 count
+SEVERAL = [
+    (1.0, ROWS),
+    (4.0, np.array([[3, -1, 0], [-1, -1, 8]])),
+    (2.5, np.array([[5], [-1]])),
+]  # 8, 3 and 1
 
 
 def judge(mean_loss) -> Verdict:
@@ -60,7 +67,13 @@ def judge(mean_loss) -> Verdict:
                     1.5,
                     "a target 0 is not counted: 0 is a token (the start); only targets below 0 do not count",
                 ),
+                Case((SEVERAL,), 22.5 / 12, _about_rows),
                 Case((EMPTY,), 1.5, "a batch in which no target counts changes the mean"),
+                Case(
+                    (SEVERAL[::-1],),
+                    22.5 / 12,
+                    "right at first, but not when called again: is something kept?",
+                ),
             ],
             "each counted target weighs the same, however the batches were cut",
         )
@@ -88,6 +101,14 @@ def _about_uneven(got) -> str:
     if abs(got - 66 / 30) < 1e-6:
         return "a target weighs as much as its token's number; each should weigh 1, whatever the word"
     return "right for batches of one size, but not for 6 targets with loss 1 and 2 with loss 3"
+
+
+def _about_rows(got) -> str:
+    for which, row in (("first", 0), ("last", -1)):
+        counts = [(t[row] >= 0).sum() for _, t in SEVERAL]
+        if sum(counts) and abs(got - np.average([loss for loss, _ in SEVERAL], weights=counts)) < 1e-6:
+            return f"only the {which} row of each batch is counted: targets are (B, T), and all rows count"
+    return "right for batches of one row, but not for batches of several: targets are (B, T)"
 
 
 def _about_padded(got) -> str:

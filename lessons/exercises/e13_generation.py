@@ -4,7 +4,8 @@ import re
 
 import numpy as np
 
-from minimega.learn.verdict import Case, Verdict, values, written
+from minimega.errors import BadInput
+from minimega.learn.verdict import Case, Verdict, unlike, values, written
 from minimega.ops import softmax
 
 TASK = (
@@ -38,13 +39,17 @@ CHANCES, ONE = np.array([0.2, 0.1, 0.4, 0.3]), np.array([0.05, 0.05, 0.8, 0.1])
 MORE = [np.arange(1, n) / sum(range(1, n)) for n in (8, 12, 20)]
 MANY = (np.arange(1000) + 0.5) / 1000
 EIGHTHS = np.arange(8) / 8
+RIGHT = "each token comes as often as its probability says, and the fewest that reach p are kept"
 
 
 def shares(pick, chances, numbers, order, **options) -> np.ndarray:
     """How often each token comes for these numbers u; the largest share first if `order` is "sorted"."""
     with np.errstate(divide="ignore"):
         logits = np.log(chances) if order != "logits" else np.array(chances)
-    tokens = [written(pick(logits.copy(), u, **options), "what your function returns") for u in numbers]
+    mine = logits.copy()
+    tokens = [written(pick(mine, u, **options), "what your function returns") for u in numbers]
+    if not np.array_equal(mine, logits):
+        raise BadInput("your function changes the logits in place: whoever called it still needs them")
     for token in tokens:
         if np.ndim(token) or token not in range(len(logits)):
             raise ValueError(f"{token!r} is not a token: tokens are integers from 0 to {len(logits) - 1}")
@@ -70,7 +75,20 @@ def judge(pick) -> Verdict:
             )
     if error:
         raise error
-    return found
+    return _in_order(pick) if found.ok else found
+
+
+def _in_order(pick) -> Verdict:
+    """Which token it is for which u: the most likely first. And p and temperature may be left out."""
+    numbers = [0.0, 0.2, 0.39, 0.41, 0.69, 0.71, 0.89, 0.91, 0.999]
+    logits, wanted = np.log(CHANCES), [2, 2, 2, 3, 3, 0, 0, 1, 1]
+    got = [pick(logits.copy(), u) for u in numbers]
+    if unlike(got, wanted, ""):
+        says = "each token comes as often as it should, but the most likely one has to have the first piece"
+        if not unlike(got, [1, 0, 3, 3, 2, 2, 2, 2, 2], ""):
+            says = "the pieces begin with the unlikeliest token; the most likely one has the first piece"
+        return Verdict(False, says, f"for u of {numbers} these tokens: {list(map(int, got))}; not {wanted}")
+    return Verdict(True, RIGHT)
 
 
 def _tried(question) -> bool:
@@ -121,7 +139,7 @@ def _judge(pick, all_of_them: float) -> Verdict:
                     "logits of 2000 overflow in exp",
                 ),
             ],
-            "each token comes as often as its probability says, and the fewest that reach p are kept",
+            RIGHT,
         )
     said = re.sub(r"the result is (\S+) at \((\d+),\)", r"token \2 comes for \1 of all u", found.detail)
     return found._replace(detail=said)

@@ -3,7 +3,8 @@
 import numpy as np
 
 from minimega.autograd import Tensor, op, saved_bytes
-from minimega.learn.verdict import Verdict, backward, parts, which, written
+from minimega.learn.again import OTHERS, SHAPES, again
+from minimega.learn.verdict import Verdict, backward, draw, parts, which, written
 from minimega.ops import gelu, softmax
 
 TASK = "Write recompute(f): the operation f, but its back keeps only x, and runs f again to get f's own back."
@@ -67,22 +68,23 @@ def judge(recompute) -> Verdict:
     if not callable(back):
         return Verdict(False, "the second thing that g returns should be the function back")
     dx = written(back(dy), "dx")
-    again = f.runs - forward
+    reruns = f.runs - forward
     if problem := _about_dx(dx, x, y, dy):
         return Verdict(False, problem)
     found = backward(lambda x: g(x), Deep(), SHAPE, says={("x", "zero"): "dx is zero: dy goes into f's back"})
+    found = again(found, recompute(Deep()), Deep(), {OTHERS: (draw(1, SHAPE),), SHAPES: (draw(2, (3, 7)),)})
     if not found.ok:
         return found
     held = sum(saved_bytes(op(g)(Tensor(x))).values())
     if held > x.nbytes:
         detail = f"back holds {held} bytes; x has {x.nbytes}"
-        if not again:
+        if not reruns:
             return Verdict(
                 False, "nothing is saved: back keeps f's own back, and everything that it keeps", detail
             )
         return Verdict(False, "back keeps more than x: each array that it refers to stays in memory", detail)
-    if again > 1:
-        return Verdict(False, f"f runs {again} times in one backward; one run gives all it needs")
+    if reruns > 1:
+        return Verdict(False, f"f runs {reruns} times in one backward; one run gives all it needs")
     return Verdict(
         True, f"dx agrees with finite differences, and of f's three arrays back holds x alone: {held} bytes"
     )

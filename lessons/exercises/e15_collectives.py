@@ -24,7 +24,8 @@ def gather(x, group, alike):
     return y, back
 '''
 
-RANKS, ROWS, WIDTH = 4, 2, 3  # of each rank
+RANKS = 4
+ROUNDS = (2, 3, True), (2, 3, False), (3, 5, False), (1, 4, True)  # rows of each rank, D, alike
 
 
 def judge(f) -> Verdict:
@@ -32,27 +33,41 @@ def judge(f) -> Verdict:
 
 
 def on_rank(f, group) -> Verdict:
-    """Both users of y; the rows and all ranks' dy are drawn by each rank, so that nothing else travels."""
-    p, mine = group.size, group.piece(group.size * ROWS)
-    x, *every_dy = (draw(n, (p * ROWS, WIDTH)) for n in range(p + 1))
-    for alike in (True, False):
-        y, back = parts(f(x[mine].copy(), group, alike), ("y", "back"), TWO_THINGS)
-        if problem := unlike(y, x, "y"):
-            return Verdict(False, "y is not all ranks' rows, in the order of the ranks", problem)
-        dy = every_dy[0 if alike else group.rank]
-        whole = dy if alike else sum(every_dy)
-        dx = written(back(dy.copy()), f"dx, if the ranks {'do' if alike else 'do not do'} the same,")
-        if problem := unlike(dx, whole[mine], "dx"):
-            if np.ndim(dx) != whole.ndim:
-                return Verdict(False, problem)
-            return Verdict(False, (_alike if alike else _apart)(np.asarray(dx), dy, whole, group), problem)
+    """Both users of y, twice; the rows and all ranks' dy are drawn by each rank: nothing else travels."""
+    needed = 0.0
+    for number, (rows, width, alike) in enumerate(ROUNDS):
+        found, more = _round(f, group, rows, width, alike, 10 * number)
+        if not found.ok:
+            later = "right for the first arrays, but not for others: " if number > 1 else ""
+            return found._replace(sentence=later + found.sentence)
+        needed += more
     group.barrier()  # a rank that found a mistake does not get here, and its verdict counts
-    # Twice forward and once back: the rows that other ranks hold. Anything sent to be thrown away is more.
-    needed, sent = 3 * whole.nbytes * (p - 1) / p, group.counter.total().wire
-    if sent > needed:
+    # Forward, and back where dy is partial: the rows that other ranks hold. Anything more is too much.
+    if (sent := group.counter.total().wire) > needed:
         more = f"{sent:g} bytes left each rank; {needed:g} are enough"
         return Verdict(False, "every number is right, but some are sent that nobody needs", more)
     return Verdict(True, "cut if dy is whole, added up and cut if it is partial")
+
+
+def _round(f, group, rows: int, width: int, alike: bool, seed: int) -> tuple[Verdict, float]:
+    """The verdict on one call and two of its back, and the bytes that have to leave this rank in them."""
+    p, mine = group.size, group.piece(group.size * rows)
+    x, *every_dy = (draw(seed + n, (p * rows, width)) for n in range(p + 1))
+    own = x[mine].copy()
+    y, back = parts(f(own, group, alike), ("y", "back"), TWO_THINGS)
+    if problem := unlike(y, x, "y"):
+        return Verdict(False, "y is not all ranks' rows, in the order of the ranks", problem), 0
+    for sign in (1, -2):
+        dy = sign * every_dy[0 if alike else group.rank]
+        whole = dy if alike else sign * sum(every_dy)
+        dx = written(back(dy.copy()), f"dx, if the ranks {'do' if alike else 'do not do'} the same,")
+        if problem := unlike(dx, whole[mine], "dx"):
+            if np.ndim(dx) != whole.ndim:
+                return Verdict(False, problem), 0
+            return Verdict(False, (_alike if alike else _apart)(np.asarray(dx), dy, whole, group), problem), 0
+    if not np.array_equal(own, x[mine]):
+        return Verdict(False, "x is changed in place, and whoever called your function still needs it"), 0
+    return Verdict(True, ""), (1 if alike else 3) * x.nbytes * (p - 1) / p
 
 
 def _alike(dx, dy, whole, group) -> str:

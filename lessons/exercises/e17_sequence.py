@@ -3,7 +3,7 @@
 import numpy as np
 
 from minimega.head import cross_entropy
-from minimega.learn.verdict import Case, Verdict, on_ranks, values
+from minimega.learn.verdict import Case, Verdict, draw, on_ranks, values
 
 TASK = "Write the mean cross-entropy where each rank has some tokens' logits: highest, total and right."
 
@@ -36,13 +36,13 @@ def judge(f) -> Verdict:
 
 
 def on_rank(f, group) -> Verdict:
-    """Six batches, each of which exposes one more mistake."""
+    """Nine batches, each of which exposes one more mistake."""
     mine, rows = group.piece(VOCABULARY), len(TARGETS)
     even = np.array([0.0, 1, 2, 0, 1, 2, 1, 2, 1, 2])  # the largest of each rank is 2
     rising = np.arange(10.0)
 
     def case(row, says) -> Case:
-        logits = np.tile(row, (rows, 1))
+        logits = np.tile(row, (rows, 1)) if np.ndim(row) == 1 else row
         wanted = float(cross_entropy(logits, TARGETS)[0])
         return Case((logits[:, mine], TARGETS, mine.start, group), wanted, says)
 
@@ -55,8 +55,23 @@ def on_rank(f, group) -> Verdict:
             case(rising, "right where all ranks have the same largest logit, wrong where they differ"),
             case(rising - 20, "right where the targets' logits are above 0, wrong where they are below"),
             case(rising + 1000, "right for small logits; with logits near 1000 it is not finite"),
+            case(draw(1, (rows, VOCABULARY)), "right where all rows are alike, wrong where they differ"),
+            case(1000.0 * (np.arange(rows)[:, None] - 3) + rising, FAR),
+            _other(group),
         ],
         "the loss of the whole vocabulary, and no rank has seen more than its piece",
+    )
+
+
+FAR = "with rows near -3000, 0 and 2000 it is wrong: what is subtracted from a row is its own largest logit"
+
+
+def _other(group) -> Case:
+    """Another number of rows, and of tokens: 2, 2, 2 and 1 of them."""
+    logits, targets, mine = draw(2, (3, 7)), np.array([6, 0, 3]), group.piece(7)
+    wanted = float(cross_entropy(logits, targets)[0])
+    return Case(
+        (logits[:, mine], targets, mine.start, group), wanted, "right for the first batch, but not for others"
     )
 
 

@@ -37,18 +37,26 @@ def on_rank(f, group) -> Verdict:
     uneven, with_none = _judged(f, group, UNEVEN), _judged(f, group, WITH_NONE)
     if uneven.ok and not with_none.ok:
         return Verdict(False, "right, until a rank has counted no token at all (rank 2)", with_none.detail)
+    if not uneven.ok:
+        return uneven
+    other = _judged(f, group, UNEVEN[::-1], (2, 5))
+    if not other.ok:
+        return other._replace(sentence=f"right for the first numbers, but not for others: {other.sentence}")
     return uneven
 
 
-def _judged(f, group, counts) -> Verdict:
+def _judged(f, group, counts, shape=(WIDTH,)) -> Verdict:
     """The loss, then the gradient; each rank draws the numbers of all ranks, so that nothing else is sent."""
     sums = {"the loss": [np.array(2 + draw(r, (1,))[0]) for r in range(group.size)]}
-    sums["the gradient"] = [2 + draw(r, (1 + WIDTH,))[1:] for r in range(group.size)]
+    sums["the gradient"] = [3 * draw(r + 9, shape) for r in range(group.size)]
     for of_all in sums.values():  # no tokens, no sum
         of_all[:] = [s * (n > 0) for s, n in zip(of_all, counts, strict=True)]
     own = [np.array(of_all[group.rank]) for of_all in sums.values()]
     with np.errstate(all="ignore"):  # a division by 0 tokens is reported in a sentence
-        result = f(*own, np.array(counts[group.rank]), group)
+        given = [a.copy() for a in own]
+        result = f(*given, np.array(counts[group.rank]), group)
+    if any(np.any(a != b) for a, b in zip(own, given, strict=True)):
+        return Verdict(False, "loss_sum or grad_sum is changed in place: whoever called still needs it")
     two = parts(result, list(sums), "your function should return two things: the loss, and the gradient")
     for what, got in zip(sums, two, strict=True):
         if problem := unlike(got, sum(sums[what]) / sum(counts), what):

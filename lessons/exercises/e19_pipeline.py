@@ -30,7 +30,7 @@ KINDS = "forward", "backward"
 
 def judge(f) -> Verdict:
     """More micro-batches than ranks, then fewer, then one rank alone."""
-    for p, m in ((4, 8), (4, 2), (3, 3), (1, 3)):
+    for p, m in ((4, 8), (4, 2), (3, 3), (1, 3), (5, 7), (2, 1)):
         orders = [written(f(r, p, m), "what your function returns") for r in range(p)]
         if problem := _what_is_wrong(orders, p, m):
             return Verdict(False, f"{_many(p, 'rank')}, {_many(m, 'micro-batch')}: {problem}")

@@ -63,6 +63,7 @@ CASES = [
         "right for rows of similar scores; if one row's are far below another's, {what} is wrong",
     ),
 ]
+NAMES = "y1", "top1", "total1", "y2", "top2", "total2"
 NOTHING = "a first block without keys (top -inf, total 0) should leave the second alone, and {what} is wrong"
 
 
@@ -77,12 +78,20 @@ def judge(merge) -> Verdict:
     nothing = np.zeros_like(part[0]), np.full_like(part[1], -np.inf), np.zeros_like(part[2])
     if found := _problem(merge, nothing, part, part, NOTHING):
         return found
+    s, v = draw(21, (3, 6)), draw(22, (6, 2))  # other sizes of everything
+    two = block(s[:, :1], v[:1]), block(s[:, 1:], v[1:])
+    if found := _problem(merge, *two, block(s, v), "right at first, but {what} is wrong for other sizes"):
+        return found
     return Verdict(True, "two blocks are one, for near and far scores, and for a block without keys")
 
 
 def _problem(merge, first, second, whole, says: str) -> Verdict | None:
     with np.errstate(all="ignore"):
-        result = merge(*(a.copy() for a in (*first, *second)))
+        given = [a.copy() for a in (*first, *second)]
+        result = merge(*given)
+    for name, a, b in zip(NAMES, given, (*first, *second), strict=True):
+        if not np.array_equal(a, b):
+            return Verdict(False, f"{name} is changed in place: whoever called your function still needs it")
     wants = "your function should return three things: y, top and total"
     y, top, total = parts(result, ("y", "top", "total"), wants)
     if np.shape(y) != whole[0].shape and whole[0].shape in (np.shape(top), np.shape(total)):

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from minimega.learn.verdict import Case, Verdict, on_ranks, unlike, values, which, written
+from minimega.learn.verdict import Case, Verdict, draw, on_ranks, unlike, values, which, written
 from minimega.ranks.group import SELF
 
 TASK = "Write norm(own, group): the root of the sum of all squared gradient entries, the same on every rank."
@@ -62,7 +62,7 @@ def on_rank(norm, group) -> Verdict:
     got = written(norm(own, group), "what your function returns")
     wanted = _root(matrix, vector, shards)
     if not (problem := unlike(got, wanted, "the norm")):
-        return Verdict(True, "each entry counts once, whether one rank holds it, two or four")
+        return _again(norm, group)
     here, left, right = [g for g, _ in own], matrix[:, :3], matrix[:, 3:]
     each = left, left, right, right  # what the ranks hold of the matrix
     typical = {
@@ -87,6 +87,28 @@ def on_rank(norm, group) -> Verdict:
     }
     says = which(got, typical.items(), "this is not the norm of all gradients")
     return Verdict(False, f"among ranks: {says}", problem)
+
+
+def _again(norm, group) -> Verdict:
+    """Called again: on more arrays, in as many messages; then on lists of unequal lengths, as stages have."""
+    several, calls = [(draw(n, (2, n + 1)), group.size) for n in range(5)], []
+    for own in (several[:2], several):
+        before = group.counter.total().calls
+        got = written(norm(own, group), "what your function returns")
+        calls.append(group.counter.total().calls - before)
+        if problem := unlike(got, _root(*(g for g, _ in own)), "the norm"):
+            return Verdict(False, "among ranks: right at first, but not when it is called again", problem)
+    if calls[0] < calls[1]:
+        says = "the norm is right, but each array has its own message: ranks with lists of unequal lengths, "
+        detail = f"2 arrays: {calls[0]} messages; 5 arrays: {calls[1]}"
+        return Verdict(False, f"among ranks: {says}as stages have, would not meet", detail)
+    private = [[draw(10 * r + n, (3, 2)) for n in range(r + 1)] for r in range(group.size)]
+    got = norm([(g.copy(), 1) for g in private[group.rank]], group)
+    if problem := unlike(got, _root(*(g for of_rank in private for g in of_rank)), "the norm"):
+        return Verdict(
+            False, "among ranks: right, until their lists differ in length (rank 3 has four arrays)", problem
+        )
+    return Verdict(True, "each entry counts once, whether one rank holds it, two or four")
 
 
 def _root(*arrays) -> float:

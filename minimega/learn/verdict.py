@@ -42,8 +42,13 @@ def verdict(exercise: ModuleType, f: Callable) -> Verdict:
     try:
         return exercise.judge(f)
     except (Exception, SystemExit) as error:
-        file = getattr(getattr(inspect.unwrap(f), "__code__", None), "co_filename", sandbox.CELL)
-        return Verdict(False, sandbox.what_happened(error, file))
+        return Verdict(False, raised(error, f))
+
+
+def raised(error: BaseException, f: Callable) -> str:
+    """The exception as a sentence, with the line of f's cell."""
+    file = getattr(getattr(inspect.unwrap(f), "__code__", None), "co_filename", sandbox.CELL)
+    return sandbox.what_happened(error, file)
 
 
 def verdict_apart(number: str, source: str, limit: float = 60.0) -> Verdict:
@@ -139,8 +144,13 @@ def values(f: Callable, cases: list[Case], right: str) -> Verdict:
     'the square of 2 is not 2 + 2'
     """
     for case in cases:
-        arguments = (a.copy() if isinstance(a, np.ndarray) else a for a in case.arguments)
+        arguments = [a.copy() if isinstance(a, np.ndarray) else a for a in case.arguments]
         got = written(f(*arguments), "what your function gives")
+        for a, b in zip(arguments, case.arguments, strict=True):
+            if isinstance(a, np.ndarray) and not np.array_equal(a, b, equal_nan=True):
+                return Verdict(
+                    False, "an argument is changed in place: whoever called your function needs it"
+                )
         if problem := unlike(got, case.value, "the result", case.tolerance):
             numbers = _numbers(got)
             if numbers is None or numbers.shape != np.shape(case.value):

@@ -62,5 +62,25 @@ WRONG = [
         "def slope(f, x):\n    h = 6e-6 * x\n    return (f(x + h) - f(x - h)) / (2 * h)",
         r"^ZeroDiv.* at line 3",
     ),
+    (
+        "a step at which eight digits are left",
+        "def slope(f, x):\n    h = 1e-8 * max(1.0, abs(x))\n    return (f(x + h) - f(x - h)) / (2 * h)",
+        r"^eight digits are correct, and ten could be: the step is so small",
+    ),
+    (
+        "a step at which the curve costs two digits",
+        "def slope(f, x):\n    h = 5e-5 * max(1.0, abs(x))\n    return (f(x + h) - f(x - h)) / (2 * h)",
+        r"^eight digits are correct, and ten could be: the step is so large",
+    ),
+    (
+        "a step that grows with the square of x",
+        "def slope(f, x):\n    h = 6e-6 * max(1.0, x * x)\n    return (f(x + h) - f(x - h)) / (2 * h)",
+        r"^right for a line, but at x = 1000000 a curve bends within your step: it grows faster than x",
+    ),
+    (
+        "a step without a least size",
+        "def slope(f, x):\n    h = 6e-6 * abs(x) + 1e-14\n    return (f(x + h) - f(x - h)) / (2 * h)",
+        r"^right for a line, but your two points|near 0 your step is so small",
+    ),
     ("no return", "def slope(f, x): (f(x + 1e-6) - f(x - 1e-6)) / 2e-6", r"is a `return` missing"),
 ]

@@ -15,6 +15,17 @@ def linear(dx: str = "dy @ w.T", dw: str = "x.T @ dy", db: str = "dy.sum(axis=0)
 
 WRONG = [
     (
+        "a number of the first shape",
+        linear(db="dy.reshape(4, -1).sum(axis=0)"),
+        r"^right for the arrays tried first, but with arrays of other shapes something is wrong$",
+    ),
+    (
+        "kept from the first call",
+        "KEPT = []\n"
+        + linear().replace("    def", "    KEPT.append(x)\n    def").replace("x.T", "KEPT[0].T"),
+        r"^dw |dw is wrong: is one of the first kept",
+    ),
+    (
         "w for its transpose",
         linear(dx="dy @ w"),
         r"^dx sums over the wrong letter of w .*; dw and db are right$",

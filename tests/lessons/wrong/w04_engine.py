@@ -119,5 +119,17 @@ WRONG = [
         r"^no back was ever called: is the order empty",
     ),
     ("the walk left for later", backward(order="()"), r"^no back was ever called: .* not written yet"),
+    (
+        "a dict made once for all calls",
+        backward()
+        .replace("backward(y)", "backward(y, gradients={})")
+        .replace("gradients = {y: 1.0}", "gradients[y] = 1.0"),
+        r"is in your dict, and y does not depend on it: was it left by an earlier call|called again",
+    ),
+    (
+        "an order made once for all calls",
+        backward().replace("backward(y)", "backward(y, order=[])").replace("    order = []\n", ""),
+        r".",
+    ),
     ("no return", "def backward(y): {y: 1.0}", r"is a `return` missing"),
 ]

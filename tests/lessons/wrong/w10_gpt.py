@@ -34,6 +34,15 @@ def block(x, attention, mlp, norm1, norm2):
 """
 
 WRONG = [
+    (
+        "the first text for all",
+        "def block(x, attention, mlp, norm1, norm2):\n"
+        "    n1, back_norm1 = norm1(x)\n    a, back_attention = attention(n1)\n    h = x + a[:1]\n"
+        "    n2, back_norm2 = norm2(h)\n    m, back_mlp = mlp(n2)\n"
+        "    def back(dy):\n        dh = dy + back_norm2(back_mlp(dy))\n"
+        "        return dh + back_norm1(back_attention(dh))\n    return h + m, back",
+        r"^the forward is not right",
+    ),
     ("no residual path in the backward", block(dh=DH[5:], dx=DX[5:]), r"^dx lacks both residual paths"),
     ("no path around attention", block(dx=DX[5:]), r"^dx lacks the residual path around attention$"),
     ("no path around the mlp", block(dh=DH[5:]), r"^dx lacks the residual path around the mlp$"),

@@ -38,6 +38,21 @@ WRONG = [
         "def mean_loss(batches): return sum(loss / (t >= 0).sum() for loss, t in batches)",
         r"^each batch's loss is divided by its count",
     ),
+    (
+        "the first row's targets",
+        mean(counted="(targets[0] >= 0).sum()"),
+        r"^only the first row of each batch",
+    ),
+    (
+        "the last row's targets",
+        mean(counted="(targets[-1] >= 0).sum()"),
+        r"^only the last row|a batch of|divide",
+    ),
+    (
+        "rows by the length of the first",
+        mean(counted="len(targets) * (targets[0] >= 0).sum()"),
+        r"^right for batches of one row, but not for batches of several",
+    ),
     ("a sum", mean(result="total"), r"^.* a mean above both"),
     ("divided by the batches", mean(result="total / len(batches)"), r"^.* a mean above both"),
     ("the perplexity", mean(result="np.exp(total / count)"), r"^you return a perplexity"),

@@ -103,5 +103,21 @@ WRONG = [
         pick(chance="np.exp(logits[order] / temperature); chance = chance / chance.sum()"),
         r"^logits of 2000 overflow",
     ),
+    (
+        "from the unlikeliest down",
+        "def pick(logits, u, p=1.0, temperature=1.0):\n"
+        "    order = np.argsort(-logits, kind='stable')\n"
+        "    chance = softmax(logits[order] / temperature)[0]\n"
+        "    kept = order[np.cumsum(chance) - chance < p][::-1]\n"
+        "    ends = np.cumsum(chance[: len(kept)][::-1])\n"
+        "    return kept[np.searchsorted(ends, u * ends[-1], side='right')]",
+        r"^the pieces begin with the unlikeliest token",
+    ),
+    (
+        "the logits in place",
+        "def pick(logits, u, p=1.0, temperature=1.0):\n    logits -= 1\n"
+        + "".join(pick().splitlines(True)[1:]),
+        r"^your function changes the logits in place",
+    ),
     ("probabilities, not a token", pick(token="chance"), r"^ValueError.* is not a token"),
 ]

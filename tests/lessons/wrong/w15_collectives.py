@@ -18,6 +18,11 @@ def gather(y: str = "group.all_gather(x)", alike: str = SLICE, apart: str = SUM)
 
 WRONG = [
     (
+        "the rows of a rank as a number",
+        gather(alike="dy[2 * group.rank : 2 * group.rank + 2]"),
+        r"^right for the first arrays, but not for others: all ranks do the same",
+    ),
+    (
         "a slice for all",
         gather(apart=SLICE),
         r"^each rank does something different.* lacks what the other ranks did",

@@ -29,6 +29,16 @@ WRONG = [
         r"^right where all ranks have the same largest logit, wrong where they differ$",
     ),
     (
+        "one largest logit for all rows",
+        loss(highest='group.all_reduce(logits.max(keepdims=True), "max")'),
+        r"^with rows near -3000, 0 and 2000 it is wrong",
+    ),
+    (
+        "the first row's largest logit",
+        loss(highest=f'group.all_reduce({OWN}, "max")[:1]'),
+        r"^with rows near -3000, 0 and 2000 it is wrong",
+    ),
+    (
         "no largest logit",
         loss(highest="np.zeros((len(targets), 1))"),
         r"^right for small logits; with logits near 1000",

@@ -54,6 +54,11 @@ WRONG = [
         r"^among ranks: what rank 0 does not hold, but two other ranks do, is missing$",
     ),
     (
+        "a message for each array",
+        HEAD + "    return np.sqrt(sum(group.all_reduce((g * g).sum() / n) for g, n in own))",
+        r"^among ranks: the norm is right, but each array has its own message: .* would not meet$",
+    ),
+    (
         "a mean of the squares",
         HEAD + "    return np.sqrt(group.all_reduce(sum((g * g).mean() / n for g, n in own)))",
         r"^one array, 3 and -4, on one rank: its norm is 5$",
