@@ -48,7 +48,7 @@ notebooks: .venv/installed-lessons
 	@$(TESTS) .venv/bin/python -m minimega.learn.build
 
 test-lessons: .venv/installed-dev .venv/installed-lessons
-	@$(TESTS) .venv/bin/python -m pytest tests/lessons
+	@$(TESTS) .venv/bin/python -m pytest -n 2 --dist worksteal tests/lessons
 
 # Every warning is an error: a module that cannot be imported, a reference or a link that leads nowhere.
 docs: .venv/installed-docs

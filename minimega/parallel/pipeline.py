@@ -45,6 +45,7 @@ class Run:
         self, model: Model, batches: list[Batch], count: int | None = None, reducer: Reducer | None = None
     ):
         self.model, self.count, self.reducer = model, count, reducer
+        self.first = next(iter(model.parameters().values()))  # for the library and the dtype of messages
         # later stages get vectors: what their layers ask of the tokens is in the place
         self.batches = [
             (x, y, at if at.tokens is not None else replace(at, tokens=x)) for x, y, at in batches
@@ -120,7 +121,7 @@ class Run:
         """Start to receive an activation or a gradient from the neighbour."""
         inputs, _, at = self.batches[a.batch]
         held = self.model.shares.tokens(len(at.positions))
-        like = next(iter(self.model.parameters().values())).data
+        like = self.first.data
         shape = len(inputs), held.stop - held.start, self.model.config.d_model
         y = library(like).empty(shape, like.dtype)
         source = neighbour(a, self.group.rank, self.group.size)

@@ -23,7 +23,7 @@ from tests.mpi import equal
 from tests.mpi.adjoint import assert_whole
 from tests.mpi.cases_traffic import counted
 from tests.mpi.equal import PAIRS, STEPS, Case, assert_equal
-from tests.mpi.ranks import sizes
+from tests.mpi.ranks import seldom, sizes
 from tests.mpi.together import planted
 
 SLOTS = "master", "mean", "square"
@@ -46,12 +46,14 @@ def on(g: Grid, dtype: str, factors=frozenset()) -> Case:
 
 
 @sizes(2, 4)
+@seldom(4)
 def case_16_bit_training_is_the_serial_one(group):
     for g, dtype, factors in product(layouts(group), TYPES, PAIRS[::4]):
         assert_equal(on(g, dtype, factors), g)
 
 
 @sizes(2, 4)
+@seldom(4)
 def case_copies_of_16_bit_models_are_equal_to_the_bit(group):
     """Weights, masters and the scale, which all halve in the same steps: the first ones overflow float16."""
     for g, dtype in product(layouts(group), TYPES):

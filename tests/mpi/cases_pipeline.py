@@ -20,7 +20,7 @@ from minimega.train import train_step
 from tests.mpi import equal
 from tests.mpi.adjoint import assert_whole
 from tests.mpi.equal import PAIRS, STEPS, Case, assert_equal, assert_used_alike
-from tests.mpi.ranks import sizes
+from tests.mpi.ranks import seldom, sizes
 from tests.mpi.together import planted
 
 LAYOUTS = {  # by the number of ranks: (tp, dp, sequence parallelism, pp)
@@ -75,12 +75,14 @@ def case_pairs_of_factors(group):
 
 
 @sizes(2, 3, 4)
+@seldom(4)
 def case_some_factors_in_float32(group):
     for g, case in some(group, every=6, dtypes=("float32",)):
         assert_equal(case, g)
 
 
 @sizes(2, 4)
+@seldom(4)
 def case_every_pair_with_zero_bubble(group):
     """The halves of each kind of layer's backward."""
     g = layouts(group)[0]
@@ -89,6 +91,7 @@ def case_every_pair_with_zero_bubble(group):
 
 
 @sizes(2, 4, 8)
+@seldom(4)
 def case_copies_are_equal_to_the_bit(group):
     """The table that the first and the last stage hold too, after some steps of AdamW."""
     for g, case in some(group, every=3, dtypes=("float32",)):

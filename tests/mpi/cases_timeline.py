@@ -11,7 +11,7 @@ from minimega.parallel import schedules
 from minimega.parallel.bubble import held
 from minimega.parallel.schedules import neighbour, received
 from tests.mpi.cases_pipeline import SCHEDULES, layouts, on
-from tests.mpi.ranks import sizes
+from tests.mpi.ranks import seldom, sizes
 
 
 def through(case, g, run=None):
@@ -22,6 +22,7 @@ def through(case, g, run=None):
 
 
 @sizes(2, 3, 4)
+@seldom(4)
 def case_measuring_changes_no_bit_and_shows_the_schedule(group):
     for g, (name, v) in product(layouts(group), SCHEDULES):
         case, watch = on(g, name, v, frozenset({"dropout", "accumulate"})), Stopwatch(g.pipeline)

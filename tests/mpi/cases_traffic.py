@@ -13,7 +13,7 @@ from minimega.parallel.layout import Layout
 from minimega.parallel.team import Team
 from minimega.train import Recipe, train_step
 from tests.mpi.cases_model import LAYOUTS, on
-from tests.mpi.ranks import sizes
+from tests.mpi.ranks import seldom, sizes
 
 FACTORS = ("", "deep", "uneven", "untied", "no attention", "post", "sinusoidal", "head_bias", "factorised")
 
@@ -28,6 +28,7 @@ def counted(group, layout, case, accumulate=1, recompute="none", bucket=1 << 20)
     return {row: (t.calls, t.bytes) for row, t in group.counter.traffic.items()}
 
 
+@seldom(4)
 def case_a_step_sends_what_the_formulas_say(group):
     for layout, factor in product(LAYOUTS[group.size], FACTORS):
         case = on(grid(group, Layout(*layout)), frozenset({factor}), "float32")

@@ -31,6 +31,16 @@ def sizes(*numbers: int):
     return mark
 
 
+def seldom(*numbers: int):
+    """Marks a case that runs on these numbers of threads in `make test-ranks` alone."""
+
+    def mark(case):
+        case.seldom = numbers
+        return case
+
+    return mark
+
+
 def processes(case):
     """Marks a case that measures a process for each rank, or MPI itself."""
     case.processes = True
@@ -41,6 +51,13 @@ def of_processes(name: str) -> bool:
     """Whether only ranks of MPI can pass it."""
     file, case = name.split(".")
     return hasattr(getattr(importlib.import_module(f"tests.mpi.{file}"), case), "processes")
+
+
+def often(name: str, ranks: int) -> bool:
+    """Whether `make test` runs it on so many threads; `make test-ranks` runs every case on every number."""
+    file, case = name.split(".")
+    known = getattr(importlib.import_module(f"tests.mpi.{file}"), case)
+    return ranks in (2, 4) and ranks not in getattr(known, "seldom", ())
 
 
 def cases(ranks: int) -> list[str]:

@@ -1,6 +1,6 @@
 """Every case of `cases_*.py` on ranks that are threads; those that measure processes run on MPI alone.
 
-`make test` runs them on 2 and 4 ranks, `make test-ranks` on 1, 3 and 8 as well."""
+`make test` runs them on 2 and 4 ranks, some on 2 alone; `make test-ranks` the others, 1, 3 and 8 as well."""
 
 import importlib
 
@@ -8,15 +8,14 @@ import numpy as np
 import pytest
 
 from minimega.ranks.threads import on_ranks
-from tests.mpi.ranks import LIMIT, SIZES, cases, of_processes
+from tests.mpi.ranks import LIMIT, SIZES, cases, of_processes, often
 
 # By name, then by size: ranks of another number are compared with the same serial runs.
 CASES = sorted((name, ranks) for ranks in SIZES for name in cases(ranks) if not of_processes(name))
-OFTEN = 2, 4
 
 
 def named(name: str, ranks: int):
-    marks = () if ranks in OFTEN else pytest.mark.ranks
+    marks = () if often(name, ranks) else pytest.mark.ranks
     return pytest.param(name, ranks, marks=marks, id=f"{name.removeprefix('cases_')}-{ranks}")
 
 
