@@ -163,3 +163,19 @@ def test_every_path_of_the_project_that_is_named_exists(page):
 @pytest.mark.parametrize("picture", sorted((ROOT / "docs").glob("*.png")), ids=lambda path: path.name)
 def test_the_pictures_are_light(picture):
     assert picture.stat().st_size < 150_000
+
+
+def test_the_way_to_the_floor_is_the_same_on_every_page():
+    """The share that both READMEs state is that of the figures that the first hour and the picture show."""
+    hour = text("docs/first-hour.md")
+    loss = float(re.search(r"held out: loss ([\d.]*\d)\.\.\.", hour)[1])
+    bigram, floor, share = re.search(r"bigram model: ([\d.]+); floor: ([\d.]+); (\d+)%", hour).groups()
+    assert share == f"{100 * (float(bigram) - loss) / (float(bigram) - float(floor)):.0f}"
+    for page in FRONTS:
+        assert f"{share}%" in text(page), page
+    time = {
+        "README.md": "about two minutes",
+        "README.zh-CN.md": "大约两分钟",
+        "docs/first-hour.md": "about two minutes",
+    }
+    assert all(words in text(page) for page, words in time.items())

@@ -1,1 +1,1 @@
-"""What other frameworks call it: the end of an error message."""
+"""Names from other frameworks: taken, or answered with what to type here."""

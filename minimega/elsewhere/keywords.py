@@ -1,4 +1,4 @@
-"""Arguments under the names that other frameworks give them."""
+"""Arguments by the names that other frameworks give them."""
 
 import difflib
 import re
@@ -30,7 +30,7 @@ INSTEAD = {
 
 
 def renamed(kind: Kind) -> Kind:
-    """A class whose methods with an `axis` take `dim` too, and which explains an argument that it has not.
+    """Let the methods of a class take `dim` for `axis`, and its constructor explain an unknown argument.
 
     >>> @renamed
     ... class Numbers:

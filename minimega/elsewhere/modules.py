@@ -1,4 +1,4 @@
-"""A file of minimega that is called as if it were a function: `mm.tensor([1.0])`."""
+"""Modules called as if they were functions, such as `mm.tensor([1.0])`: the error says what to call."""
 
 import sys
 from collections.abc import Iterable

@@ -1,1 +1,1 @@
-"""Layers for any net, and what a layer says of itself."""
+"""Layers for any net, and descriptions of layers."""

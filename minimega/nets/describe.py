@@ -1,4 +1,4 @@
-"""What a layer says of itself: one line, or a table of its parts.
+"""Describes a layer: in one line, or as a table of its parts.
 
 B batch, T time, D width, F hidden width, V vocabulary.
 """

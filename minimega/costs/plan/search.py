@@ -237,7 +237,7 @@ def _impossible(config: Config, machine: Machine, batch: int, fixed: Fixed) -> s
 
 
 def reason(best: Plan, other: Plan) -> str:
-    """What an other plan pays more for than the best, in a sentence: the kinds of time that grow most."""
+    """Why another plan is slower than the best, in a sentence: the kinds of time that grow most."""
     longer = other.iteration_seconds / best.iteration_seconds - 1
     kinds = {*best.seconds, *other.seconds}
     more = {k: other.seconds.get(k, 0.0) - best.seconds.get(k, 0.0) for k in kinds}
