@@ -24,13 +24,14 @@ def _changed(o: Options, *names: str) -> list[str]:
 
 
 def _of_training(o: Options, steps: int, words: int | None) -> Iterator[str]:
+    run = counted(steps, "step")
     if o.warmup > steps:
         top = o.lr * steps / o.warmup
-        yield f"--warmup {o.warmup} is above the {counted(steps, 'step')}: the learning rate only reaches {top:.3g}"
+        yield f"--warmup {o.warmup} is above the {run}: the learning rate only reaches {top:.3g}"
     if o.save_every > steps:
-        yield f"--save-every {o.save_every} is above the {counted(steps, 'step')}: only the last one is saved"
+        yield f"--save-every {o.save_every} is above the {run}: only the last one is saved"
     if o.eval_every > steps:
-        yield f"--eval-every {o.eval_every} is above the {counted(steps, 'step')}: only the ends of epochs are evaluated"
+        yield f"--eval-every {o.eval_every} is above the {run}: only the ends of epochs are evaluated"
     if words is not None and "vocab_size" in o.given and o.vocab_size > words:
         yield f"--vocab-size {o.vocab_size} is above the {words} tokens found in the text"
     if o.freeze_vectors and not o.untied:
