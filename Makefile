@@ -35,7 +35,7 @@ test: .venv/installed-dev
 	@$(TESTS) .venv/bin/python -m pytest -n 2 --dist worksteal -m "not lessons and not ranks and not figures"
 
 test-ranks: .venv/installed-dev
-	@$(TESTS) .venv/bin/python -m pytest -n 2 --dist worksteal -m ranks tests/mpi
+	@$(TESTS) .venv/bin/python -m pytest -n 2 --dist worksteal -m ranks tests/mpi tests/commands/test_train_ranks.py
 
 examples: .venv/installed-dev
 	@$(TESTS) .venv/bin/python -m pytest -n 2 --dist worksteal -m figures tests/test_examples.py

@@ -234,6 +234,7 @@ def test_experts_on_two_ranks_are_those_of_one(tmp_path):
     assert "ep = 4\n" in (tmp_path / "c" / "config.toml").read_text()
 
 
+@pytest.mark.ranks  # in make test: the layouts on two and four ranks
 def test_eight_ranks_then_a_pipeline_of_four_then_eight_again(tmp_path, capsys):
     """Every step equals the uninterrupted run's; in between, `reshard` to one rank's files and back."""
     run, one, back, right = (tmp_path / name for name in ("run", "one", "back", "right"))
