@@ -79,6 +79,7 @@ def _differs(shapes, sizes: dict[str, int]) -> Verdict | None:
         shape = written(given[name], f'the shape of "{name}"')
         for length in shape if isinstance(shape, tuple | list) else ():
             written(length, f'a part of the shape of "{name}"')
+        shape = tuple(shape) if isinstance(shape, list) else shape
         if shape != real:
             at = ", ".join(f"{letter} = {n}" for letter, n in sizes.items())
             says = _says(name, shape, real, sizes, shapes(*SENTENCE.values())[name])

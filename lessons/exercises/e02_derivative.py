@@ -65,8 +65,8 @@ def judge(slope) -> Verdict:
     return values(
         at_all(slope),
         [
-            Case((line, SPREAD), [3.0] * 12, f"eight digits are correct, and ten could be: {DROWNED}", 5e-10),
-            Case((cube, SPREAD), [3 * x * x for x in SPREAD], _about_a_curve, 5e-10),
+            Case((line, SPREAD), [3.0] * 12, f"eight digits are correct, and ten could be: {DROWNED}", 1e-9),
+            Case((cube, SPREAD), [3 * x * x for x in SPREAD], _about_a_curve, 1e-9),
         ],
         "about ten digits are correct, for a line and a curve, near 1 and far away",
     )

@@ -35,7 +35,8 @@ def judge(f) -> Verdict:
     def parts(*arguments):
         arguments = [a.copy() if isinstance(a, np.ndarray) else a for a in arguments]  # f may update in place
         got = written(f(*arguments), "what your function returns")
-        if isinstance(got, (tuple, list)) and len(got) == 3:
+        stacked = isinstance(got, np.ndarray) and got.ndim
+        if (stacked or isinstance(got, tuple | list)) and len(got) == 3:
             w, mean, square = got
             return tuple(written(v, n) for n, v in (("mean", mean), ("square", square), ("w", w)))
         return got

@@ -36,7 +36,7 @@ def judge(f) -> Verdict:
 
 
 def on_rank(f, group) -> Verdict:
-    """Nine batches, each of which exposes one more mistake."""
+    """Ten batches, each of which exposes one more mistake."""
     mine, rows = group.piece(VOCABULARY), len(TARGETS)
     even = np.array([0.0, 1, 2, 0, 1, 2, 1, 2, 1, 2])  # the largest of each rank is 2
     rising = np.arange(10.0)
@@ -57,6 +57,7 @@ def on_rank(f, group) -> Verdict:
             case(rising + 1000, "right for small logits; with logits near 1000 it is not finite"),
             case(draw(1, (rows, VOCABULARY)), "right where all rows are alike, wrong where they differ"),
             case(1000.0 * (np.arange(rows)[:, None] - 3) + rising, FAR),
+            case(2000 * rising, "right for logits near each other, wrong where thousands lie between them"),
             _other(group),
         ],
         "the loss of the whole vocabulary, and no rank has seen more than its piece",

@@ -31,10 +31,17 @@ KINDS = "forward", "backward"
 def judge(f) -> Verdict:
     """More micro-batches than ranks, then fewer, then one rank alone."""
     for p, m in ((4, 8), (4, 2), (3, 3), (1, 3), (5, 7), (2, 1)):
-        orders = [written(f(r, p, m), "what your function returns") for r in range(p)]
+        orders = [_plain(written(f(r, p, m), "what your function returns")) for r in range(p)]
         if problem := _what_is_wrong(orders, p, m):
             return Verdict(False, f"{_many(p, 'rank')}, {_many(m, 'micro-batch')}: {problem}")
     return Verdict(True, "every micro-batch there and back, as few held and as little waiting as in 1F1B")
+
+
+def _plain(order):
+    """Lists for tuples, and the other way round, are as good."""
+    if not isinstance(order, list | tuple):
+        return order
+    return [tuple(a) if isinstance(a, list) and a[:1] in ([KINDS[0]], [KINDS[1]]) else a for a in order]
 
 
 def _what_is_wrong(orders: list, p: int, m: int) -> str:

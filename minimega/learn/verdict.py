@@ -4,6 +4,7 @@ Each exercise has a `judge(f)` that returns a Verdict, built with the helpers he
 is not written yet, `verdict` says so.
 """
 
+import functools
 import inspect
 import linecache
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -101,8 +102,10 @@ TWO_THINGS = "your function should give two things: y, and the function back"
 
 
 def parts(value, names: Sequence[str], otherwise: str) -> tuple:
-    """The tuple `value`, one part per name. Raises BadInput(otherwise) if it is not, NotWritten if a stub."""
-    if not (isinstance(written(value, "what your function gives"), tuple) and len(value) == len(names)):
+    """The tuple or list `value`, a part per name. Raises BadInput(otherwise), or NotWritten for a stub."""
+    if not (
+        isinstance(written(value, "what your function gives"), tuple | list) and len(value) == len(names)
+    ):
         raise BadInput(otherwise)
     return tuple(written(part, name) for part, name in zip(value, names, strict=True))
 
@@ -115,7 +118,8 @@ def gradients(given, names: Sequence[str]) -> tuple:
     minimega.errors.BadInput: back gives 2 gradients; it should give 1: dx
     """
     given = written(given, "what back gives")
-    given = given if isinstance(given, tuple) else (given,)
+    stacked = isinstance(given, np.ndarray) and given.ndim and len(given) == len(names) > 1
+    given = tuple(given) if isinstance(given, tuple | list) or stacked else (given,)
     if len(given) != len(names):
         wants = ", ".join(names)
         raise BadInput(f"back gives {len(given)} gradients; it should give {len(names)}: {wants}")
@@ -248,7 +252,13 @@ def backward(
         return Verdict(False, "the second thing that your function gives should be the function back")
     names = list(inspect.signature(f).parameters)[: len(drawn)]
     gradients(back(np.ones_like(y)), [f"d{name}" for name in names])
-    report = check(f, *drawn)
+
+    @functools.wraps(f)
+    def of_tuples(*arguments):  # what the checker knows: a list or one stacked array is as good
+        y, back = f(*arguments)
+        return np.asarray(y), lambda dy: gradients(back(dy), [f"d{name}" for name in names])
+
+    report = check(of_tuples, *drawn)
     wrong = [a for a in report.arguments if not a.ok]
     if not wrong:
         return Verdict(True, right)

@@ -39,6 +39,11 @@ WRONG = [
         r"^with rows near -3000, 0 and 2000 it is wrong",
     ),
     (
+        "the mean logit",
+        loss(highest='group.all_reduce(logits.mean(axis=1, keepdims=True), "max")'),
+        r"^right for logits near each other, wrong where thousands lie between them$",
+    ),
+    (
         "no largest logit",
         loss(highest="np.zeros((len(targets), 1))"),
         r"^right for small logits; with logits near 1000",
