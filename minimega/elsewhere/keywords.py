@@ -44,7 +44,7 @@ def renamed(kind: Kind) -> Kind:
     """
     for name, method in list(vars(kind).items()):
         if name == "__init__":
-            kind.__init__ = _explained(method)
+            setattr(kind, name, _explained(method))
         elif callable(method) and name[0] != "_":
             setattr(kind, name, either(method))
     return kind
