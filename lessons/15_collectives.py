@@ -6,11 +6,12 @@
 # %% [markdown]
 # ## The question
 #
-# Four processes compute one model together, and on the way they send arrays to each other. What is the
-# gradient of a message?
+# Four GPUs compute one model together, and on the way they send arrays to each other. What is the gradient of
+# a message?
 #
-# From here on a model is spread over several *ranks*. A rank is a process with its own memory, and nothing is
-# shared: what one rank needs from another must be sent. The layers between two messages have the backward
+# From here on a model is spread over several *ranks*. In a real run a rank is a process with a GPU and memory
+# of its own. In these lessons the ranks are threads of one process, so that they start at once, but they work
+# in the same way: nothing is shared, and what one rank needs from another must be sent. The layers between two messages have the backward
 # that you know from lesson 03. The message needs one too. A wrong one raises no error. The loss still falls,
 # and you wonder for a week why four ranks learn worse than one.
 

@@ -80,8 +80,8 @@ def relayed() -> Iterator[None]:
 def interruptible() -> Iterator[list[int]]:
     """Yield a list to which the first signal appends its number. A second one acts as usual."""
     if relay := _relay.get():
-        with relay.taking() as asked:
-            yield asked
+        with relay.taking() as taken:
+            yield taken
         return
     asked: list[int] = []
     with _first(asked.append):
