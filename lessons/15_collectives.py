@@ -11,9 +11,9 @@
 #
 # From here on a model is spread over several *ranks*. In a real run a rank is a process with a GPU and memory
 # of its own. In these lessons the ranks are threads of one process, so that they start at once, but they work
-# in the same way: nothing is shared, and what one rank needs from another must be sent. The layers between two messages have the backward
-# that you know from lesson 03. The message needs one too. A wrong one raises no error. The loss still falls,
-# and you wonder for a week why four ranks learn worse than one.
+# in the same way: nothing is shared, and what one rank needs from another must be sent. The layers between
+# two messages have the backward that you know from lesson 03. The message needs one too. A wrong one raises
+# no error. The loss still falls, and you wonder for a week why four ranks learn worse than one.
 
 # %% [markdown]
 # ## Where it lives
