@@ -123,7 +123,7 @@ def lesson_04(f, rng, group):
 
     def node(k, inputs, slopes):
         def back(dy):
-            if slopes:
+            if inputs:
                 calls.append(k)
             return tuple(s * dy for s in slopes)
 
