@@ -68,7 +68,7 @@ def judge(slope) -> Verdict:
             Case((line, SPREAD), [3.0] * 12, f"eight digits are correct, and ten could be: {DROWNED}", 1e-9),
             Case((cube, SPREAD), [3 * x * x for x in SPREAD], _about_a_curve, 1e-9),
         ],
-        "about ten digits are correct, for a line and a curve, near 1 and far away",
+        "nine digits or more are correct, for a line and a curve, near 1 and far away",
     )
 
 
