@@ -5,12 +5,13 @@ PYTHON ?=
 PIP = -m pip install -qq --disable-pip-version-check --no-input -c constraints.txt
 TESTS = OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1
 
-.PHONY: help demo types wheel test test-ranks examples lessons notebooks test-lessons docs parity campaign planted mutants lint clean
+.PHONY: help demo types wheel test test-mpi test-ranks examples lessons notebooks test-lessons docs parity campaign planted mutants lint clean
 .DELETE_ON_ERROR:
 
 help:
 	@echo "make demo         train the default model on the built-in tales, on all cores, and print what it writes (minutes)"
 	@echo "make test         run the test suite"
+	@echo "make test-mpi     run every case of parallel training on 1, 2, 3, 4 and 8 ranks of MPI"
 	@echo "make test-ranks   run every test of parallel training on every number of ranks, as threads and on MPI"
 	@echo "make examples     run the examples that train a model, and test what they show"
 	@echo "make lessons      open the lessons in Jupyter, as copies of your own in my-lessons/"
@@ -33,6 +34,9 @@ demo: .venv/installed
 
 test: .venv/installed-dev
 	@$(TESTS) .venv/bin/python -m pytest -n 2 --dist worksteal -m "not lessons and not ranks and not figures"
+
+test-mpi: .venv/installed-dev
+	@$(TESTS) .venv/bin/python -m pytest -n 2 --dist worksteal -m ranks tests/mpi/test_ranks.py
 
 test-ranks: .venv/installed-dev
 	@$(TESTS) .venv/bin/python -m pytest -n 2 --dist worksteal -m ranks tests/mpi tests/commands/test_train_ranks.py

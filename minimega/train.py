@@ -219,7 +219,7 @@ def evaluate(model: Model, windows: Rows, batch: int) -> float:
 
     Every token weighs the same; no dropout.
 
-    >>> from minimega import Config, gpt
+    >>> from minimega import Config, Windows, gpt
     >>> windows = Windows(np.array([0, 5, 6, 0, 7, 8, 0]), context=4)
     >>> model = gpt(Config(vocab_size=9, d_model=8, nhead=2)).draw(seed=0)
     >>> loss = evaluate(model, windows, batch=2)

@@ -236,7 +236,7 @@ def test_a_model_of_dialogues_answers_up_to_the_end(tmp_path, pairs, capsys):
         assert main([*generate, "--prompt", pair["prompt"]]) == 0
         assert capsys.readouterr().out == pair["completion"] + "\n"
     assert main([*generate, "--plain", "--prompt", " found", "--generate-sentence-length", "2"]) == 0
-    assert capsys.readouterr().out.startswith("found ")
+    assert capsys.readouterr().out.startswith(" found ")  # the prompt, as it was given
     assert (
         main(["evaluate", "--model-filename", run, "--eval-filename", str(pairs), "--loss-on", "answers"])
         == 0

@@ -174,9 +174,14 @@ def test_the_last_words_tell_what_is_left(tmp_path, how):
     program = (
         f"lifeline.tell(step=7, left='Step 5 is whole.')\nif group.rank == 1:\n    {how}\ngroup.barrier()"
     )
-    job = run(tmp_path, 3, BEGIN + program)
     status, words = ENDS[how]
-    said, left = job.err.splitlines()[-2:]
+    # The kernel closes a dead rank's connections one after another. Rarely, mpirun hears of it first and has
+    # ended another rank before the launcher looks: then that one is named.
+    for _ in range(2):
+        job = run(tmp_path, 3, BEGIN + program)
+        said, left = job.err.splitlines()[-2:]
+        if re.fullmatch(words, said):
+            break
     assert left == "Step 5 is whole." and re.fullmatch(words, said), job.err
     assert job.status in status
     assert "=" not in job.out and "MPI_Abort" not in job.err
