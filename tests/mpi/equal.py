@@ -37,7 +37,7 @@ from tests.mpi.adjoint import assert_whole
 from tests.mpi.together import once, replaced
 
 LIMITS = {"float64": 1e-10, "float32": 2e-6, **{d.name: 4 * rounding.eps(d.name) for d in HALF}}
-LR, STEPS, HEAD = {"SGD": 0.5, "AdamW": 0.01}, 2, 3  # HEAD: its width
+LR, STEPS, HEAD = {"SGD": 0.5, "AdamW": 0.01}, 3, 3  # HEAD: its width
 FACTORS = (
     "accumulate",  # this and the next only say how a step is computed
     "recompute",

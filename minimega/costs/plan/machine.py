@@ -59,7 +59,7 @@ class Gpu:
     """A kind of GPU, and what of its data sheet a program reaches.
 
     A product of matrices reaches `products` of the peak: a number (before the losses at the edges of tiles
-    and waves, see `time.product`), or a curve over its floating-point operations, which then includes them.
+    and waves, see `work.product`), or a curve over its floating-point operations, which then includes them.
     """
 
     name: str
@@ -69,17 +69,11 @@ class Gpu:
     inside: Link  # to the GPUs of its node
     between: Link  # to those of other nodes
     per_node: int = 8
-    processors: int = (
-        0  # streaming multiprocessors, each of which computes one tile at a time; 0: not modelled
-    )
+    processors: int = 0  # streaming multiprocessors, each computes one tile at a time; 0: not modelled
     products: float | Curve = 0.75
     moves: float | Curve = 0.8  # share of the memory's bandwidth that element-wise kernels reach
-    traffic: float = (
-        1.0  # how often its software's element-wise kernels read and write what fused ones do once
-    )
-    overlap: bool = (
-        True  # whether its software sends a gradient while it computes the next (Megatron-LM since 2022)
-    )
+    traffic: float = 1.0  # how often its software's element-wise kernels move what fused ones move once
+    overlap: bool = True  # whether a gradient is sent while the next is computed (Megatron-LM since 2022)
     launch: float = 4e-6  # seconds to start a kernel
     zero3: float = 0.2  # share of `between` that ZeRO-3's many small gathers reach
     source: str = ""

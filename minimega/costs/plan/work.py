@@ -14,12 +14,7 @@ from minimega.model import Config
 from minimega.parallel.layout import Layout
 
 RAMP = 128  # a product of inner size K reaches K / (K + RAMP) of its rate: filling and emptying the pipeline
-TILES = (
-    (256, 128, 1.0),
-    (128, 128, 0.96),
-    (128, 64, 0.85),
-    (64, 64, 0.7),
-)  # and their rate beside the largest's
+TILES = (256, 128, 1.0), (128, 128, 0.96), (128, 64, 0.85), (64, 64, 0.7)  # rate beside the largest's
 
 
 class Work(NamedTuple):
