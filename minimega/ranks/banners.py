@@ -1,6 +1,7 @@
 """Removes what mpirun prints when a rank dies from the ranks' own output."""
 
 import re
+import signal
 
 FENCE = re.compile(r"={60,}|-{60,}")
 MPICH, OPEN_MPI = (
@@ -33,6 +34,7 @@ class Banners:
 
     def __init__(self):
         self.signal, self.cause = 0, ""
+        self.pid = self.code = 0
         self.rest, self.held, self.inside = b"", b"", None
 
     def feed(self, data: bytes) -> bytes:
@@ -44,6 +46,16 @@ class Banners:
         """Returns what is left at the end of the output."""
         left, self.rest = self.held + self.rest, b""
         return left
+
+    def signal_of(self, pid: int) -> int:
+        """The signal that ended this process; 0: it exited.
+
+        MPICH's `signal` is the bitwise or of all ranks' exit statuses, also of those that it killed (9).
+        Its exit code belongs to one process, the one that it names.
+        """
+        if self.pid != pid or not self.code:
+            return self.signal
+        return self.code if self.signal in (self.code, self.code | signal.SIGKILL) else 0
 
     def _line(self, line: bytes) -> bytes:
         text = line.decode(errors="replace").strip()
@@ -77,5 +89,7 @@ class Banners:
         return held
 
     def _note(self, text: str) -> None:
+        if found := re.search(r"  (PID|EXIT CODE:) (\d+)", text):
+            self.pid, self.code = (int(found[2]), 0) if found[1] == "PID" else (self.pid, int(found[2]))
         if found := re.search(r"signal (\d+)", text):
             self.signal = self.signal or int(found[1])

@@ -2,7 +2,6 @@
 
 import contextlib
 import errno
-import json
 import os
 import select
 import selectors
@@ -20,6 +19,7 @@ from minimega.errors import OUTPUT
 from minimega.ranks import bar, child, lifeline
 from minimega.ranks.banners import Banners
 from minimega.ranks.colour import error
+from minimega.ranks.lifeline import Rank
 
 PATIENCE = 4.0  # seconds without progress after a signal until all ranks are killed
 CLEANUP = 2.0  # seconds for mpirun to end once its ranks are gone
@@ -48,35 +48,6 @@ def line_for_ranks() -> Iterator[tuple[socket.socket, dict[str, str]]]:
             yield server, told | {lifeline.COLUMNS: str(bar.columns())}
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-class Rank:
-    """What the launcher knows of one rank: the state it sent, and when it last made progress."""
-
-    def __init__(self, line: socket.socket):
-        self.line, self.state, self.unread, self.closed = line, {}, b"", 0.0
-        self.answered = self.moved = 0.0
-
-    def read(self) -> bool:
-        """Read what the rank sent; returns False if its socket is closed."""
-        try:
-            data = self.line.recv(1 << 16)
-        except OSError:
-            data = b""
-        *messages, self.unread = (self.unread + data).split(b"\n")
-        for message in map(json.loads, messages):
-            now = time.monotonic()
-            if "moves" in message:
-                self.answered = now
-            if "bye" in message or message.get("moves") != self.state.get("moves"):
-                self.moved = now
-            self.state |= message
-        return bool(data)
-
-    def send(self, order: int) -> None:
-        """Send one byte: 0 asks for progress, anything else is a signal's number."""
-        with contextlib.suppress(OSError):
-            self.line.send(bytes([order]), socket.MSG_DONTWAIT)
 
 
 class Job:
@@ -258,7 +229,9 @@ class Job:
         """Name the rank whose socket closed first: mpirun may name one that it killed afterwards."""
         first = lost[0]
         who = f"rank {first.state.get('rank', '?')} of {self.size}"
-        number = next((b.signal for b in self.banners.values() if b.signal), 0)
+        number = first.fault or next(
+            (b.signal_of(first.state.get("pid", 0)) for b in self.banners.values() if b.signal), 0
+        )
         if status < 0 and not number:
             who, number = "mpirun", -status
         how = f"ended with exit status {status}" if status else "ended without an error message"
