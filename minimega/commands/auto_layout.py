@@ -38,22 +38,24 @@ FIELDS = {
 def settle(o: Options) -> list[str]:
     """Choose a layout for the cores of this machine, say why, and set it in `o`; returns it as options.
 
-    Without an MPI that starts ranks, it chooses for one rank. Raises BadInput if nothing fits.
+    Without an MPI that starts ranks, they are threads, whose rates are others. Raises BadInput if nothing
+    fits.
     """
-    most = launch.cores()
+    threads = o.launch == "threads"
     try:
-        if o.launch == "threads":
-            raise BadInput("the rates of this machine are those of MPI ranks, not of threads")
-        launch.find_mpi()
-    except BadInput as why_not:
-        most = 1
-        say(f"--layout auto: one rank, since {str(why_not).splitlines()[0]}")
-    rates = kept.known()
+        threads or launch.find_mpi()
+    except launch.NoMpi as why_not:
+        if o.launch == "mpi":
+            raise
+        threads = True
+        say(f"--layout auto: ranks as threads of this process, since {str(why_not).splitlines()[0]}")
+    path = kept.default_path(threads)
+    rates = kept.known(path)
     if not rates:
         say("--layout auto: measuring this machine for about ten seconds")
-        rates, path = kept.renewed()
-        say(f"kept in {path}" if path else "the rates could not be kept")
-    lines, chosen = chosen_for(o, list(range(1, most + 1)), rates, machine_memory())
+        rates, where = kept.renewed(path, threads)
+        say(f"kept in {where}" if where else "the rates could not be kept")
+    lines, chosen = chosen_for(o, list(range(1, launch.cores() + 1)), rates, machine_memory())
     say("\n".join(lines))
     return use(o, chosen)
 

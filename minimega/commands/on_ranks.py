@@ -70,14 +70,15 @@ def started(o: Options, words: list[str], cut: Layout, body: Body) -> int:
 def automatic(given: int | None, cut: Layout, o: Options) -> int:
     """What `--dp auto` means: as many replicas as there are cores, or ranks given, and as divide the batch.
 
-    Without an MPI that starts ranks it says so and means one, unless `--launch threads` is given.
+    Without an MPI they are threads, which train faster than one rank with as many BLAS threads. On a GPU,
+    where ranks cannot be threads, it then says so and means one.
     """
     most = (given or launch.cores()) // cut.ranks
     found = replicas(most, o.train_batch_size // cut.parts, o.ep)
-    if given is None and cut.ranks == 1 and found > 1 and o.ep == 1 and o.launch != "threads":
+    if given is None and cut.ranks == 1 and found > 1 and o.ep == 1 and o.device != "cpu":
         try:
             launch.find_mpi()
-        except BadInput as why:
+        except launch.NoMpi as why:
             say(f"--dp auto: one rank, since {str(why).splitlines()[0]}")
             return 1
     return found

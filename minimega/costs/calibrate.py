@@ -1,8 +1,9 @@
 """Measures this machine for the planner: products, memory-bound operations and messages, each by its size.
 
 About three seconds for each number of ranks. All ranks measure at the same time, because they share caches
-and memory when they train. Computation is timed in seconds of a core where a rank has one thread, which other
-load on the machine changes little; messages and several threads by the clock on the wall.
+and memory when they train. Computation is timed in seconds of a core where a rank is a process of one thread,
+which other load on the machine changes little. By the clock on the wall: messages, several BLAS threads, and
+ranks that are threads, since they also wait for the interpreter.
 """
 
 import itertools
@@ -35,6 +36,7 @@ from minimega.parameter import Parameter
 from minimega.ranks.group import Group
 from minimega.ranks.launch import cores
 from minimega.ranks.mpi import world as start_world
+from minimega.ranks.threads import on_ranks
 from minimega.train import Alone, Recipe, train_step
 
 ROWS, ACROSS = (16, 256, 2048), (32, 128, 512)
@@ -48,7 +50,8 @@ COLD = 4 << 20  # numbers: what backward reads was saved so long ago that it is 
 
 def measure(world: Group, threads: int = 1) -> Rates:
     """The rates of this machine with all ranks of the world at work; every rank calls it."""
-    clock = time.thread_time if threads == 1 else time.perf_counter
+    alone = threads == 1 and not world.in_process
+    clock = time.thread_time if alone else time.perf_counter
     found: dict[str, list] = {}
     for name, rows, width, f in operations():
         world.barrier()
@@ -201,15 +204,19 @@ def alone(job: Job, rates: Rates) -> float:
     return job.layout.parts * sum(map(sum, passes(own, rates))) + update(own, rates) + rates.per_step
 
 
-def main(out: str) -> None:
-    """Measure on the ranks that mpirun started, and let the first one write the rates as JSON."""
+def main(out: str, threads: str = "1") -> None:
+    """Measure on so many threads, or else on the ranks that mpirun started, and write the rates as JSON."""
     keep_memory()
-    group = start_world()
     with threadpool_limits(1):  # two ranks of one thread beat one rank of two
-        rates = measure(group)
-    if group.rank == 0:
+        if int(threads) > 1:
+            with on_ranks(int(threads)) as run:
+                first, rates = True, run(measure)[0]
+        else:
+            group = start_world()
+            first, rates = group.rank == 0, measure(group)
+    if first:
         Path(out).write_text(json.dumps(rates.as_dict()), encoding="utf-8")
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])

@@ -19,10 +19,10 @@ HEAD = """# What this machine reaches, measured by minimega: a description of a 
 """
 
 
-def default_path() -> Path:
-    """Where the rates of this machine are kept: in the user's cache folder."""
+def default_path(threads: bool = False) -> Path:
+    """Where the rates of this machine are kept, for MPI ranks or for threads: in the user's cache folder."""
     folder = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(folder) / "minimega" / "here.toml"
+    return Path(folder) / "minimega" / ("here-threads.toml" if threads else "here.toml")
 
 
 def counts(cores: int) -> list[int]:
@@ -34,19 +34,24 @@ def counts(cores: int) -> list[int]:
     return sorted({1, 2, cores} | ({2 * cores} if cores < 4 else set()))
 
 
-def measured_here() -> list[Rates]:
-    """Measure this machine: about three seconds for each of `counts`. Without an MPI, one rank alone."""
+def measured_here(threads: bool = False) -> list[Rates]:
+    """Measure this machine: about three seconds for each of `counts`, as MPI ranks or as threads.
+
+    Without an MPI, MPI ranks are measured as one rank alone.
+    """
     found = []
     for ranks in counts(launch.cores()):
         with tempfile.TemporaryDirectory() as folder:
             out = Path(folder) / "rates.json"
             words = ["-m", "minimega.costs.calibrate", str(out)]
             try:
+                if threads:
+                    raise launch.NoMpi
                 line, env = launch.command(words, ranks, threads=1)
             except BadInput:
-                if ranks > 1:
+                if ranks > 1 and not threads:
                     break
-                line, env = child.python(*words), None
+                line, env = child.python(*words, str(ranks)), None
             ended = subprocess.run(line, env=env, capture_output=True, text=True)
             if ended.returncode or not out.exists():
                 raise RunFailed(f"this machine could not be measured: {ended.stderr.strip()[-300:]}")
@@ -105,9 +110,9 @@ def known(path: Path | None = None) -> list[Rates]:
     return found if found and found[0].cores == launch.cores() else []
 
 
-def renewed(path: Path | None = None) -> tuple[list[Rates], str]:
+def renewed(path: Path | None = None, threads: bool = False) -> tuple[list[Rates], str]:
     """Measure now, and keep the rates; also says where, or nothing if they cannot be kept."""
-    found, path = measured_here(), path or default_path()
+    found, path = measured_here(threads), path or default_path(threads)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         work = path.with_suffix(".tmp")

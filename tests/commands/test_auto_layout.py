@@ -99,6 +99,27 @@ def test_every_cut_is_one_that_training_takes():
     assert all(c.ranks == 4 for c in found) and not any(c.pp > 1 and c.zero > 1 for c in found)
 
 
+@pytest.mark.parametrize("words", [[], ["--launch", "threads"]], ids=["no MPI", "--launch threads"])
+def test_ranks_that_are_threads_are_chosen_by_their_own_rates(words, rates, monkeypatch, capsys, tmp_path):
+    def none():
+        raise launch.NoMpi("MPI ranks need mpi4py and an MPI, but: none\nTo install both: ...")
+
+    asked = []
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(launch, "find_mpi", none)
+    monkeypatch.setattr(kept, "known", lambda path: asked.append(path.name) or [])
+    monkeypatch.setattr(kept, "measured_here", lambda threads: [made_up(1), made_up(1 + threads)])
+    few = ["--tales", "30", "--num-steps", "1", "--d-model", "16", "--nhead", "2", "--context", "16"]
+    assert main(["train", "--layout", "auto", *few, *words]) == 0
+    out, err = capsys.readouterr()
+    why = "--layout auto: ranks as threads of this process, since MPI ranks need mpi4py and an MPI, but: none"
+    said = out.splitlines()[not words :]
+    assert (out.splitlines()[0] == why) is (not words) and bool(err) is (not words)
+    assert said[1] == f"kept in {tmp_path / 'minimega' / asked[0]}" and asked == ["here-threads.toml"]
+    assert said[2].startswith("--tp 1 --dp 2: ")
+    assert "--tp 1 --dp 2; world: 2 ranks, threads of one process" in out
+
+
 def test_ranks_of_mpirun_are_all_used(rates, capsys):
     o = parse("train", ["--layout", "auto", *SMALL])
     auto_layout.among(o, SELF)

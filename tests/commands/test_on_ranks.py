@@ -38,30 +38,47 @@ def test_dp_auto_takes_the_cores_that_divide_the_batch(cores, words, replicas, m
     assert on_ranks.automatic(4, cut, o) <= max(4 // cut.ranks, 1)  # ranks that mpirun started
 
 
-def test_dp_auto_without_an_mpi_is_one_rank_that_says_why(monkeypatch, capsys):
+SMALL = ["--tales", "30", "--d-model", "8", "--nhead", "1", "--context", "16", "--num-steps", "1"]
+
+
+@pytest.fixture
+def four_cores_without_mpi(monkeypatch):
     def none():
         raise launch.NoMpi("MPI ranks need mpi4py and an MPI, but: none\nTo install both: ...")
 
     monkeypatch.setattr(launch, "cores", lambda: 4)
     monkeypatch.setattr(launch, "find_mpi", none)
-    small = [
-        "--tales",
-        "30",
-        "--d-model",
-        "8",
-        "--nhead",
-        "1",
-        "--num-layers",
-        "1",
-        "--context",
-        "16",
-        "--num-steps",
-        "1",
-    ]
-    assert main(["train", "--dp", "auto", *small]) == 0
+
+
+def test_dp_auto_without_an_mpi_is_threads_and_says_why(four_cores_without_mpi, capsys):
+    assert main(["train", "--dp", "auto", *SMALL]) == 0
+    out, err = capsys.readouterr()
+    assert err == "ranks are threads of this process: MPI ranks need mpi4py and an MPI, but: none\n"
+    assert out.splitlines()[1] == "--tp 1 --dp 4; world: 4 ranks, threads of one process"
+    assert out.splitlines()[2].startswith("1 BLAS thread per rank")
+    assert out.count("held out: loss") == 1
+
+
+def test_dp_auto_with_an_mpi_starts_its_ranks(monkeypatch):
+    asked = []
+    monkeypatch.setattr(launch, "cores", lambda: 4)
+    monkeypatch.setattr(launch, "start", lambda words, ranks, threads: asked.append((ranks, threads)) or 0)
+    assert main(["train", "--dp", "auto", *SMALL]) == 0
+    assert asked == [(4, None)]
+
+
+def test_dp_auto_on_a_gpu_without_an_mpi_is_one_rank_that_says_why(four_cores_without_mpi, capsys):
+    o = parse("train", ["--dp", "auto", *SMALL])
+    o.device = "cuda"
+    assert on_ranks.automatic(None, layout_of(o), o) == 1
     said = capsys.readouterr().out
-    assert said.startswith("--dp auto: one rank, since MPI ranks need mpi4py and an MPI, but: none\n")
-    assert "held out: loss" in said and "world:" not in said
+    assert said == "--dp auto: one rank, since MPI ranks need mpi4py and an MPI, but: none\n"
+
+
+@pytest.mark.parametrize("how", [("--dp", "auto"), ("--layout", "auto")], ids=" ".join)
+def test_an_mpi_that_was_asked_for_is_not_replaced(how, four_cores_without_mpi, capsys):
+    assert main(["train", *how, "--launch", "mpi", *SMALL]) == 2
+    assert capsys.readouterr().err.startswith("minimega: MPI ranks need mpi4py and an MPI, but: none\n")
 
 
 @pytest.mark.parametrize(

@@ -54,7 +54,7 @@ def test_a_file_of_rates_names_a_machine(file, capsys):
 
 
 def test_calibrate_writes_what_is_read(file, monkeypatch, capsys):
-    monkeypatch.setattr(kept, "measured_here", lambda: [made_up(1), made_up(2, message=1.0)])
+    monkeypatch.setattr(kept, "measured_here", lambda *_: [made_up(1), made_up(2, message=1.0)])
     assert main(["plan", "--calibrate", "--gpu", str(file), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["gpu"] == "here"
     assert kept.read(file) == [made_up(1), made_up(2, message=1.0)]
