@@ -1,7 +1,12 @@
 """Every docstring's example may say np for NumPy."""
 
+import importlib.util
+
 import numpy
 import pytest
+
+if importlib.util.find_spec("numba") is None:
+    collect_ignore = ["minimega/kernels/compiled"]
 
 
 @pytest.fixture(autouse=True)

@@ -18,6 +18,7 @@ import numpy as np
 from minimega.backend import base_of, library
 from minimega.contract import called, check_gradient, each_gradient, positional, value_and_back
 from minimega.elsewhere.keywords import arguments, either
+from minimega.kernels import replaceable
 from minimega.precision import finite, narrow, wide, widened
 from minimega.tensor import Tensor
 
@@ -79,7 +80,7 @@ def op(f: Callable | None = None, *, exact: bool = False) -> Any:
     """
     if f is None:
         return functools.partial(op, exact=exact)
-    name, most, f = f.__name__, positional(f), either(f)
+    name, most, f = f.__name__, positional(f), replaceable(either(f))
 
     @functools.wraps(f)
     def call(*args, **options):

@@ -20,7 +20,7 @@ import numpy as np
 
 from minimega import precision, random
 from minimega.backend import device, keep_memory
-from minimega.commands import threads
+from minimega.commands import fast, threads
 from minimega.commands.options import model_config
 from minimega.commands.progress import busy, each
 from minimega.costs import Job
@@ -46,6 +46,7 @@ def run(o: Options) -> int:
     check_type(device(o.device), o.dtype)
     check_fits(Job(config, batch=o.train_batch_size, dtype=o.dtype, optimizer=o.optimizer))
     chosen = threads.settle(o, SELF, config)
+    kernels = fast.settle(o, SELF, config)
     makers = {"minimega": minimega_step}
     why_not = torch_is_missing(o)
     if not why_not:
@@ -60,7 +61,7 @@ def run(o: Options) -> int:
         f"{gpt(config).count():,} parameters: {config.num_layers} layers of width {config.d_model}, "
         f"vocabulary {config.vocab_size}\n"
         f"a step: {o.train_batch_size} x {config.context} tokens, {o.dtype}, {o.optimizer}, "
-        f"{chosen or 'on a GPU'}; medians of {o.num_steps}\n"
+        f"{chosen or 'on a GPU'}{kernels and '; '}{kernels}; medians of {o.num_steps}\n"
         f"peak: {peak / 1e9:,.0f} Gflop/s, by products of {EDGE} x {EDGE} matrices"
     )
     for name, median in medians.items():
@@ -184,6 +185,7 @@ def peak_memory(maker: Callable, config: Config, o: Options) -> int:
 
 def _steps_then_size(maker: Callable, config: Config, o: Options) -> int:
     threads.settle(o, SELF, config)
+    fast.settle(o, SELF, config)
     step = maker(config, o)
     for _ in range(WARM_UP):
         step()

@@ -16,6 +16,7 @@ from minimega.commands import threads
 from minimega.commands.progress import busy
 from minimega.costs.memory import size
 from minimega.errors import BadInput, pip
+from minimega.kernels import choose
 from minimega.ranks import launch, transport
 from minimega.ranks.colour import judged
 from minimega.ranks.group import Group
@@ -35,7 +36,7 @@ def run(options: SimpleNamespace | None = None) -> int:
     """
     ranks = getattr(options, "ranks", None) or 2
     launch.check_crowd(ranks, getattr(options, "oversubscribe", False))
-    steps = [_python(), _numpy(), *_ranks(ranks), *_gpu()]
+    steps = [_python(), _numpy(), _kernels(), *_ranks(ranks), *_gpu()]
     for what, found, cure, needed in steps:
         advice = judged(cure, False) if needed else cure
         say(f"{what:<14} {found}: {advice or judged('ok', True)}")
@@ -57,6 +58,18 @@ def _numpy() -> Step:
     name = f"{blas.get('name', 'no BLAS')} {blas.get('version', '')}".strip()
     slow = "" if blas.get("found") else f"matrix products will be slow: {pip('--force-reinstall', 'numpy')}"
     return "NumPy", f"{np.__version__} with {name}", slow, False
+
+
+def _kernels() -> Step:
+    """The compiled versions, tried once: the first time compiles them."""
+    if not _version("numba"):
+        return "kernels", "none", f"not needed; training is faster with {pip('numba')}", False
+    try:
+        with busy("compiling"):
+            count = len(choose.load("numba"))
+    except Exception as error:  # a broken installation may raise anything
+        return "kernels", f"numba: {error}".splitlines()[0], "--kernels none trains without it", False
+    return "kernels", f"{count} functions compiled by numba {_version('numba')}", "", False
 
 
 def _ranks(ranks: int) -> list[Step]:

@@ -107,6 +107,7 @@ OPTIONS = {
     "zero 1": "use-distributed-optimizer",
     "zero": "zero-stage stage zero-optimization",
     "zero 3": "fsdp fully-shard use-fsdp",
+    "kernels numba": "compile torch-compile jit fused use-fused-kernels",
     "threads": "num-threads num-workers cpu-threads nthreads omp-num-threads",
     "model-filename": """model checkpoint ckpt checkpoint-dir ckpt-dir ckpt-path checkpoint-path model-path
         model-dir model-name-or-path out-dir load resume run run-dir model-file weights save-dir m""",

@@ -136,11 +136,11 @@ GROUPS: dict[str, tuple[Option, ...]] = {
         Option("overwrite", bool, False, FOLDER, "replace the run (or model) in --save-dir"),
         Option("eval-every", int, 0, TRAIN, "steps between evaluations; 0: at each epoch's end", FROM_0),
         Option("save-every", int, 0, TRAIN, "steps between checkpoints; 0: at each epoch's end", FROM_0),
-        Option("recompute", RECOMPUTE, "none", f"{PIPE} plan",
-               "activations that backward recomputes", **CHOSEN),
+        Option("recompute", RECOMPUTE, "none", f"{PIPE} plan", "activations that are recomputed", **CHOSEN),
         Option("keep", int, 2, TRAIN, "number of checkpoints to keep", FROM_1),
         Option("eval-batch-size", int, 16, "train evaluate", "sequences per evaluation batch", FROM_1),
         Option("device", ("cpu", "cuda"), "cpu", f"{ALL} embed", "where the arrays live"),
+        Option("kernels", ("none", "numba", "auto"), "auto", "train bench", "numba: compiled operations"),
         Option("config", str, None, f"{ALL} embed", "a TOML file of options", PATH),
     ),
     "ranks": (

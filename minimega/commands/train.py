@@ -7,7 +7,7 @@ from types import SimpleNamespace as Options
 from minimega.backend import device, keep_memory
 from minimega.checkpoint import checkpoint, run_folder, run_lock
 from minimega.checkpoint.front import open_tokenizer
-from minimega.commands import options, threads
+from minimega.commands import fast, options, threads
 from minimega.commands.on_ranks import on_ranks
 from minimega.commands.run import Run
 from minimega.commands.start import resumed, shape_of
@@ -90,6 +90,9 @@ def _train_in(folder: Path | None, o: Options, newest: Path | None, grid: Grid) 
         if not newest:
             put_start(o, begin, size if source else 0, model, team, device(o.device))
         training = Run(o, texts, model, team, grid, chosen)
+        training.chosen = "; ".join(
+            filter(None, (chosen, fast.settle(o, grid.world, config, training.steps)))
+        )
         if newest:
             training.resume(newest)
         else:
