@@ -200,7 +200,7 @@ CHAPTERS: dict[str, dict[str, Command]] = {
     },
     "Speed, memory and ranks": {
         "bench": Command(
-            "measure a training step: tokens per second, share of the peak",
+            "time training steps beside torch and this machine's peak",
             ("minimega bench", "minimega bench --model-type tiny --d-model 64 --num-steps 3"),
             f"{SHAPE} train-batch-size num-steps device threads",
         ),

@@ -164,7 +164,8 @@ GROUPS: dict[str, tuple[Option, ...]] = {
                "replicas shard: 1 Adam's state, 2 also gradients, 3 also weights", TO_3, **CHOSEN),
         Option("sequence-parallel", bool, False, f"{RANKS} plan",
                "between layers, --tp ranks split the tokens"),
-        Option("threads", int, None, f"{MANY} bench embed", "BLAS threads per rank", FROM_1, "measured"),
+        Option("threads", int, None, f"{MANY} bench embed", "BLAS threads per rank", FROM_1, "measured",
+               told={"bench": "1"}),
         Option("oversubscribe", bool, False, f"{MANY} doctor embed", "allow more than 8 ranks per core"),
         Option("launch", ("mpi", "threads"), None, f"{MANY} embed",
                "ranks are MPI processes, or threads of one process", shown="mpi if there is one"),
@@ -201,7 +202,8 @@ GROUPS: dict[str, tuple[Option, ...]] = {
         Option("sheet-filename", str, "sheet.html", "sheet", "the page to write", PATH),
         Option("key", str, None, "sheet ratings", "file that says whose each text is", PATH, **BESIDE),
         Option("samples", int, 20, "sheet", "texts of each system on the page", FROM_1),
-        Option("json", bool, False, "evaluate score ratings fill prepare plan", "print one JSON object"),
+        Option("json", bool, False, "evaluate score ratings fill prepare plan bench",
+               "print one JSON object"),
     ),
     "contextual vectors": (
         Option("texts", str, None, "embed", "a file of texts, one per line", PATH),
@@ -222,6 +224,9 @@ GROUPS: dict[str, tuple[Option, ...]] = {
         Option("explain", bool, False, "plan", "show each formula with its numbers and its source"),
         Option("scaling", bool, False, "plan", "the best plan for 1 to 10,000 GPUs"),
         Option("published", bool, False, "plan", "what others measured beside what we predict"),
+    ),
+    "bench": (
+        Option("compiled", bool, False, "bench", "also time the model that torch.compile makes"),
     ),
     "pictures": (
         Option("picture", str, None, "gradcheck timeline plan", "draw the result to this PNG file", PATH),

@@ -8,7 +8,7 @@ from types import SimpleNamespace as Options
 from minimega import random
 from minimega.backend import device, keep_memory
 from minimega.commands import threads
-from minimega.commands.bench import made_up
+from minimega.commands.bench_steps import made_up
 from minimega.commands.chrome_trace import chrome
 from minimega.commands.on_ranks import on_ranks
 from minimega.commands.options import model_config
