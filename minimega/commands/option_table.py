@@ -214,7 +214,7 @@ GROUPS: dict[str, tuple[Option, ...]] = {
     "gradient check": (
         Option("shapes", str, None, "gradcheck", "argument shapes, such as 3x4,4x5", SOME, "required"),
     ),
-    "plan": (
+    "plan and bench": (
         Option("gpus", int, None, "plan", "number of GPUs", FROM_1, "required"),
         Option("gpu", str, "a100-80gb", "plan", "their kind, here, or a .toml file that describes it", SOME),
         Option("calibrate", bool, False, "plan", "measure this machine anew, for --gpu here"),
@@ -223,10 +223,8 @@ GROUPS: dict[str, tuple[Option, ...]] = {
         Option("price", float, None, "plan", "price of an hour of a GPU", FROM_0),
         Option("explain", bool, False, "plan", "show each formula with its numbers and its source"),
         Option("scaling", bool, False, "plan", "the best plan for 1 to 10,000 GPUs"),
-        Option("published", bool, False, "plan", "what others measured beside what we predict"),
-    ),
-    "bench": (
         Option("compiled", bool, False, "bench", "also time the model that torch.compile makes"),
+        Option("published", bool, False, "plan", "what others measured beside what we predict"),
     ),
     "pictures": (
         Option("picture", str, None, "gradcheck timeline plan", "draw the result to this PNG file", PATH),
