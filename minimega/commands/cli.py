@@ -15,8 +15,9 @@ import minimega
 from minimega.commands import names, signals
 from minimega.commands.command_table import COMMANDS
 from minimega.commands.help import overview, parser
+from minimega.commands.hints import here
 from minimega.commands.option import Option, check_text
-from minimega.commands.option_table import TABLE, as_options, here, of_command
+from minimega.commands.option_table import TABLE, as_options, of_command
 from minimega.commands.options import complete, merged, read
 from minimega.errors import BadInput, RunFailed, in_words, nearest, shown
 from minimega.ranks import launch, streams

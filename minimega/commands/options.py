@@ -16,8 +16,9 @@ import numpy as np
 import tomli_w
 
 from minimega.commands.dial import RULE, dial, sizes
+from minimega.commands.hints import here
 from minimega.commands.option import ABOVE_0, PATH, Option
-from minimega.commands.option_table import BUILD, GROUPS, OF_ONE_CALL, PIPE, TABLE, USE, here, of_command
+from minimega.commands.option_table import BUILD, GROUPS, OF_ONE_CALL, PIPE, TABLE, USE, of_command
 from minimega.data.chat import is_dialogues
 from minimega.data.corpus import BUILT_IN
 from minimega.errors import BadInput, shown
