@@ -1,13 +1,18 @@
-"""Small programs on several ranks, each with its own time limit."""
+"""Small programs on several ranks, each with its own time limit; commands whose ranks are threads."""
 
+import io
 import signal
 import subprocess
 import sys
 import time
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
+from minimega.commands.cli import main
+from minimega.commands.options import of_command
 
 LAUNCH = """
 import sys
@@ -58,3 +63,14 @@ def run(
         out, err = job.communicate()
         pytest.fail(f"no end within {limit} s; it wrote:\n{out}\n{err}")
     return Ended(job.returncode, said + out, err, time.monotonic() - start)
+
+
+def minimega(*words) -> subprocess.CompletedProcess:
+    """A command in this process, as if it had its own; its ranks are threads, unless the words say how."""
+    argv = [str(word) for word in words]
+    if "launch" in of_command(argv[0]) and "--launch" not in argv:
+        argv += ["--launch", "threads"]
+    out, err = (io.TextIOWrapper(io.BytesIO(), "utf-8", newline="", write_through=True) for _ in range(2))
+    with redirect_stdout(out), redirect_stderr(err):
+        status = main(argv)
+    return subprocess.CompletedProcess(argv, status, *(x.buffer.getvalue().decode() for x in (out, err)))

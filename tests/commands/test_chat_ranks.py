@@ -8,7 +8,8 @@ import pytest
 from minimega.checkpoint import checkpoint, run_folder
 from minimega.commands.cli import main
 from minimega.data import chat, tokens
-from tests.commands.test_train_ranks import CLOSE, log_of, minimega
+from tests.commands.test_train_ranks import CLOSE, log_of
+from tests.job import minimega
 
 SHAPE = "--d-model 16 --nhead 2 --num-layers 2 --context 32 --dtype float64 --untied --head-bias"
 STEPS = ["--train-batch-size", "4", "--eval-every", "2", "--num-steps"]

@@ -1,6 +1,7 @@
-"""Runs on several ranks as a user starts, stops and resumes them, compared with one process.
+"""Runs on several ranks as a user starts, stops and resumes them, compared with one rank.
 
-Every command has a time limit. What a run must give is that of `serial`: its losses, norms, held-out loss.
+What a run must give is that of `serial`: its losses, norms, held-out loss. Ranks are threads of this process,
+except where mpirun, its launcher, a signal or the end of a process is what is tested.
 """
 
 import json
@@ -15,11 +16,14 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("mpi4py", reason="runs on several ranks need mpi4py and an MPI: pip install mpi4py mpich")
-
+from minimega.commands import run as runs
 from minimega.commands.cli import main
 from minimega.data.corpus import Tales
-from minimega.ranks import launch
+from minimega.errors import BadInput
+from minimega.parallel.grid import grid
+from minimega.parallel.layout import Layout
+from minimega.ranks import launch, threads
+from tests.job import minimega
 
 LIMIT = 60  # seconds
 SMALL = "--tales 30 --d-model 16 --nhead 4 --num-layers 1 --context 16 --train-batch-size 8 --dtype float64"
@@ -28,13 +32,9 @@ ALONE = {key: text for key, text in os.environ.items() if key not in sum(launch.
 CLOSE = 1e-10  # the distance that DESIGN allows in float64
 
 
-def minimega(*words, **more) -> subprocess.CompletedProcess:
-    line = [sys.executable, "-m", "minimega", *map(str, words)]
-    return subprocess.run(line, capture_output=True, text=True, timeout=LIMIT, env=ALONE, **more)
-
-
 def mpirun(ranks: int, *words) -> subprocess.CompletedProcess:
-    line, env = launch.command(["-m", "minimega", *map(str, words)], ranks, threads=1)
+    pytest.importorskip("mpi4py", reason="needs mpi4py and an MPI: pip install mpi4py mpich")
+    line, env = launch.command([str(word) for word in words], ranks, threads=1)
     return subprocess.run(line, capture_output=True, text=True, timeout=LIMIT, env=env)
 
 
@@ -60,7 +60,7 @@ def assert_same(folder: Path, right: Path) -> None:
 @pytest.fixture(scope="module")
 def serial(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("runs") / "serial"
-    assert "ranks" not in train(folder)
+    assert "world: " not in train(folder)
     return folder
 
 
@@ -84,46 +84,27 @@ def test_collectives_that_are_checked_change_nothing(tmp_path, serial):
     assert_same(tmp_path / "run", serial)
 
 
-def test_ranks_that_mpirun_started_are_used(tmp_path, serial):
-    ended = mpirun(2, "train", *OPTIONS, "--save-dir", tmp_path / "run", "--tp", "2")
+def test_ranks_that_mpirun_started_are_used_and_dp_auto_says_and_keeps_their_number(tmp_path, serial):
+    ended = mpirun(2, "-m", "minimega", "train", *OPTIONS, "--save-dir", tmp_path / "run", "--dp", "auto")
     assert (ended.returncode, ended.stderr) == (0, "")
-    assert ended.stdout.count("world: 2 ranks") == 1
-    assert_same(tmp_path / "run", serial)
-
-
-def test_dp_auto_says_and_keeps_the_number(tmp_path, serial):
-    ended = mpirun(2, "train", *OPTIONS, "--save-dir", tmp_path / "run", "--dp", "auto")
-    assert (ended.returncode, ended.stderr) == (0, "")
-    assert "--tp 1 --dp 2; world: 2 ranks" in ended.stdout
+    assert ended.stdout.count("--tp 1 --dp 2; world: 2 ranks") == 1
     assert "dp = 2\n" in (tmp_path / "run" / "config.toml").read_text()
     assert_same(tmp_path / "run", serial)
 
 
-WRITERS = """
-import os, sys
-from minimega.commands import cli, run
-
-class Noted(run.Log):
-    def __init__(self, path, start=0):
-        super().__init__(path, start)
-        if path:
-            path.with_name(f"writer-{os.getpid()}").touch()
-
-run.Log = Noted
-sys.exit(cli.main())
-"""
-
-
-def test_one_rank_alone_writes_the_log(tmp_path):
+def test_one_rank_alone_writes_the_log(tmp_path, monkeypatch):
     """A second one would replace the first one's file with its own, with the same lines."""
-    path, run = tmp_path / "writers.py", tmp_path / "run"
-    path.write_text(WRITERS)
-    words = [str(path), "train", *OPTIONS, "--dp", "2", "--save-dir", str(run)]
-    line, env = launch.command(words, 2, threads=1)
-    ended = subprocess.run(line, capture_output=True, text=True, timeout=LIMIT, env=env)
-    assert (ended.returncode, ended.stderr) == (0, "")
-    assert ended.stdout.count("step 6/6") == ended.stdout.count("step 6: held out") == 1
-    assert len(list(run.glob("writer-*"))) == 1
+    run, writers = tmp_path / "run", []
+
+    class Noted(runs.Log):
+        def __init__(self, path, start=0):
+            super().__init__(path, start)
+            writers.append(path)
+
+    monkeypatch.setattr(runs, "Log", Noted)
+    said = train(run, "--dp", "2")
+    assert said.count("step 6/6") == said.count("step 6: held out") == 1
+    assert len([path for path in writers if path is not None]) == 1
     lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines if "loss" in line] == [1, 2, 3, 4, 5, 6]
     assert [line["step"] for line in lines if "eval_loss" in line] == [3, 6]
@@ -168,17 +149,17 @@ def test_ranks_that_share_out_the_tokens_train_the_serial_run(tmp_path, serial):
 )
 def test_a_layout_that_cannot_be_is_refused_before_ranks_start(words, says, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(launch, "start", lambda *_: pytest.fail("ranks were started"))
+    monkeypatch.setattr(threads, "on_ranks", lambda *_: pytest.fail("ranks were started"))
     assert main(["train", *OPTIONS, *words.split()]) == 2
     said = capsys.readouterr().err
     assert says in said and said.count("\n") == 1
 
 
-def test_a_wrong_number_of_ranks_is_one_sentence(tmp_path):
-    ended = mpirun(2, "train", *OPTIONS, "--cp", "3")
-    assert (
-        "minimega: 2 ranks were started, but --tp 1 --dp 1 --cp 3 needs 3: use mpirun -n 3\n" in ended.stderr
-    )
-    ended = mpirun(2, "train", *OPTIONS, "--tp", "2", "--dp", "2")
+def test_a_wrong_number_of_ranks_is_one_sentence():
+    said = "2 ranks were started, but --tp 1 --dp 1 --cp 3 needs 3: use mpirun -n 3"
+    with threads.on_ranks(2) as run, pytest.raises(BadInput, match=said):
+        run(lambda world: grid(world, Layout(cp=3)))
+    ended = mpirun(2, "-m", "minimega", "train", *OPTIONS, "--tp", "2", "--dp", "2")
     assert ended.returncode == 2
     assert ended.stderr.count("minimega: ") == 1
     assert "minimega: 2 ranks were started, but --tp 2 --dp 2 needs 4: use mpirun -n 4\n" in ended.stderr
@@ -193,7 +174,7 @@ def test_one_run_goes_on_under_other_layouts(tmp_path, serial):
     train(right, "--schedule", "constant")
     resume = ("train", "--resume", "--save-dir", run)
     ended = minimega(*resume, "--tp", "1", "--sequence-parallel", "false", "--num-steps", "4")
-    assert (ended.returncode, ended.stderr) == (0, "") and "ranks" not in ended.stdout
+    assert (ended.returncode, ended.stderr) == (0, "") and "world: " not in ended.stdout
     ended = minimega("reshard", run, "--dp", "2", "--save-dir", other)
     assert (ended.returncode, ended.stderr) == (0, "")
     assert f"train --save-dir {other} --resume" in ended.stdout
@@ -420,8 +401,7 @@ sys.exit(cli.main())
 def test_a_rank_that_dies_ends_the_job_with_its_traceback_once(tmp_path):
     path = tmp_path / "dies.py"
     path.write_text(DIES)
-    line, env = launch.command([str(path), "train", *OPTIONS, "--tp", "2"], 2, threads=1)
-    ended = subprocess.run(line, capture_output=True, text=True, timeout=LIMIT, env=env)
+    ended = mpirun(2, path, "train", *OPTIONS, "--tp", "2")
     seconds = time.time() - float(re.search(r"planted at ([\d.]+)", ended.stderr)[1])
     assert ended.returncode not in (0, 2)
     assert ended.stderr.count("ZeroDivisionError: planted") == 1 and ended.stderr.count("Traceback") == 1
@@ -450,9 +430,7 @@ sys.exit(cli.main())
 def test_a_signal_that_one_rank_alone_was_sent_stops_all_at_one_step(tmp_path):
     path, run = tmp_path / "one.py", tmp_path / "run"
     path.write_text(ONE_SIGNALLED)
-    words = [str(path), "train", *OPTIONS, "--dp", "2", "--save-dir", str(run)]
-    line, env = launch.command(words, 2, threads=1)
-    ended = subprocess.run(line, capture_output=True, text=True, timeout=LIMIT, env=env)
+    ended = mpirun(2, path, "train", *OPTIONS, "--dp", "2", "--save-dir", run)
     assert "SIGUSR1: stopped after step 2. The checkpoint of step 2 is complete" in ended.stdout, ended.stderr
     assert ended.returncode == 128 + signal.SIGUSR1 and list(log_of(run, "loss")) == [1, 2]
 

@@ -9,7 +9,8 @@ import pytest
 from minimega.checkpoint import checkpoint, run_folder
 from minimega.commands.cli import main
 from minimega.seq2seq.model import EncoderDecoder
-from tests.commands.test_train_ranks import CLOSE, log_of, minimega
+from tests.commands.test_train_ranks import CLOSE, log_of
+from tests.job import minimega
 
 NUMBERS = ["one", "two", "three", "four", "five", "six"]
 ZAHLEN = dict(zip(NUMBERS, ["eins", "zwei", "drei", "vier", "fünf", "sechs"], strict=True))
