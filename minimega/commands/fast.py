@@ -4,9 +4,8 @@ from types import SimpleNamespace as Options
 
 import numpy as np
 
-from minimega.costs.memory import used
 from minimega.kernels import choose, chosen
-from minimega.model import Config
+from minimega.model import Config, gpt
 from minimega.ranks.group import Group
 
 WORTH = 1e12  # multiplications and additions of a rank: some ten seconds, of which kernels save a third
@@ -21,7 +20,7 @@ def settle(o: Options, world: Group, config: Config, steps: int | None = None) -
     """
     if o.kernels == "auto":
         tokens = o.train_batch_size * config.context / world.size
-        worth = steps is None or 6 * used(config) * tokens * steps >= WORTH
+        worth = steps is None or 6 * gpt(config).count() * tokens * steps >= WORTH
         fit = o.device == "cpu" and o.dtype in choose.TYPES and choose.available()
         found = int(world.broadcast(np.array(int(worth and fit)), label="kernels"))
         o.kernels = "numba" if found else "none"
