@@ -57,6 +57,10 @@ def run(o: Options) -> int:
 
     Raises BadInput if the model needs more memory than this machine has.
     """
+    if o.launches:
+        from minimega.commands import bench_launch
+
+        return bench_launch.run(o)
     config = model_config(o, o.vocab_size or 512)
     check_type(device(o.device), o.dtype)
     check_fits(Job(config, batch=o.train_batch_size, dtype=o.dtype, optimizer=o.optimizer))

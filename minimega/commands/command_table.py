@@ -201,7 +201,11 @@ CHAPTERS: dict[str, dict[str, Command]] = {
     "Speed, memory and ranks": {
         "bench": Command(
             "time training steps beside torch and this machine's peak",
-            ("minimega bench", "minimega bench --model-type tiny --d-model 64 --num-steps 3"),
+            (
+                "minimega bench",
+                "minimega bench --model-type tiny --d-model 64 --num-steps 3",
+                "minimega bench --launches --num-layers 2 --d-model 32 --num-steps 3",
+            ),
             f"{SHAPE} train-batch-size num-steps device threads",
         ),
         "memory": Command(

@@ -39,8 +39,7 @@ FOLDER = f"{CUT} import-hf export-hf"
 ORDER, ALL = "train timeline reshard", "train generate evaluate fill score bench timeline memory"
 TOLD: dict[str, Any] = {"shown": "from --model-type"}
 SEEDED = "train vectors generate score sheet ratings bench timeline gradcheck"
-LOSS_ON = "all", "answers"
-EVAL = "train evaluate"
+LOSS_ON, EVAL = ("all", "answers"), "train evaluate"
 FORMS, OVERLAP = ("nfc", "nfkc", "none"), ("report", "drop")
 WORDS = ("char", "word", "whitespace", "bpe")
 OBJECTIVES = "causal", "masked", "translate"
@@ -167,6 +166,7 @@ GROUPS: dict[str, tuple[Option, ...]] = {
         Option("oversubscribe", bool, False, f"{MANY} doctor embed", "allow more than 8 ranks per core"),
         Option("launch", ("mpi", "threads"), None, f"{MANY} embed",
                "ranks are MPI processes, or threads of one process", shown="mpi if there is one"),
+        Option("launches", bool, False, "bench", "compare threads, MPI ranks and BLAS threads on all cores"),
         Option("check-collectives", bool, False, MANY, "stop if collectives do not match, and say where"),
         Option("ranks", int, 2, "doctor", "number of ranks to try", FROM_1),
     ),
