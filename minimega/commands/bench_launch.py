@@ -22,7 +22,8 @@ from threadpoolctl import threadpool_limits
 
 from minimega.backend import keep_memory
 from minimega.commands import cli
-from minimega.commands.bench import WARM_UP, made_up
+from minimega.commands.bench import WARM_UP
+from minimega.commands.bench_steps import made_up
 from minimega.commands.notes import counted
 from minimega.commands.options import model_config
 from minimega.commands.progress import each
