@@ -62,8 +62,8 @@ def attention_scores(scaled, k, causal: bool = True):
     s = wide(product(scaled, k.swapaxes(-1, -2)))  # (B, H, T, S)
     if causal:
         t, n = s.shape[-2:]
-        later = ~np.tri(t, n, n - t, dtype=bool)
-        s += library(s).asarray(np.where(later, -np.inf, 0).astype(s.dtype))
+        xp = library(s)
+        s += xp.where(xp.tri(t, n, n - t, dtype=bool), 0, -np.inf).astype(s.dtype)
     return s
 
 

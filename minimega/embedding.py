@@ -88,20 +88,21 @@ class SinusoidalEmbedding(TextEmbedding):
         return self.dropout(x * x.shape[-1] ** 0.5 + waves, at)
 
 
-def sum_rows(rows, ids, count: int):
+def sum_rows(rows, ids, count: int, block: int = 4096):
     """Add up the rows that share an id: (N, D) rows and (N,) ids -> (count, D) sums.
 
     Rows of one id are added in a fixed order, so the sums are bit-identical on every run: NumPy sorts the
     ids and adds up runs (several times as fast as `np.add.at` if few ids occur often, as fast if many occur
-    once), CuPy multiplies by a one-hot matrix. Sums of 16-bit rows are float32.
+    once), CuPy multiplies by a one-hot matrix, `block` rows of it at a time, since that of a large vocabulary
+    takes gigabytes. Sums of 16-bit rows are float32.
 
     >>> sum_rows(np.array([[1.0], [2.0], [4.0]]), np.array([2, 0, 2]), 3).ravel().tolist()
     [2.0, 0.0, 5.0]
     """
     xp, rows = library(rows), wide(rows)
     if xp is not np:
-        one_hot = (xp.arange(count)[:, None] == ids[None, :]).astype(rows.dtype)  # (count, N)
-        return one_hot @ rows
+        hot = (xp.arange(i, min(i + block, count))[:, None] == ids for i in range(0, count, block))
+        return xp.concatenate([some.astype(rows.dtype) @ rows for some in hot])
     sums = np.zeros((count, rows.shape[1]), rows.dtype)
     if len(ids):
         order = np.argsort(ids, kind="stable")

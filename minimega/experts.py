@@ -29,7 +29,7 @@ def top(probs, k: int):
     >>> top(np.array([[0.2, 0.3, 0.2, 0.3]]), 3).tolist()
     [[1, 3, 0]]
     """
-    return library(probs).argsort(-probs, axis=-1, kind="stable")[..., :k].copy()  # a view would keep all E
+    return library(probs).argsort(-wide(probs), kind="stable")[..., :k].copy()  # a view would keep all E
 
 
 @op

@@ -183,12 +183,12 @@ class AdamW(Adam):
 OPTIMIZERS = {"sgd": SGD, "momentum": Momentum, "adagrad": AdaGrad, "adam": Adam, "adamw": AdamW}
 
 
-def sum_of_squares(p: Parameter) -> float:
-    """The sum of a parameter's squared gradient entries, in float64; 0 without a gradient."""
+def sum_of_squares(p: Parameter):
+    """The sum of a parameter's squared gradient entries, a float64 on its device; 0 without a gradient."""
     if p.grad is None:
         return 0.0
     flat = p.grad.reshape(-1).astype("float64")
-    return float(flat @ flat)
+    return flat @ flat
 
 
 def gradient_norm(parameters: Iterable[Parameter]) -> float:
@@ -197,7 +197,7 @@ def gradient_norm(parameters: Iterable[Parameter]) -> float:
     >>> p = Parameter((2,)).draw(0); p.grad = np.array([3.0, 4.0]); gradient_norm([p])
     5.0
     """
-    return math.sqrt(sum((sum_of_squares(p) for p in parameters), 0.0))
+    return math.sqrt(float(sum((sum_of_squares(p) for p in parameters), 0.0)))  # waits for the GPU once
 
 
 def freeze(parameters: Iterable[Parameter]) -> None:

@@ -46,7 +46,7 @@ def test_every_file_can_be_read_in_one_sitting(path):
 
 
 def test_the_tests_of_a_room_stand_in_a_folder_of_its_name():
-    ours = {"campaign", "golden", "lessons", "mpi", "parity", "planted", "wrong_backwards"}
+    ours = {"campaign", "golden", "gpu", "lessons", "mpi", "parity", "planted", "wrong_backwards"}
     folders = {path.name for path in (ROOT / "tests").iterdir() if any(path.glob("*.py"))}
     rooms = {path.parent.name for path in (ROOT / "minimega").glob("*/__init__.py")}
     assert folders - ours <= rooms and rooms <= folders, (folders - ours) ^ rooms

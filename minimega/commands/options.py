@@ -13,7 +13,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-import tomli_w
 
 from minimega.commands.dial import RULE, dial, sizes
 from minimega.commands.hints import here
@@ -213,6 +212,8 @@ def to_toml(options: SimpleNamespace) -> str:
     Paths are absolute, so they stay valid if the run is resumed elsewhere or its folder is moved. Raises
     BadInput if a path is not UTF-8.
     """
+    import tomli_w  # only here: what writes no run can do without it
+
     kept = (o for o in of_command(options.command).values() if o.key not in OF_ONE_CALL)
     values = {o.name: _absolute(o, getattr(options, o.key)) for o in kept}
     for name, value in values.items():

@@ -93,7 +93,7 @@ class Team(Alone):
 
     def norm(self, owned):
         """The norm over all ranks; a piece that n ranks hold counts 1/n on each of them."""
-        total = sum((sum_of_squares(p) / self.grid.copies_of(p) for p in owned), 0.0)
+        total = float(sum((sum_of_squares(p) / self.grid.copies_of(p) for p in owned), 0.0))
         return math.sqrt(float(self.grid.world.all_reduce(np.array(total), label="norm")))
 
     def not_finite(self, owned):
