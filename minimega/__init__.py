@@ -107,7 +107,8 @@ from minimega.model import SHAPES, Config, Model, gpt
 from minimega.seq2seq.model import EncoderDecoder
 from minimega.optim import OPTIMIZERS, SGD, AdaGrad, Adam, AdamW, Momentum
 from minimega.train import Alone, Recipe, evaluate, train_step
-from minimega.sample import fill, generate
+from minimega.sample import generate
+from minimega.writing.fill import fill
 from minimega.seq2seq.beam import beam_search
 from minimega.errors import BadInput, RunFailed
 # ruff: isort: on

@@ -13,6 +13,8 @@ from minimega import random
 from minimega.autograd import no_grad
 from minimega.backend import library, to_numpy
 from minimega.errors import BadInput
+from minimega.kernels import replaceable
+from minimega.kernels.generation import quick
 from minimega.layer import Place
 from minimega.model import Config, Model
 
@@ -61,7 +63,7 @@ def last_logits(model: Model, tokens, cache: Cache | None = None, seen: int = 0)
     at = Place(xp.arange(len(tokens)), positions, tokens=tokens[:, start:])
     if cache is not None:
         at = replace(at, recall=cache.recall)
-    with no_grad():
+    with no_grad(), quick():
         return model(window, at).data[:, -1]
 
 
@@ -91,6 +93,7 @@ def next_logits(model: Model, tokens, cached: bool = True) -> Generator[Any, Any
         tokens = library(tokens).concatenate((tokens, chosen[:, None]), axis=1)
 
 
+@replaceable
 def choose(logits, uniform, temperature: float = 1.0, top_k: int = 0, top_p: float = 1.0) -> np.ndarray:
     """Choose one token per row of logits (B, V) with one number in [0, 1) per row: returns (B,) ids.
 
@@ -130,31 +133,6 @@ def room(config: Config, count: int, length: int) -> int:
     return length if config.endless else min(length, config.context - count + 1)
 
 
-def fill(model: Model, tokens, mask: int, top: int = 5, never: tuple[int, ...] = ()) -> tuple:
-    """The most likely tokens for each gap of a text: tokens (N,) -> ids (M, top), probabilities (M, top).
-
-    A gap is a token `mask`, M of them; each is filled independently. Tokens in `never` are left out. Raises
-    BadInput if the model is causal, or the text is longer than its context.
-
-    >>> from minimega import Config, gpt
-    >>> model = gpt(Config(vocab_size=9, d_model=8, nhead=2, causal=False)).draw(seed=0)
-    >>> ids, p = fill(model, np.array([0, 3, 2, 2, 5]), mask=2, top=3)
-    >>> ids.shape, bool((p[:, 0] >= p[:, 1]).all())
-    ((2, 3), True)
-    """
-    if model.config.causal:
-        raise BadInput("this model sees only what precedes each token, so it cannot fill a gap")
-    xp = library(next(iter(model.parameters().values())).data)
-    tokens = np.asarray(tokens)
-    with no_grad():
-        logits = to_numpy(model(xp.asarray(tokens[None])).data)[0, tokens == mask].astype(np.float64)
-    p = np.exp(logits - logits.max(axis=-1, keepdims=True))  # (M, V)
-    p /= p.sum(axis=-1, keepdims=True)
-    p[:, list(never)] = -1
-    ids = np.argsort(-p, axis=-1, kind="stable")[:, : min(top, p.shape[1] - len(never))]
-    return ids, np.take_along_axis(p, ids, axis=-1)
-
-
 def generate(
     model: Model,
     prompt: list[int],
@@ -183,7 +161,8 @@ def generate(
     logits = next(talk)
     for n in range(length):
         logits[:, list(banned)] = -np.inf
-        chosen = choose(logits, random.uniform(random.key(seed, "sample", n), numbers), **choice)
+        with quick():
+            chosen = choose(logits, random.uniform(random.key(seed, "sample", n), numbers), **choice)
         # with experts cut over replicas, logits differ by rounding: all continue with the same tokens
         chosen = model.shares.experts.broadcast(chosen, label="chosen")
         yield chosen

@@ -6,7 +6,8 @@ import pytest
 from minimega import ops
 from minimega.errors import BadInput
 from minimega.model import Config, gpt
-from minimega.sample import Cache, choose, fill, generate, last_logits, next_logits, window_start
+from minimega.sample import Cache, choose, generate, last_logits, next_logits, window_start
+from minimega.writing.fill import fill
 
 
 @pytest.mark.parametrize("context", [1, 2, 5, 8])

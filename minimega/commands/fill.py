@@ -15,7 +15,7 @@ from minimega.model import Model
 from minimega.parallel.grid import Grid
 from minimega.ranks.child import typed
 from minimega.ranks.streams import tell
-from minimega.sample import fill
+from minimega.writing.fill import fill
 
 Gap = list[tuple[str, float]]  # candidates and their probabilities, most likely first
 
