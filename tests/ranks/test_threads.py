@@ -160,6 +160,36 @@ def test_two_groups_at_once_and_one_within_another():
     assert found == {0: [2, 42], 1: [2, 42]}
 
 
+def test_a_rank_that_waits_leaves_its_core_to_others():
+    def f(group):
+        if group.rank:
+            time.sleep(0.6)
+        begun = time.thread_time()
+        group.barrier()
+        return time.thread_time() - begun
+
+    with on_ranks(2) as run:
+        assert run(f)[0] < 0.06  # seconds of a core, where a wait that polls takes all 0.6
+
+
+def test_threads_take_turns_sooner_as_long_as_any_ranks_run():
+    before, seen = sys.getswitchinterval(), []
+
+    def inner(group):
+        seen.append(sys.getswitchinterval())
+        group.barrier()
+
+    def outer(group):
+        with on_ranks(2) as run:
+            run(inner)
+        seen.append(sys.getswitchinterval())  # the inner ranks have ended, these have not
+
+    with on_ranks(2) as run:
+        run(outer)
+    assert len(seen) == 6 and all(abs(each - 5e-4) < 1e-6 for each in seen)
+    assert sys.getswitchinterval() == before
+
+
 def test_what_a_rank_sets_is_its_own():
     def f(group):
         with np.errstate(divide="ignore" if group.rank == 0 else "raise"):
