@@ -1,8 +1,8 @@
 # %% [markdown]
 # # Lesson 01: The map: five words through all shapes to the loss
 #
-# 15 minutes. You will trace one sentence of five words through a whole model, and fill in the map yourself:
-# five shapes.
+# 11 minutes to read, about 10 to solve. You will trace one sentence of five words through a whole model, and
+# fill in the map yourself: five shapes.
 
 # %% [markdown]
 # ## The question

@@ -1,7 +1,8 @@
 # %% [markdown]
 # # Lesson 02: A derivative, checked by differences
 #
-# 15 minutes. You will write one function of two lines, and find the one setting in it that matters.
+# 9 minutes to read, about 10 to solve. You will write one function of two lines, and find the one setting in
+# it that matters.
 
 # %% [markdown]
 # ## The question
@@ -44,7 +45,10 @@ from minimega.learn import BLUE, ORANGE, check, picture, show
 #
 # There is a second part. A float64 keeps about 16 digits: its relative error is up to $\varepsilon/2$, with
 # $\varepsilon = 2.2 \cdot 10^{-16}$. The two values of $f$ are almost equal, so their difference has few
-# correct digits, and we divide it by something small. This part is **rounding**, and it grows as $h$ shrinks:
+# correct digits, and we divide it by something small. This part is **rounding**, and it grows as $h$ shrinks.
+# So does another: $x + h$ is rounded too. Near $x = 10^6$ neighbouring float64 numbers are $10^{-10}$ apart,
+# so a step of $10^{-5}$ is off by up to six millionths of itself: the step has to grow with $x$. For an $x$
+# near 1 the sum of both parts is
 #
 # $$\text{error of the central difference} \;\approx\;
 # \underbrace{\frac{h^2}{6} |f'''|}_{\text{truncation}} \;+\;

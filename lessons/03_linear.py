@@ -1,8 +1,8 @@
 # %% [markdown]
 # # Lesson 03: The linear layer and its backward
 #
-# 15 minutes. You will write three lines: the backward of the operation in which a language model spends most
-# of its time.
+# 11 minutes to read, about 10 to solve. You will write three lines: the backward of the operation in which a
+# language model spends most of its time.
 
 # %% [markdown]
 # ## The question

@@ -1,8 +1,8 @@
 # %% [markdown]
 # # Lesson 04: An engine in 90 lines
 #
-# 15 minutes. You will write eight lines: the walk that calls every backward of a model, each once, in the
-# right order.
+# 15 minutes to read, about 20 to solve. You will write eight lines: the walk that calls every backward of a
+# model, each once, in the right order.
 
 # %% [markdown]
 # ## The question

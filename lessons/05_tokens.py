@@ -1,8 +1,8 @@
 # %% [markdown]
 # # Lesson 05: Tokens and embeddings
 #
-# 15 minutes. You will write the backward of a table look-up, and meet one line of NumPy that does not do what
-# it says.
+# 13 minutes to read, about 10 to solve. You will write the backward of a table look-up, and meet one line of
+# NumPy that does not do what it says.
 
 # %% [markdown]
 # ## The question

@@ -1,8 +1,8 @@
 # %% [markdown]
 # # Lesson 06: Softmax and cross-entropy
 #
-# 15 minutes. You will write the first line of every backward pass of a language model: how the loss changes
-# with each score.
+# 13 minutes to read, about 15 to solve. You will write the first line of every backward pass of a language
+# model: how the loss changes with each score.
 
 # %% [markdown]
 # ## The question

@@ -1,8 +1,8 @@
 # %% [markdown]
 # # Lesson 07: LayerNorm
 #
-# 15 minutes. You will write a backward with two terms that are easy to forget, and the checker will tell you
-# which one is missing.
+# 10 minutes to read, about 20 to solve. You will write a backward with two terms that are easy to forget, and
+# the checker will tell you which one is missing.
 
 # %% [markdown]
 # ## The question

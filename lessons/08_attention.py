@@ -1,8 +1,8 @@
 # %% [markdown]
 # # Lesson 08: Attention, with pictures of its weights
 #
-# 15 minutes, ten seconds of them for training. You will write the backward of attention, and watch a small
-# model find out where to look.
+# 13 minutes to read, ten seconds of them for training, about 20 to solve. You will write the backward of
+# attention, and watch a small model find out where to look.
 
 # %% [markdown]
 # ## The question

@@ -1,7 +1,8 @@
 # %% [markdown]
 # # Lesson 09: The MLP
 #
-# 15 minutes. You will write three lines: the backward of the curve that bends between two matrices.
+# 12 minutes to read, about 15 to solve. You will write three lines: the backward of the curve that bends
+# between two matrices.
 
 # %% [markdown]
 # ## The question

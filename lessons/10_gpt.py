@@ -1,7 +1,8 @@
 # %% [markdown]
 # # Lesson 10: The block and the GPT
 #
-# 15 minutes. You will write the wiring of a block, forward and backward, in eight lines.
+# 13 minutes to read, about 15 to solve. You will write the wiring of a block, forward and backward, in eight
+# lines.
 
 # %% [markdown]
 # ## The question

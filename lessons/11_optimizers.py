@@ -1,8 +1,8 @@
 # %% [markdown]
 # # Lesson 11: Optimizers, schedules and clipping
 #
-# 15 minutes. You will write one step of AdamW, in three lines: most large language models are trained with
-# it.
+# 14 minutes to read, about 15 to solve. You will write one step of AdamW, in three lines: most large language
+# models are trained with it.
 
 # %% [markdown]
 # ## The question

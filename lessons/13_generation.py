@@ -1,8 +1,8 @@
 # %% [markdown]
 # # Lesson 13: Generation and its cache
 #
-# 15 minutes. You will write the choice of a word in five lines, and see what makes a long text cheap, and
-# when that ends.
+# 13 minutes to read, about 15 to solve. You will write the choice of a word in five lines, and see what makes
+# a long text cheap, and when that ends.
 
 # %% [markdown]
 # ## The question

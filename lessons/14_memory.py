@@ -1,7 +1,8 @@
 # %% [markdown]
 # # Lesson 14: Memory and recomputation
 #
-# 15 minutes. You will write three lines that make any operation forget what it can recompute.
+# 12 minutes to read, about 10 to solve. You will write three lines that make any operation forget what it can
+# recompute.
 
 # %% [markdown]
 # ## The question

@@ -1,7 +1,8 @@
 # %% [markdown]
 # # Lesson 15: Ranks, collectives and their backward
 #
-# 15 minutes. You will write one function with one forward and two backwards, and learn when each is right.
+# 15 minutes to read, about 15 to solve. You will write one function with one forward and two backwards, and
+# learn when each is right.
 
 # %% [markdown]
 # ## The question

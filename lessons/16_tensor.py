@@ -1,8 +1,8 @@
 # %% [markdown]
 # # Lesson 16: Tensor parallelism
 #
-# 15 minutes. You will write the four lines where the MLP on four ranks can differ from the serial one. Two of
-# them do.
+# 15 minutes to read, about 10 to solve. You will write the four lines where the MLP on four ranks can differ
+# from the serial one. Two of them do.
 
 # %% [markdown]
 # ## The question
@@ -181,7 +181,8 @@ print(f"\n{sum(d < 1e-12 for d in off.values())} of {len(off)} gradients equal t
 # ## Your exercise
 #
 # The MLP again, in plain functions. Its layers are given. Write the places where the ranks' paths meet and
-# part: `y` and its bias, `dz`, `db2` and `dx`. Each is one short expression, and two of them send something.
+# part: `y` and its bias, `dz`, `db2` and `dx`. Each is one short expression, and two of them send something:
+# `group.all_reduce(x)` gives every rank the sum of all ranks' `x`.
 
 
 # %% tags=["exercise"]

@@ -1,7 +1,8 @@
 # %% [markdown]
 # # Lesson 17: Sequence parallelism and the cut vocabulary
 #
-# 15 minutes. You will write the loss of a model in which no rank ever sees all scores of a token.
+# 15 minutes to read, about 20 to solve. You will write the loss of a model in which no rank ever sees all
+# scores of a token.
 
 # %% [markdown]
 # ## The question

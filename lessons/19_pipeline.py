@@ -1,8 +1,8 @@
 # %% [markdown]
 # # Lesson 19: Pipelines and their bubble
 #
-# 15 minutes. You will write a schedule: the list of what one rank does, in an order that lets four ranks wait
-# as little and hold as little as possible.
+# 15 minutes to read, about 20 to solve. You will write a schedule: the list of what one rank does, in an
+# order that lets four ranks wait as little and hold as little as possible.
 
 # %% [markdown]
 # ## The question

@@ -1,8 +1,8 @@
 # %% [markdown]
 # # Lesson 20: Long contexts by a ring
 #
-# 15 minutes. You will write three lines that merge two softmaxes into one, and with them attention over a
-# text that no rank holds whole.
+# 15 minutes to read, about 15 to solve. You will write three lines that merge two softmaxes into one, and
+# with them attention over a text that no rank holds whole.
 
 # %% [markdown]
 # ## The question

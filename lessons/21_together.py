@@ -1,7 +1,8 @@
 # %% [markdown]
 # # Lesson 21: All together on eight ranks
 #
-# 15 minutes. You will write the one number of a step for which all eight ranks must agree on who holds what.
+# 15 minutes to read, about 10 to solve. You will write the one number of a step for which all eight ranks
+# must agree on who holds what.
 
 # %% [markdown]
 # ## The question
@@ -25,6 +26,8 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 from matplotlib import pyplot as plt
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 
 import minimega as mm
 from minimega.checkpoint import checkpoint, run_folder
@@ -96,6 +99,9 @@ axes.set_xticks(
 for n in range(1, len(names)):
     axes.axvline(n - 0.07, color="lightgrey", linewidth=0.6)
 axes.axhline(3.5, color=ORANGE, linewidth=1)
+shown = Patch(color=BLUE, alpha=0.3), Patch(color=BLUE), Line2D([], [], color=ORANGE)
+meant = "weights that it holds", "of these, the means that it owns", "between the stages"
+figure.legend(shown, meant, loc="outside upper center", ncols=3, frameon=False)
 plt.show()
 
 # %% [markdown]

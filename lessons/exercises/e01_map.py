@@ -11,6 +11,10 @@ from minimega.model import Config, gpt
 TASK = "Write shapes(B, T, D, H, V): the shape at each station of the map, in these five letters."
 
 HINT = """\
+Begin with what is different at each station: of which letters is it a table? Run the cells above, and
+read the shapes beside the names."""
+
+MORE = """\
 Compare the numbers that the cells above print with the letters: 1 is B, 5 is T, 32 is D, 4 is H, 231 is V.
 Two shapes have the number 5 twice or a 128 in them: ask what each axis counts. A single number is not a row
 of numbers: in NumPy its shape is the empty tuple."""

@@ -5,6 +5,10 @@ from minimega.learn.verdict import Case, Verdict, values, written
 TASK = "Write slope(f, x): the derivative of f at the number x, by a central difference."
 
 HINT = """\
+The section `The mathematics` has the formula. What is left to you is the step: the picture shows where
+it is best."""
+
+MORE = """\
 Look at f a little to the right of x and the same little to the left. Divide the difference of the two values
 by the distance between the two points. Then choose the step: the picture shows where the central difference
 is best. A step that suits x = 1 is too small to be seen next to x = 1000000: let it grow with x."""

@@ -9,6 +9,10 @@ from minimega.learn.verdict import Verdict, written
 TASK = "Write backward(y): the gradient of y for each node that it depends on, by one walk over the graph."
 
 HINT = """\
+There are two parts: an order of the nodes, and a walk along it. Draw y = x * x, and go through your
+lines by hand."""
+
+MORE = """\
 For visit: first visit the inputs of a node, then append the node itself, and skip a node that is already in
 the order. Then y is the last one of the order, and every user of a node comes after it. So from which end do
 you walk, if all users are to be done first? And what do you do if a gradient arrives at a node that already
@@ -202,7 +206,8 @@ def _says(name: str, value, graph: Graph, wanted: dict[str, float], calls: list[
         (u, i): s * wanted[u] for u, ins in graph.slopes.items() for i, (x, s) in enumerate(ins) if x == name
     }
     if not parts:
-        return "y's own gradient is wrong: how does y change with y itself?"
+        missing = "missing from what your function returns" if value is None else "wrong"
+        return f"y's own gradient is {missing}: how does y change with y itself?"
     *_, y = graph.slopes
     if (first := calls[0][0]) != y:
         return f"the walk begins at {first}, where no gradient has come yet: from which end does it begin?"

@@ -4,11 +4,15 @@ import numpy as np
 
 from minimega.embedding import embedding
 from minimega.learn.again import OTHERS, SHAPES, again
-from minimega.learn.verdict import Verdict, backward, draw, sharper, which
+from minimega.learn.slopes import backward
+from minimega.learn.verdict import Verdict, draw, sharper, which
 
 TASK = "Write back(dy), the backward of y = table[ids]: dtable, with the shape of the table."
 
 HINT = """\
+Which row of the table did each position of y come from? That is where its gradient goes back to."""
+
+MORE = """\
 Start with zeros of the table's shape. Each position (b, t) of dy belongs to one row, ids[b, t], and must be
 added to it. Try your code on a token that occurs twice, and look at its row: NumPy may not do what it seems
 to say. A loop is a good answer; so is the product with one-hot rows, as in the formula above."""
@@ -38,7 +42,7 @@ def judge(f) -> Verdict:
     found = backward(
         lambda table: f(table, IDS.copy()),
         lambda table: embedding(table, IDS),
-        (6, 4),
+        (7, 5),
         right="dtable agrees with finite differences, for tokens that occur never, once, twice or more",
         says={
             ("table", "overwritten"): KEPT,
@@ -47,12 +51,13 @@ def judge(f) -> Verdict:
                 "table",
                 "mask",
             ): "some row gets the gradient of another token's position, or lacks its own",
+            ("table", "shifted"): "dtable is off by one place: a row gets what belongs to one beside it",
             ("table", "zero"): "dtable is zero, even in rows of tokens that occur in the text",
         },
     )
     others = {
-        OTHERS: (draw(1, (6, 4)), (IDS + 3) % 6),
-        SHAPES: (draw(2, (3, 7)), np.array([[1, 0], [1, 1], [0, 0], [1, 0], [0, 1]])),
+        OTHERS: (draw(1, (7, 5)), (IDS + 3) % 7),
+        SHAPES: (draw(2, (3, 8)), np.array([[1, 0], [1, 1], [0, 0], [1, 0], [0, 1]])),
     }
     found = again(found, f, lambda table, ids: embedding(table, ids), others)
     if found.ok or found.sentence == KEPT or not found.sentence.startswith(("dtable", "some row")):
@@ -62,22 +67,22 @@ def judge(f) -> Verdict:
 
 def _closer(f) -> str:
     """What a gradient with a mark at each position shows of some mistakes: which positions a row collects."""
-    got = np.asarray(f(np.zeros((6, 4)), IDS.copy())[1](np.repeat(MARKS[..., None], 4, axis=-1)))
-    if got.shape != (6, 4):
+    got = np.asarray(f(np.zeros((7, 5)), IDS.copy())[1](np.repeat(MARKS[..., None], 5, axis=-1)))
+    if got.shape != (7, 5):
         return ""
     if not np.isfinite(got).all():
         return "some rows are not finite: what does the row of a token that never occurs get?"
-    here = np.stack([v == IDS for v in range(6)])  # (V, B, T)
+    here = np.stack([v == IDS for v in range(7)])  # (V, B, T)
     parts, times = (here * MARKS).sum(axis=-1), here.sum(axis=(1, 2))  # (V, B), (V,)
     known = {
         "a row gets the mean of its gradients: each position used the row in full": parts.sum(1)
         / times.clip(1),
         "the second sequence of the batch does not count": parts[:, 0],
         "the first sequence of the batch does not count": parts[:, 1],
-        "every row gets the gradients of all positions, of its token and of others": np.full(6, MARKS.sum()),
+        "every row gets the gradients of all positions, of its token and of others": np.full(7, MARKS.sum()),
         "each gradient is divided by the number of positions: it should be the sum": parts.sum(1) / IDS.size,
         "a token that occurs n times gets the sum of its gradients n times": parts.sum(1) * times,
-        "dy is summed over the width too: each number of a row has its own gradient": parts.sum(1) * 4,
+        "dy is summed over the width too: each number of a row has its own gradient": parts.sum(1) * 5,
         "each row gets its number of positions: dy is left out": times,
     }
     if says := which(got[:, 0], known.items()):

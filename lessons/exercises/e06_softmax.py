@@ -6,12 +6,16 @@ import numpy as np
 
 from minimega.head import cross_entropy
 from minimega.learn.again import OTHERS, SHAPES, again
-from minimega.learn.verdict import Verdict, backward, draw, sharper
+from minimega.learn.slopes import backward
+from minimega.learn.verdict import Verdict, draw, sharper
 from minimega.ops import softmax
 
 TASK = "Write back(dy), the backward of the mean cross-entropy: dlogits, where some tokens do not count."
 
 HINT = """\
+`The mathematics` has dlogits of one row. What is different for a row that does not count?"""
+
+MORE = """\
 Start with zeros of the shape of the logits: rows that do not count keep them. Each counted row gets its p,
 minus 1 at one entry: `rows` and `targets[rows]` together index these entries, as they do in the loss. Then
 look at what the loss divides by, and at dy. p itself must stay as it is: back may be called again."""
@@ -35,15 +39,7 @@ def my_cross_entropy(logits, targets):
 
 GIVEN = {"softmax": softmax}
 
-LOGITS = np.array(
-    [
-        [0.3, -1.2, 0.8, 0.1],
-        [1.1, 0.4, -0.6, -0.2],
-        [-0.5, 0.9, 0.2, 1.4],
-        [0.7, -0.3, -1.5, 0.6],
-        [-0.9, 0.5, 1.3, -0.4],
-    ]
-)
+LOGITS = draw(6, (5, 7))
 TARGETS = np.array([2, -1, 0, 3, -1])  # 3 of 5 count
 
 
@@ -55,13 +51,14 @@ def judge(f) -> Verdict:
         LOGITS,
         right="dlogits agrees with finite differences of the loss; each of its rows adds up to 0",
         says={
-            ("logits", "mutated"): "an array that others still need is changed in place",
+            ("logits", "mask"): "dlogits is 0 where it should not be, or the other way round",
+            ("logits", "shifted"): "a part of dlogits is off by one place",
             ("logits", "stateful"): "dlogits differs when back is called again: what has changed?",
         },
     )
     others = {
         OTHERS: (-LOGITS, np.array([-1, 1, -1, 2, 0])),
-        SHAPES: (draw(1, (3, 7)), np.array([6, 0, 3])),
+        SHAPES: (draw(1, (3, 8)), np.array([6, 0, 3])),
         "a target of -3 does not count either, as none below 0 does, and {} is wrong": (
             draw(2, (6, 5)),
             np.array([-3, 4, -1, 0, -2, -5]),
@@ -84,8 +81,8 @@ def _mistake(f) -> str:
         return ""
     p, right = softmax(LOGITS)[0], cross_entropy(LOGITS, TARGETS)[1](1.0)
     counted = (TARGETS >= 0)[:, None]
-    hot = counted * (TARGETS[:, None] == np.arange(4)) * 1.0
-    last = TARGETS[:, None] % 4 == np.arange(4)  # a target of -1 is the last token for NumPy
+    hot = counted * (TARGETS[:, None] == np.arange(7)) * 1.0
+    last = TARGETS[:, None] % 7 == np.arange(7)  # a target of -1 is the last token for NumPy
     columns = hot.max(axis=0)
     uncounted = "the rows of the tokens that do not count are not zero"
     sign = "dlogits has the wrong sign: a step against it makes the target less likely"
@@ -113,7 +110,7 @@ def _mistake(f) -> str:
         3: "",
         5: "{} is divided by all tokens; the loss is a mean over the counted ones",
         1: "{} is that of a sum over the tokens; the loss is a mean over them",
-        20: "{} is divided by all logits; the loss is a mean over the counted tokens",
+        35: "{} is divided by all logits; the loss is a mean over the counted tokens",
         1 / 3: "{} is multiplied by n; the loss was divided by it",
     }
     for (wrong, says), (n, mean) in itertools.product(mistakes, means.items()):

@@ -3,12 +3,17 @@
 import numpy as np
 
 from minimega.learn.again import OTHERS, SHAPES, again
-from minimega.learn.verdict import Verdict, backward, draw, sharper, which
+from minimega.learn.slopes import backward
+from minimega.learn.verdict import Verdict, draw, sharper, which
 from minimega.norm import layer_norm
 
 TASK = "Write back(dy), the backward of y = xhat w + b with xhat = (x - mean) r: dx, dw and db."
 
 HINT = """\
+`The mathematics` ends with the sum for dx: write it out for the three terms in the brackets. And which
+axis does each of your sums run over?"""
+
+MORE = """\
 dxhat is the gradient that reaches xhat: follow y = xhat w + b alone. For dx, start with r times dxhat. Each
 of the two other terms has a sum over i: a sum over the features of dxhat, or of dxhat times xhat, divided
 by D. That is a mean along the last axis, kept as a column (keepdims=True) so that it fits each row."""
@@ -41,7 +46,7 @@ TERMS = {
 }
 
 DRAW = np.random.default_rng(7).normal
-X, W, B, DY = DRAW(1, 2, size=(4, 6)), DRAW(size=6), DRAW(size=6), DRAW(size=(4, 6))
+X, W, B, DY = DRAW(1, 2, size=(5, 6)), DRAW(size=6), DRAW(size=6), DRAW(size=(5, 6))
 
 
 def judge(f) -> Verdict:
@@ -54,6 +59,7 @@ def judge(f) -> Verdict:
         B,
         right="dx, dw and db agree with finite differences of the forward; dx has both of its terms",
         says={
+            ("x", "mean"): "dx lacks a mean term",
             ("w", "broadcast"): "dw is not summed over the rows: every row used the same w",
             ("b", "broadcast"): "db is not summed over the rows: every row used the same b",
             ("w", "scale"): "dw is a mean over the rows; each row used w in full, so their parts add up",
@@ -62,7 +68,7 @@ def judge(f) -> Verdict:
     )
     others = {
         OTHERS: (X * X, B, W),
-        SHAPES: (draw(1, (3, 5)), draw(2, (5,)), draw(3, (5,))),
+        SHAPES: (draw(1, (3, 7)), draw(2, (7,)), draw(3, (7,))),
         "right where the variance is large; where it is as small as eps, {} is wrong": (X / 500, W, B),
         "right for the usual eps; with eps = 0.5, {} is wrong": (X, W, B, 0.5),
     }

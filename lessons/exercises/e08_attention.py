@@ -4,11 +4,16 @@ import numpy as np
 
 from minimega.attention import attention, attention_weights
 from minimega.learn.again import OTHERS, SHAPES, again
-from minimega.learn.verdict import Verdict, backward, draw, sharper, which
+from minimega.learn.slopes import backward
+from minimega.learn.verdict import Verdict, draw, sharper, which
 
 TASK = "Write back(dy), the backward of attention of one head, from the weights w on: dq, dk and dv."
 
 HINT = """\
+Three operations lie between v and y, in this order: scores, softmax, a product. Go back through them,
+last one first."""
+
+MORE = """\
 y = w v is a product of matrices: dv and dw come from dy as dw and dx do in lesson 03. Then a row of w was a
 softmax: for ds, subtract from dw the mean of its row, weighted by w, and multiply what is left by w. And s
 = scale q k^T is a product of matrices again, with a factor and with k transposed. The mask needs no line of
@@ -42,7 +47,7 @@ def one_head(q, k, v):
 
 
 DRAW = np.random.default_rng(8).normal
-Q, K, V, DY = DRAW(size=(4, 4, 3))  # of 4 tokens, a head of width 3
+Q, K, V, DY = DRAW(size=(4, 5, 3))  # of 5 tokens, a head of width 3
 
 
 def judge(f) -> Verdict:
@@ -59,17 +64,10 @@ def judge(f) -> Verdict:
                 "q",
                 "mask",
             ): "dq is not 0 where no score moves a weight: w is 0, or a token sees itself alone",
+            ("q", "rank-one"): "dq lacks, or has wrong, the sum that softmax subtracts",
+            ("k", "rank-one"): "dk lacks, or has wrong, the sum that softmax subtracts",
             ("k", "mask"): "dk has a part from queries that do not see this key: the mask is not in it",
             ("v", "mask"): "dv has a part from queries that do not see this value: the mask is not in it",
-            ("q", "transposed"): "dq has a matrix in it that is transposed: row t of ds belongs to query t",
-            (
-                "k",
-                "transposed",
-            ): "dk has ds the wrong way round: row t of ds belongs to query t, not to key t",
-            (
-                "v",
-                "transposed",
-            ): "dv has w the wrong way round: row t of w belongs to query t, not to value t",
         },
     )
     others = {
@@ -103,7 +101,7 @@ def _mistake(f, name: str) -> str:
             "the sum of each row is taken from a column: it has lost its axis (keepdims)",
         ),
         (w * (dw - inner.sum()), "the sum in ds runs over all tokens: each query has its own"),
-        (w * (dw - inner / 4), "the sum in ds is divided by T: the weights make it a mean already"),
+        (w * (dw - inner / 5), "the sum in ds is divided by T: the weights make it a mean already"),
         (
             w * (dw - w * dw.sum(axis=-1, keepdims=True)),
             "the sum in ds is of dw alone: w belongs inside it",
@@ -128,6 +126,7 @@ def _mistake(f, name: str) -> str:
     wrong = {
         "dq": [
             (ds @ K, f"dq {no_scale}"),
+            (scale * ds.T @ K, "dq has ds the wrong way round: row t of ds belongs to query t"),
             (scale * scale * ds @ K, "dq has the scale twice"),
             (ds @ K / scale, "dq is divided by the scale; the score is multiplied by it"),
             (scale * ds @ Q, "dq is made with q: what q was multiplied by is k"),
@@ -136,11 +135,13 @@ def _mistake(f, name: str) -> str:
         ],
         "dk": [
             (ds.T @ Q, f"dk {no_scale}"),
+            (scale * ds @ Q, "dk has ds the wrong way round: row t of ds belongs to query t, not to key t"),
             (scale * scale * ds.T @ Q, "dk has the scale twice"),
             (ds.T @ Q / scale, "dk is divided by the scale; the score is multiplied by it"),
             (scale * ds.T @ K, "dk is made with k: what k was multiplied by is q"),
         ],
         "dv": [
+            (w @ DY, "dv has w the wrong way round: row t of w belongs to query t, not to value t"),
             (ds.T @ DY, "dv is made with ds: what v was multiplied by is w"),
             (dw.T @ DY, "dv is made with dw: what v was multiplied by is w"),
             (w.T @ V, "dv is made with v; it is dy that comes back"),

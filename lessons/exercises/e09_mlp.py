@@ -3,12 +3,16 @@
 import numpy as np
 
 from minimega.learn.again import OTHERS, SHAPES, again
-from minimega.learn.verdict import Verdict, backward, which
+from minimega.learn.slopes import backward
+from minimega.learn.verdict import Verdict, which
 from minimega.ops import gelu
 
 TASK = "Write back(dy), the backward of GELU by its tanh formula: dx, through dt and du."
 
 HINT = """\
+x is used in two places. Find both, and what comes back from each."""
+
+MORE = """\
 Go backward through the three lines. In y, the factor next to t is x/2: that is what dt needs. The slope of
 tanh can be written with t alone, so nothing has to be computed again. Then x: it is in the line of y, and in
 the line of u. Each of the two sends something back, and what comes back is added up."""
@@ -33,11 +37,13 @@ def my_gelu(x):
 
 def judge(f) -> Verdict:
     """The checker finds that dx is wrong; the slope shows which term it is."""
-    x = np.linspace(-2.4, 3.1, 12).reshape(3, 4)
-    found = backward(f, gelu, x, right="dx agrees with finite differences of the forward, at twelve points")
+    x = np.linspace(-2.4, 3.1, 15).reshape(3, 5)
+    says = {("x", "path"): "dx lacks one of its terms: x reaches the result on more than one path"}
+    right = "dx agrees with finite differences of the forward, at fifteen points"
+    found = backward(f, gelu, x, right=right, says=says)
     others = {
         OTHERS: (-x / 2,),
-        SHAPES: (np.linspace(-3.0, 2.2, 30).reshape(2, 3, 5),),
+        SHAPES: (np.linspace(-3.0, 2.2, 30).reshape(3, 2, 5),),
         "right for x near 0; far from it, where tanh is flat, {} is wrong": (
             np.array([-30.0, -8.0, 8.0, 30.0]),
         ),

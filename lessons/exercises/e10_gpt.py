@@ -5,7 +5,8 @@ import numpy as np
 from minimega import random
 from minimega.attention import self_attention
 from minimega.learn.again import OTHERS, SHAPES, again
-from minimega.learn.verdict import Verdict, backward, sharper, which
+from minimega.learn.slopes import backward
+from minimega.learn.verdict import Verdict, sharper, which
 from minimega.linear import linear
 from minimega.norm import layer_norm
 from minimega.ops import gelu
@@ -13,6 +14,10 @@ from minimega.ops import gelu
 TASK = "Write block(x, attention, mlp, norm1, norm2): the pre-norm block, its value and its backward."
 
 HINT = """\
+Write the forward first, one call a line, each result under its own name. The backward is these lines,
+last one first."""
+
+MORE = """\
 Give every value its own name, and every back too: n, back_norm1 = norm1(x), and so on down to y, with h
 for what lies between the two halves. Then read your lines from the last to the first. h is used in two of
 them, so dh has two parts; x is used in two of them as well."""
@@ -36,16 +41,25 @@ def block(x, attention, mlp, norm1, norm2):
 '''
 
 
+PATH = "dx lacks one of its terms: x reaches y on several paths"
+
+
 def judge(f) -> Verdict:
     """The checker finds what is wrong; the values show which wire it is."""
-    four, x = _four(), _draw(2, 3, 4)
+    four, x = _four(), _draw(1, 3, 6)
     right = "the value is a pre-norm block's, and dx agrees with finite differences of it"
-    found = backward(lambda x: f(x, *four), lambda x: (_forward(x, *four)["right"], None), x, right=right)
-    others = {OTHERS: (_draw(3, 2, 3, 4)[0],), SHAPES: (_draw(3, 5, 4),)}
-    plain = [_bent(w) for w in _draw(4, 6, 6)]  # none of them is a norm: what a norm would hide shows
+    found = backward(
+        lambda x: f(x, *four),
+        lambda x: (_value(x, *four), None),
+        x,
+        right=right,
+        says={("x", "path"): PATH},
+    )
+    others = {OTHERS: (_draw(3, 1, 3, 6)[0],), SHAPES: (_draw(3, 5, 6),)}
+    plain = [_bent(w) for w in _draw(4, 8, 8)]  # none of them is a norm: what a norm would hide shows
     for these, calls in (
         (four, others),
-        (plain, {"right for one attention, mlp and norms; for others {} is wrong": (_draw(2, 5, 6),)}),
+        (plain, {"right for one attention, mlp and norms; for others {} is wrong": (_draw(2, 5, 8),)}),
     ):
         found = again(found, lambda x, t=these: f(x, *t), lambda x, t=these: _right(x, *t), calls)
     if found.ok:
@@ -53,7 +67,7 @@ def judge(f) -> Verdict:
     if found.sentence.startswith("the forward"):
         got, known = f(x, *four)[0], _forward(x, *four)
     elif found.sentence.startswith("dx "):
-        dy = _draw(2, 3, 4) + 1
+        dy = _draw(1, 3, 6) + 1
         got, known = f(x, *four)[1](dy), _backward(x, dy, *four)
         found = found._replace(detail=found.detail.split("; ")[-1])
     else:
@@ -61,8 +75,13 @@ def judge(f) -> Verdict:
     return sharper(found, which(got, known.items()))
 
 
+def _value(x, attention, mlp, norm1, norm2) -> np.ndarray:
+    h = x + attention(norm1(x)[0])[0]
+    return h + mlp(norm2(h)[0])[0]
+
+
 def _right(x, *four):
-    return _forward(x, *four)["right"], lambda dy: _backward(x, dy, *four)["right"]
+    return _value(x, *four), lambda dy: _backward(x, dy, *four)["right"]
 
 
 def _forward(x, attention, mlp, norm1, norm2) -> dict[str, np.ndarray]:
@@ -70,7 +89,6 @@ def _forward(x, attention, mlp, norm1, norm2) -> dict[str, np.ndarray]:
     a, m, n1, n2 = ((lambda x, f=f: f(x)[0]) for f in (attention, mlp, norm1, norm2))
     h, post, bare, both = x + a(n1(x)), n1(x + a(x)), x + a(x), n1(x) + a(n1(x))
     return {
-        "right": h + m(n2(h)),
         "the norms stand after the sums: this is post-norm": n2(post + m(post)),
         "norm1 is used twice: the mlp has its own norm": h + m(n1(h)),
         "norm2 is used twice: attention has its own norm": x + a(n2(x)) + m(n2(x + a(n2(x)))),
@@ -171,9 +189,9 @@ def _four():
     def by(w):
         return lambda x: linear(x, w)
 
-    attention = chain(by(_draw(4, 12)), lambda x: self_attention(x, 2), by(_draw(4, 4)))
-    mlp = chain(by(_draw(4, 8)), gelu, by(_draw(8, 4)))
+    attention = chain(by(_draw(6, 18)), lambda x: self_attention(x, 2), by(_draw(6, 6)))
+    mlp = chain(by(_draw(6, 7)), gelu, by(_draw(7, 6)))
     norm1, norm2 = (
-        chain(lambda x, i=i: layer_norm(x, _draw(2, 4)[i] + 1.5, _draw(2, 2, 4)[i, 0])) for i in (0, 1)
+        chain(lambda x, i=i: layer_norm(x, _draw(2, 6)[i] + 1.5, _draw(2, 2, 6)[i, 0])) for i in (0, 1)
     )
     return attention, mlp, norm1, norm2

@@ -10,6 +10,10 @@ from minimega.optim import AdamW
 TASK = "Write adamw(w, g, mean, square, n, ...): step n, which returns the new w, mean and square."
 
 HINT = """\
+The formulas are in `The mathematics`, from **Adam** on. Write them in the order in which they stand
+there."""
+
+MORE = """\
 The two means first: keep a share beta of the old one, and give the rest to the new one. Then the step. It
 needs both means corrected, each by its own beta and n; but return the means as they are, or the next step
 would correct them again. The decay belongs to neither mean: it is a separate step."""
@@ -28,12 +32,14 @@ W, G = np.array([2.0, -1.0]), np.array([0.5, 3.0])
 MEAN, SQUARE, NOTHING = np.array([0.2, -0.4]), np.array([0.09, 4.0]), np.zeros(2)
 LR, BETA1, BETA2 = 0.1, 0.9, 0.98
 
+IN_PLACE = True  # f may update w, mean and square in place
+
 
 def judge(f) -> Verdict:
     """Each case is one in which a typical mistake shows, and those of the cases after it do not."""
 
     def parts(*arguments):
-        arguments = [a.copy() if isinstance(a, np.ndarray) else a for a in arguments]  # f may update in place
+        arguments = [a.copy() if isinstance(a, np.ndarray) else a for a in arguments]
         got = written(f(*arguments), "what your function returns")
         stacked = isinstance(got, np.ndarray) and got.ndim
         if (stacked or isinstance(got, tuple | list)) and len(got) == 3:

@@ -15,6 +15,9 @@ from minimega.ops import log_softmax
 TASK = "Write mean_loss(batches): the mean loss over all counted targets, from each batch's own mean."
 
 HINT = """\
+Try it by hand: two batches, one of 6 targets with a loss of 1, one of 2 with a loss of 3."""
+
+MORE = """\
 A batch's loss is a sum that was divided by a count. How do you get the sum back? Sums of several batches can
 be added up, and so can their counts. Divide once, at the end. And count what counts: the targets array says
 which ones do."""

@@ -4,7 +4,6 @@ import re
 
 import numpy as np
 
-from minimega.errors import BadInput
 from minimega.learn.verdict import Case, Verdict, unlike, values, written
 from minimega.ops import softmax
 
@@ -13,6 +12,10 @@ TASK = (
 )
 
 HINT = """\
+Draw the line from 0 to 1 for four tokens, with the most likely one first. Where are the borders of their
+pieces?"""
+
+MORE = """\
 Sort first: the tokens, the most likely one first, and the logits with them (np.argsort gives the order). In
 this order, the running sum of the probabilities (np.cumsum) says where each piece ends; where does it begin,
 and which pieces are needed to reach p? u finds a place in that order, and the order says which token is
@@ -46,10 +49,7 @@ def shares(pick, chances, numbers, order, **options) -> np.ndarray:
     """How often each token comes for these numbers u; the largest share first if `order` is "sorted"."""
     with np.errstate(divide="ignore"):
         logits = np.log(chances) if order != "logits" else np.array(chances)
-    mine = logits.copy()
-    tokens = [written(pick(mine, u, **options), "what your function returns") for u in numbers]
-    if not np.array_equal(mine, logits):
-        raise BadInput("your function changes the logits in place: whoever called it still needs them")
+    tokens = [written(pick(logits, u, **options), "what your function returns") for u in numbers]
     for token in tokens:
         if np.ndim(token) or token not in range(len(logits)):
             raise ValueError(f"{token!r} is not a token: tokens are integers from 0 to {len(logits) - 1}")

@@ -4,12 +4,17 @@ import numpy as np
 
 from minimega.autograd import Tensor, op, saved_bytes
 from minimega.learn.again import OTHERS, SHAPES, again
-from minimega.learn.verdict import Verdict, backward, draw, parts, which, written
+from minimega.learn.guard import guarded
+from minimega.learn.slopes import backward
+from minimega.learn.verdict import Verdict, draw, parts, which, written
 from minimega.ops import gelu, softmax
 
 TASK = "Write recompute(f): the operation f, but its back keeps only x, and runs f again to get f's own back."
 
 HINT = """\
+What does f return? Which of the two do you need now, and which one only later?"""
+
+MORE = """\
 In the forward you want f's first result and not its second: drop that one at once. In the backward you need
 f's back, which is gone. Where did it come from the first time? What back refers to from outside is what it
 keeps: x and f, and nothing else."""
@@ -31,7 +36,7 @@ def recompute(f):
     return g
 '''
 
-SHAPE = (4, 5)
+SHAPE = (3, 5)
 
 
 class Deep:
@@ -50,10 +55,11 @@ class Deep:
 def judge(recompute) -> Verdict:
     """First its form, then how often f runs, then dx, then what it holds."""
     f = Deep()
-    x, dy = np.linspace(-1.0, 1.3, 20).reshape(SHAPE), np.sin(np.arange(20.0)).reshape(SHAPE)
+    x, dy = np.linspace(-1.0, 1.3, 15).reshape(SHAPE), np.sin(np.arange(15.0)).reshape(SHAPE)
     g = written(recompute(f), "what recompute returns")
     if not callable(g):
         return Verdict(False, "recompute returns no function: it should return g, which takes x as f does")
+    bare, g = g, guarded(g)
     if f.runs:
         return Verdict(False, "f runs before there is an x: recompute only makes g, and g(x) runs f")
     result = written(g(x), "what g returns")
@@ -72,10 +78,12 @@ def judge(recompute) -> Verdict:
     if problem := _about_dx(dx, x, y, dy):
         return Verdict(False, problem)
     found = backward(lambda x: g(x), Deep(), SHAPE, says={("x", "zero"): "dx is zero: dy goes into f's back"})
-    found = again(found, recompute(Deep()), Deep(), {OTHERS: (draw(1, SHAPE),), SHAPES: (draw(2, (3, 7)),)})
+    found = again(
+        found, guarded(recompute(Deep())), Deep(), {OTHERS: (draw(1, SHAPE),), SHAPES: (draw(2, (2, 7)),)}
+    )
     if not found.ok:
         return found
-    held = sum(saved_bytes(op(g)(Tensor(x))).values())
+    held = sum(saved_bytes(op(bare)(Tensor(x))).values())
     if held > x.nbytes:
         detail = f"back holds {held} bytes; x has {x.nbytes}"
         if not reruns:

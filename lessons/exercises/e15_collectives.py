@@ -7,6 +7,10 @@ from minimega.learn.verdict import TWO_THINGS, Verdict, draw, on_ranks, parts, u
 TASK = "Write gather(x, group, alike): all rows on every rank, and dx, with no more messages than necessary."
 
 HINT = """\
+Follow one row of x to the other ranks. What do they do with it, and what does that tell you of its
+gradient?"""
+
+MORE = """\
 Follow one row of x: it is in y on all ranks, at the same place. If they all do the same with it, each rank
 has the whole gradient of that row already, and nothing has to be sent: group.piece(len(dy)) says where your
 rows are. If each does something different with it, its gradient is in parts, one on every rank."""
@@ -65,8 +69,6 @@ def _round(f, group, rows: int, width: int, alike: bool, seed: int) -> tuple[Ver
             if np.ndim(dx) != whole.ndim:
                 return Verdict(False, problem), 0
             return Verdict(False, (_alike if alike else _apart)(np.asarray(dx), dy, whole, group), problem), 0
-    if not np.array_equal(own, x[mine]):
-        return Verdict(False, "x is changed in place, and whoever called your function still needs it"), 0
     return Verdict(True, ""), (1 if alike else 3) * x.nbytes * (p - 1) / p
 
 

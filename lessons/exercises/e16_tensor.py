@@ -7,6 +7,10 @@ from minimega.ops import relu
 TASK = "Write what happens where the ranks' paths part and meet: y, and in back(dy) dz, db2 and dx."
 
 HINT = """\
+Which of the arrays are whole, and which are this rank's part? A part has to be added up before it can be
+used as a whole."""
+
+MORE = """\
 Give each value its word: x is whole, h and a are cut, z is partial, y is whole. Then the gradients, from the
 right: dy is whole, and every rank has it. z of each rank went into y once, unchanged. And x went into p
 different products, one on each rank, so what comes back from them is partial."""
@@ -79,7 +83,13 @@ def _judged(f, group, N: int, D: int, F: int) -> Verdict:
         (
             "dw2",
             dw2[mine],
-            {f"dz {counted}": p * dw2[mine], "dz is dy divided by the number of ranks": dw2[mine] / p},
+            {
+                f"dz {counted}": p * dw2[mine],
+                "dz is dy divided by the number of ranks": dw2[mine] / p,
+                "dz has the wrong sign: z went into y unchanged": -dw2[mine],
+                "dz is 0, but z is in y": 0 * dw2[mine],
+                "dz is twice dy, but z went into y once": 2 * dw2[mine],
+            },
         ),
         (
             "db2",
@@ -105,6 +115,8 @@ def _judged(f, group, N: int, D: int, F: int) -> Verdict:
     for name, value, known in checks:
         if problem := unlike(found[name], value, name):
             plain = f"{name} is not {'the' if name in ('dx', 'db2') else 'this piece of the'} serial gradient"
+            if name == "dw2":  # the first that is made with dz
+                plain = "dz is not the gradient of z: dw2, which back2 makes from it, is wrong"
             return Verdict(False, which(found[name], known.items(), plain), problem)
     return Verdict(True, "y, and each rank's gradients, are those of the whole MLP")
 

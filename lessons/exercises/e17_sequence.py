@@ -8,6 +8,10 @@ from minimega.learn.verdict import Case, Verdict, draw, on_ranks, values
 TASK = "Write the mean cross-entropy where each rank has some tokens' logits: highest, total and right."
 
 HINT = """\
+Write the loss of one row by its formula. Which of its three numbers can a rank compute from its own
+columns?"""
+
+MORE = """\
 Two of the three are what a rank finds in its own columns, followed by one collective; group.all_reduce takes
 "max" as its second argument. For the third, ask for each row whether its target is among this rank's tokens.
 Exactly one rank can say yes: if all others contribute 0, the sum over the ranks is what that one has."""

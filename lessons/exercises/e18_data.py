@@ -10,6 +10,9 @@ TASK = (
 )
 
 HINT = """\
+A mean of means is right only if all have the same weight. What do you have to add up instead?"""
+
+MORE = """\
 A mean over all tokens has two sums in it: one of losses, one of tokens. Which of your three arguments are
 sums over this rank's tokens only, and have to be added up over the ranks? Only then divide. And the
 gradient of a sum divided by a fixed number is the gradient of the sum, divided by that number."""
@@ -53,10 +56,7 @@ def _judged(f, group, counts, shape=(WIDTH,)) -> Verdict:
         of_all[:] = [s * (n > 0) for s, n in zip(of_all, counts, strict=True)]
     own = [np.array(of_all[group.rank]) for of_all in sums.values()]
     with np.errstate(all="ignore"):  # a division by 0 tokens is reported in a sentence
-        given = [a.copy() for a in own]
-        result = f(*given, np.array(counts[group.rank]), group)
-    if any(np.any(a != b) for a, b in zip(own, given, strict=True)):
-        return Verdict(False, "loss_sum or grad_sum is changed in place: whoever called still needs it")
+        result = f(*own, np.array(counts[group.rank]), group)
     two = parts(result, list(sums), "your function should return two things: the loss, and the gradient")
     for what, got in zip(sums, two, strict=True):
         if problem := unlike(got, sum(sums[what]) / sum(counts), what):

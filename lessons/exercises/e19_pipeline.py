@@ -10,6 +10,9 @@ from minimega.parallel.schedules import Action
 TASK = "Write one_f_one_b(rank, ranks, micro_batches): what this rank of a 1F1B pipeline does, in order."
 
 HINT = """\
+Draw the picture of the lesson for 4 ranks and 2 micro-batches, and read off the row of rank 1."""
+
+MORE = """\
 Read a row of the picture from left to right: it has three parts. Only forward passes, then one forward and
 one backward in turn, then the backward passes that are left. The last rank has an empty first part, and each
 rank before it has one more forward there. With few micro-batches there may be fewer than that."""

@@ -8,6 +8,9 @@ from minimega.ranks.group import SELF
 TASK = "Write norm(own, group): the root of the sum of all squared gradient entries, the same on every rank."
 
 HINT = """\
+Try two ranks that hold the same array of one number, 3. What should both of them return?"""
+
+MORE = """\
 Begin with the sum of squares, which can be computed array by array and rank by rank; the root comes last. The
 sum over all ranks counts an array once for each rank that holds it. What share of its squares should each of
 them contribute, so that the shares add up to one?"""

@@ -43,13 +43,13 @@ CHAPTERS: dict[str, dict[str, Command]] = {
         ),
         "learn": Command(
             "list the lessons, copy one to work in, check your answer",
-            ("minimega learn", "minimega learn start 01"),
+            ("minimega learn", "minimega learn start 01", "minimega learn watch"),
             "folder",
             (
                 (
                     "action",
-                    "[open|start|check|hint|solution",
-                    "open or copy a lesson, check an answer, show help; without it, list",
+                    "[open|start|check|watch|hint|more|solution",
+                    "open or copy a lesson, check it once or at each save, show help; without it, list",
                 ),
                 ("lesson", "[NN]]", "number or name of a lesson"),
             ),

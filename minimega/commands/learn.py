@@ -3,18 +3,19 @@
 import importlib.util
 import os
 import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace as Options
 
 from minimega.commands.progress import busy
 from minimega.errors import BadInput, nearest, pip
-from minimega.learn import page, shelf
+from minimega.learn import page, shelf, watch
 from minimega.learn.verdict import verdict_apart
 from minimega.ranks.child import program, python
 from minimega.ranks.streams import say
 
-ACTIONS = ("open", "start", "check", "hint", "solution")
-CHOOSES = ("open", "start")  # without a number: the first lesson not done
+ACTIONS = ("open", "start", "check", "watch", "hint", "more", "solution")
+CHOOSES = ("open", "start", "watch")  # they need no number
 
 
 def run(o: Options) -> int:
@@ -37,6 +38,8 @@ def run(o: Options) -> int:
         raise BadInput(f"unknown action {o.action!r} of learn{near}")
     if not o.lesson and o.action not in CHOOSES:
         raise BadInput(f"learn {o.action} needs a lesson's number: {program()} learn {o.action} 02")
+    if o.action == "watch":
+        return _watch(shelf.find(o.lesson) if o.lesson else None, mine)
     lesson = shelf.find(o.lesson) if o.lesson else shelf.following(mine) or shelf.lessons()[-1]
     if o.action in CHOOSES:
         jupyter = _jupyter(lesson) if o.action == "open" else []  # may raise, so it comes before the copy
@@ -50,6 +53,8 @@ def run(o: Options) -> int:
         return _check(lesson, mine)
     else:
         say(getattr(shelf.exercise(lesson.number), o.action.upper()).rstrip())
+        if o.action == "hint":
+            say(f"({program()} learn more {lesson.number} says more)")
     return 0
 
 
@@ -60,13 +65,39 @@ def _check(lesson: shelf.Lesson, mine: Path) -> int:
             f"{mine} has no {lesson.name}.ipynb; start with: {program()} learn start {lesson.number}"
         )
     with busy("checking your answer"):
-        found = verdict_apart(lesson.number, shelf.exercise_cell(path))
+        found = verdict_apart(lesson.number, shelf.exercise_cell(path), others=shelf.cells_above(path))
     if found.ok:
         shelf.record(lesson.number, mine)
     say(page.line(lesson.number, found))
     if found.ok:
         say(_what_next(mine, lesson.number))
     return 0 if found.ok else 1
+
+
+def _watch(only: shelf.Lesson | None, mine: Path) -> int:
+    """Judge at each save, until Ctrl-C, or until the last lesson is done."""
+    if not any(shelf.copy_of(lesson, mine) for lesson in ([only] if only else shelf.lessons())):
+        number = only.number if only else "01"
+        raise BadInput(f"there is no copy in {mine} to watch; start with: {program()} learn start {number}")
+    say(f"Watching {mine}: what you save is checked. Ctrl-C ends it.")
+    try:
+        for answer in watch.saves(mine, only):
+            if isinstance(answer, str):
+                say(f"\n{answer}")
+                continue
+            with busy("checking your answer"):
+                found = watch.judged(answer, mine)
+            say(f"\n{time.strftime('%H:%M:%S')}  {page.line(answer.lesson.number, found)}")
+            say(watch.progress(mine))
+            if found.ok:
+                say(_what_next(mine, answer.lesson.number))
+                if only or shelf.following(mine) is None:
+                    return 0
+    except KeyboardInterrupt as why:
+        if hasattr(why, "number"):  # another signal
+            raise
+        say("")
+    return 0
 
 
 def _then(lesson: shelf.Lesson) -> str:

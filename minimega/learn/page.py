@@ -44,9 +44,10 @@ def line(number: str, found: Verdict) -> str:
     return text if text.startswith("not written yet") else f"Lesson {number} {word}: {text}"
 
 
-def hint(number: int) -> None:
-    """Print the hint of an exercise."""
-    say(shelf.exercise(shelf.find(number).number).HINT)
+def hint(number: int, more: bool = False) -> None:
+    """Print the hint of an exercise: where to look, or with `more` how to go about it."""
+    found = shelf.exercise(shelf.find(number).number)
+    say(found.MORE if more else f"{found.HINT}\n(hint({number}, more=True) says more)")
 
 
 def solution(number: int) -> None:

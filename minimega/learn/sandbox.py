@@ -24,6 +24,8 @@ import numpy as np
 import minimega as mm
 from minimega.errors import BadInput, RunFailed
 from minimega.learn import shelf
+from minimega.learn.cells import ABOVE, CELL, plain
+from minimega.learn.guard import guarded
 from minimega.ranks import launch
 from minimega.ranks.child import python
 from minimega.ranks.group import Group
@@ -33,7 +35,6 @@ from minimega.ranks.prompts import Lines
 from minimega.ranks.threads import on_ranks
 
 APART = "ranks do not meet"  # how the error begins of a rank that the others have missed
-CELL = "your cell"  # the file name of a learner's code in error messages
 
 
 class Left(NamedTuple):
@@ -139,17 +140,23 @@ def what_happened(error: BaseException, file: str = CELL) -> str:
     return f"{type(error).__name__}{place}" + (f": {message}" if message else "")
 
 
-def define(source: str, given: dict | None = None) -> dict:
+def define(source: str, given: dict | None = None, above: str = "") -> dict:
     """Execute a learner's cell without its bare calls; returns the names that it defines.
 
-    The cell sees np, mm and op, and the names in `given`, which come from the exercise.
+    The cell sees np, mm and op, the names in `given`, which come from the exercise, and what `above` defines.
     """
-    tree = ast.parse(source, CELL)
-    tree.body = [part for part in tree.body if not isinstance(part, ast.Expr)]
     names = {"np": np, "mm": mm, "op": mm.op, **(given or {})}
-    linecache.cache[CELL] = (len(source), None, source.splitlines(keepends=True), CELL)
-    exec(compile(tree, CELL, "exec"), names)
+    for text, file in ((above, ABOVE), (plain(source), CELL)):
+        linecache.cache[file] = (len(text), None, text.splitlines(keepends=True), file)
+        tree = ast.parse(text, file)
+        tree.body = [part for part in tree.body if not isinstance(part, ast.Expr)]
+        exec(compile(tree, file, "exec"), names)
     return names
+
+
+def may_change(exercise: Any) -> bool:
+    """Whether this exercise's function may change its arguments in place."""
+    return getattr(exercise, "IN_PLACE", False)
 
 
 said: ContextVar[Any] = ContextVar("said")  # the file of what this rank prints
@@ -201,10 +208,12 @@ def _on_rank(folder: Path, job: dict, module: Any, group: Group) -> None:
                 names = {"np": np, "mm": mm, "group": group, "keep": kept.update}
                 exec(compile(job["program"], CELL, "exec"), names)
             else:
-                names = define(job["source"], getattr(module, "GIVEN", None))
+                cell, above = job["source"]
+                names = define(cell, getattr(module, "GIVEN", None), above)
                 if job["name"] not in names:
                     raise BadInput(f"the cell defines no {job['name']}")
                 judge, f = getattr(module, job["judge"]), names[job["name"]]
+                f = f if may_change(module) else guarded(f)
                 verdict = judge(f, group) if group.size > 1 else judge(f)
                 (folder / f"{group.rank}.verdict").write_text(json.dumps(verdict), encoding="utf-8")
         except Ended:  # another rank has failed

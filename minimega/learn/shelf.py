@@ -61,7 +61,7 @@ def package() -> None:
 
 
 def exercise(number: str) -> ModuleType:
-    """The exercise of a lesson: a module with TASK, HINT, SOLUTION and `judge`. BadInput if there is none.
+    """A lesson's exercise: a module with TASK, HINT, MORE, SOLUTION and `judge`. BadInput if there is none.
 
     >>> exercise("03").TASK.startswith("Write")
     True
@@ -131,7 +131,7 @@ def cells(path: Path) -> list[Cell]:
     except (OSError, ValueError, KeyError) as error:
         raise BadInput(f"{path} cannot be read as a lesson: {error}") from None
     heads = list(re.finditer(r"^# %%(.*)\n", text, re.MULTILINE))
-    ends = [head.start() for head in heads[1:]] + [len(text)]
+    ends = [head.start() for head in heads[1:]] + [len(text)] * bool(heads)
     found = []
     for head, end in zip(heads, ends, strict=True):
         source, markdown = text[head.end() : end].strip("\n"), "[markdown]" in head[1]
@@ -149,6 +149,13 @@ def exercise_cell(path: Path) -> str:
         if "exercise" in cell.tags:
             return cell.source
     raise BadInput(f'{path} has no cell tagged "exercise": restart the lesson in another `folder`')
+
+
+def cells_above(path: Path) -> list[str]:
+    """The sources of the code cells above the exercise's."""
+    code = [cell for cell in cells(path) if cell.kind == "code"]
+    at = next((i for i, cell in enumerate(code) if "exercise" in cell.tags), 0)
+    return [cell.source for cell in code[:at]]
 
 
 def start(lesson: Lesson, mine: Path) -> tuple[Path, bool]:

@@ -4,11 +4,9 @@ Each exercise has a `judge(f)` that returns a Verdict, built with the helpers he
 is not written yet, `verdict` says so.
 """
 
-import functools
 import inspect
-import linecache
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
+import re
+from collections.abc import Callable, Iterable, Sequence
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -16,8 +14,8 @@ import numpy as np
 
 from minimega import random
 from minimega.errors import BadInput
-from minimega.gradcheck import check
-from minimega.learn import sandbox, shelf
+from minimega.learn import cells, sandbox, shelf
+from minimega.learn.guard import copied, guarded
 
 
 class Verdict(NamedTuple):
@@ -41,7 +39,7 @@ class NotWritten(BadInput):
 def verdict(exercise: ModuleType, f: Callable) -> Verdict:
     """The judge's verdict on f; an exception from f, or a stub, becomes a verdict too."""
     try:
-        return exercise.judge(f)
+        return exercise.judge(f if sandbox.may_change(exercise) else guarded(f))
     except (Exception, SystemExit) as error:
         return Verdict(False, raised(error, f))
 
@@ -52,9 +50,13 @@ def raised(error: BaseException, f: Callable) -> str:
     return sandbox.what_happened(error, file)
 
 
-def verdict_apart(number: str, source: str, limit: float = 60.0) -> Verdict:
-    """The verdict on a cell's source, judged in its own process, within `limit` seconds."""
-    return _apart(source, shelf.wanted(number), shelf.exercise(number).judge, 1, limit)
+def verdict_apart(number: str, source: str, limit: float = 60.0, others: Sequence[str] = ()) -> Verdict:
+    """The verdict on a cell's source, judged in its own process, within `limit` seconds.
+
+    `others` are the cells above it: helpers and imports may stand there.
+    """
+    whole = cells.source(source, list(others))
+    return _apart(whole, shelf.wanted(number), shelf.exercise(number).judge, 1, limit)
 
 
 def on_ranks(f: Callable, ranks: int, on_rank: Callable, limit: float = 30.0) -> Verdict:
@@ -64,10 +66,12 @@ def on_ranks(f: Callable, ranks: int, on_rank: Callable, limit: float = 30.0) ->
     collectives end with a message; `on_rank` must call f the same way on all ranks. It may return at the
     first wrong value while other ranks go on: its verdict wins over their complaint that it is missing.
     """
-    return _apart(source_of(f), f.__name__, on_rank, ranks, limit)
+    lesson = re.search(r"exercises\.e(\d\d)_", on_rank.__module__)
+    name = shelf.wanted(lesson[1]) if lesson else f.__name__  # a lambda does not know its name
+    return _apart(cells.source_of(f, name), name, on_rank, ranks, limit)
 
 
-def _apart(source: str, name: str, judge: Callable, ranks: int, limit: float) -> Verdict:
+def _apart(source: cells.Source, name: str, judge: Callable, ranks: int, limit: float) -> Verdict:
     job = {"source": source, "name": name, "module": judge.__module__, "judge": judge.__name__}
     left, trouble = sandbox.apart({**job, "patience": limit / 3}, ranks, limit)
     raised = any(one.error and not one.error.startswith(sandbox.APART) for one in left)
@@ -81,12 +85,6 @@ def _apart(source: str, name: str, judge: Callable, ranks: int, limit: float) ->
         return Verdict(False, head, "\n    ".join(more))
     assert verdicts[0]  # else there was trouble
     return verdicts[0]
-
-
-def source_of(f: Callable) -> str:
-    """The source of f's whole cell, or of f alone if it is defined in a file."""
-    file = inspect.unwrap(f).__code__.co_filename
-    return inspect.getsource(f) if Path(file).exists() else "".join(linecache.getlines(file))
 
 
 def written(value, what: str):
@@ -148,13 +146,7 @@ def values(f: Callable, cases: list[Case], right: str) -> Verdict:
     'the square of 2 is not 2 + 2'
     """
     for case in cases:
-        arguments = [a.copy() if isinstance(a, np.ndarray) else a for a in case.arguments]
-        got = written(f(*arguments), "what your function gives")
-        for a, b in zip(arguments, case.arguments, strict=True):
-            if isinstance(a, np.ndarray) and not np.array_equal(a, b, equal_nan=True):
-                return Verdict(
-                    False, "an argument is changed in place: whoever called your function needs it"
-                )
+        got = written(f(*copied(case.arguments)), "what your function gives")
         if problem := unlike(got, case.value, "the result", case.tolerance):
             numbers = _numbers(got)
             if numbers is None or numbers.shape != np.shape(case.value):
@@ -209,74 +201,6 @@ def _numbers(thing) -> np.ndarray | None:
         return None
 
 
-# The sentence about dx, the gradient of x, for each cause that the gradient checker names.
-SAYS = {
-    "random": "your forward gives a different value when it is called again",
-    "mutated": "an array is changed in place although it is still needed",
-    "stateful": "{dx} changes when back is called a second time",
-    "count": "back does not give a tuple with one gradient per argument",
-    "shape": "{dx} does not have the shape of {x}",
-    "zero": "{dx} is zero where it should not be",
-    "sign": "{dx} has the wrong sign",
-    "scale": "{dx} is off by a constant factor",
-    "broadcast": "{dx} is not summed over the axis along which {x} is repeated",
-    "transposed": "{dx} is transposed",
-    "shifted": "{dx} is off by one place",
-    "overwritten": "{dx} keeps one of several gradients that should be added up",
-    "mean": "{dx} lacks a mean term",
-    "rank-one": "{dx} lacks the term that comes from the sum in the softmax",
-    "path": "{dx} lacks one of its terms: {x} reaches the result on more than one path",
-    "mask": "{dx} is not masked like the forward",
-    "precision": "{dx} loses digits",
-    "unknown": "{dx} is wrong",
-}
-
-
-def backward(
-    f: Callable,
-    reference: Callable,
-    *arrays: tuple[int, ...] | np.ndarray,
-    right: str = "every gradient agrees with finite differences of the forward",
-    says: Mapping[tuple[str, str | None], str] | None = None,
-) -> Verdict:
-    """Compare f, which returns (y, back), with the reference's y, and its gradients with finite differences.
-
-    Each argument is an array, or a shape to draw one. `says` overrides SAYS for this exercise, by argument
-    and cause: {("b", "broadcast"): "db is not summed over the rows"}.
-    """
-    drawn = [draw(i, a) if isinstance(a, tuple) else a for i, a in enumerate(arrays)]
-    y, back = parts(f(*(a.copy() for a in drawn)), ("y", "back"), TWO_THINGS)
-    if problem := unlike(y, reference(*(a.copy() for a in drawn))[0], "y"):
-        return Verdict(False, "the forward is not right yet, so the backward cannot be judged", problem)
-    if not callable(back):
-        return Verdict(False, "the second thing that your function gives should be the function back")
-    names = list(inspect.signature(f).parameters)[: len(drawn)]
-    gradients(back(np.ones_like(y)), [f"d{name}" for name in names])
-
-    @functools.wraps(f)
-    def of_tuples(*arguments):  # what the checker knows: a list or one stacked array is as good
-        y, back = f(*arguments)
-        return np.asarray(y), lambda dy: gradients(back(dy), [f"d{name}" for name in names])
-
-    report = check(of_tuples, *drawn)
-    wrong = [a for a in report.arguments if not a.ok]
-    if not wrong:
-        return Verdict(True, right)
-    first, fine = wrong[0], [f"d{a.name}" for a in report.arguments if a.ok]
-    sentence = (says or {}).get((first.name, first.cause)) or SAYS[first.cause or "unknown"].format(
-        dx=f"d{first.name}", x=first.name
-    )
-    rest = [f"d{a.name}" for a in wrong[1:]]
-    sentence += f"; {_and(rest)} {'is' if len(rest) == 1 else 'are'} wrong too" if rest else ""
-    sentence += f"; {_and(fine)} {'is' if len(fine) == 1 else 'are'} right" if fine else ""
-    shown = [f"at {i}: back gives {a:.6g}, finite differences give {n:.6g}" for i, a, n in first.entries[:1]]
-    return Verdict(False, sentence, "; ".join([first.detail, *shown]))
-
-
 def draw(number: int, shape: tuple[int, ...]) -> np.ndarray:
     """Standard normal numbers of this shape, the same on every rank and machine; `number` is the seed."""
     return random.normal(random.key(number, "exercise"), np.arange(int(np.prod(shape)))).reshape(shape)
-
-
-def _and(words: list[str]) -> str:
-    return " and ".join([", ".join(words[:-1])] * (len(words) > 1) + words[-1:])

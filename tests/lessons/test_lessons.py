@@ -146,7 +146,9 @@ def test_a_copy_in_percent_format(tmp_path, capsys):
 
 
 def test_help_on_request(capsys):
-    assert learn(capsys, "hint 3") == (0, f"{shelf.exercise('03').HINT.rstrip()}\n")
+    status, said = learn(capsys, "hint 3")
+    assert status == 0 and said.startswith(shelf.exercise("03").HINT) and " learn more 03 says more)" in said
+    assert learn(capsys, "more 3") == (0, f"{shelf.exercise('03').MORE.rstrip()}\n")
     assert learn(capsys, "solution linear") == (0, f"{shelf.exercise('03').SOLUTION.rstrip()}\n")
 
 
@@ -198,3 +200,19 @@ def test_the_lessons_travel_in_the_wheel(tmp_path):
     wanted.add("minimega/py.typed")
     assert wanted <= inside
     assert not any(name.startswith("lessons/") for name in inside)
+
+
+def test_a_helper_in_a_cell_above_counts(tmp_path, capsys):
+    text = shelf.find(3).source.read_text(encoding="utf-8")
+    solved = shelf.exercise("03").SOLUTION.replace("dy.sum(axis=0)", "over_rows(dy)")
+    text = text.replace(shelf.stub("03").rstrip("\n"), solved)
+    (tmp_path / "03_linear.py").write_text(text, encoding="utf-8")
+    status, said = learn(capsys, f"check 03 --folder {tmp_path}")
+    assert status == 1 and "NameError" in said
+    helper = (
+        "# %%\n# %time\ndef over_rows(dy):\n    return dy.sum(axis=0)\n\n\n# %% [markdown]\n# ## The question"
+    )
+    (tmp_path / "03_linear.py").write_text(
+        text.replace("# %% [markdown]\n# ## The question", helper), encoding="utf-8"
+    )
+    assert learn(capsys, f"check 03 --folder {tmp_path}")[0] == 0

@@ -68,6 +68,8 @@ def name_factor(factor: float, lengths: list[tuple[str, int]]) -> str:
     '1/8, where 8 is the length of axis 1 of x'
     >>> name_factor(2 ** 0.5, [("the length of axis 1 of x", 8)]), name_factor(-0.5, [])
     ('1.41421 = sqrt(2)', '-1/2')
+    >>> name_factor(2.0, [("the length of axis 1 of x", 4)])
+    '2, or sqrt(4), where 4 is the length of axis 1 of x'
     >>> name_factor(0.5, [("the length of axis 0 of x", 2)]), name_factor(1 + 1e-6, [])
     ('1/2 (2 is also the length of axis 0 of x)', '(1 + 1.0e-06)')
     """
@@ -76,6 +78,8 @@ def name_factor(factor: float, lengths: list[tuple[str, int]]) -> str:
         return f"{minus}1"
     if abs(size - 1) < 1e-3:
         return f"{minus}(1 {'+' if size > 1 else '-'} {abs(size - 1):.1e})"
+    near = Fraction(size).limit_denominator(64)
+    plain = near and abs(size / near - 1) < EXACT
     forms = (("{}", 1), ("1/{}", -1), ("sqrt({})", 0.5), ("1/sqrt({})", -0.5), ("{}^2", 2), ("1/{}^2", -2))
     for form, power in forms:
         names = list(dict.fromkeys(m for m, n in lengths if n > 1 and abs(size / n**power - 1) < EXACT))
@@ -85,9 +89,10 @@ def name_factor(factor: float, lengths: list[tuple[str, int]]) -> str:
             # a 2 comes from a square or a mean of two more often than from an axis length
             if n == 2:
                 return f"{minus}{form.format(n)} (2 is also {known})"
-            return f"{minus}{form.format(n)}, where {n} is {known}"
-    near = Fraction(size).limit_denominator(64)
-    if near and abs(size / near - 1) < EXACT:
+            named = f"{form.format(n)}, where {n} is {known}"
+            # a plain 2 is more often just that than the root of a 4
+            return f"{minus}{near}, or {minus}{named}" if plain and power not in (1, -1) else minus + named
+    if plain:
         return f"{minus}{near}"
     square = Fraction(size * size).limit_denominator(64)
     if square and abs(size * size / square - 1) < EXACT:

@@ -16,7 +16,7 @@ def linear(dx: str = "dy @ w.T", dw: str = "x.T @ dy", db: str = "dy.sum(axis=0)
 WRONG = [
     (
         "a number of the first shape",
-        linear(db="dy.reshape(4, -1).sum(axis=0)"),
+        linear(db="dy.reshape(5, -1).sum(axis=0)"),
         r"^right for the arrays tried first, but with arrays of other shapes something is wrong$",
     ),
     (

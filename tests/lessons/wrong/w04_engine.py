@@ -94,6 +94,11 @@ WRONG = [
     ),
     ("no seed", backward(seed="{}"), r"^nothing is known when the walk begins"),
     ("no seed, and zero for it", backward(seed="{}", dy="gradients.get(node, 0.0)"), r"^y's own gradient"),
+    (
+        "y left out",
+        backward().replace("    return gradients", "    del gradients[y]\n    return gradients", 1),
+        r"^y's own gradient is missing from what your function returns",
+    ),
     ("a seed of 0", backward(seed="{y: 0.0}"), r"^y's own gradient is wrong"),
     (
         "visited as often as used",

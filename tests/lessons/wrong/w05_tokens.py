@@ -56,19 +56,19 @@ WRONG = [
     ),
     (
         "summed over the width",
-        embedding("for v in range(6): dtable[v] = dy[ids == v].sum()"),
+        embedding("for v in range(7): dtable[v] = dy[ids == v].sum()"),
         r"^dy is summed over the",
     ),
     (
         "0 divided by 0",
-        embedding("with np.errstate(all='ignore'): dtable += [[1 / np.sum(ids == v)] for v in range(6)]"),
+        embedding("with np.errstate(all='ignore'): dtable += [[1 / np.sum(ids == v)] for v in range(7)]"),
         r"^some rows are not finite",
     ),
     ("dy as it is", embedding("", "dy"), r"^dtable does not have the shape of the table"),
     (
         "dy, a row for each position",
-        embedding("", "dy.reshape(-1, 4)"),
-        r"^some row gets the gradient of another token's position",
+        embedding("", "dy.reshape(-1, 5)"),
+        r"^dtable does not have the shape of the table: dy has a row",
     ),
     (
         "the mean over a token's positions",
@@ -90,7 +90,7 @@ WRONG = [
         embedding("dtable += dy.sum(axis=(0, 1))"),
         r"^every row gets the gradients of all",
     ),
-    ("into the table", embedding("np.add.at(table, ids, dy)", "table"), r"^an array is changed in place"),
+    ("into the table", embedding("np.add.at(table, ids, dy)", "table"), r"^table is changed in place"),
     ("off by one", embedding("np.add.at(dtable, ids - 1, dy)"), r"^dtable is off by one place"),
     ("nothing added", embedding(""), r"^dtable is zero, even in rows"),
     ("no return of dtable", embedding("np.add.at(dtable, ids, dy)", "None"), r"is a `return` missing"),

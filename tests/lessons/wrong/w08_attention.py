@@ -115,7 +115,7 @@ WRONG = [
         attention(dk="scale * ds @ q"),
         r"^dk has ds the wrong way round.*; dq and dv are right$",
     ),
-    ("ds transposed in dq", attention(dq="scale * ds.T @ k"), r"^dq has a matrix in it that is transposed"),
+    ("ds transposed in dq", attention(dq="scale * ds.T @ k"), r"^dq has ds the wrong way round"),
     (
         "w not transposed in dv",
         attention(dv="w @ dy"),

@@ -40,7 +40,7 @@ WRONG = [
     ("y only", "def recompute(f): return lambda x: f(x)[0]", r"^g should return two things"),
     (
         "f is run too early",
-        "def recompute(f):\n    y, inner = f(np.ones((4, 5)))\n    return lambda x: (y, inner)",
+        "def recompute(f):\n    y, inner = f(np.ones((3, 5)))\n    return lambda x: (y, inner)",
         r"^f runs before there is an x",
     ),
     ("no function", "def recompute(f): return 0", r"^recompute returns no function"),

@@ -37,5 +37,7 @@ WRONG = [
     ("the bias's gradient for each row", mlp(db2="dy"), r"^db2 is not summed over the rows"),
     ("the bias's gradient divided", mlp(db2="dy.sum(axis=0) / group.size"), r"^db2 is divided by the"),
     ("a mean of the parts", mlp(dx=SUM("part") + " / group.size"), r"^dx is a mean over the ranks"),
+    ("another dz", mlp(dz="dy * dy"), r"^dz is not the gradient of z: dw2, which back2 makes from it, is"),
+    ("dz negative", mlp(dz="-dy"), r"^dz has the wrong sign"),
     ("half of it", mlp(dz="..."), r"^not written yet: a value is still `\.\.\.` at line \d+, `da, dw2"),
 ]
