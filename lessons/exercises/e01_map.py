@@ -60,13 +60,13 @@ def draw_map(rows: list[tuple[str, tuple, int]]) -> None:
 
 
 SENTENCE = {"B": 1, "T": 5, "D": 32, "H": 4, "V": 231}  # the lesson's own
-MORE = {"B": 2, "T": 9, "D": 15, "H": 5, "V": 11}
+OTHERS = {"B": 2, "T": 9, "D": 15, "H": 5, "V": 11}
 OTHER = {"B": 3, "T": 7, "D": 12, "H": 2, "V": 50}  # all different, and no product of some equals another
 
 
 def judge(shapes) -> Verdict:
     """Traced through a real model, in the order of the data: the first that differs is the verdict."""
-    for sizes in (OTHER, SENTENCE, MORE):
+    for sizes in (OTHER, SENTENCE, OTHERS):
         if verdict := _differs(shapes, sizes):
             return verdict
     return Verdict(True, "these are the shapes of a real model, for the sentence above and for other sizes")

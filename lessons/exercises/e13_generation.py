@@ -39,7 +39,7 @@ def pick(logits, u, p=1.0, temperature=1.0):
 GIVEN = {"softmax": softmax}
 
 CHANCES, ONE = np.array([0.2, 0.1, 0.4, 0.3]), np.array([0.05, 0.05, 0.8, 0.1])
-MORE = [np.arange(1, n) / sum(range(1, n)) for n in (8, 12, 20)]
+OTHERS = [np.arange(1, n) / sum(range(1, n)) for n in (8, 12, 20)]
 MANY = (np.arange(1000) + 0.5) / 1000
 EIGHTHS = np.arange(8) / 8
 RIGHT = "each token comes as often as its probability says, and the fewest that reach p are kept"
@@ -130,7 +130,7 @@ def _judge(pick, all_of_them: float) -> Verdict:
                 Case((ONE, MANY, "", 0.5), np.array([0, 0, 1, 0]), one, 2e-3),
                 Case((CHANCES, MANY, "", all_of_them, 0.5), half, _about_temperature, 2e-3),
                 Case((CHANCES, MANY, "", 0.5, 0.5), np.array([0, 0, 1, 0]), cold, 2e-3),
-                *(Case((chances, MANY), chances, _about_chances, 2e-3) for chances in MORE),
+                *(Case((chances, MANY), chances, _about_chances, 2e-3) for chances in OTHERS),
                 Case((even, EIGHTHS, "sorted"), even, border),
                 Case((even, EIGHTHS, "sorted", 0.5), [0.5, 0.5, 0, 0], third),
                 Case(

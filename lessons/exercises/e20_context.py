@@ -34,36 +34,36 @@ def block(s, v):
 
 
 SCORES = np.array([[1.0, 0.2, 0.5], [0.3, -0.4, 0.9]])  # of the first block; the second one's are among these
-MORE = np.array([[0.1, 1.0], [0.9, 0.4]])  # of tops like those of SCORES
+OTHERS = np.array([[0.1, 1.0], [0.9, 0.4]])  # of tops like those of SCORES
 FAR = np.array([[2.0], [-2.0]])
 
 # The scores of both blocks, and what to say if the tops are right and a sum is not.
 CASES = [
-    (SCORES, MORE, "both blocks have the same tops, and still {what} is not that of all their keys"),
+    (SCORES, OTHERS, "both blocks have the same tops, and still {what} is not that of all their keys"),
     (
         SCORES,
-        MORE + 2,
+        OTHERS + 2,
         "right if both tops are equal; if the second block has the larger score, {what} adds up "
         "exponentials that were taken over different tops",
     ),
     (
         SCORES + 2,
-        MORE,
+        OTHERS,
         "right if the second block has the larger score; if the first one has it, {what} is wrong",
     ),
     (
         SCORES + FAR,
-        MORE - FAR,
+        OTHERS - FAR,
         "right if one block has all the larger scores; here each has some of them, and {what} is wrong",
     ),
     (
         SCORES + 1000,
-        MORE + 1001,
+        OTHERS + 1001,
         "right for small scores; for scores near 1000, {what} is not finite: what overflows?",
     ),
     (
         SCORES + 400 * FAR,
-        MORE + 400 * FAR,
+        OTHERS + 400 * FAR,
         "right for rows of similar scores; if one row's are far below another's, {what} is wrong",
     ),
 ]
@@ -77,7 +77,7 @@ def judge(merge) -> Verdict:
         parts = block(first, v[:3]), block(second, v[3:])
         if found := _problem(merge, *parts, block(np.concatenate([first, second], axis=1), v), says):
             return found
-    part = block(MORE, v[3:])
+    part = block(OTHERS, v[3:])
     nothing = np.zeros_like(part[0]), np.full_like(part[1], -np.inf), np.zeros_like(part[2])
     if found := _problem(merge, nothing, part, part, NOTHING):
         return found

@@ -117,7 +117,7 @@ WRONG = [
         "the logits in place",
         "def pick(logits, u, p=1.0, temperature=1.0):\n    logits -= 1\n"
         + "".join(pick().splitlines(True)[1:]),
-        r"^your function changes the logits in place",
+        r"^logits is changed in place",
     ),
     ("probabilities, not a token", pick(token="chance"), r"^ValueError.* is not a token"),
 ]
