@@ -127,7 +127,8 @@ def test_the_layer(k, activation, training, rng):
         inside = [getattr(ops, activation)(x[b, t] @ up[e])[0] @ down[e] for e in chosen]
         np.testing.assert_allclose(y[b, t], gate @ np.array(inside), rtol=1e-11, atol=1e-13)
     at = Place(at.samples, at.positions, training=training)
-    assert_gradients(lambda x: made(x, at), x)
+    directions = None if k == 2 and activation == "gelu" else 2  # every entry of two of the twelve
+    assert_gradients(lambda x: made(x, at), x, directions=directions)
     for name in ("router", "up", "down"):
         right = getattr(made, name)
 
@@ -135,7 +136,7 @@ def test_the_layer(k, activation, training, rng):
             setattr(made, name, w)
             return made(Tensor(x), at)
 
-        assert_gradients(with_weights, right.data)
+        assert_gradients(with_weights, right.data, directions=directions)
         setattr(made, name, right)
 
 

@@ -54,15 +54,16 @@ def refused(words: list, capsys) -> str:
 @pytest.mark.skipif(sys.platform == "win32", reason="signals")
 def test_the_second_of_two_runs_says_who_holds_the_folder(tmp_path, capsys):
     folder, other = tmp_path / "run", tmp_path / "other"
+    new = [*TRAIN, "--num-steps", "1", "--save-dir", folder]
     job = begin(folder)
     try:
         assert main([*TRAIN, "--num-steps", "1", "--save-dir", str(other)]) == 0
         before = (folder / "tokenizer.json").stat().st_mtime_ns
         for words in (
             ["train", "--save-dir", folder, "--resume"],
-            [*TRAIN, "--num-steps", "1", "--save-dir", folder],
-            [*TRAIN, "--num-steps", "1", "--save-dir", folder, "--overwrite"],
-            [*TRAIN, "--num-steps", "1", "--save-dir", folder, "--overwrite", "--dp", "2"],
+            new,
+            [*new, "--overwrite"],
+            [*new, "--overwrite", "--dp", "2", "--launch", "threads"],
             ["reshard", other, "--save-dir", folder, "--overwrite"],
         ):
             said = refused(words, capsys)

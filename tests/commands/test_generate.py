@@ -1,5 +1,6 @@
 """`minimega generate`: line breaks, the prompt on standard input, what a terminal, a pipe and a file get."""
 
+import io
 import json
 import os
 import pty
@@ -20,6 +21,7 @@ from minimega.commands.generate import write_lines
 from minimega.commands.terminal import Wrapped, width
 from minimega.data import tokens
 from minimega.judging import files
+from tests.job import minimega
 
 TEXT = "Long ago\n\na fox\\nran.\r\n"
 MORE = ["--generate-sentence-length", "12", "--temperature", "1.5"]
@@ -40,6 +42,12 @@ def generate(run, *words, **how):
     return subprocess.run(line, capture_output=True, timeout=120, **how)
 
 
+def generate_here(monkeypatch, run, *words, content: bytes):
+    """The same in this process; its ranks are threads."""
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content)))
+    return minimega("generate", "--model-filename", run, *MORE, *words)
+
+
 @pytest.fixture
 def texts(run):
     """What the front door writes: the same model, prompt, seed."""
@@ -54,9 +62,16 @@ def test_a_pipe_gets_the_text_that_write_gives(run, texts, capsys):
 
 
 @pytest.mark.parametrize("ending", ["", "\n", "\r\n"])
-def test_the_prompt_on_standard_input(run, texts, ending):
+def test_the_prompt_on_standard_input(run, texts, ending, monkeypatch):
     """With its line breaks, but without the one at its end, which `echo` adds."""
-    said = generate(run, "--generate-num-sentences", "1", "--prompt", "-", input=f"a\n\nfox{ending}".encode())
+    content = f"a\n\nfox{ending}".encode()
+    words = [run, "--generate-num-sentences", "1", "--prompt", "-"]
+    said = generate_here(monkeypatch, *words, content=content)
+    assert (said.returncode, said.stdout, said.stderr) == (0, texts[0] + "\n", "")
+
+
+def test_the_prompt_on_standard_input_of_a_process(run, texts):
+    said = generate(run, "--generate-num-sentences", "1", "--prompt", "-", input=b"a\n\nfox\n")
     assert (said.returncode, said.stdout.decode(), said.stderr) == (0, texts[0] + "\n", b"")
 
 
@@ -70,10 +85,10 @@ def test_the_prompt_on_standard_input(run, texts, ending):
         (b"a" * (2**20 + 1), "has over 1,048,576 bytes"),
     ],
 )
-def test_standard_input_that_is_no_prompt(run, content, says):
-    said = generate(run, "--prompt", "-", input=content)
-    assert said.returncode == 2 and said.stdout == b""
-    assert says in said.stderr.decode() and said.stderr.count(b"\n") == 1
+def test_standard_input_that_is_no_prompt(run, content, says, monkeypatch):
+    said = generate_here(monkeypatch, run, "--prompt", "-", content=content)
+    assert said.returncode == 2 and said.stdout == ""
+    assert says in said.stderr and said.stderr.count("\n") == 1
 
 
 def test_a_closed_standard_input_is_no_prompt(run):
@@ -82,13 +97,13 @@ def test_a_closed_standard_input_is_no_prompt(run):
     assert said.returncode == 2 and b"there is nothing" in said.stderr
 
 
-def test_several_ranks_get_the_prompt_of_standard_input(run, texts):
+def test_several_ranks_get_the_prompt_of_standard_input(run, texts, monkeypatch):
     pytest.importorskip("mpi4py", reason="needs mpi4py and an MPI: pip install mpi4py mpich")
     one = ["--generate-num-sentences", "1", "--prompt", "-", "--tp", "2"]
     said = generate(run, *one, input=b"a\n\nfox\n")
     assert (said.returncode, said.stdout.decode(), said.stderr) == (0, texts[0] + "\n", b"")
-    said = generate(run, *one, input=b"a" * 70000)
-    assert said.returncode == 2 and b"cannot be passed to several ranks" in said.stderr
+    said = generate_here(monkeypatch, run, *one, content=b"a" * 70000)
+    assert said.returncode == 2 and "cannot be passed to several ranks" in said.stderr
     from minimega.ranks import launch
 
     line, env = launch.command(["-m", "minimega", "generate", "--model-filename", run, *MORE, *one], 2, 1)

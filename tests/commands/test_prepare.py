@@ -98,7 +98,9 @@ def test_without_datasketch_it_says_what_to_install(folder, monkeypatch, capsys)
 
 
 def odd_folder(tmp_path, monkeypatch):
-    """The odd files of the campaign, in the current folder."""
+    """The odd files of the campaign, in the current folder, whose parent has nothing else."""
+    tmp_path = tmp_path / "odd"
+    tmp_path.mkdir()
     for name, content in TEXTS.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(content)
@@ -106,10 +108,11 @@ def odd_folder(tmp_path, monkeypatch):
         (tmp_path / name).symlink_to(target)
     (tmp_path / "E").mkdir()
     monkeypatch.chdir(tmp_path)
+    return tmp_path
 
 
 def test_odd_files_and_folders_end_in_counts_or_one_sentence(tmp_path, monkeypatch, capsys):
-    odd_folder(tmp_path, monkeypatch)
+    tmp_path = odd_folder(tmp_path, monkeypatch)
     for n, source in enumerate(sorted({*SOURCES} - {"tales", "tales-zh", "/dev/full", "~"})):
         for more in (
             ["--dry-run"],
@@ -132,7 +135,7 @@ def test_odd_files_and_folders_end_in_counts_or_one_sentence(tmp_path, monkeypat
     "where", ["good.txt", "good.txt/below", "loop.txt", "dangling.txt", "/dev/null", "x" * 300, "", "."]
 )
 def test_odd_places_to_write_are_one_sentence(tmp_path, monkeypatch, capsys, where):
-    odd_folder(tmp_path, monkeypatch)
+    tmp_path = odd_folder(tmp_path, monkeypatch)
     before = sorted(tmp_path.rglob("*"))
     status = main(["prepare", "folder", f"--save-dir={where}"])
     said = capsys.readouterr().err

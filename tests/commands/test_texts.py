@@ -182,7 +182,7 @@ def test_byte_pairs_read_any_script_with_a_warning(tmp_path, mine, other, script
     assert "warning" not in capsys.readouterr().out
 
 
-def test_chinese_works_as_english_does(tmp_path, capsys):
+def test_chinese_works_as_english_does(tmp_path, capsys, draws):
     """The default tokenizer, --tales, --prompt and --stop, and the picture."""
     run = tmp_path / "run"
     assert main(["train", "--train-filename", "tales-zh", *TALES, "--save-dir", str(run)]) == 0

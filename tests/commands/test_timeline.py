@@ -1,9 +1,6 @@
 """minimega timeline from a hand-made record, and end to end. On ranks: mpi/cases_timeline.py."""
 
 import json
-import os
-import subprocess
-import sys
 from collections import Counter
 
 import numpy as np
@@ -18,9 +15,9 @@ from minimega.parallel.grid import Grid
 from minimega.parallel.layout import Layout
 from minimega.parallel.schedules import Action, gpipe, times
 from minimega.parallel.team import Team
-from minimega.ranks import launch
 from minimega.ranks.group import SELF
 from minimega.train import Alone
+from tests.job import minimega
 
 # gpipe of 2 ranks and 2 micro-batches, in seconds: forward 1 and 2, backward 2 and 3, and what lies between.
 RECORD = {
@@ -131,18 +128,11 @@ def test_the_table_of_a_record():
     assert second.split()[-1] == "1500.00"
 
 
-def test_the_command(tmp_path):
-    pytest.importorskip("mpi4py", reason="needs mpi4py and an MPI: pip install mpi4py mpich")
+def test_the_command(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     shape = "--d-model 16 --nhead 2 --num-layers 4 --context 8 --vocab-size 30 --num-steps 2"
     words = f"timeline --pp 2 --pipeline interleaved --micro-batches 4 {shape} --picture a.png --trace a.json"
-    ended = subprocess.run(
-        [sys.executable, "-m", "minimega", *words.split()],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        cwd=tmp_path,
-        env={key: text for key, text in os.environ.items() if key not in sum(launch.GIVEN, ())},
-    )
+    ended = minimega(*words.split())
     assert (ended.returncode, ended.stderr) == (0, "")
     said = ended.stdout
     assert said.startswith(

@@ -56,7 +56,7 @@ def same_weights(a, b):
     return a.keys() == b.keys() and all((a[n] == b[n]).all() for n in a)
 
 
-def test_a_run_writes_all_that_it_promises(tmp_path, start, capsys):
+def test_a_run_writes_all_that_it_promises(tmp_path, start, draws, capsys):
     run = tmp_path / "run"
     assert start(run, "--eval-every", "2") == 0
     names = {f.name for f in run.iterdir()}
@@ -65,6 +65,7 @@ def test_a_run_writes_all_that_it_promises(tmp_path, start, capsys):
     for line in (run / "log.jsonl").read_text().splitlines():
         assert {"step", "epoch", "loss", "lr", "grad_norm", "tokens_per_s"} <= json.loads(line).keys() or {
             "step", "eval_loss", "perplexity"} <= json.loads(line).keys()  # fmt: skip
+    assert (run / "loss.png").stat().st_size > 1000
     assert list(log_of(run)) == [1, 2, 3, 4, 5, 6]
     assert list(log_of(run, "eval_loss")) == [2, 4, 6]
     assert log_of(run, "perplexity")[6] == pytest.approx(math.exp(log_of(run, "eval_loss")[6]))
@@ -127,25 +128,14 @@ def test_a_resumed_run_is_an_uninterrupted_one_bit_for_bit(tmp_path, start, drop
 
 def test_a_run_stopped_by_a_signal_goes_on_to_the_planned_end(tmp_path, text):
     """With a cosine schedule: to the planned length, the losses are those of an uninterrupted run."""
-    words = [
-        sys.executable,
-        "-m",
-        "minimega",
-        "train",
-        "--train-filename",
-        text,
-        "--tokenizer",
-        "char",
-        *SMALL,
-    ]
-    words += ["--num-steps", "400", "--keep", "1"]
+    words = ["train", "--train-filename", text, "--tokenizer", "char", *SMALL, "--num-steps", "400"]
+    words += ["--keep", "1", "--save-dir"]
     whole, parts = tmp_path / "whole", tmp_path / "parts"
-    assert subprocess.run([*words, "--save-dir", whole], timeout=120, capture_output=True).returncode == 0
+    assert main([*words, str(whole)]) == 0
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         more = ["--resume"] if parts.exists() else []
-        run = subprocess.Popen(
-            [*words, "--save-dir", parts, *more], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
+        line = [sys.executable, "-m", "minimega", *words, str(parts), *more]
+        run = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         begun = len(log_of(parts)) if more else 0
         waited = time.monotonic()
         while not (parts / "log.jsonl").exists() or len(log_of(parts)) < begun + 20:
@@ -156,8 +146,7 @@ def test_a_run_stopped_by_a_signal_goes_on_to_the_planned_end(tmp_path, text):
         assert run.returncode == 128 + number
         assert "--resume" in out
         assert err == ""
-    resume = [sys.executable, "-m", "minimega", "train", "--save-dir", parts, "--resume"]
-    assert subprocess.run(resume, timeout=120, capture_output=True).returncode == 0
+    assert main(["train", "--save-dir", str(parts), "--resume"]) == 0
     steps = [
         json.loads(s)["step"] for s in (parts / "log.jsonl").read_text().splitlines() if "grad_norm" in s
     ]

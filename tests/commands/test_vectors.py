@@ -1,13 +1,11 @@
 """`minimega vectors` as a user types it: trained, converted, exported; gensim reads what it writes."""
 
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 
 from minimega.commands.cli import main
 from minimega.vectors.files import is_vectors, read
+from tests.job import minimega
 
 TALES = ["vectors", "tales", "--tales", "150", "--num-epochs", "1", "--vector-size", "12"]
 
@@ -24,18 +22,8 @@ def test_vectors_of_a_text(name, tmp_path, capsys):
 
 
 def test_over_ranks_the_file_is_that_of_one(tmp_path):
-    pytest.importorskip("mpi4py", reason="needs mpi4py and an MPI: pip install mpi4py mpich")
     for name, words in {"one": [], "dp": ["--dp", "2"], "tp": ["--tp", "2"]}.items():
-        line = [
-            sys.executable,
-            "-m",
-            "minimega",
-            *TALES,
-            "--save-vectors",
-            str(tmp_path / f"{name}.bin"),
-            *words,
-        ]
-        ended = subprocess.run(line, capture_output=True, text=True, timeout=300)
+        ended = minimega(*TALES, "--save-vectors", tmp_path / f"{name}.bin", *words)
         assert (ended.returncode, ended.stderr) == (0, "")
         assert ended.stdout.count("epoch 1 of 1") == 1
     assert (tmp_path / "dp.bin").read_bytes() == (tmp_path / "one.bin").read_bytes()

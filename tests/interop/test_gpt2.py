@@ -299,17 +299,16 @@ def test_a_tokenizer_without_an_unknown_token_is_no_traceback(theirs, tmp_path, 
 
 
 def test_over_ranks_it_is_the_same_model(theirs, tmp_path, capfd):
-    pytest.importorskip("mpi4py", reason="needs mpi4py and an MPI: pip install mpi4py mpich")
     run, text = imported(theirs(dtype="float64"), tmp_path / "run"), tmp_path / "text.txt"
     text.write_text(TEXT * 20)
-    said = set()
-    for cut in ([], ["--tp", "2"], ["--pp", "2"]):
+    said, cuts = set(), [["--launch", "threads", *cut] for cut in ([], ["--tp", "2"], ["--pp", "2"])]
+    for cut in cuts:
         capfd.readouterr()
         assert main(["generate", "--model-filename", str(run), "--prompt", "Once", *cut]) == 0
         said.add(capfd.readouterr().out)
     assert len(said) == 1
     losses = []
-    for i, cut in enumerate(([], ["--tp", "2"], ["--pp", "2"])):
+    for i, cut in enumerate(cuts):
         new = tmp_path / f"new{i}"
         line = ["train", "--init-from", str(run), "--train-filename", str(text), "--save-dir", str(new)]
         assert main([*line, "--num-steps", "2", "--dtype", "float64", "--threads", "1", *cut]) == 0
