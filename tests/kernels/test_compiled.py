@@ -20,9 +20,11 @@ from minimega.kernels.compiled import cache
 # The full name of each version, and its arguments for a shape (N, D): x makes an array.
 CASES = {
     "minimega.ops.gelu": lambda x, n, d: ([x(n, d)], {}),
+    "minimega.attention.attention": lambda x, n, d: ([x(2, 3, n, d)] * 3, {}),
+    "minimega.attention.self_attention": lambda x, n, d: ([x(2, n, 6 * d)], {"heads": 2}),
     "minimega.norm.layer_norm": lambda x, n, d: ([x(n, d), x(d), x(d)], {}),
 }
-SHAPES = [(1, 1), (3, 5), (2, 17), (33, 64), (7, 129)]
+SHAPES = [(1, 1), (3, 5), (2, 17), (33, 64), (7, 129), (150, 6)]
 TOLERANCE = {"float32": 2e-5, "float64": 1e-12}
 
 
