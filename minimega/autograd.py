@@ -120,8 +120,7 @@ def backward(y: Tensor, dy=None, keep_graph: bool = False) -> None:
             raise RuntimeError(f"{made.name}: an earlier backward released it; pass keep_graph=True there")
         gradients = (_computed(dx, made, user) for dx, user in arrived.pop(id(made)))
         dy = functools.reduce(operator.add, gradients)  # never in place: some return dy itself
-        dxs = called(made.name, made.back, dy)
-        dxs = each_gradient(made.name, dxs, made.inputs, made.most)
+        dxs = each_gradient(made.name, called(made.name, made.back, dy), made.inputs, made.most)
         # only now the previous operation's weight gradients: they overlap with this one's communication
         _add_up(waiting, uses)
         waiting = []

@@ -11,6 +11,7 @@ import numpy as np
 from minimega.backend import library
 from minimega.elsewhere.keywords import renamed
 from minimega.errors import BadInput, shown
+from minimega.kernels import replaceable
 from minimega.parameter import ALIKE, Parameter
 from minimega.precision import HALF, check_eps, narrow, wide
 
@@ -90,9 +91,7 @@ class Optimizer:
                     w = kept["master"] = kept["master"] if "master" in kept else wide(p.data)
                 if self.divides:
                     check_eps(self.eps, w.dtype)
-                for slot in self.slots:
-                    if slot not in kept:
-                        kept[slot] = library(w).zeros_like(w)
+                kept |= {slot: library(w).zeros_like(w) for slot in self.slots if slot not in kept}
                 slots = {slot: kept[slot] for slot in self.slots}
                 self.update(w, p.grad, lr, self.weight_decay * p.decays, **slots)
                 if w is not p.data:
@@ -173,6 +172,7 @@ class AdamW(Adam):
     array([[0.45, 1.45]], dtype=float32)
     """
 
+    @replaceable
     def update(self, w, g, lr, decay, mean, square):
         """w *= 1 - lr decay, then Adam's update."""
         if decay:
@@ -183,6 +183,7 @@ class AdamW(Adam):
 OPTIMIZERS = {"sgd": SGD, "momentum": Momentum, "adagrad": AdaGrad, "adam": Adam, "adamw": AdamW}
 
 
+@replaceable
 def sum_of_squares(p: Parameter):
     """The sum of a parameter's squared gradient entries, a float64 on its device; 0 without a gradient."""
     if p.grad is None:

@@ -16,6 +16,8 @@ from minimega.autograd import op
 from minimega.commands.cli import main
 from minimega.kernels import choose, chosen
 from minimega.kernels.compiled import cache
+from minimega.optim import AdamW, gradient_norm
+from minimega.parameter import Parameter
 
 # The full name of each version, and its arguments for a shape (N, D): x makes an array.
 CASES = {
@@ -24,6 +26,7 @@ CASES = {
     "minimega.attention.self_attention": lambda x, n, d: ([x(2, n, 6 * d)], {"heads": 2}),
     "minimega.norm.layer_norm": lambda x, n, d: ([x(n, d), x(d), x(d)], {}),
 }
+UPDATES = {"minimega.optim.AdamW.update", "minimega.optim.sum_of_squares"}  # these have no backward
 SHAPES = [(1, 1), (3, 5), (2, 17), (33, 64), (7, 129), (150, 6)]
 TOLERANCE = {"float32": 2e-5, "float64": 1e-12}
 
@@ -69,7 +72,32 @@ def apart(fast, slow, scale: float) -> float:
 
 
 def test_every_version_is_held_to_its_readable_function():
-    assert choose.load("numba").keys() == CASES.keys()
+    assert choose.load("numba").keys() == CASES.keys() | UPDATES
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+def test_steps_of_adamw_and_the_norm(dtype, rng):
+    """Matrices decay, others do not; an array with gaps takes the readable way; norms are in float64."""
+
+    def trained(versions) -> list:
+        chosen.set(versions)
+        draws = np.random.default_rng(1)
+        weights = [Parameter(shape, std=1.0).draw(0, dtype) for shape in ((3,), (17, 5), (4, 33), (1,))]
+        weights[2].data = np.asfortranarray(weights[2].data)
+        rule, norms = AdamW(weights, weight_decay=0.1), []
+        for _ in range(5):
+            for w in weights:
+                w.grad = draws.normal(size=w.shape).astype(dtype)
+            weights[3].grad = None
+            norms.append(gradient_norm(weights))
+            rule.step(weights, lr=0.05)
+        kept = [array for state in rule.state.values() for array in state.values()]
+        return [*(w.data for w in weights), *kept, np.array(norms)]
+
+    slow, fast = (copy_context().run(trained, v) for v in ({}, choose.load("numba", dtype)))
+    assert len(slow) == len(fast) == 11
+    for a, b in zip(slow, fast, strict=True):
+        assert a.dtype == b.dtype and apart(b, a, 0.0) < TOLERANCE[dtype] / 10
 
 
 def strided(rng, dtype, scale=1.0):
@@ -182,6 +210,8 @@ START = """
 from minimega.kernels import choose
 choose.load("numba")
 from minimega.kernels.compiled import cache
+from minimega.optim import AdamW, gradient_norm
+from minimega.parameter import Parameter
 print(sorted(map(str, cache.folder().rglob("*.nbc"))))
 """
 

@@ -4,6 +4,7 @@ Each file has the name of the file that it speeds up, or of what it joins.
 """
 
 from collections.abc import Callable
+from types import SimpleNamespace
 
 import numpy as np
 
@@ -13,12 +14,15 @@ with cache.kept():
     from minimega.kernels.compiled.attention import attention, self_attention
     from minimega.kernels.compiled.gelu import gelu
     from minimega.kernels.compiled.norm import layer_norm
+    from minimega.kernels.compiled.optim import sum_of_squares, update
 
 VERSIONS: dict[str, Callable] = {
     "minimega.attention.attention": attention,
     "minimega.attention.self_attention": self_attention,
     "minimega.ops.gelu": gelu,
     "minimega.norm.layer_norm": layer_norm,
+    "minimega.optim.AdamW.update": update,
+    "minimega.optim.sum_of_squares": sum_of_squares,
 }
 
 
@@ -28,3 +32,6 @@ def warm(dtype: str) -> None:
     qkv = np.ones((1, 8, 6), dtype)
     for y, back in (gelu(x), layer_norm(x, row, row), self_attention(qkv, 1)):
         back(np.ones_like(y))
+    rule = SimpleNamespace(beta1=0.9, beta2=0.99, steps=1, eps=1e-8)
+    update(rule, row, row.copy(), 1e-3, 0.0, row.copy(), row.copy())
+    sum_of_squares(SimpleNamespace(grad=row))

@@ -1,7 +1,7 @@
 """attention.attention by blocks of queries: no array (T, S) is made, and keys later than a block are skipped.
 
 A block's scores are as large as the cache. Kept are one number a query, the logarithm of the sum of the
-exponentials of its scores, from which the backward computes the weights again (Dao et al. 2022, "FlashAttention").
+exponentials of its scores, from which the backward computes the weights again (Dao et al. 2022).
 
 B batch, T time of the queries, S time of the keys, H heads, C width of a head.
 """
@@ -63,7 +63,7 @@ def _gradients(s, ds, scale, first, log_sum, y, dy):
 
 
 def blocks(shape: tuple[int, ...], keys: int, causal: bool, size: int) -> Iterator[tuple]:
-    """Batch slices, query slices, key slices and how many keys the first query sees; the last queries first."""
+    """Slices of batch, queries and keys, and how many keys the first query sees; last queries first."""
     batch, heads, time, _ = shape
     many = max(1, CACHE // (size * heads * min(time, QUERIES) * keys))
     for b in range(0, batch, many):
@@ -123,17 +123,15 @@ def usable(q, k, v) -> bool:
 
 
 def _rows_of_heads(x):
-    """A new array like x (B, H, T, C) that lies in memory as (B, T, H, C): joining the heads copies nothing."""
+    """A new array like x (B, H, T, C) that lies in memory as (B, T, H, C), joining heads copies nothing."""
     b, h, t, c = x.shape
     return np.empty((b, t, h, c), x.dtype).transpose(0, 2, 1, 3)
 
 
-def self_attention(
-    qkv, heads: int, causal: bool = True, keep=None, p: float = 0.0, recall=None, attend=None
-):
+def self_attention(qkv, heads: int, causal: bool = True, keep=None, p: float = 0.0, recall=None, attend=None):
     """See attention.self_attention. Only with the attention above; the gradients are written side by side."""
     name = f"{getattr(attend, '__module__', '')}.{getattr(attend, '__name__', '')}"
-    if keep is not None or attend is not None and name != "minimega.attention.attention" or not fits(qkv):
+    if keep is not None or not fits(qkv) or (attend and name != "minimega.attention.attention"):
         return NotImplemented
     batch, time, width = qkv.shape
     shape = batch, time, heads, 3, width // (3 * heads)
