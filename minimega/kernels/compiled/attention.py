@@ -1,7 +1,7 @@
 """attention.attention by blocks of queries: no array (T, S) is made, and keys later than a block are skipped.
 
-A block's scores are as large as the cache. Kept are one number a query, the logarithm of the sum of the
-exponentials of its scores, from which the backward computes the weights again (Dao et al. 2022).
+A block's scores fit into the cache. Kept are two numbers a query, its largest score and the sum of the
+exponentials, from which the backward computes the weights again (Dao et al. 2022).
 
 B batch, T time of the queries, S time of the keys, H heads, C width of a head.
 """
@@ -20,7 +20,7 @@ FEWEST = 8  # queries: for fewer, as in generation, there is little to skip
 
 
 @njit(**EXACT)
-def _weights(s, scale, first, log_sum):
+def _weights(s, scale, first, sums):
     """Turn scores (B, H, T, S) into weights in place; query i of them sees `first` + i keys."""
     kind = s.dtype.type
     for b in range(s.shape[0]):
@@ -39,11 +39,11 @@ def _weights(s, scale, first, log_sum):
                 for j in range(seen):
                     row[j] *= part
                 row[seen:] = kind(0)
-                log_sum[b, h, i] = most * scale + np.log(total)
+                sums[b, h, i, 0], sums[b, h, i, 1] = most, part
 
 
 @njit(**EXACT)
-def _gradients(s, ds, scale, first, log_sum, y, dy):
+def _gradients(s, ds, scale, first, sums, y, dy):
     """Turn scores into weights and the weights' gradients into those of the scores, both in place.
 
     softmax: ds_j = w_j (dw_j - sum_i w_i dw_i), and that sum is dy . y, since y = sum_i w_i v_i.
@@ -53,9 +53,10 @@ def _gradients(s, ds, scale, first, log_sum, y, dy):
         for h in range(s.shape[1]):
             for i in range(s.shape[2]):
                 row, d, seen = s[b, h, i], ds[b, h, i], min(first + i, s.shape[3])
-                mean, less = dot(dy[b, h, i], y[b, h, i]), log_sum[b, h, i]
+                mean = dot(dy[b, h, i], y[b, h, i])
+                most, part = sums[b, h, i, 0], sums[b, h, i, 1]
                 for j in range(seen):
-                    w = exp(row[j] * scale - less)
+                    w = exp((row[j] - most) * scale) * part
                     row[j] = w
                     d[j] = w * (d[j] - mean) * scale
                 row[seen:] = kind(0)
@@ -73,24 +74,25 @@ def blocks(shape: tuple[int, ...], keys: int, causal: bool, size: int) -> Iterat
             yield slice(b, b + many), slice(a, end), slice(seen), keys - time + a + 1 if causal else keys
 
 
-def forward(q, k, v, causal: bool, y, log_sum) -> None:
-    """Fill y (B, H, T, C) and log_sum (B, H, T)."""
+def forward(q, k, v, causal: bool, y, sums) -> None:
+    """Fill y (B, H, T, C), and the largest scores and parts of a whole in sums (B, H, T, 2)."""
     scale, kt = q.dtype.type(q.shape[-1] ** -0.5), k.swapaxes(-1, -2)
     for b, queries, keys, first in blocks(q.shape, k.shape[2], causal, q.itemsize):
         s = q[b, :, queries] @ kt[b, :, :, keys]
-        _weights(s, scale, first, log_sum[b, :, queries])
+        _weights(s, scale, first, sums[b, :, queries])
         np.matmul(s, v[b, :, keys], out=y[b, :, queries])
 
 
-def backward(dy, q, k, v, causal: bool, y, log_sum, dq, dk, dv) -> None:
-    """Fill dq, dk and dv."""
+def backward(dy, q, k, v, causal: bool, kept: tuple, gradients: tuple) -> None:
+    """Fill the gradients (dq, dk, dv); what was kept is (y, sums)."""
+    (y, sums), (dq, dk, dv) = kept, gradients
     scale, kt, vt = q.dtype.type(q.shape[-1] ** -0.5), k.swapaxes(-1, -2), v.swapaxes(-1, -2)
     last = q.shape[2] - 1
     for b, queries, keys, first in blocks(q.shape, k.shape[2], causal, q.itemsize):
         here = b, slice(None), queries
         seen = b, slice(None), keys
         s, ds = q[here] @ kt[b, :, :, keys], dy[here] @ vt[b, :, :, keys]
-        _gradients(s, ds, scale, first, log_sum[here], y[here], dy[here])
+        _gradients(s, ds, scale, first, sums[here], y[here], dy[here])
         np.matmul(ds, k[seen], out=dq[here])
         ds, w = ds.swapaxes(-1, -2), s.swapaxes(-1, -2)
         if queries.stop > last:  # the first block of a batch: its queries see all keys
@@ -105,13 +107,13 @@ def attention(q, k, v, causal: bool = True, keep=None, p: float = 0.0, seen=None
     """See attention.attention."""
     if not usable(q, k, v) or keep is not None or seen is not None or (causal and k.shape[2] < q.shape[2]):
         return NotImplemented
-    y, log_sum = _rows_of_heads(q), np.empty(q.shape[:3], q.dtype)
-    forward(q, k, v, causal, y, log_sum)
+    y, sums = _rows_of_heads(q), np.empty((*q.shape[:3], 2), q.dtype)
+    forward(q, k, v, causal, y, sums)
 
     def back(dy):
-        dq, dk, dv = _rows_of_heads(q), _rows_of_heads(k), _rows_of_heads(v)
-        backward(dy, q, k, v, causal, y, log_sum, dq, dk, dv)
-        return dq, dk, dv
+        gradients = _rows_of_heads(q), _rows_of_heads(k), _rows_of_heads(v)
+        backward(dy, q, k, v, causal, (y, sums), gradients)
+        return gradients
 
     return y, back
 
@@ -140,13 +142,13 @@ def self_attention(qkv, heads: int, causal: bool = True, keep=None, p: float = 0
         return NotImplemented
     if recall is not None:  # from here on nothing may be declined: a cache remembers what it was shown
         k, v = recall(k, v)
-    y, log_sum = _rows_of_heads(q), np.empty(q.shape[:3], q.dtype)
-    forward(q, k, v, causal, y, log_sum)
+    y, sums = _rows_of_heads(q), np.empty((*q.shape[:3], 2), q.dtype)
+    forward(q, k, v, causal, y, sums)
 
     def back(dy):
         dqkv = np.empty(shape, dy.dtype)
         dy = dy.reshape(batch, time, heads, -1).transpose(0, 2, 1, 3)
-        backward(dy, q, k, v, causal, y, log_sum, *dqkv.transpose(3, 0, 2, 1, 4))
+        backward(dy, q, k, v, causal, (y, sums), tuple(dqkv.transpose(3, 0, 2, 1, 4)))
         return dqkv.reshape(qkv.shape)
 
     return y.transpose(0, 2, 1, 3).reshape(batch, time, width // 3), back

@@ -10,10 +10,10 @@ from minimega.kernels.compiled.scalar import ANY_ORDER, EXACT
 
 
 @njit(**EXACT)
-def _adamw(w, g, mean, square, shrink, betas, root, eps, step):
+def _adamw(w, g, mean, square, numbers):
     kind = w.dtype.type
-    shrink, root, eps, step = kind(shrink), kind(1 / root), kind(eps), kind(step)
-    one, two = kind(1 - betas[0]), kind(1 - betas[1])
+    shrink, root, eps, step = kind(numbers[0]), kind(numbers[1]), kind(numbers[2]), kind(numbers[3])
+    one, two = kind(numbers[4]), kind(numbers[5])
     for i in range(w.size):
         m = mean[i] + one * (g[i] - mean[i])
         v = square[i] + two * (g[i] * g[i] - square[i])
@@ -35,10 +35,10 @@ def update(self, w, g, lr, decay, mean, square):
     arrays = w, g, mean, square
     if not fits(*arrays) or not all(x.flags.c_contiguous and x.shape == w.shape for x in arrays):
         return NotImplemented
-    root = math.sqrt(1 - self.beta2**self.steps)
-    step = lr / (1 - self.beta1**self.steps)
-    flat = (x.reshape(-1) for x in arrays)
-    _adamw(*flat, 1 - lr * decay, (self.beta1, self.beta2), root, self.eps, step)
+    shrink, step = 1 - lr * decay, lr / (1 - self.beta1**self.steps)
+    root = 1 / math.sqrt(1 - self.beta2**self.steps)
+    numbers = shrink, root, self.eps, step, 1 - self.beta1, 1 - self.beta2
+    _adamw(*(x.reshape(-1) for x in arrays), numbers)
     return None
 
 
