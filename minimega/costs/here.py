@@ -13,8 +13,9 @@ from minimega.costs.messages import of_step
 from minimega.costs.part import Part, part
 from minimega.costs.rates import Rates
 from minimega.optim import OPTIMIZERS
-from minimega.parallel.bubble import waiting
-from minimega.parallel.schedules import Action, times
+from minimega.parallel.bubble import taking_turns, waiting
+from minimega.parallel.schedules import Action
+from minimega.parallel.zero import reducer
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Step:
 def step(job: Job, rates: Rates) -> Step:
     """The time of one training step of this job over `rates.ranks` ranks.
 
-    Ranks that are more than the cores take turns: their time is at least that of all work on the cores.
+    Ranks that are more than the cores take turns: each of those that are not waiting is as much slower.
     """
     cut = job.layout
     stage = cut.tp * cut.cp * cut.dp
@@ -49,18 +50,14 @@ def step(job: Job, rates: Rates) -> Step:
             "backward-weight": backward / 2,
         }.get(a.kind)
 
-    timed = times(cut.schedule(), cost)
-    alone = (
-        max(end for rank in timed for _, _, end in rank)
-        if cut.pp > 1
-        else sum(map(sum, each[0])) * cut.micro_batches
-    )
-    work = [sum(map(sum, chunks)) * cut.micro_batches for chunks in each]
-    # all ranks at once on the cores that there are; or the longest chain
-    passed = cut.accumulate * max(alone, rates.crowd * sum(work) / len(work))
-    talk = max(sent)
+    if cut.pp > 1:
+        timed = taking_turns(cut.schedule(), cost, cores=cut.pp / rates.crowd)
+        alone, share = max(end for rank in timed for _, _, end in rank), waiting(timed)
+    else:
+        alone, share = rates.crowd * sum(map(sum, each[0])) * cut.micro_batches, 0.0
+    passed = cut.accumulate * alone
+    talk = max(sent) + (rates.skew * passed if cut.tp * cut.cp > 1 else 0.0)
     rest = rates.crowd * (max(updates) + rates.per_step)
-    share = waiting(timed) if cut.pp > 1 else 0.0
     return Step(passed + talk + rest, passed, talk, rest, share)
 
 
@@ -84,7 +81,7 @@ def layer(own: Part, name: str, rates: Rates) -> tuple[float, float]:
         width = c.d_embedding or c.d_model
         more = linear(rates, between, c.d_embedding, c.d_model) if c.d_embedding else (0.0, 0.0)
         there = of("embedding", n, width) + of("add", between, c.d_model)
-        back = of("embedding back", n, width) + of("copy", s.vocabulary * width)
+        back = of("embedding back", n, width) + c.tied * of("plus", s.vocabulary * width)
         if c.positions == "learned":
             there, back = there + of("embedding", s.own, c.d_model), back + of("sum", between, c.d_model)
             back += of("embedding back", s.own, c.d_model)
@@ -96,9 +93,7 @@ def layer(own: Part, name: str, rates: Rates) -> tuple[float, float]:
         more = linear(rates, between, c.d_model, width) if c.tied and c.d_embedding else (0.0, 0.0)
         there, back = linear(rates, n, width, s.vocabulary)
         there += more[0] + of("cross-entropy", n, s.vocabulary)
-        return there, back + more[1] + of("cross-entropy back", n, s.vocabulary) + of(
-            "copy", s.vocabulary * width
-        )
+        return there, back + more[1] + of("cross-entropy back", n, s.vocabulary)
     return _block(own, rates)
 
 
@@ -132,26 +127,32 @@ def _block(own: Part, rates: Rates) -> tuple[float, float]:
 
 
 def linear(rates: Rates, rows: float, into: float, out: float) -> tuple[float, float]:
-    """A product of rows with a matrix: the seconds forward, and backward for both gradients."""
+    """A product of rows with a matrix: the seconds forward, and backward for both gradients.
+
+    Square matrices were measured. One of other sides needs as much arithmetic, but moves more numbers of its
+    input and output together: once forward, twice backward.
+    """
     width = (into * out) ** 0.5
-    return rates.seconds("linear", rows, width), rates.seconds("linear back", rows, width)
+    moved = rates.seconds("copy", rows * max(into + out - 2 * width, 0.0))
+    return rates.seconds("linear", rows, width) + moved, rates.seconds("linear back", rows, width) + 2 * moved
 
 
 def attention(own: Part, rates: Rates) -> tuple[float, float]:
-    """Attention between its projections: forward and backward; for the ring, block by block."""
+    """Attention between its projections: forward and backward; around the ring in blocks of half a rank's
+    tokens.
+
+    A ring of one rank, which is what was measured, has three blocks; one of cp ranks has 2 cp + 1.
+    """
     c, s = own.job.config, own.piece
     width, cp = c.d_model / c.nhead, own.job.layout.cp
-    count, side, blocks = s.batch * s.heads, s.tokens, 1
-    if cp > 1:  # blocks of half of a rank's tokens each; backward computes the weights again
-        side, blocks = s.tokens / 2, 2 * cp + 1
+    name, blocks = ("attention", 1.0) if cp == 1 else ("ring", (2 * cp + 1) / 3)
 
     def at(end: str) -> float:
         """A straight line over the width of a head, between the two that were measured."""
-        low, high = (rates.seconds(f"attention {c}{end}", count, side) for c in WIDTHS)
+        low, high = (rates.seconds(f"{name} {c}{end}", s.batch * s.heads, s.tokens) for c in WIDTHS)
         return blocks * max(low + (high - low) * (width - WIDTHS[0]) / (WIDTHS[1] - WIDTHS[0]), low / 2)
 
-    there, back = at(""), at(" back")
-    return (there, back) if cp == 1 else (there, back + there)
+    return at(""), at(" back")
 
 
 WIDTHS = 16, 64  # of a head, at which attention is measured
@@ -174,20 +175,15 @@ def messages(own: Part, rates: Rates) -> float:
 
 
 def update(own: Part, rates: Rates) -> float:
-    """The seconds of a core to add up parts, sum, clip and update what a rank owns."""
-    job, of = own.job, rates.seconds
-    numbers = sum(p.local_size for p in own.model.parameters().values())
-    holders = own.grid.copies.size
-    mine = numbers / holders if job.layout.zero else numbers
-    added = (job.layout.parts - 1) * of("add", 1, numbers)
-    copied = of("copy", numbers) if holders > 1 else 0.0
-    written = of("copy", numbers) if job.layout.zero and holders > 1 else 0.0
+    """The seconds of a core to add up parts, sum, clip and update what a rank owns, array by array."""
+    job, of, zero = own.job, rates.seconds, own.job.layout.zero
+    model = own.fresh()  # ZeRO 3 wraps its layers
+    parameters = list(model.parameters().values())
+    owned = reducer(model, own.grid).owned(parameters)
     slots = len(OPTIMIZERS[job.optimizer].slots)
-    return (
-        added
-        + copied
-        + written
-        + of("squares", mine)
-        + of("add", 1, mine)
-        + of("update", mine) * (1 + slots) / 3
-    )
+    total = sum((job.layout.parts - 1) * of("plus", p.local_size) for p in parameters)
+    for n in (max(p.local_size, 1) for p in owned):  # an empty shard takes calls too
+        total += of("squares", n) + of("clip", n) + of("update", n) * (1 + slots) / 3
+    if own.grid.copies.size > 1:  # into a message, and the new weights out of one
+        total += of("copy", sum(p.local_size for p in parameters)) * (1 + (zero > 0))
+    return total

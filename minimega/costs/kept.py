@@ -8,6 +8,7 @@ import tomllib
 from dataclasses import replace
 from pathlib import Path
 
+from minimega.costs.here import WIDTHS
 from minimega.costs.memory import machine_memory
 from minimega.costs.rates import Rates
 from minimega.errors import BadInput, RunFailed
@@ -42,16 +43,19 @@ def measured_here(threads: bool = False) -> list[Rates]:
     found = []
     for ranks in counts(launch.cores()):
         with tempfile.TemporaryDirectory() as folder:
-            out = Path(folder) / "rates.json"
-            words = ["-m", "minimega.costs.calibrate", str(out)]
+            out, before = Path(folder) / "rates.json", Path(folder) / "before.json"
+            words, fewer = ["-m", "minimega.costs.calibrate", str(out)], []
+            if ranks > launch.cores():
+                before.write_text(json.dumps(found[-1].as_dict()))
+                fewer.append(str(before))
             try:
                 if threads:
                     raise launch.NoMpi
-                line, env = launch.command(words, ranks, threads=1)
+                line, env = launch.command([*words, "1", *fewer], ranks, threads=1)
             except BadInput:
                 if ranks > 1 and not threads:
                     break
-                line, env = child.python(*words, str(ranks)), None
+                line, env = child.python(*words, str(ranks), *fewer), None
             ended = subprocess.run(line, env=env, capture_output=True, text=True)
             if ended.returncode or not out.exists():
                 raise RunFailed(f"this machine could not be measured: {ended.stderr.strip()[-300:]}")
@@ -91,6 +95,8 @@ def read(path: Path) -> list[Rates]:
         found = [Rates.of(rates) for rates in told["rates"]]
         if not found or any(t(64, 64) <= 0 for r in found for t in r.tables.values()):
             raise ValueError
+        if any(f"ring {width}" not in r.tables for r in found for width in WIDTHS):
+            raise ValueError  # of an earlier version
         return found
     except OSError as error:
         raise BadInput(f"{path} cannot be read: {error.strerror}") from None

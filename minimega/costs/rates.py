@@ -1,42 +1,45 @@
 """The rates of this machine, as `calibrate` measures them: seconds of each operation, by its size.
 
-A table has the seconds of an operation at some numbers of rows and widths. Between them the logarithm of the
-time is a straight line of the logarithm of each size; above them the line goes on; below the smallest, calls
-cost what they cost there.
+A table has the seconds of an operation at some numbers of rows and widths. A call costs something, and each
+row and feature adds to it: between two sizes the time is a straight line of the rows, and of the width or,
+where a sum over the width is computed for each feature of it, of its square. Above the largest size the line
+goes on; below the smallest, calls cost what they cost there.
 """
 
 import bisect
-import math
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 
 Points = tuple[tuple[float, float, float], ...]  # rows, width, seconds; a whole grid
+SQUARE = "linear", "attention", "ring"  # operations whose time grows with the square of the width
 
 
 @dataclass(frozen=True)
 class Table:
     """The seconds of one operation on (rows, width).
 
-    >>> Table(((16, 32, 1e-5), (16, 512, 1e-4), (256, 32, 1e-4), (256, 512, 1e-3)))(64, 128)
-    0.0001
+    >>> table = Table(((16, 32, 1e-5), (16, 512, 1e-5), (256, 32, 4e-5), (256, 512, 16e-5)))
+    >>> table(136, 32), table(256, 272), table(256, 272, square=True)
+    (2.5e-05, 0.0001, 7.3529412e-05)
     """
 
     points: Points
 
     @cached_property
     def grid(self) -> tuple[list[float], list[float], dict]:
-        """The logarithms of rows and of widths, and that of the seconds at each pair of them."""
-        rows, widths = (sorted({math.log(p[axis]) for p in self.points}) for axis in (0, 1))
-        return rows, widths, {(math.log(r), math.log(w)): math.log(s) for r, w, s in self.points}
+        """The rows, the widths, and the seconds at each pair of them."""
+        rows, widths = (sorted({p[axis] for p in self.points}) for axis in (0, 1))
+        return rows, widths, {(r, w): s for r, w, s in self.points}
 
-    def __call__(self, rows: float, width: float = 1) -> float:
+    def __call__(self, rows: float, width: float = 1, square: bool = False) -> float:
         """The seconds at this size; 0 for none."""
         if not rows or not width:
             return 0.0
         row_marks, width_marks, at = self.grid
-        x, y = (max(math.log(size), marks[0]) for size, marks in ((rows, row_marks), (width, width_marks)))
-        along = [(mark, _line(width_marks, [at[mark, w] for w in width_marks], y)) for mark in row_marks]
-        return round(math.exp(_line([mark for mark, _ in along], [value for _, value in along], x)), 12)
+        x, y = max(rows, row_marks[0]), max(width, width_marks[0])
+        marks, y = ([w * w for w in width_marks], y * y) if square else (width_marks, y)
+        along = [_line(marks, [at[mark, w] for w in width_marks], y) for mark in row_marks]
+        return round(_line(row_marks, along, x), 12)
 
 
 def _line(marks: list[float], values: list[float], x: float) -> float:
@@ -64,6 +67,8 @@ class Rates:
     per_step: float = 0.0  # seconds of what no table has: a step, a part of it, and a block in it
     per_part: float = 0.0
     per_block: float = 0.0
+    per_message: float = 0.0  # seconds of a message between two operations beyond those of one by itself
+    skew: float = 0.0  # share of their computation for which ranks of a cut layer wait for the slowest
 
     @property
     def crowd(self) -> float:
@@ -72,7 +77,7 @@ class Rates:
 
     def seconds(self, name: str, rows: float, width: float = 1) -> float:
         """The seconds of a core for an operation at this size."""
-        return self.scale * self.tables[name](rows, width)
+        return self.scale * self.tables[name](rows, width, name.startswith(SQUARE))
 
     def message(self, kind: str, ranks: int, nbytes: float) -> float:
         """The seconds of a message among this many ranks."""
@@ -81,7 +86,7 @@ class Rates:
         known = [int(name.rpartition(" ")[2]) for name in self.tables if name.startswith(f"{kind} of ")]
         near = min(known, key=lambda n: abs(n - ranks))
         scale = 1.0 if near == ranks else (ranks - 1) / ranks / ((near - 1) / near)
-        return scale * self.tables[f"{kind} of {near}"](nbytes)
+        return self.per_message + scale * self.tables[f"{kind} of {near}"](nbytes)
 
     def as_dict(self) -> dict:
         """For a TOML file."""

@@ -3,12 +3,15 @@
 p ranks, r one of them.
 """
 
+from collections.abc import Callable
+
 from minimega.parallel.schedules import (
     COSTS,
     Action,
     Costs,
     Schedule,
     Timed,
+    gives,
     last_stage,
     neighbour,
     received,
@@ -68,6 +71,35 @@ def bubble(schedule: Schedule, costs: Costs = COSTS) -> float:
     0.2
     """
     return waiting(times(schedule, costs))
+
+
+def taking_turns(schedule: Schedule, costs: Callable[[int, Action], float | None], cores: float) -> Timed:
+    """As `times`, where ranks share `cores`: all that do not wait advance equally, each at most on one core.
+
+    >>> first, second = Action("forward", 0), Action("forward", 1)
+    >>> timed = taking_turns([[first, second], [first]], lambda r, a: 1.0, cores=1)
+    >>> [[when for _, *when in rank] for rank in timed]
+    [[[0.0, 1.0], [1.0, 3.0]], [[1.0, 3.0]]]
+    """
+    p, last, now = len(schedule), last_stage(schedule), 0.0
+    todo = [[a for a in actions if costs(r, a) is not None] for r, actions in enumerate(schedule)]
+    left = [[costs(r, a) or 0.0 for a in actions] for r, actions in enumerate(todo)]
+    ready, begun, found = {None}, {}, [[] for _ in schedule]
+    while heads := {r: todo[r][len(found[r])] for r in range(p) if len(found[r]) < len(todo[r])}:
+        running = [r for r, a in heads.items() if takes(a, r, p, last) in ready]
+        if not running:
+            raise ValueError(f"actions wait for what never comes: {list(heads.values())}")
+        for r in running:
+            begun.setdefault(r, now)
+        passed = min(left[r][len(found[r])] for r in running)
+        now += passed * max(1.0, len(running) / cores)
+        for r in running:
+            n, a = len(found[r]), heads[r]
+            left[r][n] -= passed
+            if left[r][n] <= 1e-12:
+                found[r].append((a, begun.pop(r), now))
+                ready.update(gives(a, r, p))
+    return found
 
 
 def waiting(timed: Timed) -> float:

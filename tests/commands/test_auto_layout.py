@@ -28,10 +28,12 @@ SMALL = ["--d-model", "32", "--context", "32", "--num-layers", "4"]
 def made_up(ranks: int, cores: int = 2, message: float = 1e-5) -> Rates:
     """Rates of a machine on which a number costs a nanosecond, whatever the operation."""
     names = ["linear", "norm", "gelu", "relu", "gelu-erf", "cross-entropy", "embedding"]
-    names += [f"attention {width}" for width in (16, 64)]
+    names += [f"{name} {width}" for name in ("attention", "ring") for width in (16, 64)]
     tables = {end: [(r, w, 1e-9 * r * w) for r, w in SIZES] for n in names for end in (n, f"{n} back")}
     tables |= dict.fromkeys(("add", "sum", "dropout"), tables["norm"])
-    tables |= {name: [(2**10, 1, 1e-6), (2**20, 1, 1e-3)] for name in ("squares", "update", "copy")}
+    tables |= {
+        name: [(2**10, 1, 1e-6), (2**20, 1, 1e-3)] for name in ("squares", "clip", "update", "plus", "copy")
+    }
     kinds = ("all-reduce", "all-gather", "reduce-scatter", "send")
     tables |= {f"{kind} of 2": [(2**8, 1, message), (2**21, 1, 100 * message)] for kind in kinds}
     return Rates(ranks, 1, cores, {name: Table(tuple(points)) for name, points in tables.items()})
