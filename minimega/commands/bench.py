@@ -10,10 +10,12 @@ import time
 from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
 from types import SimpleNamespace as Options
 
 from minimega.backend import device
-from minimega.commands import fast, threads
+from minimega.commands import bench_profile, fast, threads
+from minimega.commands.bench_profile import by_operation, shortest
 from minimega.commands.bench_steps import (
     EDGE,
     STREAM,
@@ -27,13 +29,14 @@ from minimega.commands.bench_steps import (
     torch_is_missing,
     torch_step,
 )
-from minimega.commands.options import model_config
+from minimega.commands.options import layout_of, model_config
 from minimega.commands.plan_text import table
 from minimega.commands.progress import busy, each
 from minimega.costs import Job
 from minimega.costs.memory import check_fits, size, used
-from minimega.errors import RunFailed
+from minimega.errors import BadInput, RunFailed
 from minimega.model import Config, gpt
+from minimega.parallel.grid import Grid
 from minimega.precision import check_type
 from minimega.ranks.group import SELF
 from minimega.ranks.streams import say
@@ -61,6 +64,11 @@ def run(o: Options) -> int:
         from minimega.commands import bench_launch
 
         return bench_launch.run(o)
+    check_picture(o.picture)
+    if o.profile:
+        return bench_profile.run(o)
+    if layout_of(o).ranks > 1:
+        raise BadInput("bench times one rank: with --tp or --dp, use --profile (or --launches)")
     config = model_config(o, o.vocab_size or 512)
     check_type(device(o.device), o.dtype)
     check_fits(Job(config, batch=o.train_batch_size, dtype=o.dtype, optimizer=o.optimizer))
@@ -72,11 +80,21 @@ def run(o: Options) -> int:
     steps = {name: maker(config, o, dtype) for name, (maker, dtype) in makers.items()}
     found = measured(o, in_turn(machine(o) | steps, o.num_steps), memory, config)
     found["conditions"] = {"threads": chosen, "torch": why_not or "beside"}
-    if o.json:
-        say(json.dumps(found, indent=1))
-    else:
-        say(text(found, config, o))
+    say(json.dumps(found, indent=1) if o.json else text(found, config, o))
+    if o.picture:
+        from minimega.pictures.bench import roofline_picture  # needs matplotlib, which takes long to import
+
+        sums, *_ = shortest(o, config, Grid())
+        roofline_picture(o.picture, by_operation(sums), *found["machine"].values())
+        if not o.json:
+            say(f"\nthe picture: {o.picture}")
     return 0
+
+
+def check_picture(path: str | None) -> None:
+    """Raise BadInput unless the picture can be written, or none is asked for."""
+    if path and (not path.endswith(".png") or not Path(path).absolute().parent.is_dir()):
+        raise BadInput(f"{path} cannot be written: name a .png file in a folder that exists")
 
 
 def settled(o: Options, config: Config) -> str:
