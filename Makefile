@@ -6,7 +6,8 @@ PIP = -m pip install -qq --disable-pip-version-check --no-input -c constraints.t
 # The compiler of the faster operations, where there is a wheel of it: everything works without.
 FAST = .venv/bin/python $(PIP) --only-binary numba,llvmlite -e '.[fast]' 2>/dev/null || \
     echo "(pip finds no wheel of numba for this Python: training takes half as long again)"
-TESTS = OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1
+# Tests start many processes, each of which would compile the package again if nothing were kept.
+TESTS = PYTHONDONTWRITEBYTECODE= OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1
 
 .PHONY: help demo types wheel test test-mpi test-ranks examples lessons notebooks test-lessons docs parity campaign planted mutants lint clean
 .DELETE_ON_ERROR:

@@ -17,7 +17,7 @@ from tests.campaign.run import Campaign
 pytestmark = pytest.mark.skipif(
     not Path("/proc/self/environ").exists(), reason="reads /proc, as Linux has it"
 )
-SEED, CASES = 8690, 20
+SEED, CASES = 8690, 12
 
 
 @pytest.fixture(scope="module")

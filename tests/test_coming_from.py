@@ -1,13 +1,13 @@
 """docs/coming-from.md: the right column of each table runs, from top to bottom."""
 
 import contextlib
-import os
 import re
-import subprocess
-import sys
+import shlex
 from pathlib import Path
 
 import pytest
+
+from tests.job import minimega
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = (ROOT / "docs/coming-from.md").read_text(encoding="utf-8")
@@ -30,15 +30,11 @@ def rows(section: str) -> list[tuple[str, list[str], list[str]]]:
     ]
 
 
-def shell(line: str, folder: Path) -> None:
-    """Run a command of minimega in `folder`."""
+def typed(line: str) -> None:
+    """Run a command of minimega, as a shell would split it; its ranks are threads."""
     for long, short in SHORT.items():
         line = re.sub(long, short, line)
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    env = os.environ | {"PATH": path, "PYTHONPATH": str(ROOT)}
-    ended = subprocess.run(
-        ["bash", "-c", line], cwd=folder, env=env, capture_output=True, text=True, timeout=200
-    )
+    ended = minimega(*shlex.split(line)[1:])
     assert ended.returncode == 0, line + "\n" + ended.stdout + ended.stderr
 
 
@@ -52,22 +48,20 @@ def test_there_are_forty_actions():
 @pytest.mark.parametrize("name", SECTIONS)
 def test_what_is_typed_here_runs(name, tmp_path, capsys):
     if name == "nanoGPT":
-        pytest.importorskip("mpi4py", reason="needs mpi4py and an MPI: pip install mpi4py mpich")
         (tmp_path / "input.txt").write_text("ROMEO:\nIt was the lark, the herald of the morn.\n\n" * 80)
-    if name == "transformers":
-        shell(
-            "minimega train --tales 60 --tokenizer bpe --d-model 16 --nhead 2 --num-steps 2 --save-dir a "
-            "&& minimega export-hf a --save-dir gpt2-folder",
-            tmp_path,
-        )
     names: dict = {}
     with contextlib.chdir(tmp_path):
+        if name == "transformers":
+            typed(
+                "minimega train --tales 60 --tokenizer bpe --d-model 16 --nhead 2 --num-steps 2 --save-dir a"
+            )
+            typed("minimega export-hf a --save-dir gpt2-folder")
         for block in re.findall(r"```python\n(.*?)```", SECTIONS[name], re.DOTALL):
             exec(block, names)
         for _, _, here in rows(SECTIONS[name]):
             commands = [line for line in here if line.startswith("minimega ")]
             for command in commands:
-                shell(command, tmp_path)
+                typed(command)
             exec("\n".join(line for line in here if line not in commands), names)
     if name == "PyTorch":
         assert names["mm"].check(names["square"], names["a"]).ok

@@ -5,7 +5,8 @@ import pytest
 from minimega.commands import names, options
 from minimega.commands.cli import main, parse
 from minimega.commands.command_table import COMMANDS
-from minimega.commands.option_table import TABLE, here
+from minimega.commands.hints import here
+from minimega.commands.option_table import TABLE
 from minimega.errors import BadInput
 
 

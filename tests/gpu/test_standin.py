@@ -10,7 +10,8 @@ from minimega import Config, ops
 from minimega.autograd import Tensor
 from minimega.backend import device, library
 from minimega.model import gpt
-from minimega.sample import fill, generate
+from minimega.sample import generate
+from minimega.writing.fill import fill
 from tests.gpu import against_numpy as against
 from tests.gpu import standin
 

@@ -1,6 +1,7 @@
 """Every schedule for all allowed p <= 8, m <= 32, v <= 4: no deadlock, and the papers' figures."""
 
 from collections import Counter
+from functools import cache
 from itertools import pairwise
 
 import pytest
@@ -18,7 +19,12 @@ ALLOWED = [
     for v in (range(1, 5) if name == "interleaved" and m % p == 0 else [1] if name != "interleaved" else [])
     if p > 1 or v == 1
 ]
-MADE = {case: SCHEDULES[case[0]](*case[1:]) for case in ALLOWED}
+
+
+@cache
+def made() -> dict:
+    """The schedule of every case."""
+    return {case: SCHEDULES[case[0]](*case[1:]) for case in ALLOWED}
 
 
 def complete(schedule, m, v):
@@ -32,7 +38,7 @@ def complete(schedule, m, v):
 
 @pytest.mark.parametrize("name", SCHEDULES)
 def test_no_deadlock_and_every_micro_batch_once_forward_and_once_backward(name):
-    for (kind, p, m, v), schedule in MADE.items():
+    for (kind, p, m, v), schedule in made().items():
         if kind == name:
             meet(schedule)
             complete(schedule, m, v)
@@ -51,7 +57,7 @@ def test_no_deadlock_and_every_micro_batch_once_forward_and_once_backward(name):
 
 @pytest.mark.parametrize("name", SCHEDULES)
 def test_gradients_are_reduced_once_complete(name):
-    for (kind, _, m, v), schedule in MADE.items():
+    for (kind, _, m, v), schedule in made().items():
         for actions in schedule if kind == name else ():
             ends = [a for a in actions if a.kind == "reduce"]
             assert sorted(a.chunk for a in ends) == list(range(v))
@@ -64,7 +70,7 @@ def test_gradients_are_reduced_once_complete(name):
 
 
 def test_the_bubbles_of_the_papers():
-    for (name, p, m, v), schedule in MADE.items():
+    for (name, p, m, v), schedule in made().items():
         waits = {  # the time that each rank waits over the time in which it works
             "gpipe": (p - 1) / m,
             "1f1b": (p - 1) / m,
@@ -80,7 +86,7 @@ def test_the_bubbles_of_the_papers():
 @pytest.mark.parametrize("tf, tb, tw", [(1, 1, 1), (2, 3, 2), (3, 3, 2), (2, 2, 1), (4, 5, 4)])
 def test_the_bubble_of_zero_bubble_at_other_costs(tf, tb, tw):
     """(p - 1)(tf + tb - tw) of Qi et al. 2023, table 2."""
-    for (name, p, m, _), schedule in MADE.items():
+    for (name, p, m, _), schedule in made().items():
         if name == "zero-bubble" and m >= 2 * p:
             costs = {"forward": tf, "backward-input": tb, "backward-weight": tw}
             waits = (p - 1) * (tf + tb - tw) / (m * (tf + tb + tw))
@@ -101,7 +107,7 @@ def most_held(name, p, m, v, r):
 
 
 def test_micro_batches_in_flight():
-    for (name, p, m, v), schedule in MADE.items():
+    for (name, p, m, v), schedule in made().items():
         for r, actions in enumerate(schedule):
             assert held(actions) == most_held(name, p, m, v, r), (name, p, m, v, r)
             if name == "zero-bubble":  # what still waits for its input half is what 1F1B holds

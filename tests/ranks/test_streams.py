@@ -6,6 +6,8 @@ import sys
 
 import pytest
 
+from tests.job import minimega
+
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="the shell of Unix")
 SHAPE = ["--d-model", "16", "--nhead", "2", "--num-layers", "1", "--context", "32"]
 TRAIN = ["train", "--tales", "60", *SHAPE, "--train-batch-size", "4", "--num-steps", "1"]
@@ -110,9 +112,9 @@ def test_a_file_that_cannot_be_written_is_named(run, tmp_path, what):
     """The system names the file only if it cannot be opened."""
     (file := tmp_path / ("a.png" if what == "picture" else "a.json")).symlink_to("/dev/full")
     words = [*WRITES[what], str(file), *["--model-filename", str(run)] * (what == "generate")]
-    ended = shell("", *words)
+    ended = minimega(*words)
     assert ended.returncode == 1
-    assert f"minimega: {file}: No space left on device" in ended.stderr.decode()
+    assert f"minimega: {file}: No space left on device" in ended.stderr
 
 
 def test_a_tokenizer_that_cannot_be_written_is_named(tmp_path):
