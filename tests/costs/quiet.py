@@ -3,6 +3,7 @@
     python -m tests.costs.quiet times       # a calibration, then shapes and cuts of 1, 2 and 4 ranks
     python -m tests.costs.quiet layouts     # 12 shapes: all ways over 2 and 4 ranks, and the chosen one
     python -m tests.costs.quiet times --keep --ranks 2 --steps 5    # the rates that were kept, one part
+    python -m tests.costs.quiet layouts --keep --ranks 4 --shapes tiny wide
 
 It needs a quiet machine: under load the clock on the wall is not comparable. `cpu` is what the step would
 take on as many cores as there are, from the seconds of a core that ranks spent; a pipeline's actions are
@@ -160,12 +161,12 @@ def say_times(rates: list, ranks: list[int], steps: int) -> None:
             )
 
 
-def say_layouts(rates: list, ranks: list[int], steps: int) -> None:
+def say_layouts(rates: list, ranks: list[int], steps: int, shapes: list[str]) -> None:
     """For each shape the chosen way, its measured time, and the fastest measured of all ways."""
     slower = []
     for n in ranks:
-        for name, shape in SHAPES.items():
-            job = Job(Config(**shape), batch=BATCH)
+        for name in shapes:
+            job = Job(Config(**SHAPES[name]), batch=BATCH)
             found = choose(job, [n], rates, None)
             times = measured([replace(job, layout=way.layout) for way in found], n, steps)
             (mine, _), best = times[0], min(range(len(times)), key=lambda i: times[i][0])
@@ -188,6 +189,7 @@ def main() -> None:
     parser.add_argument("path", nargs="?")
     parser.add_argument("--ranks", type=int, nargs="*", default=None)
     parser.add_argument("--steps", type=int, default=10)
+    parser.add_argument("--shapes", nargs="*", choices=SHAPES, default=list(SHAPES), help="of layouts")
     parser.add_argument("--keep", action="store_true", help="use the rates that were kept")
     o = parser.parse_args()
     if o.what == "measure":
@@ -200,7 +202,7 @@ def main() -> None:
     if o.what == "times":
         say_times(rates, o.ranks or [1, 2, 4], o.steps)
     else:
-        say_layouts(rates, o.ranks or [2, 4], o.steps)
+        say_layouts(rates, o.ranks or [2, 4], o.steps, o.shapes)
 
 
 if __name__ == "__main__":
