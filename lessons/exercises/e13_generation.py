@@ -118,6 +118,7 @@ def _judge(pick, all_of_them: float) -> Verdict:
     two = np.array([0, 0, 4, 3]) / 7
     half = CHANCES**2 / (CHANCES**2).sum()
     one = "a token of probability 0.8 reaches 0.5 alone, but yours keeps others: is p a share of the tokens?"
+    few = "with p = 0.05 the most likely token, of probability 0.4, reaches p alone; yours keeps others"
     cold = "the temperature comes too late: p counts the probabilities of temperature 1"
     even, third = np.full(4, 0.25), "of four equal tokens two reach 0.5 exactly, and a third one is kept"
     border = "a number on the border of two tokens goes to the first; it belongs to the second: [begin, end)"
@@ -127,6 +128,7 @@ def _judge(pick, all_of_them: float) -> Verdict:
             [
                 Case((CHANCES, MANY), CHANCES, _about_chances, 2e-3),
                 Case((CHANCES, MANY, "", 0.55), two, _about_p, 2e-3),
+                Case((CHANCES, MANY, "", 0.05), np.array([0, 0, 1, 0]), few, 2e-3),
                 Case((ONE, MANY, "", 0.5), np.array([0, 0, 1, 0]), one, 2e-3),
                 Case((CHANCES, MANY, "", all_of_them, 0.5), half, _about_temperature, 2e-3),
                 Case((CHANCES, MANY, "", 0.5, 0.5), np.array([0, 0, 1, 0]), cold, 2e-3),

@@ -43,15 +43,16 @@ CHAPTERS: dict[str, dict[str, Command]] = {
         ),
         "learn": Command(
             "list the lessons, copy one to work in, check your answer",
-            ("minimega learn", "minimega learn start 01", "minimega learn watch"),
+            ("minimega learn", "minimega learn start 01", "minimega learn watch", "minimega learn bug"),
             "folder",
             (
                 (
                     "action",
-                    "[open|start|check|watch|hint|more|solution",
+                    "[open|start|check|watch|hint|more|solution|bug|warm-up|stretch",
                     "open or copy a lesson, check it once or at each save, show help; without it, list",
                 ),
-                ("lesson", "[NN]]", "number or name of a lesson"),
+                ("lesson", "[NN", "number or name of a lesson"),
+                ("answer", "[ANSWER]]]", "one line, which answers a warm-up"),
             ),
         ),
         "doctor": Command(

@@ -1,5 +1,6 @@
 """`minimega learn`: lists the lessons and your progress; copies, checks, hints and solutions of each."""
 
+import getpass
 import importlib.util
 import os
 import sys
@@ -9,13 +10,22 @@ from types import SimpleNamespace as Options
 
 from minimega.commands.progress import busy
 from minimega.errors import BadInput, nearest, pip
-from minimega.learn import page, shelf, watch
+from minimega.learn import bugs, page, shelf, watch
 from minimega.learn.verdict import verdict_apart
 from minimega.ranks.child import program, python
 from minimega.ranks.streams import say
 
-ACTIONS = ("open", "start", "check", "watch", "hint", "more", "solution")
-CHOOSES = ("open", "start", "watch")  # they need no number
+ACTIONS = ("open", "start", "check", "watch", "hint", "more", "solution", "bug", "warm-up", "stretch")
+CHOOSES = ("open", "start", "watch", "bug")  # they need no number
+
+
+BUG = """A mistake is planted in the backward of this function of the library: find it, and mend it.
+
+    minimega learn check bug-{n}
+                        says whether the backward is right
+    minimega gradcheck {mine}/bug-{n}.py:{f} --shapes {shapes}
+                        says what is wrong with it, if you need help
+"""
 
 
 def run(o: Options) -> int:
@@ -38,6 +48,15 @@ def run(o: Options) -> int:
         raise BadInput(f"unknown action {o.action!r} of learn{near}")
     if not o.lesson and o.action not in CHOOSES:
         raise BadInput(f"learn {o.action} needs a lesson's number: {program()} learn {o.action} 02")
+    if o.answer and o.action != "warm-up":
+        raise BadInput(f"unexpected argument {o.answer!r}: learn {o.action} takes one lesson at most")
+    if o.action == "bug":
+        return _bug(o.lesson, mine)
+    if o.action == "check" and o.lesson.startswith("bug-"):
+        with busy("checking your answer"):
+            found = bugs.check(o.lesson, mine)
+        say(page.line(o.lesson, found).removeprefix("Lesson "))
+        return 0 if found.ok else 1
     if o.action == "watch":
         return _watch(shelf.find(o.lesson) if o.lesson else None, mine)
     lesson = shelf.find(o.lesson) if o.lesson else shelf.following(mine) or shelf.lessons()[-1]
@@ -49,6 +68,10 @@ def run(o: Options) -> int:
             say("Jupyter opens it in your browser; press Ctrl-C here to stop Jupyter.")
             os.execv(sys.executable, [*jupyter, str(mine)])
         say(_then(lesson))
+    elif o.action == "warm-up":
+        return _warm_up(lesson, o.answer)
+    elif o.action == "stretch":
+        say(shelf.sizes().STRETCHES[lesson.number])
     elif o.action == "check":
         return _check(lesson, mine)
     else:
@@ -72,6 +95,31 @@ def _check(lesson: shelf.Lesson, mine: Path) -> int:
     if found.ok:
         say(_what_next(mine, lesson.number))
     return 0 if found.ok else 1
+
+
+def _warm_up(lesson: shelf.Lesson, answer: str) -> int:
+    warm_up = shelf.sizes().WARM_UPS[lesson.number]
+    if not answer:
+        say(warm_up.question)
+        say(f"Answer with one line of Python, in {', '.join(warm_up.names)} and np:")
+        say(f'    {program()} learn warm-up {lesson.number} "..."')
+        return 0
+    found = shelf.sizes().judge(lesson.number, answer)
+    say(page.line(lesson.number, found).replace("Lesson", "Warm-up", 1))
+    return 0 if found.ok else 1
+
+
+def _bug(seed: str, mine: Path) -> int:
+    """A function with a mistake in it; without a seed, the learner's own."""
+    if seed and not (seed.isdecimal() and len(seed) < 10):
+        raise BadInput(f"learn bug takes a seed, a whole number of 0 or more, not {seed!r}")
+    number = int(seed) if seed else bugs.own_seed(getpass.getuser())
+    bug = bugs.find(number)
+    path = bugs.start(number, mine, BUG.format(mine=mine, n=number, f=bug.function, shapes=bugs.shapes(bug)))
+    say(f"{path} has a mistake in its backward: find it, and mend it")
+    say(f"To check it: {program()} learn check bug-{number}")
+    say(f"For another one: {program()} learn bug {number + 1}")
+    return 0
 
 
 def _watch(only: shelf.Lesson | None, mine: Path) -> int:

@@ -90,6 +90,11 @@ class _Part:
         self.needs = set(_looked_up(top)) - set(dir(builtins))
 
 
+def looked_up(text: str) -> set[str]:
+    """The global names that this source looks up."""
+    return set(_looked_up(symtable.symtable(text, CELL, "exec"))) - set(dir(builtins))
+
+
 def _looked_up(table: symtable.SymbolTable) -> Iterator[str]:
     for s in table.get_symbols():
         if s.is_referenced() and (s.is_global() or table.get_type() == "module"):

@@ -72,6 +72,12 @@ def exercise(number: str) -> ModuleType:
     raise BadInput(f"lesson {number} has no exercise")
 
 
+def sizes() -> ModuleType:
+    """The module of warm-ups and stretches: WARM_UPS, STRETCHES and `judge`."""
+    package()
+    return importlib.import_module("minimega_lessons.exercises.sizes")
+
+
 def stub(number: str) -> str:
     """The stub that the learner starts with: the lesson's cell tagged `exercise`."""
     return exercise_cell(find(number).source)

@@ -56,7 +56,7 @@ def verdict_apart(number: str, source: str, limit: float = 60.0, others: Sequenc
     `others` are the cells above it: helpers and imports may stand there.
     """
     whole = cells.source(source, list(others))
-    return _apart(whole, shelf.wanted(number), shelf.exercise(number).judge, 1, limit)
+    return judged_apart(whole, shelf.wanted(number), shelf.exercise(number).judge, 1, limit)
 
 
 def on_ranks(f: Callable, ranks: int, on_rank: Callable, limit: float = 30.0) -> Verdict:
@@ -68,10 +68,11 @@ def on_ranks(f: Callable, ranks: int, on_rank: Callable, limit: float = 30.0) ->
     """
     lesson = re.search(r"exercises\.e(\d\d)_", on_rank.__module__)
     name = shelf.wanted(lesson[1]) if lesson else f.__name__  # a lambda does not know its name
-    return _apart(cells.source_of(f, name), name, on_rank, ranks, limit)
+    return judged_apart(cells.source_of(f, name), name, on_rank, ranks, limit)
 
 
-def _apart(source: cells.Source, name: str, judge: Callable, ranks: int, limit: float) -> Verdict:
+def judged_apart(source: cells.Source, name: str, judge: Callable, ranks: int, limit: float) -> Verdict:
+    """The verdict of `judge`, a function of some module, on the function `name` of a source."""
     job = {"source": source, "name": name, "module": judge.__module__, "judge": judge.__name__}
     left, trouble = sandbox.apart({**job, "patience": limit / 3}, ranks, limit)
     raised = any(one.error and not one.error.startswith(sandbox.APART) for one in left)
