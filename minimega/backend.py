@@ -27,7 +27,7 @@ def library(*arrays) -> ModuleType:
 
 def base_of(array):
     """The array that owns this array's memory: itself, or the array it is a view of."""
-    while library(array) is np and isinstance(array.base, np.ndarray):
+    while isinstance(array.base, np.ndarray) if library(array) is np else array.base is not None:
         array = array.base
     return array
 

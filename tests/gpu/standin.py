@@ -180,6 +180,8 @@ class ndarray:
         if out is not None:
             out._host[...] = y
             return out
+        if isinstance(y, np.ndarray) and np.may_share_memory(y, self._host):
+            return ndarray(y, self)
         return _wrapped(y)
 
     def astype(self, dtype, order="K", casting=None, subok=None, copy=True):
@@ -188,7 +190,8 @@ class ndarray:
         return self if y is self._host else ndarray(y)
 
     def reshape(self, *shape, order="C"):
-        return ndarray(self._host.reshape(*shape, order=order), self)
+        y = self._host.reshape(*shape, order=order)
+        return ndarray(y, self if np.may_share_memory(y, self._host) else None)
 
     def copy(self, order="C"):
         return ndarray(self._host.copy(order))
