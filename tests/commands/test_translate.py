@@ -53,6 +53,7 @@ def test_offsets_that_cut_no_pair_are_said(train, tmp_path, capsys):
 
 def test_it_translates(tmp_path, train, pairs, capsys):
     more = ["--d-model", "32", "--nhead", "8", "--train-batch-size", "16", "--lr", "3e-3"]
+    more += ["--eval-every", "200"]
     assert train(tmp_path / "run", *more, steps=200) == 0
     said = capsys.readouterr().out
     assert "--prompt" in said and float(re.findall(r"held out: loss ([\d.]+)", said)[0]) < 0.1
