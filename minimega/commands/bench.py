@@ -65,8 +65,14 @@ def run(o: Options) -> int:
 
         return bench_launch.run(o)
     check_picture(o.picture)
+    if o.profile and o.scaling:
+        raise BadInput("bench shows --profile or --scaling: choose one of them")
     if o.profile:
         return bench_profile.run(o)
+    if o.scaling:
+        from minimega.commands import bench_scaling  # which uses this file
+
+        return bench_scaling.run(o)
     if layout_of(o).ranks > 1:
         raise BadInput("bench times one rank: with --tp or --dp, use --profile (or --launches)")
     config = model_config(o, o.vocab_size or 512)

@@ -221,7 +221,7 @@ GROUPS: dict[str, tuple[Option, ...]] = {
         Option("tokens", float, None, "plan", "tokens to train on", ABOVE_0, "20 per parameter"),
         Option("price", float, None, "plan", "price of an hour of a GPU", FROM_0),
         Option("explain", bool, False, "plan", "show each formula with its numbers and its source"),
-        Option("scaling", bool, False, "plan", "the best plan for 1 to 10,000 GPUs"),
+        Option("scaling", bool, False, "plan bench", "plans for 1 to 10,000 GPUs; bench: cost by size"),
         Option("profile", bool, False, "bench", "where the time of a step goes, by layer and by kind"),
         Option("compiled", bool, False, "bench", "also time the model that torch.compile makes"),
         Option("published", bool, False, "plan", "what others measured beside what we predict"),

@@ -22,7 +22,7 @@ COLOURS = {
     "optimizer": AMBER,
     "interpreter": PINK,
 }
-LABELLED = 0.02  # the share of a step from which on an operation gets a label
+DRAWN = 0.004  # the share of a step from which on an operation is drawn: the others are mostly views
 
 
 def profile_picture(path: str | Path, found: Mapping) -> None:
@@ -88,22 +88,22 @@ def roofline_picture(path: str | Path, operations: Sequence[Mapping], peak: floa
     """
     from matplotlib.lines import Line2D
 
+    whole = sum(one["seconds"] for one in operations)
     points = [
         (one["operations"] / one["nbytes"], one["operations"] / one["seconds"], one)
         for one in operations
-        if one["operations"] and one["nbytes"] and one["seconds"]
+        if one["operations"] and one["nbytes"] and one["seconds"] > DRAWN * whole
     ]
-    whole = sum(one["seconds"] for one in operations)
     figure = new_figure(dpi=150, figsize=(9.5, 6), layout="constrained")
     axis = figure.add_subplot()
     ridge = peak / bandwidth
     low = min([x for x, *_ in points] + [ridge / 30]) / 2
-    high = max([x for x, *_ in points] + [ridge * 8]) * 2
+    high = max([x for x, *_ in points] + [ridge * 8]) * 8
     edge = np.array([low, ridge, high])
     roof = np.minimum(peak, bandwidth * edge)
     axis.fill_between(edge, roof, roof.max() * 20, color=PALE, lw=0)
     axis.plot(edge, roof, color=DARK, lw=1.5)
-    axis.text(high / 1.1, peak * 1.12, f"products: {peak / 1e9:,.0f} Gflop/s", ha="right", fontsize=9)
+    axis.text(ridge, peak * 1.15, f"products: {peak / 1e9:,.0f} Gflop/s", fontsize=9)
     for x, y, one in points:
         share = one["seconds"] / whole
         back = one["way"] == "backward"
@@ -113,8 +113,8 @@ def roofline_picture(path: str | Path, operations: Sequence[Mapping], peak: floa
     axis.set(xscale="log", yscale="log", xlim=(low, high))
     lowest = min([y for _, y, _ in points] + [bandwidth * low]) / 2
     axis.set_ylim(lowest, peak * 4)
-    _label(axis, [(x, y, one) for x, y, one in points if one["seconds"] > LABELLED * whole], whole)
-    at = low * 1.3
+    _label(axis, points, whole)
+    at = max(low * 1.3, ridge / 6)
     ends = axis.transData.transform([(at, bandwidth * at), (2 * at, 2 * bandwidth * at)])
     said = f"memory: {bandwidth / 1e9:,.0f} GB/s"
     axis.annotate(
@@ -152,8 +152,39 @@ def _label(axis: "Axes", points: Sequence[tuple[float, float, Mapping]], whole: 
             shift = -shift + 20 if shift <= 0 else -shift
         taken.append((at[0], at[1] + shift))
         side = np.sqrt(40 + 2500 * one["seconds"] / whole) / 2 + 3
-        said = f"{one['name'].replace('_', ' ')} {one['seconds'] / whole:.0%}"
+        back = ", back" * (one["way"] == "backward")
+        said = f"{one['name'].replace('_', ' ')}{back} {one['seconds'] / whole:.1%}"
         axis.annotate(
             said, (x, y), (side, shift * 0.48), textcoords="offset points", fontsize=8, va="center",
             arrowprops={"arrowstyle": "-", "lw": 0.5, "color": GREY} if shift else None,
         )  # fmt: skip
+
+
+def scaling_picture(path: str | Path, axes: Mapping[str, Mapping]) -> None:
+    """Save how a step grows along each axis, `bench_scaling.grown`: measured, and the slopes of theory.
+
+    Raises OSError if the file cannot be written.
+    """
+    from matplotlib.ticker import NullLocator
+
+    figure = new_figure(dpi=150, figsize=(2.5 * len(axes) + 0.6, 3.6), layout="constrained")
+    panels = figure.subplots(1, len(axes), sharey=True, squeeze=False)[0]
+    for panel, (axis, one) in zip(panels, axes.items(), strict=True):
+        sizes, took, theory = np.array(one["points"], float).T
+        panel.plot(sizes, 1e3 * theory, color=DARK, lw=1.2, ls="--", label="theory")
+        panel.plot(sizes, 1e3 * took, "o-", color=BLUE, ms=5, lw=1.2, label="measured")
+        panel.set(xscale="log", yscale="log", xlim=(sizes[0] / 1.4, max(sizes[-1], 2 * sizes[0]) * 1.4))
+        panel.set_xticks(sizes, [f"{size:,.0f}" for size in sizes], fontsize=8, rotation=40)
+        panel.xaxis.set_minor_locator(NullLocator())
+        said = axis
+        if one["slopes"]:
+            measured, by_theory = one["slopes"][-1]
+            said += f"\nslope {measured:.2f}, theory {by_theory:.2f}"
+        panel.set_title(said, fontsize=10)
+        panel.set_xlabel(f"ends at: {one['ended']}", fontsize=8, color=DARK)
+        panel.spines[["top", "right"]].set_visible(False)
+        panel.grid(axis="y", color=PALE, lw=0.8)
+    panels[0].set_ylabel("ms per step")
+    panels[0].legend(frameon=False, fontsize=9)
+    with naming(path):
+        figure.savefig(path)
