@@ -30,7 +30,7 @@ from minimega.train import train_step
 from tests.mpi import together
 from tests.mpi.cases_model import assert_copies_are_equal
 from tests.mpi.equal import PAIRS, Case, assert_equal, assert_used_alike, compare, distance, serial
-from tests.mpi.ranks import sizes
+from tests.mpi.ranks import seldom, sizes
 
 LAYOUTS = {  # by the number of ranks: (tp, dp, sequence parallelism, pp, cp, ep)
     1: [(1, 1, False)],
@@ -73,6 +73,7 @@ def case_every_schedule(group):
 
 
 @sizes(2, 4)
+@seldom(4)
 def case_pairs_of_factors(group):
     """Accumulation, recomputation, dropout, five experts on two and four ranks...: see FACTORS."""
     for n, g in enumerate(layouts(group)):
@@ -182,6 +183,7 @@ def case_a_step_sends_what_the_formulas_say(group):
 
 
 @sizes(2, 3, 4)
+@seldom(4)
 def case_evaluation_and_generation_are_the_serial_ones(group):
     for g in layouts(group):
         case = on(g, frozenset({"uneven", "untied", "dropout"}))

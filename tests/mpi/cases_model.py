@@ -26,8 +26,8 @@ LAYOUTS = {  # by the number of ranks: (tp, dp, sequence parallelism)
     6: [(2, 3, False), (3, 2, True)],
     8: [(8, 1, True), (4, 2, False), (4, 2, True), (2, 4, False), (2, 4, True), (1, 8, False)],
 }
-MORE = "first half ignored", "deep", "no attention", "selective", "full"
-ALONE = [frozenset({f, "dropout"} if f in ("selective", "full") else {f}) for f in (*FACTORS, *MORE)]
+MORE = "first half ignored", "deep", "no attention", "selective", "full"  # what is in no row of PAIRS
+MIXED = [(2, 2, False), (2, 2, True)]  # two cuts at once
 
 
 def grids(group) -> list[Grid]:
@@ -47,13 +47,37 @@ def case_the_factors_cover_all_pairs(group):
 
 
 @sizes(1, 2, 4)
+@seldom(4)
 def case_each_factor_alone(group):
-    for g, factors in product(grids(group), ALONE):
+    for g, factor in product(grids(group), FACTORS):
+        assert_equal(on(g, frozenset({factor})), g)
+
+
+@sizes(1, 2, 4)
+def case_each_other_factor_alone(group):
+    for g, factor in product(grids(group), MORE):
+        more = {"dropout"} if factor in ("selective", "full") else set()
+        assert_equal(on(g, frozenset({factor, *more})), g)
+
+
+@sizes(1, 2, 3, 8)
+def case_all_pairs_in_float64(group):
+    for g, factors in product(grids(group), PAIRS):
         assert_equal(on(g, factors), g)
 
 
-def case_all_pairs_in_float64(group):
-    for g, factors in product(grids(group), PAIRS):
+@sizes(4)
+def case_all_pairs_in_float64_cut_in_two_ways(group):
+    for layout, factors in product(MIXED, PAIRS):
+        g = grid(group, Layout(*layout))
+        assert_equal(on(g, factors), g)
+
+
+@sizes(4)
+@seldom(4)
+def case_all_pairs_in_float64_cut_in_one_way(group):
+    for layout, factors in product([cut for cut in LAYOUTS[4] if cut not in MIXED], PAIRS):
+        g = grid(group, Layout(*layout))
         assert_equal(on(g, factors), g)
 
 
@@ -134,6 +158,7 @@ def case_evaluation_is_the_serial_one(group):
         assert_whole(np.array(got), group)
 
 
+@seldom(4)
 def case_generation_is_the_serial_one(group):
     """From 3 tokens to 23, past the context of 8; with cut sequences most ranks hold no token at a time."""
     how = {"temperature": 0}, {"temperature": 0.8, "top_k": 20}, {"top_p": 0.9}

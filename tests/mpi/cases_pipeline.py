@@ -67,11 +67,26 @@ def case_other_numbers_of_micro_batches(group):
         assert_equal(on(g, "interleaved", v, m=rounds * group.size), g)
 
 
-@sizes(2, 3, 4, 8)
+@sizes(2, 3, 8)
 def case_pairs_of_factors(group):
     """Untied, recomputation, dropout, uneven widths...: see FACTORS."""
-    for g, case in some(group, every={4: 2, 8: 6}.get(group.size, 1)):
+    for g, case in some(group, every={8: 6}.get(group.size, 1)):
         assert_equal(case, g)
+
+
+@sizes(4)
+def case_pairs_of_factors_with_sequence_parallelism_or_replicas(group):
+    for g, case in some(group, every=2):
+        if g.shares.partial or g.data.size > 1:
+            assert_equal(case, g)
+
+
+@sizes(4)
+@seldom(4)
+def case_pairs_of_factors_with_tensor_parallelism_or_stages_alone(group):
+    for g, case in some(group, every=2):
+        if not (g.shares.partial or g.data.size > 1):
+            assert_equal(case, g)
 
 
 @sizes(2, 3, 4)

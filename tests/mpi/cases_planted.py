@@ -18,7 +18,7 @@ from minimega.parallel.tensor import SequenceParallel
 from minimega.ranks import group as comm
 from tests.mpi import together
 from tests.mpi.cases_model import assert_copies_are_equal, on
-from tests.mpi.equal import compare, serial
+from tests.mpi.equal import compare
 from tests.mpi.ranks import sizes
 
 PLANTED = {}  # by name: (the layout, the factors, what must differ, the function that gives the patches)
@@ -276,15 +276,16 @@ LAYOUTS = {  # by the number of ranks
 
 @sizes(2, 4)
 def case_planted_mistakes_differ_from_the_serial_model(group):
+    right = {}
     for name, (layout, factors, differs, plant) in PLANTED.items():
         g = grid(group, Layout(*LAYOUTS[group.size][layout]))
         case = on(g, factors)
-        serial(case)  # before anything is planted
-        right = compare(case, g)
+        if (layout, factors) not in right:  # before anything is planted
+            right[layout, factors] = max(compare(case, g).values())
         with together.planted(group, plant):
             wrong = compare(case, g)
         worst = {n: float(group.all_reduce(np.array(x), "max")) for n, x in wrong.items()}
-        assert max(right.values()) <= 1, name
+        assert right[layout, factors] <= 1, name
         assert worst[differs] > 1e6, (name, differs, worst[differs], {n for n, x in worst.items() if x > 1})
 
 
