@@ -40,10 +40,10 @@ test: .venv/installed-dev
 	@$(TESTS) .venv/bin/python -m pytest -n 2 --dist worksteal -m "not lessons and not ranks and not figures"
 
 test-mpi: .venv/installed-dev
-	@$(TESTS) .venv/bin/python -m pytest -n 2 --dist worksteal -m ranks tests/mpi/test_ranks.py
+	@$(TESTS) .venv/bin/python -m pytest -n 2 --dist worksteal -m ranks tests/mpi/test_ranks.py tests/ranks
 
 test-ranks: .venv/installed-dev
-	@$(TESTS) .venv/bin/python -m pytest -n 2 --dist worksteal -m ranks tests/mpi tests/commands/test_train_ranks.py
+	@$(TESTS) .venv/bin/python -m pytest -n 2 --dist worksteal -m ranks tests/mpi tests/ranks tests/commands/test_train_ranks.py
 
 examples: .venv/installed-dev
 	@$(TESTS) .venv/bin/python -m pytest -n 2 --dist worksteal -m figures tests/test_examples.py

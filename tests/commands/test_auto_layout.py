@@ -20,6 +20,7 @@ from minimega.model import Config
 from minimega.parallel.layout import Layout
 from minimega.ranks import launch
 from minimega.ranks.group import SELF
+from tests.job import minimega
 
 SIZES = ((16, 32), (16, 512), (2048, 32), (2048, 512))
 SMALL = ["--d-model", "32", "--context", "32", "--num-layers", "4"]
@@ -159,34 +160,24 @@ def test_a_broken_file_is_no_rates(tmp_path, text):
     assert kept.known(path) == [] and kept.known(tmp_path / "none.toml") == []
 
 
-@pytest.mark.parametrize("start", [["mpirun", "-n", "2"], []])
-def test_a_run_on_ranks(tmp_path, start):
+@pytest.mark.parametrize("start", ["mpirun", "threads"])
+def test_a_run_on_ranks(tmp_path, start, monkeypatch):
     """Ranks that mpirun started, or that the run starts itself, one for each core."""
-    pytest.importorskip("mpi4py", reason="needs mpi4py and an MPI: pip install mpi4py mpich")
     cores = launch.cores()
     (tmp_path / "minimega").mkdir()
     (tmp_path / "minimega/here.toml").write_text(kept.text([made_up(1, cores), made_up(2, cores)]))
-    env = {key: text for key, text in os.environ.items() if key not in sum(launch.GIVEN, ())}
-    line = [
-        sys.executable,
-        "-m",
-        "minimega",
-        "train",
-        "--layout",
-        "auto",
-        "--tales",
-        "30",
-        "--num-steps",
-        "1",
-    ]
-    line += [*SMALL, "--save-dir", str(tmp_path / "run")]
-    if start:
-        line = [launch.find_mpi().mpirun, *start[1:], *line]
-    ended = subprocess.run(
-        line, env=env | {"XDG_CACHE_HOME": str(tmp_path)}, capture_output=True, text=True, timeout=120
-    )
+    words = ["train", "--layout", "auto", "--tales", "30", "--num-steps", "1", *SMALL]
+    words += ["--save-dir", str(tmp_path / "run")]
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    if start == "mpirun":
+        pytest.importorskip("mpi4py", reason="needs mpi4py and an MPI: pip install mpi4py mpich")
+        env = {key: text for key, text in os.environ.items() if key not in sum(launch.GIVEN, ())}
+        line = [launch.find_mpi().mpirun, "-n", "2", sys.executable, "-m", "minimega", *words]
+        ended = subprocess.run(line, env=env, capture_output=True, text=True, timeout=120)
+    else:
+        ended = minimega(*words)
     assert ended.returncode == 0, ended.stderr
-    ranks = 2 if start else min(cores, 2)
+    ranks = 2 if start == "mpirun" else min(cores, 2)
     assert ended.stdout.startswith(f"--tp 1 --dp {ranks}: ") and "held out" in ended.stdout
     kept_options = (tmp_path / "run/config.toml").read_text()
     assert 'layout = "given"' in kept_options and f"\ndp = {ranks}\n" in kept_options

@@ -1,6 +1,5 @@
 """How many threads BLAS gets, what decides it, and that a resumed run keeps the number."""
 
-import os
 import subprocess
 import sys
 import tomllib
@@ -15,6 +14,7 @@ from minimega.commands.cli import main, parse
 from minimega.commands.start import resumed
 from minimega.model import Config
 from minimega.ranks import launch
+from tests.job import minimega
 
 SMALL = "--tales 60 --d-model 16 --nhead 2 --num-layers 1 --context 32 --train-batch-size 4"
 NAMES = tuple(launch.thread_settings(1))
@@ -107,22 +107,19 @@ def test_all_ranks_take_the_number_of_the_first(shell):
         assert o.threads == threads.used() == told
 
 
-def test_ranks_agree_and_record_one_number(tmp_path):
+def test_ranks_agree_and_record_one_number(tmp_path, shell):
     """Each rank gets its share of the cores, unless the shell sets a number; --threads beats both."""
+    words = ["train", *SMALL.split(), "--num-steps", "1", "--dp", "2", "--save-dir"]
+    told = minimega(*words, tmp_path / "told", "--threads", "2")
+    assert told.returncode == 0 and told.stdout.count("2 BLAS threads per rank (--threads)") == 1, told.stderr
     pytest.importorskip("mpi4py")
-    env = {k: v for k, v in os.environ.items() if k not in (*NAMES, launch.SHARED, *sum(launch.GIVEN, ()))}
-    line = [sys.executable, "-m", "minimega", "train", *SMALL.split(), "--num-steps", "1", "--dp", "2"]
-    for more, says in (([], " per rank ("), (["--threads", "2"], "2 BLAS threads per rank (--threads)")):
-        run = tmp_path / f"run{len(more)}"
-        ended = subprocess.run(
-            [*line, "--save-dir", run, *more], env=env, capture_output=True, text=True, timeout=60
-        )
-        assert ended.returncode == 0 and ended.stdout.count(says) == 1, ended.stderr
-        assert recorded(run) >= 1
+    line = [sys.executable, "-m", "minimega", *words, tmp_path / "run"]
+    ended = subprocess.run(line, capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 0 and ended.stdout.count(" per rank (") == 1, ended.stderr
+    assert recorded(tmp_path / "told") == 2 and recorded(tmp_path / "run") >= 1
 
 
 def test_other_ranks_choose_anew(tmp_path):
-
     assert train(tmp_path, "--num-steps", 1, "--threads", 1) == 0
     words = ["--save-dir", str(tmp_path), "--resume"]
     assert resumed(tmp_path, parse("train", words))[1].threads == 1

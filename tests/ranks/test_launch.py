@@ -133,7 +133,13 @@ def test_an_mpirun_of_another_mpi_is_recognised(alone):
     assert job.returncode and "mpirun started 3 ranks, but mpi4py sees 1: they belong to diff" in job.stderr
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1])
+SELDOM = signal.SIGHUP, signal.SIGUSR1  # in make test-mpi
+
+
+@pytest.mark.parametrize(
+    "number",
+    [signal.SIGINT, signal.SIGTERM, *(pytest.param(number, marks=pytest.mark.ranks) for number in SELDOM)],
+)
 def test_a_signal_is_handed_on_so_that_the_ranks_can_save(tmp_path, number):
     job = run(
         tmp_path,
@@ -199,7 +205,11 @@ FAIL = {
 }
 
 
-@pytest.mark.parametrize("what", FAIL)
+# In make test-mpi: test_job.py has both with what is said.
+ENDED = "one is killed", "one leaves with a status"
+
+
+@pytest.mark.parametrize("what", [pytest.param(w, marks=[pytest.mark.ranks] * (w in ENDED)) for w in FAIL])
 def test_a_failure_is_said_once_and_ends_every_rank(tmp_path, what):
     program, status, once, never = FAIL[what]
     job = run(tmp_path, 3, f"{BEGIN}\n{program}\ngroup.all_reduce(np.ones(3))\ngroup.barrier()\n")

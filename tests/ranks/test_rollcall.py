@@ -36,7 +36,12 @@ CUT = {  # the layout, its ranks, and where rank 0 waits for rank 1
 }
 
 
-@pytest.mark.parametrize("layout", CUT)
+OFTEN = "--dp 2", "--pp 2", "--cp 2"  # make test-mpi has the others
+
+
+@pytest.mark.parametrize(
+    "layout", [pytest.param(c, marks=[pytest.mark.ranks] * (c not in OFTEN)) for c in CUT]
+)
 def test_a_stopped_rank_ends_a_checked_job(tmp_path, layout):
     words = [*SMALL.split(), *layout.split(), "--check-collectives"]
     job = run(tmp_path, 2, STOPPED, *words, limit=60)

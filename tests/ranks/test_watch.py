@@ -34,34 +34,11 @@ WRONG = {
             "rank 2 entered all-gather (axis 0) to (6, 3) float32 in world, program.py:12",
         ],
     ),
-    "another shape": (
-        "group.all_reduce(x[:1 + (group.rank > 0)])",
-        ["rank 0 entered all-reduce (sum) of (1, 3)", f"ranks 1, 2 entered all-reduce (sum) {X}"],
-    ),
-    "another type": (
-        "group.all_reduce(x.astype('f8') if group.rank == 1 else x)",
-        [f"ranks 0, 2 entered all-reduce (sum) {X}", "rank 1 entered all-reduce (sum) of (2, 3) float64"],
-    ),
-    "another width of rows": (
-        "group.all_to_all(x[:1].repeat(3, 0)[:, :2 + (group.rank > 0)], [1] * 3, [1] * 3)",
-        ["rank 0 entered all-to-all of rows (2,) float32", "ranks 1, 2 entered all-to-all of rows (3,)"],
-    ),
-    "another operation": (
-        "group.all_reduce(x, 'max' if group.rank else 'sum')",
-        ["rank 0 entered all-reduce (sum)", "ranks 1, 2 entered all-reduce (max)"],
-    ),
     "one never comes": (
         "if group.rank == 0:\n    time.sleep(60)\ngroup.all_reduce(x)",
         [
             f"rank 0 did not arrive within 1 s, last seen in: all-reduce (sum) {X} in world, program.py:9",
             f"ranks 1, 2 wait in all-reduce (sum) {X} in world, program.py:12",
-        ],
-    ),
-    "another group": (
-        "part = group.split(0, 'tensor')\n(part if group.rank else group).all_reduce(x)",
-        [
-            f"rank 0 entered all-reduce (sum) {X} in world",
-            f"ranks 1, 2 entered all-reduce (sum) {X} in tensor",
         ],
     ),
     "in a backward": (
@@ -82,6 +59,56 @@ def test_what_would_hang_is_reported(tmp_path, what):
     assert job.status != 0 and job.err.count("ranks do not meet") == 1, job.err
     for words in expected:
         assert words in job.err, job.err
+
+
+OTHERS = {  # all of one job: an expression, and what the error must say
+    "another shape": (
+        "group.all_reduce(x[:1 + (group.rank > 0)])",
+        ["rank 0 entered all-reduce (sum) of (1, 3)", f"ranks 1, 2 entered all-reduce (sum) {X}"],
+    ),
+    "another type": (
+        "group.all_reduce(x.astype('f8') if group.rank == 1 else x)",
+        [f"ranks 0, 2 entered all-reduce (sum) {X}", "rank 1 entered all-reduce (sum) of (2, 3) float64"],
+    ),
+    "another width of rows": (
+        "group.all_to_all(x[:1].repeat(3, 0)[:, :2 + (group.rank > 0)], [1] * 3, [1] * 3)",
+        ["rank 0 entered all-to-all of rows (2,) float32", "ranks 1, 2 entered all-to-all of rows (3,)"],
+    ),
+    "another operation": (
+        "group.all_reduce(x, 'max' if group.rank else 'sum')",
+        ["rank 0 entered all-reduce (sum)", "ranks 1, 2 entered all-reduce (max)"],
+    ),
+    "another group": (
+        "(part if group.rank else group).all_reduce(x)",
+        [
+            f"rank 0 entered all-reduce (sum) {X} in world",
+            f"ranks 1, 2 entered all-reduce (sum) {X} in tensor",
+        ],
+    ),
+}
+
+
+def test_every_rank_raises_what_the_ranks_entered(tmp_path):
+    program = """
+from minimega.errors import RunFailed
+part = group.split(0, "tensor")
+def raised(act):
+    try:
+        act()
+    except RunFailed as why:
+        return str(why)
+    return "nothing was raised"
+"""
+    for what, (act, _) in OTHERS.items():
+        program += f"said = raised(lambda: {act})\n"
+        program += f"print({what!r}, group.rank, said.replace('\\n', ' | '))\n"
+    job = run(tmp_path, 3, BEGIN.replace("SECONDS", "20") + program, limit=40)
+    lines = job.out.splitlines()
+    assert job.status == 0 and len(lines) == 3 * len(OTHERS), job.err + job.out
+    for what, (_, expected) in OTHERS.items():
+        for rank in range(3):
+            (line,) = (line for line in lines if line.startswith(f"{what} {rank} "))
+            assert all(words in line for words in expected), line
 
 
 def test_what_is_right_passes_and_gives_the_same(tmp_path):
