@@ -165,10 +165,10 @@ def test_a_run_on_ranks(tmp_path, start, monkeypatch):
     """Ranks that mpirun started, or that the run starts itself, one for each core."""
     cores = launch.cores()
     (tmp_path / "minimega").mkdir()
-    (tmp_path / "minimega/here.toml").write_text(kept.text([made_up(1, cores), made_up(2, cores)]))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    kept.default_path(start == "threads").write_text(kept.text([made_up(1, cores), made_up(2, cores)]))
     words = ["train", "--layout", "auto", "--tales", "30", "--num-steps", "1", *SMALL]
     words += ["--save-dir", str(tmp_path / "run")]
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     if start == "mpirun":
         pytest.importorskip("mpi4py", reason="needs mpi4py and an MPI: pip install mpi4py mpich")
         env = {key: text for key, text in os.environ.items() if key not in sum(launch.GIVEN, ())}
