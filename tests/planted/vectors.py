@@ -61,7 +61,7 @@ VECTORS = (
         "a projection at both ends is summed over the ends alone, though each rank saw its own tokens",
         "return self.both if p.axis is None and self.shares.partial else self.ends",
         "return self.ends",
-        ("cases_embedding.case_pairs_are_the_serial_model 4",),
+        ("cases_embedding.case_two_cuts_at_once_are_the_serial_model 4",),
     ),
     Mistake(
         "a projection is not gathered again for its backward pass",
