@@ -12,9 +12,9 @@ import numpy as np
 from numba import njit
 
 from minimega.kernels.compiled.fits import fits
-from minimega.kernels.compiled.scalar import EXACT, dot, exp
+from minimega.kernels.compiled.scalar import EXACT, dot, exp, largest, total
 
-QUERIES = 64  # of a block
+QUERIES = 64  # of a block, at most; half of a short text, since two blocks skip a quarter of the products
 CACHE = 1 << 19  # bytes of the scores of a block
 FEWEST = 8  # queries: for fewer, as in generation, there is little to skip
 
@@ -27,15 +27,10 @@ def _weights(s, scale, first, sums):
         for h in range(s.shape[1]):
             for i in range(s.shape[2]):
                 row, seen = s[b, h, i], min(first + i, s.shape[3])
-                most = row[0]
-                for j in range(seen):
-                    most = row[j] if row[j] > most else most
-                total = kind(0)
+                most = largest(row[:seen])
                 for j in range(seen):
                     row[j] = exp((row[j] - most) * scale)
-                for j in range(seen):
-                    total += row[j]
-                part = kind(1) / total
+                part = kind(1) / total(row[:seen])
                 for j in range(seen):
                     row[j] *= part
                 row[seen:] = kind(0)
@@ -66,10 +61,11 @@ def _gradients(s, ds, scale, first, sums, y, dy):
 def blocks(shape: tuple[int, ...], keys: int, causal: bool, size: int) -> Iterator[tuple]:
     """Slices of batch, queries and keys, and how many keys the first query sees; last queries first."""
     batch, heads, time, _ = shape
-    many = max(1, CACHE // (size * heads * min(time, QUERIES) * keys))
+    rows = min(QUERIES, max(time // 2, 16))
+    many = max(1, CACHE // (size * heads * rows * keys))
     for b in range(0, batch, many):
-        for a in reversed(range(0, time, QUERIES)):
-            end = min(a + QUERIES, time)
+        for a in reversed(range(0, time, rows)):
+            end = min(a + rows, time)
             seen = keys - time + end if causal else keys
             yield slice(b, b + many), slice(a, end), slice(seen), keys - time + a + 1 if causal else keys
 

@@ -87,6 +87,15 @@ def total(x):
     return s
 
 
+@njit(**EXACT | {"fastmath": {"nnan", "nsz"}})
+def largest(x):
+    """The largest number of a row; of a row with a NaN, any of them."""
+    most = x[0]
+    for i in range(x.size):
+        most = x[i] if x[i] > most else most
+    return most
+
+
 @njit(**ANY_ORDER)
 def dot(x, y):
     """The inner product of two rows."""
