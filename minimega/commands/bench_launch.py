@@ -21,7 +21,7 @@ from types import SimpleNamespace as Options
 from threadpoolctl import threadpool_limits
 
 from minimega.backend import keep_memory
-from minimega.commands import cli
+from minimega.commands import cli, fast
 from minimega.commands.bench import WARM_UP
 from minimega.commands.bench_steps import made_up
 from minimega.commands.notes import counted
@@ -125,7 +125,8 @@ def turn(way: str, ranks: int, words: list[str]) -> list[float]:
 
 def seconds(world: Group, o: Options) -> Iterator[float]:
     """The seconds of each step on this rank, after a warm-up; all ranks begin together."""
-    config = model_config(o, o.vocab_size or 512)
+    o, config = Options(**vars(o)), model_config(o, o.vocab_size or 512)  # each rank settles its own options
+    fast.settle(o, world, config)
     model, team = build(config, grid(world, Layout(dp=world.size)))
     team.draw(model, o.seed, o.dtype)
     rule = OPTIMIZERS[o.optimizer]((), o.lr, o.beta1, o.beta2, o.eps, o.weight_decay)
