@@ -9,7 +9,7 @@ from minimega.costs import Job
 from minimega.costs.plan import GPUS, Machine, estimate
 from minimega.costs.plan.estimate import hardware_flops, model_flops
 from minimega.costs.plan.explain import explain
-from minimega.costs.plan.published import TABLE_1, compared, counts, rows
+from minimega.costs.plan.published import OMNI_PATH, TABLE_1, compared, counts, rows
 from minimega.costs.plan.state import activations, memory, parameters
 from minimega.costs.plan.work import block, collective, product
 from minimega.model import Config
@@ -24,14 +24,14 @@ def table():
     return [compared(row, ranked=True) for row in rows()]
 
 
-@pytest.mark.parametrize("gpu", ["a100-80gb", "v100-32gb"])
+@pytest.mark.parametrize("gpu", ["a100-80gb", "v100-32gb", OMNI_PATH])
 def test_the_time_is_right_over_all_rows(table, gpu):
     errors = [abs(c.error) for c in table if c.row.gpu == gpu]
     assert fmean(errors) <= 0.08
     assert sum(error <= 0.15 for error in errors) >= 0.9 * len(errors)
 
 
-@pytest.mark.parametrize("gpu", ["a100-80gb", "v100-32gb"])
+@pytest.mark.parametrize("gpu", ["a100-80gb", "v100-32gb", OMNI_PATH])
 def test_the_time_is_right_over_the_rows_that_set_no_constant(table, gpu):
     assert fmean(abs(c.error) for c in table if c.row.gpu == gpu and not c.row.fitted) <= 0.08
 

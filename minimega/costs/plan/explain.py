@@ -143,7 +143,9 @@ def _time(plan: Plan) -> list[Step]:
     work_s = sum(seconds[kind] for kind in WORK)
     found.append(Step("work of a step", f"m = {m} micro-batches", f"{m} x {one.inner:.8g}", work_s, "s", ""))
     if p > 1:
-        hop = f"2 x {v} x {one.message:.6g}"
+        hop, blocks = f"2 x {v} x {one.message:.6g}", plan.job.config.num_layers
+        # the ranks have n blocks at most, num_layers / p in the mean
+        mean, share = (f", of {blocks} / {p} blocks", f" x {blocks} / {p} / {n}") if blocks % p else ("", "")
         found += [
             Step(
                 "messages between stages",
@@ -155,8 +157,8 @@ def _time(plan: Plan) -> list[Step]:
             ),
             Step(
                 "bubble",
-                "(p - 1) / v x (a micro-batch on a rank and its messages)",
-                f"{p - 1} / {v} x ({one.inner:.8g} + {hop})",
+                "(p - 1) / v x (a micro-batch on a rank and its messages)" + mean,
+                f"{p - 1} / {v} x ({one.inner:.8g}{share} + {hop})",
                 seconds["bubble"],
                 "s",
                 "Narayanan et al. 2021, section 2.2",

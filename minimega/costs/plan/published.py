@@ -17,7 +17,7 @@ against one: the rows of 7.5, 39.1 and 310.1 billion of table 1, and 4 GPUs of S
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 from minimega.costs.plan.estimate import Plan
@@ -35,6 +35,7 @@ SMITH = "Smith et al. 2022, section 2.4"
 FIGURE_5 = "Shoeybi et al. 2019, figure 5"
 TABLE_7 = "Shoeybi et al. 2019, table 7"
 TABLE_8 = "Shoeybi et al. 2019, table 8"
+TRIALS = "BigScience 2022, trials before the 176B run"
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,7 @@ class Row:
     value: float
     calculon: float | None = None
     fitted: bool = False
+    dtype: str = ""  # if it is not the GPU's usual one
 
 
 class Compared(NamedTuple):
@@ -125,6 +127,41 @@ _V100 = (
 _V100_HEADS = ((16, 82), (24, 80), (32, 77))
 _V100_STRONG = ((1, 1.0), (2, 1.64), (4, 2.34), (8, 2.98))
 ALONE = 39  # TFLOP/s of one V100, section 5.1.1
+# DeepSpeed's pipeline with ZeRO-1 on Jean Zay, 48 nodes of 8, whose GPUs share four links of 100 Gbit/s
+# (github.com/bigscience-workshop/bigscience, train/tr11-176B-ml/chronicles-prequel.md, commit 053adaf). Every
+# row of its last two days of trials, 25 and 28 February, with at most 4 tensor ranks. First looked at when
+# all constants stood.
+OMNI_PATH = "a100-80gb, Omni-Path"
+ELSEWHERE = {
+    OMNI_PATH: replace(
+        GPUS["a100-80gb"], name=OMNI_PATH, between=replace(GPUS["a100-80gb"].between, bandwidth=6.25e9)
+    )
+}
+# dtype, layers, width, heads, dp, tp, pp, micro-batch, seconds
+_TRIALS = (
+    ("float16", 72, 14336, 64, 8, 4, 12, 4, 111.89),
+    ("float16", 72, 14336, 64, 8, 4, 12, 2, 110.48),
+    ("float16", 72, 14336, 64, 8, 4, 12, 2, 113.54),
+    ("float16", 72, 14336, 64, 16, 4, 6, 4, 117.11),
+    ("float16", 72, 14336, 64, 16, 4, 6, 2, 111.71),
+    ("float16", 72, 14336, 64, 16, 2, 12, 2, 112.50),
+    ("float16", 72, 14336, 64, 8, 2, 24, 1, 119.53),
+    ("float16", 72, 14336, 64, 8, 2, 24, 2, 122.75),
+    ("float16", 72, 14336, 64, 4, 4, 24, 1, 130.60),
+    ("bfloat16", 106, 12288, 64, 8, 4, 12, 2, 116.54),
+    ("bfloat16", 106, 12288, 96, 8, 4, 12, 2, 118.79),
+    ("bfloat16", 106, 12288, 128, 8, 4, 12, 2, 121.42),
+    ("bfloat16", 106, 12288, 96, 8, 4, 12, 4, 120.34),
+    ("bfloat16", 82, 13312, 64, 8, 4, 12, 2, 104.45),
+    ("bfloat16", 82, 13312, 104, 8, 4, 12, 2, 123.71),
+    ("bfloat16", 82, 13312, 128, 8, 4, 12, 2, 108.78),
+    ("bfloat16", 82, 13312, 64, 8, 4, 12, 4, 104.82),
+    ("bfloat16", 94, 13312, 128, 8, 4, 12, 2, 124.10),
+    ("bfloat16", 70, 14336, 64, 8, 4, 12, 2, 102.03),
+    ("bfloat16", 70, 14336, 112, 8, 4, 12, 2, 104.50),
+    ("bfloat16", 70, 14336, 128, 8, 4, 12, 2, 105.89),
+    ("bfloat16", 70, 14336, 64, 8, 4, 12, 4, 102.27),
+)
 
 EIGHT: dict[str, Any] = {"tp": 8, "zero": 0}
 FULL: dict[str, Any] = {"recompute": "full", "sequence": False}
@@ -156,6 +193,11 @@ def rows() -> Iterator[Row]:
         fixed = Fixed(pp=35, micro_batch_size=1, virtual_stages=1, **EIGHT, **FULL)
         yield Row(SMITH, f"530B on {gpus}", big, NLG, gpus, 1920, fixed, "s", value, other)
     yield from _of_2019()
+    for dtype, layers, width, heads, dp, tp, pp, size, value in _TRIALS:  # DeepSpeed: one stage per rank
+        fixed = Fixed(tp, pp, dp, virtual_stages=1, micro_batch_size=size, zero=1, **FULL)
+        shape, name = replace(_gpt(width, layers, heads), vocab_size=250880), f"{layers} x {width}, {heads}"
+        told = TRIALS, f"{name} heads", OMNI_PATH, shape, dp * tp * pp, 2048, fixed, "s", value
+        yield Row(*told, dtype=dtype)
 
 
 def _of_2019() -> Iterator[Row]:
@@ -180,13 +222,13 @@ def compared(row: Row, ranked: bool = False) -> Compared:
     """Our plan for a row and its error; with `ranked`, the place of its cut among all cuts, run in the same
     way.
     """
-    gpu = GPUS[row.gpu]
-    machine, dtype = Machine(gpu, row.gpus), gpu.half
+    gpu = ELSEWHERE.get(row.gpu) or GPUS[row.gpu]
+    machine, dtype = Machine(gpu, row.gpus), row.dtype or gpu.half
     found = search(row.config, machine, row.batch, dtype, row.fixed)
     plan = found.plans[0] if found.plans else next(iter(found.too_large.values()))
     error = row.value / plan.tflops - 1 if row.unit == "TFLOP/s" else plan.iteration_seconds / row.value - 1
     rank = None
-    if ranked and gpu.name.startswith("a100"):  # the V100 rows compare cuts; nobody chose them
+    if ranked and gpu.name == "a100-80gb":  # the other rows compare cuts; nobody chose them
         free = Fixed(recompute=row.fixed.recompute, sequence=row.fixed.sequence, zero=row.fixed.zero)
         keys = [cut_of(p) for p in search(row.config, machine, row.batch, dtype, free).plans]
         rank = keys.index(cut_of(plan)) + 1 if cut_of(plan) in keys else None
