@@ -84,7 +84,21 @@ def test_among_ranks(name, lines):
     said = example(*launch.command([str(path)], ranks, threads=1))
     for line in lines:
         assert line in said
-    assert example([sys.executable, str(path)])  # and on one rank
+
+
+LONG = "experts", "timeline", "long_context"  # on one rank, which then does the work of four
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("train_tensor_parallel", "train_data_parallel", "train_3d", "memory_report", "reshard"),
+        *(pytest.param(name, marks=pytest.mark.figures) for name in LONG),
+    ],
+)
+def test_on_one_rank(name):
+    pytest.importorskip("mpi4py", reason="needs mpi4py and an MPI: pip install mpi4py mpich")
+    assert example([sys.executable, str(EXAMPLES / f"{name}.py")])
 
 
 def test_the_530_billion_model_is_planned():
