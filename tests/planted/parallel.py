@@ -10,6 +10,24 @@ PARALLEL = (
         ("test_each_rank_has_its_own_options",),
     ),
     Mistake(
+        "without an MPI, --dp auto leaves all cores but one to BLAS",
+        'and o.ep == 1 and o.device != "cpu":',
+        "and o.ep == 1:",
+        ("test_dp_auto_without_an_mpi_is_threads_and_says_why",),
+    ),
+    Mistake(
+        "a rank that waits asks again and again",
+        "while not until.wait(POLL):",
+        "while not until.wait(0.0):",
+        ("test_a_rank_that_waits_leaves_its_core_to_others",),
+    ),
+    Mistake(
+        "threads take turns as usual as soon as one of two sets of ranks has ended",
+        "                if not self.users:\n                    sys.setswitchinterval(self.before)",
+        "                sys.setswitchinterval(self.before)",
+        ("test_threads_take_turns_sooner_as_long_as_any_ranks_run",),
+    ),
+    Mistake(
         "a signal does not reach ranks that are threads",
         "        relay.asked.append(number)",
         "        relay.asked",
@@ -31,7 +49,7 @@ PARALLEL = (
     Mistake(
         "one rank begins a sum before all have come",
         "last = len(meeting.given) == size",
-        "last = len(meeting.given) >= max(1, size - 1) and not meeting.done.is_set()",
+        "last = len(meeting.given) >= max(1, size - 1) and not meeting.done.given",
         ("test_what_each_rank_returns", "test_a_step_on_threads_is_the_serial_one"),
         hangs=True,
     ),
