@@ -84,18 +84,18 @@ def test_it_counts_how_often_the_host_waits(xp):
 
 
 @pytest.mark.parametrize("dtype", against.TOLERANCE)
-def test_operations(xp, dtype):
+def test_operations_on_the_stand_in(xp, dtype):
     within(against.off_operations(xp, dtype), against.TOLERANCE[dtype])
 
 
 @pytest.mark.parametrize("dtype", against.MODEL_TOLERANCE)
 @pytest.mark.parametrize("name", against.CONFIGS)
-def test_models(xp, name, dtype):
+def test_models_on_the_stand_in(xp, name, dtype):
     within(against.off_models(xp, dtype, (name,)), against.MODEL_TOLERANCE[dtype])
 
 
 @pytest.mark.parametrize("dtype", against.TOLERANCE)
-def test_optimizers(xp, dtype):
+def test_optimizers_on_the_stand_in(xp, dtype):
     within(against.off_optimizers(xp, dtype), against.TOLERANCE[dtype])
 
 
@@ -103,7 +103,7 @@ TINY = Config(vocab_size=13, context=8, d_model=12, nhead=3, num_layers=2, dropo
 
 
 @pytest.mark.parametrize("dtype", against.TOLERANCE)
-def test_a_training_run(xp, dtype):
+def test_a_training_run_on_the_stand_in(xp, dtype):
     ours = against.losses(TINY, dtype, xp, steps=15)
     waited = sum(standin.waits.values()) / 15
     theirs = against.losses(TINY, dtype, np, steps=15)

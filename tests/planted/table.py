@@ -2,6 +2,7 @@
 
 from tests.planted.command_line import COMMAND_LINE
 from tests.planted.costs import COSTS
+from tests.planted.gpu import GPU
 from tests.planted.interop import INTEROP
 from tests.planted.judging import JUDGING
 from tests.planted.nets import NETS
@@ -12,5 +13,5 @@ from tests.planted.seq2seq import SEQ2SEQ
 from tests.planted.texts import TEXTS
 from tests.planted.vectors import VECTORS
 
-PARTS = (COMMAND_LINE, COSTS, INTEROP, JUDGING, NETS, OBJECTIVES, PARALLEL, RUN, TEXTS, VECTORS, SEQ2SEQ)
+PARTS = (COMMAND_LINE, COSTS, GPU, INTEROP, JUDGING, NETS, OBJECTIVES, PARALLEL, RUN, TEXTS, VECTORS, SEQ2SEQ)
 MISTAKES = tuple(mistake for part in PARTS for mistake in part)
