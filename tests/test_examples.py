@@ -1,6 +1,6 @@
 """The examples run as their docstrings say, each with a time limit, and print the right lines.
 
-Those that train a model for half a minute do so in `make examples`; `make test` runs them for a few steps.
+Those that take long do so in `make examples`; `make test` runs them for a few steps.
 """
 
 import json
@@ -36,7 +36,7 @@ def example(line: list[str], env: dict | None = None, limit: int = LIMIT) -> str
             "train_data_parallel",
             ["rank 3          6 to 7      5.371942", "the replicas are equal bit for bit"],
         ),
-        (
+        pytest.param(
             "experts",
             [
                 "77,024 parameters, 44,256 of them used per token",
@@ -44,22 +44,26 @@ def example(line: list[str], env: dict | None = None, limit: int = LIMIT) -> str
                 "step 60           block 0:   42   64  102   48",
                 "loss after 60 steps: 3.178771",
             ],
+            marks=pytest.mark.figures,
         ),
-        (
+        pytest.param(
             "timeline",
             ["1f1b              27.3%", "4 of 4  3 of 3  2 of 2  1 of 1", "interleaved       15.8%"],
+            marks=pytest.mark.figures,
         ),
-        (
+        pytest.param(
             "long_context",
             ["1024      46 MB            3.0 MB", "4096      refused          12 MB", "loss: 4.1782, "],
+            marks=pytest.mark.figures,
         ),
-        (
+        pytest.param(
             "train_3d",
             [
                 "the whole model: 165,632 parameters, loss 5.372355730054",
                 "rank 7      1      1         1      32,032          14,208       227,328",
                 "largest difference: loss ",
             ],
+            marks=pytest.mark.figures,
         ),
         (
             "memory_report",
@@ -112,6 +116,16 @@ def test_the_530_billion_model_is_planned():
 
 
 SHORT = {  # what a few steps replace in the source, and how the lines begin that the figures are read from
+    "experts": (
+        [("balance=0.1), 60", "balance=0.1), 4"), ("< 8 < last.min()", "< 64")],
+        ["rows per expert, step 4", "loss after 4 steps: "],
+    ),
+    "timeline": ([("STEPS = 3", "STEPS = 1")], ["1f1b", "interleaved"]),
+    "long_context": ([("4096), 3", "4096), 2")], ["4096", "2 steps at"]),
+    "train_3d": (
+        [("MICRO_BATCHES = 3", "MICRO_BATCHES = 1")],
+        ["the whole model", "largest difference: loss "],
+    ),
     "tales_zh": ([("else 400", "else 4"), ("tales=6000", "tales=200")], ["best bigram", "first sentence"]),
     "label_words": (
         [("default=300", "default=6"), ("default=100", "default=6")],
