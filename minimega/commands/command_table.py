@@ -205,6 +205,7 @@ CHAPTERS: dict[str, dict[str, Command]] = {
             (
                 "minimega bench",
                 "minimega bench --model-type tiny --d-model 64 --num-steps 3",
+                "minimega bench --profile --num-layers 2 --d-model 32 --num-steps 3",
                 "minimega bench --launches --num-layers 2 --d-model 32 --num-steps 3",
             ),
             f"{SHAPE} train-batch-size num-steps device threads",
