@@ -56,8 +56,8 @@ def judge(f) -> Verdict:
         },
     )
     others = {
-        OTHERS: (draw(1, (7, 5)), (IDS + 3) % 7),
-        SHAPES: (draw(2, (3, 8)), np.array([[1, 0], [1, 1], [0, 0], [1, 0], [0, 1]])),
+        OTHERS: (draw(1, (7, 5)), (IDS + 4) % 7),
+        SHAPES: (draw(2, (3, 8)), np.array([[2, 0], [2, 2], [0, 0], [2, 0], [0, 2]])),
     }
     found = again(found, f, lambda table, ids: embedding(table, ids), others)
     if found.ok or found.sentence == KEPT or not found.sentence.startswith(("dtable", "some row")):

@@ -48,7 +48,7 @@ CHAPTERS: dict[str, dict[str, Command]] = {
             (
                 (
                     "action",
-                    "[open|start|check|watch|hint|more|solution|bug|warm-up|stretch",
+                    "[open|start|check|watch|hint|more|solution|bug|warm-up|stretch|capstone",
                     "open or copy a lesson, check it once or at each save, show help; without it, list",
                 ),
                 ("lesson", "[NN", "number or name of a lesson"),

@@ -8,15 +8,27 @@ import time
 from pathlib import Path
 from types import SimpleNamespace as Options
 
-from minimega.commands.progress import busy
+from minimega.commands.progress import busy, each
 from minimega.errors import BadInput, nearest, pip
-from minimega.learn import bugs, page, shelf, watch
+from minimega.learn import bugs, capstone, page, shelf, watch
 from minimega.learn.verdict import verdict_apart
 from minimega.ranks.child import program, python
 from minimega.ranks.streams import say
 
-ACTIONS = ("open", "start", "check", "watch", "hint", "more", "solution", "bug", "warm-up", "stretch")
-CHOOSES = ("open", "start", "watch", "bug")  # they need no number
+ACTIONS = (
+    "open",
+    "start",
+    "check",
+    "watch",
+    "hint",
+    "more",
+    "solution",
+    "bug",
+    "warm-up",
+    "stretch",
+    "capstone",
+)
+CHOOSES = ("open", "start", "watch", "bug", "capstone")  # they need no number
 
 
 BUG = """A mistake is planted in the backward of this function of the library: find it, and mend it.
@@ -50,6 +62,8 @@ def run(o: Options) -> int:
         raise BadInput(f"learn {o.action} needs a lesson's number: {program()} learn {o.action} 02")
     if o.answer and o.action != "warm-up":
         raise BadInput(f"unexpected argument {o.answer!r}: learn {o.action} takes one lesson at most")
+    if o.action == "capstone":
+        return _capstone(o.lesson, mine)
     if o.action == "bug":
         return _bug(o.lesson, mine)
     if o.action == "check" and o.lesson.startswith("bug-"):
@@ -95,6 +109,34 @@ def _check(lesson: shelf.Lesson, mine: Path) -> int:
     if found.ok:
         say(_what_next(mine, lesson.number))
     return 0 if found.ok else 1
+
+
+def _capstone(steps: str, mine: Path) -> int:
+    """Train with the learner's functions, and with the library's; say how far each comes, and how fast."""
+    if steps and not (steps.isdecimal() and 0 < int(steps) <= 100_000):
+        raise BadInput(f"learn capstone takes a number of steps from 1 to 100000, not {steps!r}")
+    own = capstone.own_parts(mine)
+    if not own:
+        wants = ", ".join(part.number for part in capstone.PARTS)
+        raise BadInput(f"the capstone trains with your own functions: pass one of the lessons {wants} first")
+    have = [one.part for one in own]
+    say(f"Yours: {', '.join(f'{part.called} ({part.number})' for part in have)}")
+    rest = [f"{part.called} ({part.number})" for part in capstone.PARTS if part not in have]
+    say(f"The library's: all else{', as ' if rest else ''}{', '.join(rest)}")
+    race = capstone.Race(int(steps or capstone.STEPS))
+    spent = []
+    for parts, whose in ((own, "yours"), ([], "the library's")):
+        begun = time.process_time()
+        for line in each(race.run(parts), f"training with {whose}", race.steps):
+            last = line
+        spent.append(time.process_time() - begun)
+        loss, share = race.score()
+        say(f"{whose}: held-out loss {loss:.3f} after {last.step} steps, {100 * share:.0f} % of the way")
+    say(f"(from the best bigram model, {race.bigram:.3f}, to the floor, {race.floor:.3f})")
+    say(f"Yours takes {spent[0] / spent[1]:.1f} times the processor time. Of it:")
+    for one in sorted(own, key=lambda one: -one.seconds[0]):
+        say(f"  {one.part.called}: {100 * one.seconds[0] / sum(o.seconds[0] for o in own):.0f} %")
+    return 0
 
 
 def _warm_up(lesson: shelf.Lesson, answer: str) -> int:
