@@ -56,7 +56,9 @@ def step(job: Job, rates: Rates) -> Step:
     else:
         alone, share = rates.crowd * sum(map(sum, each[0])) * cut.micro_batches, 0.0
     passed = cut.accumulate * alone
-    talk = max(sent) + (rates.skew * passed if cut.tp * cut.cp > 1 else 0.0)
+    talk = max(sent)
+    if cut.tp * cut.cp > 1:
+        talk += min(rates.skew * passed, rates.latest * calls(job))
     rest = rates.crowd * (max(updates) + rates.per_step)
     return Step(passed + talk + rest, passed, talk, rest, share)
 
@@ -172,6 +174,11 @@ def messages(own: Part, rates: Rates) -> float:
         kind = "all-reduce" if kind == "all-to-all" else kind
         total += calls * rates.message(kind, max(ranks, 2), nbytes / calls)
     return total
+
+
+def calls(job: Job) -> int:
+    """The messages of a step on the first rank."""
+    return sum(calls for calls, _ in of_step(job).values())
 
 
 def update(own: Part, rates: Rates) -> float:

@@ -69,6 +69,7 @@ class Rates:
     per_block: float = 0.0
     per_message: float = 0.0  # seconds of a message between two operations beyond those of one by itself
     skew: float = 0.0  # share of their computation for which ranks of a cut layer wait for the slowest
+    latest: float = 0.0  # seconds for which they wait at most at a message
 
     @property
     def crowd(self) -> float:
