@@ -89,7 +89,7 @@ class Probe:
 
     def operation(self, f: Callable, version: Callable | None) -> Callable:
         """The readable operation f, or its version, with forward and backward timed."""
-        multiplies = "product" in f.__code__.co_names
+        multiplies = bool({"product", "attend"} & {*f.__code__.co_names, *f.__code__.co_varnames})
 
         def call(*args, **options):
             layer = autograd._layer.get()
@@ -103,7 +103,7 @@ class Probe:
                     result = f(*args, **options)
                 if isinstance(result, tuple) and len(result) == 2 and callable(result[1]):
                     y, back = result
-                    self._count(sum_, f.__name__, 0, [*args, y])
+                    self._count(sum_, f.__name__, 0, [*args, y], kind)
                     result = y, self.backward(f.__name__, layer, kind, back)
             if compiled and multiplies:  # it was timed under another name, before its kind was known
                 self._move(Key(layer, f.__name__, "forward", "elementwise"), kind)
@@ -122,22 +122,25 @@ class Probe:
         def timed(f: Callable, given: list) -> Any:
             with self.timed(name, "backward", kind, layer) as sum_:
                 found = f(*given)
-                self._count(sum_, name, 1, [*given, *(found if isinstance(found, tuple) else [found])])
+                self._count(sum_, name, 1, [*given, *(found if isinstance(found, tuple) else [found])], kind)
             if isinstance(found, tuple):
                 return tuple((lambda dx=dx: timed(dx, [])) if callable(dx) else dx for dx in found)
             return (lambda: timed(found, [])) if callable(found) else found
 
         return lambda dy: timed(back, [dy])
 
-    def _count(self, sum_: Sum, name: str, way: int, arrays: list) -> None:
-        """Add what an operation does, or beside its products: a pass over the largest of them."""
+    def _count(self, sum_: Sum, name: str, way: int, arrays: list, kind: str) -> None:
+        """Add what an operation does, or beside its products: a pass over the largest of them.
+
+        How much a fused one does is not known.
+        """
         arrays = [a for a in arrays if hasattr(a, "nbytes")]
         passed = self.within[-1][2]
         if not passed and not arrays:
             return
         sum_.nbytes += 2 * passed * arrays[0].itemsize if passed and arrays else nbytes(arrays)
         numbers = passed or max(a.size for a in arrays)
-        sum_.operations += COUNTS.get(name, (1, 1))[way] * numbers
+        sum_.operations += COUNTS.get(name, (1, 1))[way] * numbers * (kind != "fused")
 
     def product(self, a, b):
         """`precision.product`, timed under the operation that calls it."""
@@ -161,7 +164,11 @@ class Versions(Mapping):
         if name not in self.made:
             module, _, inner = name.rpartition(".")
             try:
-                found = inspect.unwrap(getattr(importlib.import_module(module), inner))
+                found = getattr(importlib.import_module(module), inner)
+                twice = hasattr(
+                    getattr(found, "__wrapped__", None), "__wrapped__"
+                )  # an operation: by `op` too
+                found = inspect.unwrap(found) if twice else None
             except (ImportError, AttributeError):  # a function inside another one, say
                 found = None
             other = self.others.get(name)

@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 
 from minimega import Config, gpt, ops, precision
+from minimega.attention import self_attention
 from minimega.autograd import in_layer
 from minimega.commands import bench, bench_profile, cli
 from minimega.commands.bench_probe import KINDS, Key, Probe, Sum, Timed, probing, waited
 from minimega.kernels import chosen
 from minimega.linear import linear
-from minimega.optim import AdamW
+from minimega.optim import AdamW, sum_of_squares
 from minimega.ranks.threads import on_ranks
 from minimega.tensor import Tensor
 from minimega.train import Recipe, train_step
@@ -82,19 +83,28 @@ def test_compiled_versions_are_timed_as_what_they_are():
     def version(x, w, b=None, transposed=False):
         return (x @ w, lambda dy: (dy @ w.T, x.T @ dy)) if len(x) > 1 else NotImplemented
 
-    token = chosen.set({"minimega.linear.linear": version, "minimega.ops.gelu": lambda x: NotImplemented})
+    versions = {"minimega.linear.linear": version, "minimega.ops.gelu": lambda x: NotImplemented}
+    versions["minimega.attention.self_attention"] = lambda qkv, *how, **more: (qkv[..., :4], lambda dy: qkv)
+    versions["minimega.optim.sum_of_squares"] = lambda p: 7.0
+    token = chosen.set(versions)
     probe = Probe()
     try:
         with probing(probe):
             for rows in (2, 1):
                 linear(np.ones((rows, 3)), np.ones((3, 3)))[1](np.ones((rows, 3)))
             ops.gelu(np.ones(3))
+            self_attention(np.ones((1, 2, 12)), 2)
+            assert sum_of_squares(None) == 7.0
     finally:
         chosen.reset(token)
-    kinds = {(key.name, key.way, key.kind): sum_.calls for key, sum_ in probe.take()[0].items()}
+    sums = probe.take()[0]
+    assert all(not sum_.operations for key, sum_ in sums.items() if key.kind == "fused")
+    kinds = {(key.name, key.way, key.kind): sum_.calls for key, sum_ in sums.items()}
     assert kinds["linear", "forward", "fused"] == kinds["linear", "backward", "fused"] == 1
     assert kinds["linear", "forward", "products"] == 1  # the readable one, of one row
     assert kinds["gelu", "forward", "elementwise"] == 1
+    assert kinds["self_attention", "forward", "fused"] == 1
+    assert not any(name == "sum_of_squares" for name, *_ in kinds)  # no operation: the optimizer's time
 
 
 def test_waiting_is_for_the_last_rank():
