@@ -43,7 +43,7 @@ class Deep:
     """GELU, then softmax: an operation that keeps three arrays. It counts how often it runs."""
 
     def __init__(self):
-        self.runs, self.__name__ = 0, "deep"
+        self.runs, self.__name__, self.__qualname__ = 0, "deep", "deep"
 
     def __call__(self, x):
         self.runs += 1
