@@ -1,9 +1,9 @@
 """Measures this machine for the planner: products, memory-bound operations and messages, each by its size.
 
 About three seconds for each number of ranks. All ranks measure at the same time, because they share caches
-and memory when they train. Computation is timed in seconds of a core where a rank is a process of one thread,
-which other load on the machine changes little. By the clock on the wall: messages, several BLAS threads, and
-ranks that are threads, since they also wait for the interpreter.
+and memory when they train. Computation is timed in seconds of a core where a rank has one thread, which other
+load on the machine changes little; messages and several threads by the clock on the wall. What ranks that are
+threads wait for the interpreter, some 5 % of a step of a small model, is not counted.
 """
 
 import functools
@@ -50,7 +50,7 @@ def measure(world: Group, threads: int = 1, known: Rates | None = None) -> Rates
 
     Ranks that are more than the cores compute as fast as `known`, those of a rank for each core.
     """
-    core = threads == 1 and not world.in_process
+    core = threads == 1
     clock = time.thread_time if core else time.perf_counter
     means = known.tables if known else computation(world, clock)
     return with_overheads(Rates(world.size, threads, cores(), means | messages(world)), world, core)
