@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from minimega.costs import Job, kept
-from minimega.costs.here import passes, step, update
+from minimega.costs.here import linear, step, update
 from minimega.costs.part import part
 from minimega.costs.rates import Rates, Table
 from minimega.model import Config
@@ -33,9 +33,12 @@ def test_each_array_is_updated_by_itself():
 
 
 def test_a_wide_product_moves_more_than_a_square_one():
-    rates, tall = made_up(1), Job(replace(SHAPE, vocab_size=16 * 64))
-    square = Job(replace(SHAPE, vocab_size=64))
-    assert sum(passes(part(tall), rates)[0]) > sum(passes(part(square), rates)[0])
+    """Of as much arithmetic: its input and output have more numbers, which move once, and backward twice."""
+    rates = made_up(1)
+    wide, square = linear(rates, 64, 64, 1024), linear(rates, 64, 256, 256)
+    moved = rates.seconds("copy", 64 * (64 + 1024 - 2 * 256))
+    assert moved > 0
+    assert [a - b for a, b in zip(wide, square, strict=True)] == pytest.approx([moved, 2 * moved])
 
 
 @pytest.mark.parametrize(("name", "v"), [("gpipe", 1), ("1f1b", 1), ("interleaved", 2), ("zero-bubble", 1)])
