@@ -4,6 +4,7 @@ import functools
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -53,7 +54,7 @@ def with_overheads(rates: Rates, world: Group, core: bool) -> Rates:
     return rates
 
 
-def _longer(references: list[tuple[Job, float]], rates: Rates) -> dict[str, float]:
+def _longer(references: list[tuple[Job, float]], rates: Rates) -> dict[str, Any]:
     """What a block takes, and by how much operations take longer in a step than one by one."""
     bare, rows, rest = replace(rates, per_block=0.0, scale=1.0), [], []
     for job, took in references:
@@ -64,7 +65,7 @@ def _longer(references: list[tuple[Job, float]], rates: Rates) -> dict[str, floa
     return {"per_block": block, "scale": max(scale, 0.2)}
 
 
-def _late(cut: list[tuple[Job, float]], rates: Rates) -> dict[str, float]:
+def _late(cut: list[tuple[Job, float]], rates: Rates) -> dict[str, Any]:
     """What a message between two operations takes more, and what ranks wait for the slowest of them."""
     bare, rows, rest = replace(rates, per_message=0.0, skew=0.0), [], []
     for job, took in cut:
