@@ -84,7 +84,8 @@ def taking_turns(schedule: Schedule, costs: Callable[[int, Action], float | None
     p, last, now = len(schedule), last_stage(schedule), 0.0
     todo = [[a for a in actions if costs(r, a) is not None] for r, actions in enumerate(schedule)]
     left = [[costs(r, a) or 0.0 for a in actions] for r, actions in enumerate(todo)]
-    ready, begun, found = {None}, {}, [[] for _ in schedule]
+    ready: set[tuple[str, int, int] | None] = {None}
+    begun, found = {}, [[] for _ in schedule]
     while heads := {r: todo[r][len(found[r])] for r in range(p) if len(found[r]) < len(todo[r])}:
         running = [r for r, a in heads.items() if takes(a, r, p, last) in ready]
         if not running:
