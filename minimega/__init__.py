@@ -86,10 +86,7 @@ The public names, in the order in which data passes through them:
 import minimega.ranks.path  # first: makes the imports below find Python's own modules
 import sys
 from typing import TYPE_CHECKING
-from minimega.data.corpus import open_corpus
-from minimega.data.tokens import tokenize, train as train_tokenizer
 from minimega.data.windows import Batches, Windows
-from minimega.data.masked import masking_for
 from minimega.elsewhere.attributes import PACKAGE, lacks
 from minimega.elsewhere.modules import answer
 from minimega.autograd import Tensor, backward, no_grad, op, recompute, saved_bytes
@@ -104,12 +101,9 @@ from minimega.head import cross_entropy
 from minimega.nets.embedding import Embedding
 from minimega.nets.sequential import GELU, ReLU, Sequential, Tanh
 from minimega.model import SHAPES, Config, Model, gpt
-from minimega.seq2seq.model import EncoderDecoder
 from minimega.optim import OPTIMIZERS, SGD, AdaGrad, Adam, AdamW, Momentum
 from minimega.train import Alone, Recipe, evaluate, train_step
 from minimega.sample import generate
-from minimega.writing.fill import fill
-from minimega.seq2seq.beam import beam_search
 from minimega.errors import BadInput, RunFailed
 # ruff: isort: on
 
@@ -117,8 +111,15 @@ answer(sys.modules)
 
 if TYPE_CHECKING:  # LATER, for editors and type checkers
     from minimega.checkpoint.front import load, save
+    from minimega.data.corpus import open_corpus
+    from minimega.data.masked import masking_for
+    from minimega.data.tokens import tokenize
+    from minimega.data.tokens import train as train_tokenizer
     from minimega.gradcheck import assert_gradients, check
     from minimega.ranks.threads import on_ranks
+    from minimega.seq2seq.beam import beam_search
+    from minimega.seq2seq.model import EncoderDecoder
+    from minimega.writing.fill import fill
     from minimega.writing.write import stream, write
 
     __version__: str
@@ -186,15 +187,22 @@ __all__ = [  # noqa: RUF022 (in the order of the map)
     "RunFailed",
 ]
 
-# Names that are imported when they are asked for: the libraries behind them would slow --help down.
+# Names that are imported when they are asked for, and from where: `import minimega` and --help are quick.
 LATER = {
-    "assert_gradients": "minimega.gradcheck",
-    "check": "minimega.gradcheck",
-    "load": "minimega.checkpoint.front",
-    "on_ranks": "minimega.ranks.threads",
-    "save": "minimega.checkpoint.front",
-    "stream": "minimega.writing.write",
-    "write": "minimega.writing.write",
+    "EncoderDecoder": "minimega.seq2seq.model.EncoderDecoder",
+    "assert_gradients": "minimega.gradcheck.assert_gradients",
+    "beam_search": "minimega.seq2seq.beam.beam_search",
+    "check": "minimega.gradcheck.check",
+    "fill": "minimega.writing.fill.fill",
+    "load": "minimega.checkpoint.front.load",
+    "masking_for": "minimega.data.masked.masking_for",
+    "on_ranks": "minimega.ranks.threads.on_ranks",
+    "open_corpus": "minimega.data.corpus.open_corpus",
+    "save": "minimega.checkpoint.front.save",
+    "stream": "minimega.writing.write.stream",
+    "tokenize": "minimega.data.tokens.tokenize",
+    "train_tokenizer": "minimega.data.tokens.train",
+    "write": "minimega.writing.write.write",
 }
 
 
@@ -203,7 +211,8 @@ def __getattr__(name: str):
     if name in LATER:
         from importlib import import_module
 
-        found = getattr(import_module(LATER[name]), name)
+        module, _, theirs = LATER[name].rpartition(".")
+        found = getattr(import_module(module), theirs)
     elif name == "__version__":
         from importlib.metadata import PackageNotFoundError, version
 
