@@ -5,6 +5,7 @@ from tests.planted.costs import COSTS
 from tests.planted.gpu import GPU
 from tests.planted.interop import INTEROP
 from tests.planted.judging import JUDGING
+from tests.planted.kernels import KERNELS
 from tests.planted.nets import NETS
 from tests.planted.objectives import OBJECTIVES
 from tests.planted.parallel import PARALLEL
@@ -13,5 +14,6 @@ from tests.planted.seq2seq import SEQ2SEQ
 from tests.planted.texts import TEXTS
 from tests.planted.vectors import VECTORS
 
-PARTS = (COMMAND_LINE, COSTS, GPU, INTEROP, JUDGING, NETS, OBJECTIVES, PARALLEL, RUN, TEXTS, VECTORS, SEQ2SEQ)
+PARTS = (COMMAND_LINE, COSTS, GPU, INTEROP, JUDGING, KERNELS, NETS, OBJECTIVES)
+PARTS += (PARALLEL, RUN, TEXTS, VECTORS, SEQ2SEQ)
 MISTAKES = tuple(mistake for part in PARTS for mistake in part)
