@@ -50,7 +50,8 @@ def _complete(action: Any, command: str) -> None:
     """Tell an argument how it is completed: by its words, or as a path."""
     option = TABLE.get(action.dest.replace("_", "-")) if action.option_strings else None
     if option is None:
-        words = str(action.metavar or "").split("|")
+        names = {key: name.strip("[].") for key, name, _ in COMMANDS[command].targets}
+        words = names.get(action.dest, "").split("|")
         if len(words) > 1:
             action.choices = words
         elif words[0] and words[0] not in NO_FILE:

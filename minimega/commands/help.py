@@ -15,6 +15,7 @@ from minimega.ranks.colour import paint
 
 WIDEST = 110  # characters of a line, however wide the terminal is
 SHORT = 24  # characters of allowed words that are shown beside the name of an option
+LONGEST = 40  # characters of an argument's words that are shown in place of its name
 BEGIN = (
     "minimega train --save-dir runs/demo",
     "minimega generate --model-filename runs/demo",
@@ -71,7 +72,7 @@ def parser(command: str) -> Parser:
     about, mine = COMMANDS[command], of_command(command)
     made = Parser(
         prog=f"minimega {command}",
-        usage=" ".join(["minimega", command, *(name for _, name, _ in about.targets), "[options]"]),
+        usage=" ".join(["minimega", command, *(_named(*names) for *names, _ in about.targets), "[options]"]),
         description=textwrap.fill(f"{about.sentence}.", _width()),
         allow_abbrev=False,
         add_help=False,
@@ -82,7 +83,9 @@ def parser(command: str) -> Parser:
     arguments = made.add_argument_group("arguments")
     for key, name, text in about.targets:
         several = "*" if "..." in name else "?"
-        arguments.add_argument(key, metavar=name.strip("[]."), help=text, nargs=several)
+        if len(name) > LONGEST:
+            text += f": {name.strip('[].').replace('|', ', ')}"
+        arguments.add_argument(key, metavar=_named(key, name).strip("[]."), help=text, nargs=several)
     common = {name: mine.pop(name) for name in about.common.split()}
     section = made.add_argument_group("common options" if mine else "options")
     for option in common.values():
@@ -93,6 +96,11 @@ def parser(command: str) -> Parser:
         for option in (o for o in group if o.name in mine):
             _add(section, option, command)
     return made
+
+
+def _named(key: str, name: str) -> str:
+    """An argument as the usage shows it: a long list of words is one word there."""
+    return name if len(name) <= LONGEST else re.sub(r"[\w|-]+", key.upper(), name, count=1)
 
 
 def _add(section, option: Option, command: str) -> None:

@@ -25,7 +25,7 @@ CASES = [  # what is typed before the Tab key, and what is offered
     ("train --train-filename t", {"tales", "tales-zh", "text.txt"}),
     ("train --train-filename my", {"my book.txt"}),
     ("train --resume --dev", {"--device"}),
-    ("learn ", {"open", "start", "check", "hint", "solution"}),
+    ("learn ", set(COMMANDS["learn"].targets[0][1].strip("[]").split("|"))),
     ("learn check ", set()),
     ("prepare t", {"tales", "tales-zh", "text.txt"}),
     ("compare runs/demo runs/o", {"runs/other"}),
