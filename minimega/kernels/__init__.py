@@ -29,7 +29,7 @@ def replaceable(f: Callable[P, T]) -> Callable[P, T]:
     (6, -6)
     >>> chosen.reset(token)
     """
-    name = f"{f.__module__}.{f.__qualname__}"
+    name = f"{f.__module__}.{getattr(f, '__qualname__', '')}"  # an object that can be called may have none
 
     @functools.wraps(f)
     def call(*args: P.args, **options: P.kwargs) -> T:
