@@ -37,9 +37,9 @@ def commands(page: str) -> list[list[str]]:
 
 
 def test_the_python_of_the_readme_prints_what_it_says(capsys):
-    (block,) = python_blocks("README.md")
-    exec(block, {})
-    assert re.search(r"^# \.\.\. (.*)\n", block, re.MULTILINE)[1] in capsys.readouterr().out
+    for block in python_blocks("README.md"):
+        exec(block, {})
+        assert re.search(r"^# (?:\.\.\. )?(.*)\n", block, re.MULTILINE)[1] in capsys.readouterr().out
 
 
 def test_the_python_of_the_guide_to_operations_runs(capsys):
@@ -77,7 +77,14 @@ def test_the_figures_of_the_readme_are_those_of_the_table_of_features():
 
 def test_the_lessons_are_as_many_as_the_readme_says():
     lessons = re.findall(r"^- \[\d\d", README, re.MULTILINE)
-    assert f"\n{len(lessons)} lessons of 15 minutes" in README and len(lessons) == len(shelf.lessons())
+    stated = r"^# (\d+) minutes to read.*?about\s(?:#\s)?(\d+) to solve"
+    texts = [path.read_text(encoding="utf-8") for path in sorted(ROOT.glob("lessons/[0-9]*.py"))]
+    times = [re.search(stated, lesson, re.MULTILINE | re.DOTALL).groups() for lesson in texts]
+    read, solve = (sorted(map(int, each)) for each in zip(*times, strict=True))
+    said = f"each {read[0]} to {read[-1]} minutes to read and {solve[0]} to {solve[-1]} to solve"
+    assert f"\n{len(lessons)} lessons, {said}" in README and len(lessons) == len(shelf.lessons()) == len(
+        texts
+    )
 
 
 def test_measured_memory_agrees_with_the_formulas_as_the_readme_says(capsys):

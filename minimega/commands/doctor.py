@@ -74,7 +74,7 @@ def _kernels() -> Step:
 
 def _ranks(ranks: int) -> list[Step]:
     if not _version("mpi4py"):
-        return [("MPI", "not installed", f"to use several ranks, {launch.INSTALL}", False)]
+        return [("MPI", "not installed", f"to use ranks that are processes, {launch.INSTALL}", False)]
     try:
         mpi = launch.find_mpi()
     except BadInput as error:

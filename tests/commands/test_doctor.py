@@ -39,7 +39,7 @@ def test_here(capsys):
 def test_without_mpi_it_is_advice(capsys, monkeypatch):
     monkeypatch.setattr(module, "_version", lambda package: "")
     assert doctor() == 0
-    cure = f"not installed: to use several ranks, {pip('mpi4py', 'mpich')}"
+    cure = f"not installed: to use ranks that are processes, {pip('mpi4py', 'mpich')}"
     assert lines(capsys)["MPI"].startswith(cure)
 
 
