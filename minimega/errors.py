@@ -1,6 +1,5 @@
 """The two errors of minimega, bad input and a failed run, and helpers for their messages."""
 
-import difflib
 import errno
 import shlex
 import sys
@@ -58,6 +57,8 @@ def nearest(name: str, known: Iterable[str], prefix: str = "") -> str:
     >>> nearest("num-step", ["num-steps", "lr"], "--")
     '; did you mean --num-steps?'
     """
+    import difflib  # takes a millisecond: only after a mistake
+
     begun = [k for k in known if k.startswith(name)] if len(name) > 2 else []
     near = begun[:1] or difflib.get_close_matches(name, list(known), 1, 0.7)
     return f"; did you mean {prefix}{near[0]}?" if near else ""

@@ -6,7 +6,6 @@ defaults.
 
 import os
 import sys
-import tomllib
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -35,6 +34,8 @@ def read(path: str | Path) -> dict[str, object]:
     One file may serve several commands. Raises BadInput if the file cannot be read, or has an unknown name, a
     wrong type or a value out of range.
     """
+    import tomllib  # its regular expressions take 2 ms
+
     try:
         with open(path, "rb") as file:
             content = tomllib.load(file)

@@ -34,7 +34,7 @@ from minimega.precision import loss_scale
 from minimega.ranks import lifeline
 from minimega.ranks.child import typed
 from minimega.ranks.group import first_text
-from minimega.ranks.job import signal_name
+from minimega.ranks.lifeline import signal_name
 from minimega.train import Alone, Recipe, train
 from minimega.vectors.start import freeze_again, frozen_state
 

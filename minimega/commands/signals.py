@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 
 from minimega.ranks import lifeline
-from minimega.ranks.job import signal_name
 from minimega.ranks.launch import STOP_SIGNALS
+from minimega.ranks.lifeline import signal_name
 
 
 class Stopped(KeyboardInterrupt):

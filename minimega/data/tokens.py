@@ -9,22 +9,21 @@ N tokens of the stream.
 
 import json
 import os
-import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from minimega.data.documents import check_several
+from minimega.data.pattern import later
 from minimega.data.scripts import SPACELESS
+from minimega.data.special import NAMES, START, UNKNOWN, Special
 from minimega.errors import BadInput, naming
 
-START, UNKNOWN = 0, 1
-NAMES = ["<start>", "<unk>"]
 # No kind of tokenizer makes one token of such a name: letters and punctuation are never joined.
-SPECIAL = re.compile(r"<[a-z_]+>")
+SPECIAL = later(r"<[a-z_]+>")
 KINDS = ("char", "word", "whitespace", "bpe")
 FORMAT, VERSION, WITH_SPECIALS = "minimega tokenizer", 1, 2
 
@@ -32,28 +31,23 @@ FORMAT, VERSION, WITH_SPECIALS = "minimega tokenizer", 1, 2
 # as in "didn't". Each punctuation character is a token: "?!" then needs no entry of its own. Chinese and
 # Japanese have no spaces between words: there each character is a token, without a space.
 LETTER = rf"[^\W{SPACELESS}]"
-WORD = re.compile(rf" ?{LETTER}+(?:['\u2019]{LETTER}+)*| ?[^\w\s]|\s|[{SPACELESS}]")
-SPLIT: dict[str, Callable[[str], list[str]]] = {"char": list, "word": WORD.findall, "whitespace": str.split}
+WORD = later(rf" ?{LETTER}+(?:['\u2019]{LETTER}+)*| ?[^\w\s]|\s|[{SPACELESS}]")
+SPLIT: dict[str, Callable[[str], list[str]]] = {
+    "char": list,
+    "word": lambda text: WORD.findall(text),
+    "whitespace": str.split,
+}
 SPACE = r"\S(?=[ \t\r\n])"  # no token of any kind crosses this point
 STOP, HAN = "[\u3001\u3002\uff01\uff0c\uff1a\uff1b\uff1f]", "[\u4e00-\u9fa5]"
 # Where a document may be cut, by kind. Without spaces: byte pairs never join a mark and a letter, and take at
 # most 512 letters at a time (byte_pairs.LONG).
 LAST_CUT = {
-    "char": re.compile("(?s).*."),
-    "word": re.compile(f"(?s).*(?:{SPACE}|[{SPACELESS}])"),
-    "whitespace": re.compile(f"(?s).*{SPACE}"),
-    "bpe": re.compile(f"(?s).*(?:{SPACE}|{STOP}(?={HAN}))|(?:.*(?:{STOP}|\\s))?(?:{HAN}{{512}})+"),
+    "char": later("(?s).*."),
+    "word": later(f"(?s).*(?:{SPACE}|[{SPACELESS}])"),
+    "whitespace": later(f"(?s).*{SPACE}"),
+    "bpe": later(f"(?s).*(?:{SPACE}|{STOP}(?={HAN}))|(?:.*(?:{STOP}|\\s))?(?:{HAN}{{512}})+"),
 }
 JOIN = {"char": "", "word": "", "whitespace": " "}
-
-
-class Special(NamedTuple):
-    """A special token among the pieces of a document, by its name. It is not text: no text can forge it."""
-
-    name: str
-
-    def __str__(self) -> str:
-        return self.name
 
 
 class TooShort(BadInput):

@@ -11,7 +11,7 @@ from typing import Protocol
 import numpy as np
 
 from minimega import random
-from minimega.data.tokens import START
+from minimega.data.special import START
 from minimega.errors import BadInput
 
 # Makes inputs (B, T) and targets (B, T) into others, from a key and the numbers of the windows (B,).

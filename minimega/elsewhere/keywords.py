@@ -1,6 +1,5 @@
 """Arguments by the names that other frameworks give them."""
 
-import difflib
 import re
 from collections.abc import Callable
 from functools import wraps
@@ -97,6 +96,8 @@ def _explained(init: Callable) -> Callable:
             found = re.search(r"unexpected keyword argument '(\w+)'", str(why))
             if not found or found[1] not in options:
                 raise
+            import difflib  # takes a millisecond: only after a mistake
+
             name, known = found[1], list(signature(init).parameters)[1:]
             near = [INSTEAD[name]] if name in INSTEAD else difflib.get_close_matches(name, known, 1, 0.7)
             instead = f": {near[0]}" if name in INSTEAD else f"; did you mean {near[0]}?" if near else ""

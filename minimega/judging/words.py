@@ -3,13 +3,13 @@
 Scripts that put no spaces between words (Chinese, Japanese, Thai, ...) are counted by character.
 """
 
-import re
 from collections.abc import Iterable, Iterator
 
+from minimega.data.pattern import later
 from minimega.data.scripts import SPACELESS
 
 UNSPACED = SPACELESS + "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff"  # and Thai, Lao, Burmese, Khmer
-WORD = re.compile(rf"[{UNSPACED}]|(?:(?![{UNSPACED}])\w)+(?:['\u2019](?:(?![{UNSPACED}])\w)+)*|[^\w\s]")
+WORD = later(rf"[{UNSPACED}]|(?:(?![{UNSPACED}])\w)+(?:['\u2019](?:(?![{UNSPACED}])\w)+)*|[^\w\s]")
 
 
 def words(text: str) -> list[str]:

@@ -19,17 +19,12 @@ from minimega.errors import OUTPUT
 from minimega.ranks import bar, child, lifeline
 from minimega.ranks.banners import Banners
 from minimega.ranks.colour import error
-from minimega.ranks.lifeline import Rank
+from minimega.ranks.lifeline import Rank, signal_name
 
 PATIENCE = 4.0  # seconds without progress after a signal until all ranks are killed
 CLEANUP = 2.0  # seconds for mpirun to end once its ranks are gone
 TICK = 0.25
 SIGNALS = [getattr(signal, s) for s in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1") if hasattr(signal, s)]
-
-
-def signal_name(number: int) -> str:
-    """The name by which a user knows a signal: Ctrl-C, SIGTERM..."""
-    return "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
 
 
 @contextlib.contextmanager

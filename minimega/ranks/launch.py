@@ -4,10 +4,8 @@ import contextlib
 import os
 import shutil
 import signal
-import subprocess
 import sys
 import time
-import traceback
 import zlib
 from array import array
 from pathlib import Path
@@ -21,7 +19,6 @@ except ImportError:  # Windows
 from minimega.errors import BadInput, RunFailed, pip
 from minimega.ranks import child, lifeline
 from minimega.ranks.colour import error
-from minimega.ranks.job import Job
 from minimega.ranks.streams import make_usable, tell
 
 INSTALL = pip("mpi4py", "mpich")
@@ -163,6 +160,8 @@ def find_mpi() -> Mpi:
             "on Windows the MPICH and Open MPI packages are empty stubs: "
             "use WSL (Windows' own Linux), or one rank"
         )
+    import subprocess  # with tempfile and others for job.py, 10 ms that --help need not wait for
+
     asked = subprocess.run(child.python("-c", ASK_MPI4PY), capture_output=True, text=True)
     if asked.returncode:
         reason = (asked.stderr.strip().splitlines() or ["no reason given"])[-1]
@@ -184,6 +183,8 @@ def find_mpi() -> Mpi:
 
 
 def _vendor_of(mpirun: str) -> str:
+    import subprocess
+
     said = subprocess.run([mpirun, "--version"], capture_output=True, text=True).stdout
     marks = {"Intel": "Intel MPI", "HYDRA": "MPICH", "Open MPI": "Open MPI", "OpenRTE": "Open MPI"}
     return next((vendor for mark, vendor in marks.items() if mark in said), "")
@@ -230,6 +231,8 @@ def start(argv: list[str], ranks: int, threads: int | None = None) -> int:
     save at the end of its step. A second one, or ranks that make no progress after it, end the job. Each rank
     has `threads` threads; None: cores/ranks. Raises NoMpi if there is no MPI.
     """
+    from minimega.ranks.job import Job  # see find_mpi
+
     return Job(*command(argv, ranks, threads), ranks).status
 
 
@@ -250,6 +253,8 @@ def guard() -> None:
 
 def fail(error: BaseException) -> int:
     """`last_words` for an error: BadInput and RunFailed by their message, any other with its traceback."""
+    import traceback
+
     known = isinstance(error, BadInput | RunFailed)
     text = f"minimega: {error}" if known else "".join(traceback.format_exception(error)).rstrip()
     return last_words(text, 2 if isinstance(error, BadInput) else 1)

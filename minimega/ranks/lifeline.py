@@ -67,6 +67,11 @@ def asked(number: int) -> int:
     return _line.asked if _line and _line.asked and number == signal.SIGUSR1 else number
 
 
+def signal_name(number: int) -> str:
+    """The name by which a user knows a signal: Ctrl-C, SIGTERM..."""
+    return "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
+
+
 class Rank:
     """What the launcher knows of one rank: the state it sent, and when it last made progress.
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from minimega.autograd import no_grad
 from minimega.backend import library, to_numpy
-from minimega.data.tokens import START
+from minimega.data.special import START
 from minimega.errors import BadInput
 from minimega.layer import Place
 from minimega.model import Model

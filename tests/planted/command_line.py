@@ -4,6 +4,12 @@ from tests.planted import Mistake
 
 COMMAND_LINE = (
     Mistake(
+        "importing the package compiles the expressions of the tokenizers",
+        "from minimega.data.special import START\nfrom minimega.errors import BadInput\n\n# Makes",
+        "from minimega.data.tokens import START\nfrom minimega.errors import BadInput\n\n# Makes",
+        ("test_importing_the_package_loads_no_more_than_its_layers_need",),
+    ),
+    Mistake(
         "the help of a command shows the default of another",
         "return self.by.get(command, self.default)",
         "return self.default",

@@ -5,8 +5,8 @@ from tests.planted import Mistake
 KERNELS = (
     Mistake(
         "an operation is replaced by its bare name",
-        'name = f"{f.__module__}.{f.__qualname__}"',
-        'name = {"gelu": "minimega.ops.gelu"}.get(f.__name__, f"{f.__module__}.{f.__qualname__}")',
+        """name = f"{f.__module__}.{getattr(f, '__qualname__', '')}\"""",
+        """name = {"gelu": "minimega.ops.gelu"}.get(f.__name__, f"{f.__module__}.{f.__qualname__}")""",
         ("test_an_operation_of_the_same_name_is_not_replaced",),
     ),
     Mistake(
