@@ -8,6 +8,7 @@ import shlex
 import signal
 import sys
 from collections.abc import Sequence
+from contextvars import copy_context
 from importlib import import_module
 from types import SimpleNamespace
 
@@ -70,7 +71,8 @@ def run(argv: list[str]) -> int:
             return 0
     options = parse(argv[0], argv[1:])
     # Import only this command, and only now, so that --help stays fast.
-    return import_module(f"minimega.commands.{options.command.replace('-', '_')}").run(options)
+    command = import_module(f"minimega.commands.{options.command.replace('-', '_')}")
+    return copy_context().run(command.run, options)  # the kernels that it chooses are not its caller's
 
 
 def parse(command: str, argv: Sequence[str]) -> SimpleNamespace:

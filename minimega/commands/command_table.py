@@ -43,7 +43,7 @@ CHAPTERS: dict[str, dict[str, Command]] = {
         ),
         "learn": Command(
             "list the lessons, copy one to work in, check your answer",
-            ("minimega learn start 01", "minimega learn bug"),
+            ("minimega learn", "minimega learn start 01", "minimega learn bug"),
             "folder",
             (
                 (

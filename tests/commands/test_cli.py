@@ -12,6 +12,7 @@ import pytest
 from minimega.commands import cli
 from minimega.commands.command_table import COMMANDS
 from minimega.errors import RunFailed
+from minimega.kernels import chosen
 
 BAD = [
     ("trian", "did you mean train?"),
@@ -286,3 +287,12 @@ def test_each_command_goes_to_the_file_of_its_name(monkeypatch, words):
 def test_every_command_has_a_file_of_its_name():
     for name in COMMANDS:
         assert callable(importlib.import_module(f"minimega.commands.{name.replace('-', '_')}").run)
+
+
+def test_the_kernels_of_a_command_end_with_it():
+    pytest.importorskip("numba")
+    assert (
+        cli.main(["bench", "--num-layers", "1", "--d-model", "16", "--num-steps", "1", "--kernels", "numba"])
+        == 0
+    )
+    assert not chosen.get()
