@@ -57,7 +57,7 @@ def nearest(name: str, known: Iterable[str], prefix: str = "") -> str:
     >>> nearest("num-step", ["num-steps", "lr"], "--")
     '; did you mean --num-steps?'
     """
-    import difflib  # takes a millisecond: only after a mistake
+    import difflib  # takes 2 ms: only after a mistake
 
     begun = [k for k in known if k.startswith(name)] if len(name) > 2 else []
     near = begun[:1] or difflib.get_close_matches(name, list(known), 1, 0.7)

@@ -96,7 +96,7 @@ def _explained(init: Callable) -> Callable:
             found = re.search(r"unexpected keyword argument '(\w+)'", str(why))
             if not found or found[1] not in options:
                 raise
-            import difflib  # takes a millisecond: only after a mistake
+            import difflib  # takes 2 ms: only after a mistake
 
             name, known = found[1], list(signature(init).parameters)[1:]
             near = [INSTEAD[name]] if name in INSTEAD else difflib.get_close_matches(name, known, 1, 0.7)

@@ -1,6 +1,5 @@
 """The normal distribution from a table and a short series: NumPy has no error function."""
 
-import functools
 import math
 
 import numpy as np
@@ -8,12 +7,7 @@ import numpy as np
 from minimega.backend import library
 
 NODES = np.arange(-576, 577) / 64  # from -9 to 9: beyond, a normal's probability is 0 or 1 in float64
-
-
-@functools.cache  # `import minimega` need not wait for it
-def table() -> np.ndarray:
-    """The probability that a standard normal is below each of the NODES."""
-    return np.array([math.erfc(-x / math.sqrt(2)) / 2 for x in NODES])
+CDF = np.array([math.erfc(-x / math.sqrt(2)) / 2 for x in NODES])
 
 
 def normal_cdf(x):
@@ -32,5 +26,5 @@ def normal_cdf(x):
     series = d * (3 - 6 * a2 + a2 * a2) / 120 + (3 * at - at * a2) / 24
     series = d * (d * (d * series + (a2 - 1) / 6) - at / 2) + 1
     near = xp.exp(-a2 / 2) * (2 * math.pi) ** -0.5
-    cdf = xp.asarray(table().astype(x.dtype))[(k + 576).astype(int)] + d * near * series
+    cdf = xp.asarray(CDF.astype(x.dtype))[(k + 576).astype(int)] + d * near * series
     return cdf, xp.exp(-x * x / 2) * (2 * math.pi) ** -0.5

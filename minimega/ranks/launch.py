@@ -160,7 +160,7 @@ def find_mpi() -> Mpi:
             "on Windows the MPICH and Open MPI packages are empty stubs: "
             "use WSL (Windows' own Linux), or one rank"
         )
-    import subprocess  # with tempfile and others for job.py, 10 ms that --help need not wait for
+    import subprocess  # with tempfile and others for job.py, 5 ms that --help need not wait for
 
     asked = subprocess.run(child.python("-c", ASK_MPI4PY), capture_output=True, text=True)
     if asked.returncode:
@@ -183,7 +183,7 @@ def find_mpi() -> Mpi:
 
 
 def _vendor_of(mpirun: str) -> str:
-    import subprocess
+    import subprocess  # see find_mpi
 
     said = subprocess.run([mpirun, "--version"], capture_output=True, text=True).stdout
     marks = {"Intel": "Intel MPI", "HYDRA": "MPICH", "Open MPI": "Open MPI", "OpenRTE": "Open MPI"}
@@ -253,7 +253,7 @@ def guard() -> None:
 
 def fail(error: BaseException) -> int:
     """`last_words` for an error: BadInput and RunFailed by their message, any other with its traceback."""
-    import traceback
+    import traceback  # a millisecond, and only for an error
 
     known = isinstance(error, BadInput | RunFailed)
     text = f"minimega: {error}" if known else "".join(traceback.format_exception(error)).rstrip()
