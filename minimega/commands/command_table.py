@@ -51,7 +51,7 @@ CHAPTERS: dict[str, dict[str, Command]] = {
                     "[open|start|check|watch|hint|more|solution|bug|warm-up|stretch|capstone",
                     "open or copy a lesson, check it once or at each save, show help; without it, list",
                 ),
-                ("lesson", "[NN", "number or name of a lesson"),
+                ("lesson", "[NN", "a lesson's number or name; after capstone: steps, or ranks and steps"),
                 ("answer", "[ANSWER]]]", "one line, which answers a warm-up"),
             ),
         ),

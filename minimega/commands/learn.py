@@ -60,8 +60,10 @@ def run(o: Options) -> int:
         raise BadInput(f"unknown action {o.action!r} of learn{near}")
     if not o.lesson and o.action not in CHOOSES:
         raise BadInput(f"learn {o.action} needs a lesson's number: {program()} learn {o.action} 02")
-    if o.answer and o.action != "warm-up":
+    if o.answer and o.action != "warm-up" and (o.action, o.lesson) != ("capstone", "ranks"):
         raise BadInput(f"unexpected argument {o.answer!r}: learn {o.action} takes one lesson at most")
+    if o.action == "capstone" and o.lesson == "ranks":
+        return _capstone_on_ranks(o.answer, mine)
     if o.action == "capstone":
         return _capstone(o.lesson, mine)
     if o.action == "bug":
@@ -113,18 +115,8 @@ def _check(lesson: shelf.Lesson, mine: Path) -> int:
 
 def _capstone(steps: str, mine: Path) -> int:
     """Train with the learner's functions, and with the library's; say how far each comes, and how fast."""
-    if steps and not (steps.isdecimal() and 0 < int(steps) <= 100_000):
-        raise BadInput(f"learn capstone takes a number of steps from 1 to 100000, not {steps!r}")
-    own = capstone.own_parts(mine)
-    if not own:
-        wants = ", ".join(part.number for part in capstone.PARTS)
-        raise BadInput(f"the capstone trains with your own functions: pass one of the lessons {wants} first")
-    have = [one.part for one in own]
-    say(f"Yours: {', '.join(f'{part.called} ({part.number})' for part in have)}")
-    rest = [f"{part.called} ({part.number})" for part in capstone.PARTS if part not in have]
-    say(f"The library's: all else{', as ' if rest else ''}{', '.join(rest)}")
-    race = capstone.Race(int(steps or capstone.STEPS))
-    spent = []
+    number, have = _steps(steps), _parts(capstone.PARTS, mine)
+    own, race, spent = capstone.own_parts(mine, have), capstone.Race(number), []
     for parts, whose in ((own, "yours"), ([], "the library's")):
         begun = time.process_time()
         for line in each(race.run(parts), f"training with {whose}", race.steps):
@@ -132,11 +124,55 @@ def _capstone(steps: str, mine: Path) -> int:
         spent.append(time.process_time() - begun)
         loss, share = race.score()
         say(f"{whose}: held-out loss {loss:.3f} after {last.step} steps, {100 * share:.0f} % of the way")
+    _say_times(race, spent, {one.part.called: one.seconds[0] for one in own})
+    return 0
+
+
+def _capstone_on_ranks(steps: str, mine: Path) -> int:
+    """The same on four ranks; first each function's own first step is compared. 1 if one of them differs."""
+    from minimega.learn import capstone_ranks  # it imports all that is parallel
+
+    number, have = _steps(steps), _parts(capstone_ranks.EVERY, mine)
+    race, spent, seconds = capstone_ranks.RanksRace(mine, number), [], {}
+    say(f"Ranks: {race.layout.ranks} threads, {race.layout}")
+    with busy("comparing your functions with the library's"):
+        differences = list(race.differences(have))
+    for says in differences:
+        say(f"Different: {says}")
+    for parts, whose in ((have, "yours"), ([], "the library's")):
+        begun, what = time.process_time(), f"training with {whose}"
+        ran = race.train(parts, lambda steps, speaks, what=what: each(steps, what, speaks=speaks))
+        spent.append(time.process_time() - begun)
+        seconds |= {part.called: ran.seconds[part.number] for part in parts}
+        share = 100 * race.share(ran.held_out)
+        say(f"{whose}: held-out loss {ran.held_out:.3f} after {number} steps, {share:.0f} % of the way")
+    _say_times(race, spent, seconds)
+    return 1 if differences else 0
+
+
+def _steps(steps: str) -> int:
+    if steps and not (steps.isdecimal() and 0 < int(steps) <= 100_000):
+        raise BadInput(f"learn capstone takes a number of steps from 1 to 100000, not {steps!r}")
+    return int(steps or capstone.STEPS)
+
+
+def _parts(parts: list[capstone.Part], mine: Path) -> list[capstone.Part]:
+    """Those of these parts that have passed; says which are the learner's, and which the library's."""
+    have = [one.part for one in capstone.own_parts(mine, parts)]
+    if not have:
+        wants = ", ".join(part.number for part in parts)
+        raise BadInput(f"the capstone trains with your own functions: pass one of the lessons {wants} first")
+    say(f"Yours: {', '.join(f'{part.called} ({part.number})' for part in have)}")
+    rest = [f"{part.called} ({part.number})" for part in parts if part not in have]
+    say(f"The library's: all else{', as ' if rest else ''}{', '.join(rest)}")
+    return have
+
+
+def _say_times(race: capstone.Race, spent: list[float], seconds: dict[str, float]) -> None:
     say(f"(from the best bigram model, {race.bigram:.3f}, to the floor, {race.floor:.3f})")
     say(f"Yours takes {spent[0] / spent[1]:.1f} times the processor time. Of it:")
-    for one in sorted(own, key=lambda one: -one.seconds[0]):
-        say(f"  {one.part.called}: {100 * one.seconds[0] / sum(o.seconds[0] for o in own):.0f} %")
-    return 0
+    for called, own in sorted(seconds.items(), key=lambda item: -item[1]):
+        say(f"  {called}: {100 * own / sum(seconds.values()):.0f} %")
 
 
 def _warm_up(lesson: shelf.Lesson, answer: str) -> int:
