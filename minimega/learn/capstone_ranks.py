@@ -26,7 +26,7 @@ from minimega.parallel.bubble import held, meet
 from minimega.parallel.grid import Grid, grid
 from minimega.parallel.layout import Layout
 from minimega.parallel.pipeline import staged
-from minimega.parallel.schedules import Action, Schedule, with_messages
+from minimega.parallel.schedules import Schedule, in_order
 from minimega.parallel.team import Team
 from minimega.ranks.group import SELF, Group
 from minimega.ranks.threads import on_ranks
@@ -62,8 +62,7 @@ def _loss(mine: Callable) -> Callable:
 
 def _order(mine: Callable) -> Callable:
     def order(cut: Layout) -> Schedule:
-        orders = [mine(r, cut.pp, cut.micro_batches) for r in range(cut.pp)]
-        schedule = with_messages([[Action(kind, n) for kind, n in of_rank] for of_rank in orders])
+        schedule = in_order([mine(r, cut.pp, cut.micro_batches) for r in range(cut.pp)])
         meet(schedule)  # raises if the ranks would wait for ever, or an action comes too early
         return schedule
 

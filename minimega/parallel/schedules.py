@@ -7,7 +7,7 @@ differ in how long ranks wait (the bubble), and in how many micro-batches a rank
 p ranks, m micro-batches, v chunks per rank, r the rank.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 from minimega.errors import BadInput
@@ -49,7 +49,7 @@ Costs = dict[str, float] | Callable[[int, Action], float | None]  # by kind, or 
 
 def gpipe(p: int, m: int, v: int = 1) -> Schedule:
     """All forward, then all backward: each rank holds m micro-batches at once (Huang et al. 2018)."""
-    return with_messages([_all("forward", m) + _all("backward", m)] * p)
+    return _with_messages([_all("forward", m) + _all("backward", m)] * p)
 
 
 def one_f_one_b(p: int, m: int, v: int = 1) -> Schedule:
@@ -61,7 +61,7 @@ def one_f_one_b(p: int, m: int, v: int = 1) -> Schedule:
     ['forward 0', 'backward 0', 'forward 1', 'reduce 1', 'backward 1']
     """
     orders = [_in_turn(_all("forward", m), _all("backward", m), p - r - 1) for r in range(p)]
-    return with_messages(orders)
+    return _with_messages(orders)
 
 
 def interleaved(p: int, m: int, v: int = 2) -> Schedule:
@@ -80,7 +80,7 @@ def interleaved(p: int, m: int, v: int = 2) -> Schedule:
     backward = [Action("backward", n, v - 1 - c) for n, c in turns]
     lead = 1 if v == 1 else 2  # forwards ahead for each rank after this one
     orders = [_in_turn(forward, backward, lead * (p - r - 1) + (v - 1) * p) for r in range(p)]
-    return with_messages(orders)
+    return _with_messages(orders)
 
 
 def zero_bubble(p: int, m: int, v: int = 1) -> Schedule:
@@ -97,12 +97,23 @@ def zero_bubble(p: int, m: int, v: int = 1) -> Schedule:
             if a.kind == "backward-input" and a.batch >= r:
                 order.append(Action("backward-weight", a.batch - r))
         orders.append(order + _all("backward-weight", m)[max(m - r, 0) :])
-    return with_messages(orders)
+    return _with_messages(orders)
 
 
 def forward_only(p: int, v: int = 1) -> Schedule:
     """One batch forward through all stages, for evaluation and generation."""
-    return with_messages([[Action("forward", 0, c) for c in range(v)]] * p)
+    return _with_messages([[Action("forward", 0, c) for c in range(v)]] * p)
+
+
+def in_order(orders: Sequence[Sequence[tuple[str, int]]]) -> Schedule:
+    """The schedule of ranks that take these ("forward", n) and ("backward", n), each in its order.
+
+    Raises ValueError if an action waits for what never comes.
+
+    >>> in_order([[("forward", 0), ("backward", 0)]] * 2) == gpipe(2, 1)
+    True
+    """
+    return _with_messages([[Action(kind, n) for kind, n in order] for order in orders])
 
 
 SCHEDULES: dict[str, Callable[..., Schedule]] = {
@@ -124,7 +135,7 @@ def _in_turn(forward: list[Action], backward: list[Action], ahead: int) -> list[
     return forward[:ahead] + turns + backward[len(forward) - ahead :]
 
 
-def with_messages(orders: Schedule) -> Schedule:
+def _with_messages(orders: Schedule) -> Schedule:
     """Insert the messages, and `reduce` before the last backward of each chunk.
 
     All events are sorted by time; a message is one event of both ranks. Each rank's list is its part of that
