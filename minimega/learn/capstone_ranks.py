@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 
@@ -21,7 +21,7 @@ from minimega.kernels import chosen
 from minimega.layer import Around
 from minimega.learn.capstone import BATCH, PARTS, STEPS, Own, Part, Race, own_parts
 from minimega.mlp import MLP
-from minimega.model import Block, gpt
+from minimega.model import Block, PreNorm, gpt
 from minimega.parallel.bubble import held, meet
 from minimega.parallel.grid import Grid, grid
 from minimega.parallel.layout import Layout
@@ -153,7 +153,8 @@ class Rank:
         if "16" in mine:
             for layer in self.model.layers.values():
                 if isinstance(layer, Block):
-                    layer.mlp.branch = OwnMLP(layer.mlp.branch, mine["16"])
+                    residual = cast(PreNorm, layer.mlp)
+                    residual.branch = OwnMLP(cast(MLP, residual.branch), mine["16"])
         self.team = OwnTeam(self.model, self.grid, mine)
         for p in self.model.parameters().values():
             p.std = max(p.std, spread)
@@ -198,8 +199,9 @@ class RanksRace(Race):
 
     def on_each(self, body: Callable[[Rank], object], parts: Iterable[Part], spread: float = 0.0) -> list:
         """Call `body` on every rank, with these parts of the learner's; what each returned."""
+        own = [own_parts(self.mine, parts) for _ in range(self.layout.ranks)]
         with on_ranks(self.layout.ranks, PATIENCE) as run:
-            return run(lambda world: body(Rank(self, world, own_parts(self.mine, parts), spread)))
+            return run(lambda world: body(Rank(self, world, own[world.rank], spread)))
 
     def train(self, parts: Iterable[Part], watched: Callable = lambda steps, speaks: steps) -> Ran:
         """Train with these parts; `watched(steps, speaks)` may show the steps as they are taken."""

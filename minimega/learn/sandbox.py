@@ -13,6 +13,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import threading
 import traceback
 from contextlib import redirect_stdout
 from contextvars import ContextVar
@@ -35,6 +36,7 @@ from minimega.ranks.prompts import Lines
 from minimega.ranks.threads import on_ranks
 
 APART = "ranks do not meet"  # how the error begins of a rank that the others have missed
+PARSING = threading.Lock()  # ast.parse of Python 3.11 can fail when ranks call it at once (its issue 106905)
 
 
 class Left(NamedTuple):
@@ -146,11 +148,15 @@ def define(source: str, given: dict | None = None, above: str = "") -> dict:
     The cell sees np, mm and op, the names in `given`, which come from the exercise, and what `above` defines.
     """
     names = {"np": np, "mm": mm, "op": mm.op, **(given or {})}
-    for text, file in ((above, ABOVE), (plain(source), CELL)):
-        linecache.cache[file] = (len(text), None, text.splitlines(keepends=True), file)
-        tree = ast.parse(text, file)
-        tree.body = [part for part in tree.body if not isinstance(part, ast.Expr)]
-        exec(compile(tree, file, "exec"), names)
+    ready = []
+    with PARSING:
+        for text, file in ((above, ABOVE), (plain(source), CELL)):
+            linecache.cache[file] = (len(text), None, text.splitlines(keepends=True), file)
+            tree = ast.parse(text, file)
+            tree.body = [part for part in tree.body if not isinstance(part, ast.Expr)]
+            ready.append(compile(tree, file, "exec"))
+    for code in ready:
+        exec(code, names)
     return names
 
 
