@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 
@@ -42,13 +42,16 @@ def _mlp(mine: Callable) -> Callable:
         y, back = mine(x.reshape(-1, x.shape[-1]), w1, b1, w2, b2, group)
 
         def back_rows(dy):
-            given = back(dy.reshape(-1, dy.shape[-1]))
-            dx, dw1, db1, dw2, db2 = (g() if callable(g) else g for g in given)
+            dx, dw1, db1, dw2, db2 = map(_array, back(dy.reshape(-1, dy.shape[-1])))
             return dx.reshape(x.shape), dw1, db1, dw2, db2
 
         return y.reshape(x.shape), back_rows
 
     return mlp
+
+
+def _array(g: Any) -> Any:
+    return g() if callable(g) else g  # a gradient may come as a function, as the library's do
 
 
 def _loss(mine: Callable) -> Callable:
@@ -102,7 +105,7 @@ class OwnMLP(Around):
 
     def forward(self, x, place=None):
         """(B, T, D) -> (B, T, D)."""
-        up, down = self.layer.up, self.layer.down
+        up, down = cast(MLP, self.layer).up, cast(MLP, self.layer).down
         return self.mlp(x, up.weight, up.bias, down.weight, down.bias, group=self.shares.group)
 
 
