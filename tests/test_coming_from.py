@@ -38,6 +38,12 @@ def typed(line: str) -> None:
     assert ended.returncode == 0, line + "\n" + ended.stdout + ended.stderr
 
 
+def model_to_read() -> None:
+    """Write the folder of a GPT-2 model that the column of transformers begins with."""
+    typed("minimega train --tales 60 --tokenizer bpe --d-model 16 --nhead 2 --num-steps 2 --save-dir a")
+    typed("minimega export-hf a --save-dir gpt2-folder")
+
+
 def test_there_are_forty_actions():
     found = {name: rows(section) for name, section in SECTIONS.items()}
     assert list(found) == ["PyTorch", "nanoGPT", "transformers", "Keras", "tinygrad"]
@@ -52,10 +58,7 @@ def test_what_is_typed_here_runs(name, tmp_path, capsys):
     names: dict = {}
     with contextlib.chdir(tmp_path):
         if name == "transformers":
-            typed(
-                "minimega train --tales 60 --tokenizer bpe --d-model 16 --nhead 2 --num-steps 2 --save-dir a"
-            )
-            typed("minimega export-hf a --save-dir gpt2-folder")
+            model_to_read()
         for block in re.findall(r"```python\n(.*?)```", SECTIONS[name], re.DOTALL):
             exec(block, names)
         for _, _, here in rows(SECTIONS[name]):

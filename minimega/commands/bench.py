@@ -177,7 +177,7 @@ def measured(
 
 def text(found: dict, config: Config, o: Options) -> str:
     """The figures as a table, with the conditions that they hold for."""
-    rows: list[list[object]] = [HEADS]
+    rows: list[list[object]] = [list(HEADS)]
     for name, run_ in found["runs"].items():
         beside = [f"{run_['beside'][how]:.2f}" for how in ("shortest", "in_pairs")]
         rows.append(

@@ -69,14 +69,15 @@ class Probe:
     def timed(self, name: str, way: str, kind: str, layer: str = "") -> Iterator[Sum]:
         """Time what runs inside, less what is timed within it; yields its Sum, for operations and bytes."""
         key = Key(layer, name, way, kind)
-        mine, begun = [key, 0.0, 0], self.clock()
-        self.within.append(mine)
+        inner: list[Any] = [key, 0.0, 0]
+        begun = self.clock()
+        self.within.append(inner)
         try:
             yield self.sums[key]
         finally:
             self.within.pop()
             took = self.clock() - begun
-            self.sums[key].seconds += took - mine[1]
+            self.sums[key].seconds += took - inner[1]
             self.sums[key].calls += 1
             if self.within:
                 self.within[-1][1] += took
@@ -198,7 +199,7 @@ def probing(probe: Probe) -> Iterator[None]:
         users = [sys.modules[name] for name in names if name != "minimega.precision"]
         users = [m for m in users if vars(m).get("product") is precision.product]
         for module in users:
-            module.product = _product
+            setattr(module, "product", _product)  # noqa: B010 (a type checker knows no such attribute)
         current[threading.get_ident()] = probe
     token = chosen.set(Versions(probe, chosen.get()))
     try:
@@ -210,7 +211,7 @@ def probing(probe: Probe) -> Iterator[None]:
             if not current:
                 for module in sys.modules.values():
                     if vars(module).get("product") is _product:
-                        module.product = precision.product
+                        setattr(module, "product", precision.product)  # noqa: B010
 
 
 def nbytes(arrays) -> int:

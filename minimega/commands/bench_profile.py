@@ -5,6 +5,7 @@ import re
 from collections import defaultdict
 from collections.abc import Mapping
 from types import SimpleNamespace as Options
+from typing import Any
 
 import numpy as np
 
@@ -29,7 +30,7 @@ WARM_UP, SHOWN = 2, 12  # steps; operations in the table
 class Watched:
     """A team whose gradients a probe times: what a step does beside them is the optimizer's."""
 
-    def __init__(self, team, probe: Probe):
+    def __init__(self, team: Any, probe: Probe):
         self.team, self.probe = team, probe
 
     def __getattr__(self, name: str):
@@ -86,13 +87,14 @@ def shortest(o: Options, config: Config, plain: Grid) -> tuple[dict[Key, Sum], l
     team.draw(model, o.seed, o.dtype, xp)
     rule = OPTIMIZERS[o.optimizer]((), o.lr, o.beta1, o.beta2, o.eps, o.weight_decay)
     batch, recipe = [xp.asarray(part) for part in made_up(config, o)], Recipe(1, o.lr)
-    steps = []
+    steps: list = []
+    seen: Any = Watched(team, probe)
     with probing(probe):
         for _ in each(range(WARM_UP + o.num_steps), "measuring", speaks=plain.first):
             plain.world.barrier()
             probe.take()
             with probe.timed("step", "", "optimizer", "optimizer"):
-                train_step(model, rule, recipe, 1, *batch, team=Watched(team, probe))
+                train_step(model, rule, recipe, 1, *batch, team=seen)
             steps.append(probe.take())
     whole = np.array([sum(s.seconds for s in sums.values()) for sums, _ in steps[WARM_UP:]])
     whole = plain.world.all_reduce(whole, "max", label="profile")
@@ -101,7 +103,7 @@ def shortest(o: Options, config: Config, plain: Grid) -> tuple[dict[Key, Sum], l
 
 def by_kind(sums: Mapping[Key, Sum], wait: float = 0.0) -> dict[str, float]:
     """The seconds of each kind; `wait` of those of messages are waiting for other ranks."""
-    found = dict.fromkeys(KINDS, 0.0)
+    found: dict[str, float] = dict.fromkeys(KINDS, 0.0)
     for key, each_ in sums.items():
         found[key.kind] += each_.seconds
     found["waiting"] = min(wait, found["messages"])

@@ -46,8 +46,8 @@ AXES: dict[str, Callable[[Shape, int], Shape]] = {
 
 def _wide(config: Config, n: int) -> Config:
     """The configuration with so many times the width, in as many times the heads: a head keeps its width."""
-    wider = {"d_model": config.d_model * n, "d_hidden": config.d_hidden * n, "nhead": config.nhead * n}
-    return replace(config, **wider)
+    d, hidden, heads = (n * size for size in (config.d_model, config.d_hidden, config.nhead))
+    return replace(config, d_model=d, d_hidden=hidden, nhead=heads)
 
 
 def run(o: Options) -> int:

@@ -5,6 +5,7 @@ B texts, V vocabulary, M rows, I and O the widths of input and output.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Literal
 
 import numpy as np
 
@@ -94,7 +95,7 @@ def _choose(row: np.ndarray, uniform: float, temperature: float, top_k: int, top
     return int(token if ids is None else ids[token])
 
 
-def _reach(row, p, bins, ends, mass: float, side: str) -> tuple[int, float]:
+def _reach(row, p, bins, ends, mass: float, side: Literal["left", "right"]) -> tuple[int, float]:
     """The token at which the cumulative distribution reaches `mass` ("left") or passes it; its value there.
 
     Most likely tokens come first, equally likely ones by id.

@@ -127,4 +127,4 @@ def _history() -> list[str]:
 
 def _defines(cell: str, name: str) -> bool:
     tree = _parsed(plain(cell))
-    return bool(tree) and any(name in _Part(part).binds for part in tree.body if _lasts(part))
+    return any(name in _Part(part).binds for part in tree.body if _lasts(part)) if tree else False

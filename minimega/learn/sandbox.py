@@ -218,7 +218,8 @@ def _on_rank(folder: Path, job: dict, module: Any, group: Group) -> None:
                 names = define(cell, getattr(module, "GIVEN", None), above)
                 if job["name"] not in names:
                     raise BadInput(f"the cell defines no {job['name']}")
-                judge, f = getattr(module, job["judge"]), names[job["name"]]
+                judge = getattr(module, job["judge"])
+                f: Any = names[job["name"]]
                 f = f if may_change(module) else guarded(f)
                 verdict = judge(f, group) if group.size > 1 else judge(f)
                 (folder / f"{group.rank}.verdict").write_text(json.dumps(verdict), encoding="utf-8")

@@ -4,7 +4,7 @@ import contextlib
 
 import pytest
 
-from tests.test_coming_from import SECTIONS, rows, shell
+from tests.test_coming_from import SECTIONS, model_to_read, rows
 
 SQUARE = """
 class Square(torch.autograd.Function):
@@ -36,14 +36,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2LM
 
 @pytest.mark.parametrize("name", BEFORE)
 def test_what_is_typed_there_runs(name, tmp_path, capsys):
-    if name == "transformers":
-        shell(
-            "minimega train --tales 60 --tokenizer bpe --d-model 16 --nhead 2 --num-steps 2 --save-dir a "
-            "&& minimega export-hf a --save-dir gpt2-folder",
-            tmp_path,
-        )
     names: dict = {}
     with contextlib.chdir(tmp_path):
+        if name == "transformers":
+            model_to_read()
         exec(BEFORE[name], names)
         for _, there, _ in rows(SECTIONS[name]):
             code = "\n".join(there)

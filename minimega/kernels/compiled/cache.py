@@ -12,6 +12,7 @@ import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numba
 
@@ -56,11 +57,12 @@ def private(path: Path) -> bool:
 @contextlib.contextmanager
 def kept() -> Iterator[None]:
     """What is decorated inside is kept in the folder; other functions of this process are not."""
-    before, numba.config.CACHE_DIR = numba.config.CACHE_DIR, str(folder())
+    config: Any = numba.config  # its settings are made at run time
+    before, config.CACHE_DIR = config.CACHE_DIR, str(folder())
     try:
         yield
     finally:
-        numba.config.CACHE_DIR = before
+        config.CACHE_DIR = before
 
 
 @contextlib.contextmanager

@@ -38,7 +38,8 @@ def update(self, w, g, lr, decay, mean, square):
     shrink, step = 1 - lr * decay, lr / (1 - self.beta1**self.steps)
     root = 1 / math.sqrt(1 - self.beta2**self.steps)
     numbers = shrink, root, self.eps, step, 1 - self.beta1, 1 - self.beta2
-    _adamw(*(x.reshape(-1) for x in arrays), numbers)
+    w, g, mean, square = (x.reshape(-1) for x in arrays)
+    _adamw(w, g, mean, square, numbers)
     return None
 
 

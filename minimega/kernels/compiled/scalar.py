@@ -9,15 +9,17 @@ log 2 is split into a part with few digits, so that n times it is exact, and the
 """
 
 import math
+from typing import Any
 
 import numpy as np
 from numba import njit, types
 from numba.extending import overload
 
 # no `reassoc`: it would join the two parts of log 2 again; "contract" allows fused multiply-add
-EXACT = {"fastmath": {"contract"}, "error_model": "numpy", "nogil": True, "cache": True}
+EXACT: dict[str, Any] = {"fastmath": {"contract"}, "error_model": "numpy", "nogil": True, "cache": True}
 # a sum may be taken in any order, which is what lets a processor add 16 numbers at once
-ANY_ORDER = EXACT | {"fastmath": {"contract", "reassoc", "nsz"}}
+ANY_ORDER: dict[str, Any] = EXACT | {"fastmath": {"contract", "reassoc", "nsz"}}
+NO_NAN: dict[str, Any] = EXACT | {"fastmath": {"nnan", "nsz"}}
 
 F = np.float32
 LOG2E_32, HIGH_32, LOW_32 = F(1 / math.log(2)), F(0.693359375), F(math.log(2) - 0.693359375)
@@ -87,7 +89,7 @@ def total(x):
     return s
 
 
-@njit(**EXACT | {"fastmath": {"nnan", "nsz"}})
+@njit(**NO_NAN)
 def largest(x):
     """The largest number of a row; of a row with a NaN, any of them."""
     most = x[0]
