@@ -51,9 +51,13 @@ def settle(o: Options, world: Group, config: Config, rows: int | None = None) ->
 
 
 def used() -> int:
-    """The number of threads that a matrix product uses now."""
+    """The number of threads that a matrix product uses now.
+
+    A process may hold another BLAS than NumPy's: numba loads SciPy's where SciPy is installed.
+    """
     blas = ThreadpoolController().select(user_api="blas").info()
-    return blas[0]["num_threads"] if blas else launch.cores()
+    ours = [library for library in blas if "numpy" in library["filepath"]] or blas
+    return ours[0]["num_threads"] if ours else launch.cores()
 
 
 def _told(library: str) -> tuple[int, str] | None:

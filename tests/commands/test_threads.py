@@ -126,3 +126,18 @@ def test_other_ranks_choose_anew(tmp_path):
     for cut in ("--dp", "--tp", "--cp"):
         assert resumed(tmp_path, parse("train", [*words, cut, "2"]))[1].threads is None
         assert resumed(tmp_path, parse("train", [*words, cut, "2", "--threads", "3"]))[1].threads == 3
+
+
+def test_the_threads_are_those_of_numpys_blas(monkeypatch):
+    class Two:
+        def select(self, **_):
+            return self
+
+        def info(self):
+            return [
+                {"filepath": "/lib/scipy.libs/libscipy_openblas.so", "num_threads": 2},
+                {"filepath": "/lib/numpy.libs/libscipy_openblas64_.so", "num_threads": 1},
+            ]
+
+    monkeypatch.setattr(threads, "ThreadpoolController", Two)
+    assert threads.used() == 1
