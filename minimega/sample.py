@@ -14,7 +14,6 @@ from minimega.autograd import no_grad
 from minimega.backend import library, to_numpy
 from minimega.errors import BadInput
 from minimega.kernels import replaceable
-from minimega.kernels.generation import quick
 from minimega.layer import Place
 from minimega.model import Config, Model
 
@@ -63,7 +62,7 @@ def last_logits(model: Model, tokens, cache: Cache | None = None, seen: int = 0)
     at = Place(xp.arange(len(tokens)), positions, tokens=tokens[:, start:])
     if cache is not None:
         at = replace(at, recall=cache.recall)
-    with no_grad(), quick():
+    with no_grad():
         return model(window, at).data[:, -1]
 
 
@@ -161,8 +160,7 @@ def generate(
     logits = next(talk)
     for n in range(length):
         logits[:, list(banned)] = -np.inf
-        with quick():
-            chosen = choose(logits, random.uniform(random.key(seed, "sample", n), numbers), **choice)
+        chosen = choose(logits, random.uniform(random.key(seed, "sample", n), numbers), **choice)
         # with experts cut over replicas, logits differ by rounding: all continue with the same tokens
         chosen = model.shares.experts.broadcast(chosen, label="chosen")
         yield chosen

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from minimega.backend import library, to_numpy
+from minimega.kernels.generation import quick
 from minimega.model import Model
 from minimega.sample import next_logits, room
 
@@ -80,6 +81,7 @@ class Beams:
     done = property(lambda self: not np.isfinite(self.log_p).any())
 
 
+@quick()
 def beam_search(
     model: Model,
     prompts,

@@ -12,6 +12,7 @@ from minimega.backend import library
 from minimega.data import chat
 from minimega.data.tokens import Tokenizer
 from minimega.errors import BadInput
+from minimega.kernels.generation import quick
 from minimega.model import Model
 from minimega.sample import choose, next_logits, room
 from minimega.writing.prompt import Prompt, prompt_ids
@@ -49,6 +50,7 @@ def continuations(
     return found
 
 
+@quick()
 def _batch(model, prompts, ends, length: int, key: tuple, choice: dict) -> list[list[int]]:
     seed, numbers = key
     choice = dict(choice)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from minimega.data.tokens import Tokenizer
 from minimega.errors import BadInput, shown
+from minimega.kernels.generation import quickly
 from minimega.model import Model
 from minimega.sample import generate
 from minimega.writing.prompt import Ask, ask
@@ -100,7 +101,7 @@ def pieces(
     """
     spelled = [Spelling(tokenizer, asked, stop) for _ in numbers]
     yield [text.begin() for text in spelled]
-    for chosen in generate(model, asked.ids, length, numbers, banned=asked.never, **how):
+    for chosen in quickly(generate(model, asked.ids, length, numbers, banned=asked.never, **how)):
         yield [text.take(token) for text, token in zip(spelled, chosen.tolist(), strict=True)]
         if all(text.ended for text in spelled):
             return

@@ -3,10 +3,13 @@
 import numpy as np
 import pytest
 
+import minimega as mm
 from minimega import Config, gpt, sample
 from minimega.kernels import chosen, generation
 from minimega.linear import linear
 from minimega.sample import choose, generate
+from minimega.seq2seq.beam import beam_search
+from minimega.writing.answers import answers
 
 HOW = [
     {},
@@ -93,16 +96,36 @@ def test_products_that_it_does_not_do():
     assert asked(2, dtype="float16", transposed=True) is NotImplemented
 
 
-def test_generation_uses_them_and_nothing_remembers_them(monkeypatch):
+@pytest.fixture
+def calls(monkeypatch):
+    """The arguments of each call of a version of `linear`."""
     calls = []
     monkeypatch.setitem(
         generation.VERSIONS,
         "minimega.linear.linear",
         lambda *args, **options: calls.append(args) or NotImplemented,
     )
+    return calls
+
+
+@pytest.mark.parametrize("use", ["write", "answers", "beam"])
+def test_all_that_write_use_them_and_nothing_remembers_them(calls, use):
+    tokenizer = mm.train_tokenizer("word", ["one two three"])
+    model = gpt(Config(tokenizer.size, d_model=8, nhead=2)).draw(seed=0)
+    before = chosen.get()
+    if use == "write":
+        mm.write(model, tokenizer, "one", length=3)
+    elif use == "answers":
+        answers(model, tokenizer, ["one", "two"], length=3)
+    else:
+        beam_search(model, np.array([[0, 3]]), length=3)
+    assert calls and chosen.get() is before
+
+
+def test_each_step_uses_them_and_nothing_remembers_them(calls):
     model = gpt(Config(vocab_size=9, d_model=8, nhead=2)).draw(seed=0)
     before = chosen.get()
-    for tokens in generate(model, [0, 3], 3, texts=range(2)):
+    for tokens in generation.quickly(generate(model, [0, 3], 3, texts=range(2))):
         assert tokens.shape == (2,) and chosen.get() is before  # between two tokens the caller has its own
     assert len(calls) == 3 * (2 * 4 + 1)
     assert "minimega.sample.choose" in generation.VERSIONS and sample.choose.__name__ == "choose"
