@@ -43,7 +43,7 @@ CHAPTERS: dict[str, dict[str, Command]] = {
         ),
         "learn": Command(
             "list the lessons, copy one to work in, check your answer",
-            ("minimega learn", "minimega learn start 01", "minimega learn bug"),
+            ("minimega learn", "minimega learn start 01"),
             "folder",
             (
                 (
@@ -205,8 +205,6 @@ CHAPTERS: dict[str, dict[str, Command]] = {
             (
                 "minimega bench",
                 "minimega bench --model-type tiny --d-model 64 --num-steps 3",
-                "minimega bench --profile --num-layers 2 --d-model 32 --num-steps 3",
-                "minimega bench --launches --num-layers 2 --d-model 32 --num-steps 3",
             ),
             f"{SHAPE} train-batch-size num-steps device threads",
         ),
