@@ -20,7 +20,7 @@ import numpy as np
 
 from minimega.backend import library
 from minimega.errors import BadInput, RunFailed
-from minimega.kernels import half
+from minimega.kernels import half, replaceable
 
 
 class Unscaled:
@@ -128,6 +128,7 @@ def _is_float(x) -> bool:
     return hasattr(x, "dtype") and x.dtype.kind not in "iub"  # bfloat16 is of kind V
 
 
+@replaceable
 def product(a, b):
     """a @ b; 16-bit floats are multiplied in the way that is fast for their library.
 

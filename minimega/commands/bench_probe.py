@@ -1,14 +1,12 @@
 """Where the time of a step goes: a probe times each operation, product and message, and counts nothing twice.
 
-A run that is not probed knows nothing of it. Operations are looked up by name in the set of versions that a
-run chose (kernels/): the probe puts a set there whose versions are the chosen ones, timed. Products are timed
-where the operations call `precision.product`; the ranks' groups are wrapped, as in ranks/watch.py.
+A run that is not probed knows nothing of it. Operations, and `precision.product` which they call, are looked
+up by name in the set of versions that a run chose (kernels/): the probe puts a set there whose versions are
+the chosen ones, timed. The ranks' groups are wrapped, as in ranks/watch.py.
 """
 
 import importlib
 import inspect
-import sys
-import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
@@ -18,8 +16,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from minimega import autograd, precision
+from minimega import autograd
 from minimega.kernels import chosen
+from minimega.precision import product
 from minimega.ranks.group import Group
 
 KINDS = "products", "fused", "elementwise", "messages", "waiting", "optimizer", "interpreter"
@@ -33,7 +32,7 @@ COUNTS = {
     "layer_norm": (8, 9),
     "multiply": (1, 2),
 }
-PRODUCT = threading.Lock()  # the ranks of one process replace the same function
+multiplied = inspect.unwrap(product)  # the readable function, which is not looked up
 
 
 class Key(NamedTuple):
@@ -148,7 +147,7 @@ class Probe:
         key = self.within[-1][0] if self.within else Key("", "product", "", "products")
         outer = self.within[-1] if self.within else [key, 0.0, 0]
         with self.timed(key.name, key.way, "products", key.layer) as sum_:
-            y = precision.product(a, b)
+            y = multiplied(a, b)
             sum_.operations += 2.0 * y.size * a.shape[-1]
             sum_.nbytes += nbytes([a, b, y])
         outer[2] = max(outer[2], y.size)
@@ -159,7 +158,8 @@ class Versions(Mapping):
     """The set of versions that a probe puts in place of another one."""
 
     def __init__(self, probe: Probe, others: Mapping):
-        self.probe, self.others, self.made = probe, others, {}
+        self.probe, self.others = probe, others
+        self.made = {"minimega.precision.product": probe.product}
 
     def __getitem__(self, name):
         if name not in self.made:
@@ -183,35 +183,14 @@ class Versions(Mapping):
         return len(self.others)
 
 
-current: dict[int, Probe] = {}  # of the threads that are probed
-
-
-def _product(a, b):
-    probe = current.get(threading.get_ident())
-    return precision.product(a, b) if probe is None else probe.product(a, b)
-
-
 @contextmanager
 def probing(probe: Probe) -> Iterator[None]:
-    """A context in which operations and products of this thread are timed."""
-    with PRODUCT:
-        names = sorted(name for name in sys.modules if name.startswith("minimega."))
-        users = [sys.modules[name] for name in names if name != "minimega.precision"]
-        users = [m for m in users if vars(m).get("product") is precision.product]
-        for module in users:
-            setattr(module, "product", _product)  # noqa: B010 (a type checker knows no such attribute)
-        current[threading.get_ident()] = probe
+    """A context in which operations and products are timed."""
     token = chosen.set(Versions(probe, chosen.get()))
     try:
         yield
     finally:
         chosen.reset(token)
-        with PRODUCT:
-            del current[threading.get_ident()]
-            if not current:
-                for module in sys.modules.values():
-                    if vars(module).get("product") is _product:
-                        setattr(module, "product", precision.product)  # noqa: B010
 
 
 def nbytes(arrays) -> int:
