@@ -206,7 +206,9 @@ def text(found: dict, config: Config, o: Options) -> str:
         "ours, shortest: our speed beside theirs, by the shortest step of each; in pairs: the median of the "
         "ratios of each turn",
     ]
-    return "\n".join([*lines, f"torch: {how['torch']}"][: len(lines) + (how["torch"] != "beside")])
+    if how["torch"] != "beside":
+        lines.append(f"torch: {how['torch']}")
+    return "\n".join(lines)
 
 
 def operations(config: Config) -> int:

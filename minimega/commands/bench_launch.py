@@ -23,21 +23,17 @@ from threadpoolctl import threadpool_limits
 from minimega.backend import keep_memory
 from minimega.commands import cli, fast
 from minimega.commands.bench import WARM_UP
-from minimega.commands.bench_steps import made_up
+from minimega.commands.bench_steps import step_on_ranks
 from minimega.commands.notes import counted
 from minimega.commands.options import model_config
 from minimega.commands.progress import each
 from minimega.errors import BadInput, RunFailed
-from minimega.optim import OPTIMIZERS
-from minimega.parallel.grid import grid
-from minimega.parallel.layout import Layout, replicas
-from minimega.parallel.team import build
+from minimega.parallel.layout import replicas
 from minimega.ranks import child, launch
 from minimega.ranks.group import Group
 from minimega.ranks.mpi import world as start_world
 from minimega.ranks.streams import say
 from minimega.ranks.threads import on_ranks
-from minimega.train import Recipe, train_step
 
 TURNS = 3
 # Compared if the command line names no shape: a step of many small operations, and one of few large ones.
@@ -127,14 +123,11 @@ def seconds(world: Group, o: Options) -> Iterator[float]:
     """The seconds of each step on this rank, after a warm-up; all ranks begin together."""
     o, config = Options(**vars(o)), model_config(o, o.vocab_size or 512)  # each rank settles its own options
     fast.settle(o, world, config)
-    model, team = build(config, grid(world, Layout(dp=world.size)))
-    team.draw(model, o.seed, o.dtype)
-    rule = OPTIMIZERS[o.optimizer]((), o.lr, o.beta1, o.beta2, o.eps, o.weight_decay)
-    batch, recipe = made_up(config, o), Recipe(1, o.lr)
+    step = step_on_ranks(config, o, world)
     for n in range(WARM_UP + steps(o)):
         world.barrier()
         begun = time.perf_counter()
-        train_step(model, rule, recipe, 1, *batch, team=team)
+        step()
         world.barrier()
         if n >= WARM_UP:
             yield time.perf_counter() - begun

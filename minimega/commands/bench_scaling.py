@@ -16,7 +16,7 @@ from types import SimpleNamespace as Options
 from threadpoolctl import threadpool_limits
 
 from minimega.commands import bench
-from minimega.commands.bench_steps import made_up, minimega_step
+from minimega.commands.bench_steps import minimega_step, step_on_ranks
 from minimega.commands.options import model_config
 from minimega.commands.plan_text import table
 from minimega.commands.progress import busy, say
@@ -24,13 +24,9 @@ from minimega.costs import Job
 from minimega.costs.memory import check_fits
 from minimega.errors import BadInput
 from minimega.model import Config
-from minimega.optim import OPTIMIZERS
-from minimega.parallel.grid import grid
 from minimega.parallel.layout import Layout
-from minimega.parallel.team import build
 from minimega.ranks import launch, threads
 from minimega.ranks.group import Group
-from minimega.train import Recipe, train_step
 
 LONGEST = 10.0  # seconds that all steps of a point may take by theory: longer ones end an axis
 MOST = 64  # times the smallest size
@@ -145,14 +141,11 @@ def seconds(o: Options, shape: Shape) -> float:
 
 
 def _on_ranks(o: Options, config: Config, world: Group) -> list[float]:
-    model, team = build(config, grid(world, Layout(dp=world.size)))
-    team.draw(model, o.seed, o.dtype)
-    rule = OPTIMIZERS[o.optimizer]((), o.lr, o.beta1, o.beta2, o.eps, o.weight_decay)
-    batch, took = made_up(config, o), []
+    step, took = step_on_ranks(config, o, world), []
     for _ in range(1 + o.num_steps):
         world.barrier()
         begun = time.perf_counter()
-        train_step(model, rule, Recipe(1, o.lr), 1, *batch, team=team)
+        step()
         took.append(time.perf_counter() - begun)
     return took[1:]
 

@@ -19,6 +19,10 @@ from minimega.backend import device, keep_memory
 from minimega.commands import threads
 from minimega.model import Config, gpt
 from minimega.optim import OPTIMIZERS
+from minimega.parallel.grid import grid
+from minimega.parallel.layout import Layout
+from minimega.parallel.team import build
+from minimega.ranks.group import Group
 from minimega.train import Recipe, train_step
 
 EDGE = 2048  # of the square matrices whose product measures the peak
@@ -52,6 +56,15 @@ def minimega_step(config: Config, o: Options, dtype: str) -> Step:
     batch = [xp.asarray(part) for part in made_up(config, o)]
     recipe = Recipe(1, o.lr)
     return lambda: train_step(model, rule, recipe, 1, *batch)["loss"]
+
+
+def step_on_ranks(config: Config, o: Options, world: Group) -> Step:
+    """The same step on ranks that each take a part of the batch; every rank calls it, and what it returns."""
+    model, team = build(config, grid(world, Layout(dp=world.size)))
+    team.draw(model, o.seed, o.dtype)
+    rule = OPTIMIZERS[o.optimizer]((), o.lr, o.beta1, o.beta2, o.eps, o.weight_decay)
+    batch, recipe = made_up(config, o), Recipe(1, o.lr)
+    return lambda: train_step(model, rule, recipe, 1, *batch, team=team)["loss"]
 
 
 def torch_step(config: Config, o: Options, dtype: str) -> Step:
