@@ -5,7 +5,6 @@ calls it for batches of heads and of tokens. What an answer does not handle (dro
 library's function does.
 """
 
-import linecache
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -122,13 +121,7 @@ def _timed(part: Part, f: Callable, cell: str) -> Own:
         try:
             return call(*args, **options)
         except Exception as error:
-            lines = cells.plain(cell).splitlines(keepends=True)
-            linecache.cache[cells.CELL] = (
-                len(cell),
-                None,
-                lines,
-                cells.CELL,
-            )  # the last one defined was another
+            cells.remember(cells.plain(cell), cells.CELL)  # the last one defined was another
             why = sandbox.what_happened(error)
             raise RunFailed(f"your {part.called} of lesson {part.number} failed: {why}") from error
         finally:
@@ -165,8 +158,7 @@ class Race:
             )
             for t in (learned, held_out)
         )
-        self.inputs, self.targets = self.held_out.take(range(len(self.held_out)))
-        self.bigram = bigram_floor(self.inputs, self.targets)
+        self.bigram = bigram_floor(*self.held_out.take(range(len(self.held_out))))
         self.config = mm.Config(self.size, context=CONTEXT, d_model=64, nhead=4, num_layers=1)
         self.recipe = mm.Recipe(steps, lr=0.008, schedule="cosine", warmup=min(25, steps))
         self.batches = mm.Batches(self.windows, BATCH, seed=0)
@@ -184,14 +176,8 @@ class Race:
 
     def score(self) -> tuple[float, float]:
         """The held-out loss, and the share of the way from the best bigram model to the floor."""
-        total = count = 0.0
-        for i in range(0, len(self.inputs), BATCH):
-            inputs, targets = self.inputs[i : i + BATCH], self.targets[i : i + BATCH]
-            counted = float((targets >= 0).sum())
-            with mm.no_grad():
-                total += counted * float(self.model.loss(inputs, targets).data)
-            count += counted
-        return total / count, self.share(total / count)
+        loss = mm.evaluate(self.model, self.held_out, BATCH)
+        return loss, self.share(loss)
 
     def share(self, loss: float) -> float:
         """How far this held-out loss is on the way from the best bigram model to the floor; 1: all of it."""

@@ -8,7 +8,6 @@ output goes to its own file, so it can be printed rank by rank.
 import ast
 import importlib
 import json
-import linecache
 import os
 import subprocess
 import sys
@@ -25,7 +24,7 @@ import numpy as np
 import minimega as mm
 from minimega.errors import BadInput, RunFailed
 from minimega.learn import shelf
-from minimega.learn.cells import ABOVE, CELL, plain
+from minimega.learn.cells import ABOVE, CELL, plain, remember
 from minimega.learn.guard import guarded
 from minimega.ranks import launch
 from minimega.ranks.child import python
@@ -151,7 +150,7 @@ def define(source: str, given: dict | None = None, above: str = "") -> dict:
     ready = []
     with PARSING:
         for text, file in ((above, ABOVE), (plain(source), CELL)):
-            linecache.cache[file] = (len(text), None, text.splitlines(keepends=True), file)
+            remember(text, file)
             tree = ast.parse(text, file)
             tree.body = [part for part in tree.body if not isinstance(part, ast.Expr)]
             ready.append(compile(tree, file, "exec"))
@@ -160,9 +159,9 @@ def define(source: str, given: dict | None = None, above: str = "") -> dict:
     return names
 
 
-def may_change(exercise: Any) -> bool:
-    """Whether this exercise's function may change its arguments in place."""
-    return getattr(exercise, "IN_PLACE", False)
+def watched(f: Any, exercise: Any) -> Any:
+    """f, `guarded` unless this exercise's function may change its arguments in place."""
+    return f if getattr(exercise, "IN_PLACE", False) else guarded(f)
 
 
 said: ContextVar[Any] = ContextVar("said")  # the file of what this rank prints
@@ -210,7 +209,7 @@ def _on_rank(folder: Path, job: dict, module: Any, group: Group) -> None:
         said.set(file)
         try:
             if module is None:
-                linecache.cache[CELL] = (0, None, job["program"].splitlines(keepends=True), CELL)
+                remember(job["program"], CELL)
                 names = {"np": np, "mm": mm, "group": group, "keep": kept.update}
                 exec(compile(job["program"], CELL, "exec"), names)
             else:
@@ -219,8 +218,7 @@ def _on_rank(folder: Path, job: dict, module: Any, group: Group) -> None:
                 if job["name"] not in names:
                     raise BadInput(f"the cell defines no {job['name']}")
                 judge = getattr(module, job["judge"])
-                f: Any = names[job["name"]]
-                f = f if may_change(module) else guarded(f)
+                f = watched(names[job["name"]], module)
                 verdict = judge(f, group) if group.size > 1 else judge(f)
                 (folder / f"{group.rank}.verdict").write_text(json.dumps(verdict), encoding="utf-8")
         except Ended:  # another rank has failed
